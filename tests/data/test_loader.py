@@ -1,0 +1,111 @@
+"""Loaders: labels stay with their images, positions are saved, and no global random state is touched."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vaezoo.data.files import ImageFiles, Unreadable
+from vaezoo.data.images import ImageTensor
+from vaezoo.data.loader import InMemoryLoader, Loader, StreamingLoader
+from vaezoo.data.order import EvaluationOrder, TrainingOrder
+
+COUNT = 20
+
+
+@pytest.fixture(params=["memory", "streaming", "workers"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def make(kind: str, folder: Path, *, training: bool = True, noise_seed: int | None = None) -> Loader:
+    """A loader over images whose every pixel is ten times their label."""
+    order = TrainingOrder(COUNT, 6, seed=0) if training else EvaluationOrder(COUNT, 6)
+    labels = torch.arange(COUNT)
+    if kind == "memory":
+        pixels = labels.mul(10).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+        return InMemoryLoader(ImageTensor(pixels, labels), order, noise_seed)
+    paths = [folder / f"{label}.png" for label in range(COUNT)]
+    for label, path in enumerate(paths):
+        Image.fromarray(np.full((8, 8), 10 * label, np.uint8)).save(path)
+    files = ImageFiles.of(paths, labels, (1, 8, 8))
+    return StreamingLoader(Unreadable(files), order, noise_seed, workers=2 if kind == "workers" else 0)
+
+
+def labels_of(loader: Loader) -> list[int]:
+    return [label for batch in loader for label in batch.labels.tolist()]
+
+
+def test_labels_stay_with_their_images(kind: str, tmp_path: Path) -> None:
+    for batch in make(kind, tmp_path):
+        assert batch.images.dtype == torch.uint8
+        assert torch.equal(batch.images[:, 0, 0, 0].long(), 10 * batch.labels)
+
+
+def test_every_image_comes_once_in_each_epoch_and_in_another_order(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path)
+    epochs = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        epochs.append(labels_of(loader))
+        assert sorted(epochs[-1]) == list(range(COUNT))
+    assert epochs[0] != epochs[1]
+
+
+def test_evaluation_keeps_the_order(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path, training=False)
+    assert labels_of(loader) == labels_of(loader) == list(range(COUNT))
+
+
+def test_a_loaded_position_goes_on_in_the_middle_of_the_epoch(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path, noise_seed=7)
+    loader.sampler.set_epoch(5)
+    batches = list(loader)
+    passing = iter(loader)
+    next(passing)
+    next(passing)
+
+    resumed = make(kind, tmp_path, noise_seed=7)
+    resumed.load_state_dict(loader.state_dict())
+    assert resumed.state_dict() == loader.state_dict() == {"epoch": 5, "position": 2}
+    resumed.sampler.set_epoch(5)
+    rest = list(resumed)
+    assert len(rest) == len(batches) - 2
+    assert len(resumed) == len(batches)
+    for got, wanted in zip(rest, batches[2:], strict=True):
+        assert torch.equal(got.images, wanted.images)
+        assert got.noise_seed == wanted.noise_seed
+
+
+def test_a_pass_that_was_broken_off_leaves_no_trace(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path, training=False)
+    next(iter(loader))
+    assert labels_of(loader) == list(range(COUNT))
+
+
+def test_asking_for_an_iterator_reads_nothing_until_the_epoch_is_known(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path)
+    passing = iter(loader)
+    loader.sampler.set_epoch(1)
+    first = next(passing).labels
+    assert torch.equal(first, loader.sampler.batches()[0])
+
+
+def test_noise_seed_differs_between_batches_epochs_and_ranks(tmp_path: Path) -> None:
+    loader = make("memory", tmp_path, noise_seed=0)
+    seeds = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        seeds += [batch.noise_seed for batch in loader]
+    loader.sampler.rank = 1
+    seeds += [batch.noise_seed for batch in loader]
+    assert len(set(seeds)) == len(seeds) == 12
+
+
+def test_loading_leaves_the_global_random_state_alone(kind: str, tmp_path: Path) -> None:
+    loader = make(kind, tmp_path, noise_seed=0)
+    before = torch.get_rng_state()
+    list(loader)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,35 @@
+"""vaezoo: train, understand and honestly compare autoencoders."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaezoo.data import ImageDataModule
+    from vaezoo.models import AE, VAE, Autoencoder, BetaVAE, ConvVAE
+    from vaezoo.runs import Run, load
+
+__version__ = "0.1.0"
+
+# Imported when first asked for, so that `import vaezoo` and the command line start without waiting for torch.
+_HOME = {
+    "AE": "vaezoo.models",
+    "VAE": "vaezoo.models",
+    "Autoencoder": "vaezoo.models",
+    "BetaVAE": "vaezoo.models",
+    "ConvVAE": "vaezoo.models",
+    "ImageDataModule": "vaezoo.data",
+    "Run": "vaezoo.runs",
+    "load": "vaezoo.runs",
+}
+
+__all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE", "ImageDataModule", "Run", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vaezoo' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

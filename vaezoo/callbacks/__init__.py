@@ -1,0 +1,20 @@
+"""What happens beside training: pictures, checkpoints, progress and cost. They know no variant of a model."""
+
+from vaezoo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from vaezoo.callbacks.cost import Cost
+from vaezoo.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
+from vaezoo.callbacks.latents import LatentKL, LatentMap
+from vaezoo.callbacks.progress import ProgressBar
+
+__all__ = [
+    "BestCheckpoint",
+    "Cost",
+    "Interpolations",
+    "LastCheckpoint",
+    "LatentKL",
+    "LatentMap",
+    "ProgressBar",
+    "Reconstructions",
+    "Samples",
+    "Traversals",
+]

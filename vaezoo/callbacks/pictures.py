@@ -1,0 +1,157 @@
+"""Pictures while training: when they are drawn and where they go. They know no variant of a model."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from vaezoo.checks import at_least
+from vaezoo.errors import ConfigError
+from vaezoo.figures import raster
+
+CHUNK = 256
+"""Images that go through a model at once."""
+
+
+class Picture(L.Callback):
+    """Draws a figure every so many epochs and at the end of training, to the run folder and to TensorBoard.
+
+    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Training
+    does not notice: random states and modes are put back, no gradient is kept, and other ranks are asked for nothing.
+    Values that are not finite cost a warning and this picture, not the run.
+
+    It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
+    its averages in the model then.
+
+    Args:
+        every_n_epochs: epochs from one picture to the next, drawn at the first validation due; 0 draws at the end only.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, every_n_epochs: int = 10) -> None:
+        at_least(every_n_epochs, 0, f"callbacks.{self.name}.every_n_epochs")
+        self.every_n_epochs = every_n_epochs
+        self._epochs = 0
+        self._step = -1
+
+    def draw(self, model: Any, data: Any) -> Figure | None:
+        """The figure, or None where there is nothing to show; FloatingPointError on values that are not finite."""
+        raise NotImplementedError
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit" and not hasattr(trainer.datamodule, "examples"):  # type: ignore[attr-defined]
+            raise ConfigError(f"callbacks.{self.name} needs a datamodule with examples(count, split)")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epochs, self._step = trainer.current_epoch, -1
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.publish_if_due(trainer, pl_module)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.publish(trainer, pl_module)
+
+    def publish_if_due(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        """Publish if this is a validation within training and as many epochs went by."""
+        every, epochs = self.every_n_epochs, trainer.current_epoch + 1
+        if validates_training(trainer) and every and epochs // every > self._epochs // every:
+            self._epochs = epochs
+            self.publish(trainer, model)
+
+    def publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
+        """Draw and write, once a step and on the first rank only."""
+        step = trainer.global_step
+        if step == self._step or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        self._step = step
+        with unnoticed(model):
+            try:
+                figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
+            except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                warnings.warn(f"no picture of {self.name} at step {step}: {error}", stacklevel=2)
+                return
+        if figure is not None:
+            write_picture(raster(figure), self.name, trainer)
+
+
+def validates_training(trainer: L.Trainer) -> bool:
+    """Whether a validation is part of training: neither the sanity check nor ``trainer.validate``."""
+    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+
+
+@contextmanager
+def unnoticed(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients and compilation; random states and every submodule's mode are put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    # Pictures come in odd batch sizes, and at the end on another device: compiling for those takes longer than drawing.
+    with isolate_rng(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
+    """Write a picture (H, W, 3) uint8 to the run folder and to each TensorBoard logger."""
+    step = trainer.global_step
+    path = Path(trainer.default_root_dir, "figures", name, f"step={step:08d}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
+
+
+# what pictures ask of a model ----------------------------------------------------------------------------------------
+
+
+def examples(model: Any, data: Any, count: int) -> tuple[Tensor, Tensor]:
+    """The first validation images on the model's device, and their labels: (B, C, H, W) and (B,) or (B, F)."""
+    x, labels = data.examples(count, split="val")
+    return x.to(model.device), labels
+
+
+def encode(model: Any, x: Tensor) -> Tensor:
+    """The code of each image, in double precision on the CPU: (B, C, H, W) -> (B, D)."""
+    return finite(torch.cat([model.encode(part) for part in x.split(CHUNK)]), "codes").double()
+
+
+def decode(model: Any, codes: Tensor) -> Tensor:
+    """Pixels of each code, on the CPU: (B, D) -> (B, C, H, W)."""
+    codes = codes.float().to(model.device)
+    return finite(torch.cat([model.decode(part) for part in codes.split(CHUNK)]), "decoded images")
+
+
+def finite(values: Tensor, what: str) -> Tensor:
+    """The same values on the CPU; FloatingPointError if one of them is infinite or not a number."""
+    values = values.float().cpu()
+    if not torch.isfinite(values).all():
+        raise FloatingPointError(f"{what} are not finite")
+    return values
+
+
+def posteriors(model: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Codes, posterior variances and KL in nats, each (B, D); without a posterior 0 variances and no KL."""
+    found = [model.posterior(part) for part in x.split(CHUNK)]
+    if found[0] is None:
+        codes = encode(model, x)
+        return codes, torch.zeros_like(codes), None
+    mean, std, kl = (
+        finite(torch.cat(parts), "posteriors").double()
+        for parts in ([q.mean for q in found], [q.std for q in found], [q.kl() for q in found])
+    )
+    return mean, std.square(), kl

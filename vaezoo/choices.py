@@ -1,0 +1,6 @@
+"""The names that settings may take. Imports nothing slow, so that the command line can list and check them at once."""
+
+NETWORKS = ("mlp", "conv", "resnet")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
+BETA_SCHEDULES = ("constant", "linear", "cyclic")
+BINARIZE = ("none", "threshold", "dynamic")

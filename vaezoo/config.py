@@ -1,0 +1,105 @@
+"""Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from vaezoo.checks import check_arguments, did_you_mean
+from vaezoo.errors import ConfigError, VaezooError
+
+_PACKAGE = Path(__file__).resolve().parent
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""The folder of configs: inside an installed wheel, beside the package in a clone."""
+
+PASSED_OTHERWISE = {"trainer": ("callbacks", "logger", "default_root_dir"), "model": ("image_shape",)}
+"""Arguments that the program gives by itself."""
+
+
+def options(group: str) -> list[str]:
+    """Names that a config group offers."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def check(cfg: DictConfig) -> None:
+    """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
+    for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
+        if type(cfg[name]) is not kind:
+            raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
+    if cfg.seed < 0:
+        raise ConfigError(f"seed must be at least 0, got {cfg.seed}")
+    for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):
+        values = {name: value for name, value in node.items() if name not in ("_target_", "_convert_")}
+        check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))
+
+
+def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_``, and where it stands."""
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield key, node
+    for name, child in node.items():
+        yield from _targets(child, f"{key}.{name}" if key else str(name))
+
+
+def _locate(target: str, key: str) -> Any:
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}._target_ must be an importable class, got {target!r} ({error})") from error
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for an error that lies with the user, None for one that lies with the program."""
+    if isinstance(error, VaezooError):
+        return str(error)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return explain(error.__cause__) or _explain_part(error, error.__cause__)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read the setting {error.override!r}; write KEY=VALUE, as in model.beta=4 or 'model.widths=[9,9]'"
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _explain_key(error)
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which takes seconds to import
+        return _one_line(error)
+    return None
+
+
+def _explain_part(error: InstantiationException, cause: BaseException) -> str | None:
+    """What a library says against its settings; other errors may be the program's."""
+    if not isinstance(cause, ValueError | TypeError | ImportError | OSError | RuntimeError):
+        return None
+    return (
+        f"{str(error).rpartition('full_key: ')[2].strip() or 'a part of the config'} cannot be made: {_one_line(cause)}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    return f"there is no {group}={name}; choose {group}= one of {', '.join(options(group))}"
+
+
+def _explain_key(error: BaseException) -> str:
+    """Of a key that no config has, what is nearest to it; of anything else, what Hydra says."""
+    cause = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+        parent = cause.parent_node
+        known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+        within, _, name = str(cause.full_key).rpartition(".")
+        sentence = f"{cause.full_key} is not a setting; {did_you_mean(name, [key for key in known if key[0] != '_'])}"
+        open_ended = within in ("model.optimizer", "model.scheduler")
+        return sentence + (f"; for another one that its class takes, write +{cause.full_key}=..." if open_ended else "")
+    return _one_line(error)

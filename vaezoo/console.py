@@ -1,0 +1,104 @@
+"""What a user reads on the terminal before and after training. It computes nothing that is recorded."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from vaezoo.metrics import UNITS
+
+if TYPE_CHECKING:
+    from vaezoo.data import ImageDataModule
+    from vaezoo.models import Autoencoder
+
+log = logging.getLogger(__name__)
+
+
+def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataModule") -> None:
+    """Say what is trained on what, and what the objective weighs."""
+    data = datamodule.describe()
+    channels, height, width = model.image_shape
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    log.info("run folder  %s", cfg.run_dir)
+    log.info(
+        "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, binarize=%s",
+        data["name"],
+        *(f"{data[split]:,}" for split in ("train", "val", "test")),
+        height,
+        width,
+        channels,
+        "" if channels == 1 else "s",
+        data["binarize"],
+    )
+    network = model.hparams["network"]
+    name = type(model).__name__
+    log.info(
+        "model       %s, %s network, %d latent dimensions, %s parameters",
+        name,
+        network,
+        model.latent_dim,
+        f"{parameters:,}",
+    )
+    for line in objective_lines(model):
+        log.info("objective   %s", line)
+    x, _ = datamodule.examples(64)
+    if not bool(model.likelihood.supports(x).all()):
+        log.warning(
+            "note        the images are not binary, so the Bernoulli recon is a cross-entropy and no likelihood:"
+            " compare it only with itself; data.binarize=dynamic or model.likelihood=continuous_bernoulli makes it one"
+        )
+
+
+def quieten() -> None:
+    """Leave out what Lightning says of the machine and of itself; show warnings as one line."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+    warnings.showwarning = lambda message, *_, **__: log.warning("warning     %s", message)
+
+
+def objective_lines(model: "Autoencoder") -> list[str]:
+    """What is minimised, in nats per image, and what beta means in it."""
+    lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
+    weights = model.weights()
+    if "beta" in weights and model.features_per_dimension == 2:
+        beta = float(model.hparams["beta"])
+        lines.append(
+            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} nats of"
+            f" recon, summed over {model.pixels:,} pixels"
+        )
+        lines.append(
+            f"the same beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
+            f" averaged over pixels and dimensions (beta_norm): {beta * model.latent_dim / model.pixels:.4g}"
+        )
+    return lines
+
+
+def show_result(summary: dict[str, Any], run_dir: Path) -> None:
+    """Print the numbers of the best weights, and where to look further."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{summary['model']} after {summary['steps']:,} steps, best weights", title_justify="left")
+    for column, justify in (("metric", "left"), ("val", "right"), ("test", "right"), ("unit", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name, unit in UNITS.items():
+        if name in summary["val"] or name in summary["test"]:
+            values = (_short(summary[stage][name]) if name in summary[stage] else "" for stage in ("val", "test"))
+            table.add_row(name, *values, unit)
+    console = Console()
+    console.print(table)
+    cost = summary["cost"]
+    console.print(
+        f"{cost['seconds']:.1f} s of training, {cost['images_per_second']:,.0f} images/s,"
+        f" {cost['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
+        highlight=False,
+    )
+    console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"tensorboard  tensorboard --logdir {run_dir}", highlight=False, soft_wrap=True)
+
+
+def _short(value: float) -> str:
+    """A number as a table wants it: two decimals, or four digits where it is small."""
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"

@@ -1,0 +1,250 @@
+"""``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from vaezoo.data import settings
+from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
+from vaezoo.data.images import Factor, Images, ImageTensor
+from vaezoo.data.loader import Batch, InMemoryLoader, StreamingLoader
+from vaezoo.data.order import EvaluationOrder, TrainingOrder
+from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
+from vaezoo.data.sources import Source
+from vaezoo.data.splits import divide
+from vaezoo.data.sprites import Lattice
+from vaezoo.errors import ConfigError
+
+FEW_FILES = 500  # decoded sooner than worker processes start
+MAX_WORKERS = 16
+
+
+class ImageDataModule(LightningDataModule):
+    """Images of one source in three splits. A batch reaches the model as (x, y).
+
+    x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
+
+    Args:
+        source: "digits", "torchvision", "sprites" or "image_folder".
+        image_size: the side of a square in pixels, or [height, width].
+        channels: 1 or 3, whatever the files have.
+        name: what the data set is called in tables; by default the class of torchvision or the source.
+        dataset: the class in ``torchvision.datasets``, for source "torchvision".
+        root: the folder where data sets lie, or for source "image_folder" the images.
+        batch_size: images in a training batch, over all devices together.
+        eval_batch_size: images in a validation or test batch, on each device.
+        binarize: "none"; "threshold", 1 from one half up; "dynamic", 1 with the pixel's value as the probability, drawn
+            anew for each training batch, and once for all for validation and test.
+        limit: how many images to train on; None means all.
+        val_size, test_size: a number of images or a fraction of all, where there is no official split.
+        split_seed: decides which images are in which split. Keep it equal in runs that are to be compared.
+        seed: decides the order and the noise of training.
+        in_memory: whether image files are decoded once into memory; "auto" means where they take no more than
+            ``memory_limit_gib``. The other sources are always in memory.
+        num_workers: processes that decode image files; "auto" goes by the number of processors.
+        drop_last: leave out a last training batch that is short.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        image_size: int | list[int],
+        channels: int,
+        val_size: int | float,
+        test_size: int | float | None = None,
+        name: str | None = None,
+        dataset: str | None = None,
+        root: str = "data",
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        binarize: str = "none",
+        limit: int | None = None,
+        split_seed: int = 0,
+        seed: int = 0,
+        in_memory: str | bool = "auto",
+        memory_limit_gib: float = 2.0,
+        num_workers: str | int = "auto",
+        drop_last: bool = False,
+    ) -> None:
+        super().__init__()
+        settings.check_names(source, dataset, binarize)
+        self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
+        self.name = name or (dataset or source).lower()
+        self.source = Source(source, dataset, Path(root).expanduser(), self.image_shape)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.val_size, self.test_size = val_size, test_size
+        self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed
+        self.in_memory, self.memory_limit_gib = in_memory, memory_limit_gib
+        self.num_workers, self.drop_last = num_workers, drop_last
+        self._check_numbers()
+        self.factors: tuple[Factor, ...] = ()
+        self._splits: dict[str, ImageTensor | ImageFiles] = {}
+        self._unreadable: dict[str, Unreadable] = {}
+
+    def _check_numbers(self) -> None:
+        for key, least in (("batch_size", 1), ("eval_batch_size", 1), ("split_seed", 0), ("seed", 0)):
+            settings.check_whole(key, getattr(self, key), least)
+        if self.limit is not None:
+            settings.check_whole("limit", self.limit, 1)
+        settings.check_size("val_size", self.val_size)
+        if self.test_size is not None:
+            settings.check_size("test_size", self.test_size)
+        if self.num_workers != "auto":
+            settings.check_whole("num_workers", self.num_workers, 0)
+        settings.check_choice("in_memory", self.in_memory, ("auto", True, False))
+        settings.check_choice("drop_last", self.drop_last, (True, False))
+        if isinstance(self.memory_limit_gib, bool | str) or self.memory_limit_gib < 0:
+            raise ConfigError(f"data.memory_limit_gib must be a number from 0 up, got {self.memory_limit_gib!r}")
+
+    # From disk to splits
+
+    def prepare_data(self) -> None:
+        """Download or draw what is not on disk yet. Lightning calls it in one process of each machine."""
+        self.source.prepare(self.limit)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the images and divide them into splits, once, whatever the ``stage``."""
+        if self._splits:
+            return
+        pool = self.source.open()
+        parts = divide(
+            pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
+        )
+        in_memory = self._fits_in_memory(sum(len(part) for part in parts.values()))
+        self._splits = {split: self._load(split, part, in_memory) for split, part in parts.items()}
+        self.factors = pool.factors
+
+    def _fits_in_memory(self, count: int) -> bool:
+        if self.in_memory == "auto":
+            return count * int(np.prod(self.image_shape)) <= self.memory_limit_gib * 2**30
+        return bool(self.in_memory)
+
+    def _load(self, split: str, part: Images, in_memory: bool) -> ImageTensor | ImageFiles:
+        """A split ready for its loader, binarised where that is done once for all."""
+        method = "none" if self._draws(split) else self.binarize
+        if isinstance(part, Lattice):
+            return part.load()
+        if isinstance(part, ImageFiles):
+            files = replace(part, binarize=method)
+            self._unreadable[split] = Unreadable(files)
+            return decode_all(files, self._unreadable[split], self._workers(len(files))) if in_memory else files
+        assert isinstance(part, ImageTensor)
+        return replace(part, pixels=binarize_once(part.pixels, np.arange(len(part)), method))
+
+    def _draws(self, split: str) -> bool:
+        """Whether every batch of ``split`` is binarised anew."""
+        return split == "train" and self.binarize == "dynamic" and self.source.name != "sprites"
+
+    # From splits to batches
+
+    def train_dataloader(self) -> InMemoryLoader | StreamingLoader:
+        """The training images in an order that depends on (seed, epoch) alone; Lightning tells the epoch."""
+        rank, world_size = self._place()
+        # Lightning's overfit_batches wants the same few batches in every epoch.
+        shuffled = self.trainer is None or not getattr(self.trainer, "overfit_batches", 0)
+        order = TrainingOrder(
+            len(self._split("train")),
+            self.batch_size,
+            seed=self.seed if shuffled else None,
+            drop_last=self.drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        return self._loader("train", order)
+
+    def val_dataloader(self) -> InMemoryLoader | StreamingLoader:
+        """Every validation image once, in the same order in every run."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> InMemoryLoader | StreamingLoader:
+        """Every test image once, in the same order in every run."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> InMemoryLoader | StreamingLoader:
+        rank, world_size = self._place()
+        order = EvaluationOrder(len(self._split(split)), self.eval_batch_size, rank=rank, world_size=world_size)
+        return self._loader(split, order)
+
+    def _loader(self, split: str, order: TrainingOrder | EvaluationOrder) -> InMemoryLoader | StreamingLoader:
+        images, device = self._split(split), self._device()
+        noise_seed = self.seed if self._draws(split) else None
+        if isinstance(images, ImageFiles):
+            workers = self._workers(len(images))
+            pin_memory = device.type == "cuda"
+            return StreamingLoader(self._unreadable[split], order, noise_seed, workers=workers, pin_memory=pin_memory)
+        if _fits_on(device, images.byte_count):
+            return InMemoryLoader(images.to(device), order, noise_seed)
+        return InMemoryLoader(images, order, noise_seed, pin_memory=device.type == "cuda")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Stored pixels become (x, y), on the device where the model is."""
+        assert isinstance(batch, Batch)
+        x = as_float(batch.images, self.image_shape)
+        return (x if batch.noise_seed is None else draw_binary(x, batch.noise_seed)), batch.labels
+
+    # What others ask
+
+    def examples(self, count: int, split: str = "val") -> tuple[Tensor, Tensor]:
+        """The first ``count`` images of a split, or all if it has fewer, as evaluation sees them: (x, y) on the CPU.
+
+        The same for every model, seed and batch size.
+        """
+        settings.check_choice("split", split, ("train", "val", "test"))
+        images = self._split(split)
+        count = min(count, len(images))
+        if isinstance(images, ImageFiles):
+            positions, pixels, labels = first_readable(self._unreadable[split], count)
+        else:
+            positions, pixels, labels = np.arange(count), images.pixels[:count], images.labels[:count]
+        return as_float(binarize_once(pixels, positions, self.binarize), self.image_shape), labels
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether every pixel that evaluation sees is 0 or 1."""
+        return self.binarize != "none" or self.source.name == "sprites"
+
+    def describe(self) -> dict[str, Any]:
+        """What a record of a run says of its data, in plain values, wherever the files lie."""
+        return {
+            "name": self.name,
+            "image_shape": list(self.image_shape),
+            **{split: len(self._split(split)) for split in ("train", "val", "test")},
+            "split_seed": self.split_seed,
+            "binarize": self.binarize,
+            "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
+        }
+
+    def _split(self, split: str) -> ImageTensor | ImageFiles:
+        self.setup()
+        return self._splits[split]
+
+    # Where this process runs
+
+    def _place(self) -> tuple[int, int]:
+        """This process's rank and how many there are."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _workers(self, count: int) -> int:
+        if self.num_workers != "auto":
+            return int(self.num_workers)
+        if count < FEW_FILES:
+            return 0
+        sharing = 1 if self.trainer is None else self.trainer.num_devices
+        return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // sharing))
+
+
+def _fits_on(device: torch.device, byte_count: int) -> bool:
+    """Whether images may live on the device: always on the CPU, on a GPU where half of its free memory holds them."""
+    if device.type == "cuda":
+        return byte_count <= torch.cuda.mem_get_info(device)[0] // 2
+    return device.type == "cpu"

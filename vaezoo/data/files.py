@@ -1,0 +1,167 @@
+"""Image files: decoded and, where one cannot be read, counted. It knows no folders, no splits and no batches' order."""
+
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vaezoo.data.images import ImageTensor
+from vaezoo.data.pixels import Shape, binarize_once
+from vaezoo.errors import DataError
+
+MAX_UNREADABLE = 0.01  # of a split's files
+MAX_NAMED = 10  # files named in one error
+CHUNK_BYTES = 2**22  # what one worker hands over at a time while everything is decoded into memory
+
+logger = logging.getLogger(__name__)
+
+
+class Decoded(NamedTuple):
+    """What became of some files: the images that could be read, and why the others could not."""
+
+    images: Tensor
+    labels: Tensor
+    failed: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class ImageFiles(Dataset[Decoded]):
+    """Paths with their labels (N,) or (N, F), decoded when they are asked for: a data set for torch's DataLoader."""
+
+    paths: NDArray[
+        np.bytes_
+    ]  # one array and no list of strings, of which every worker process would end up with a copy
+    labels: Tensor
+    image_shape: Shape
+    binarize: str = "none"
+
+    @classmethod
+    def of(cls, paths: list[Path], labels: Tensor, image_shape: Shape) -> "ImageFiles":
+        """Files that need not exist yet, with labels in the same order."""
+        return cls(np.array([os.fsencode(path) for path in paths]), labels, image_shape)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, positions: NDArray[np.int64]) -> "ImageFiles":
+        """The files at ``positions`` (N,), in that order."""
+        return replace(self, paths=self.paths[positions], labels=self.labels[torch.from_numpy(positions)])
+
+    def path(self, position: int) -> str:
+        """Where the file at ``position`` lies."""
+        return os.fsdecode(self.paths[position])
+
+    def __getitems__(self, positions: list[int]) -> Decoded:
+        """Decode the files at ``positions``; this is the name under which torch asks for a whole batch at once."""
+        images, read, failed = [], [], []
+        for position in positions:
+            try:
+                images.append(decode(self.path(position), self.image_shape))
+                read.append(position)
+            except Exception as error:  # damaged files make Pillow raise almost anything
+                failed.append((position, f"{type(error).__name__}: {error}"))
+        pixels = (
+            torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=torch.uint8)
+        )
+        return Decoded(binarize_once(pixels, np.array(read, np.int64), self.binarize), self.labels[read], failed)
+
+
+@dataclass
+class Unreadable:
+    """The files of one split that could not be read: each is warned of once, too many of them are an error."""
+
+    files: ImageFiles
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def add(self, failed: list[tuple[int, str]]) -> None:
+        """Take note of files that some process failed to read."""
+        for position, reason in failed:
+            if position not in self.reasons:
+                self.reasons[position] = reason
+                logger.warning("skipped %s, which cannot be read (%s)", self.files.path(position), reason)
+
+    def check(self) -> None:
+        """Raise DataError where more than 1% of the split cannot be read."""
+        if len(self.reasons) <= MAX_UNREADABLE * len(self.files):
+            return
+        names = [self.files.path(position) for position in sorted(self.reasons)]
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        raise DataError(
+            f"{len(names)} of {len(self.files)} image files cannot be read, which is more than "
+            f"{MAX_UNREADABLE:.0%}: {', '.join(names[:MAX_NAMED])}{more}; repair or remove them"
+        )
+
+
+def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> ImageTensor:
+    """Decode everything into memory once, by worker processes; unreadable files are left out with their labels."""
+    size = max(1, CHUNK_BYTES // int(np.prod(files.image_shape)))
+    chunks = [chunk.tolist() for chunk in torch.arange(len(files)).split(size)]
+    loader = DataLoader(files, batch_sampler=chunks, collate_fn=as_is, num_workers=workers, generator=torch.Generator())
+    pixels = torch.empty((len(files), *files.image_shape), dtype=torch.uint8)
+    labels = torch.empty_like(files.labels)
+    done = 0
+    for decoded in loader:
+        end = done + len(decoded.images)
+        pixels[done:end], labels[done:end] = decoded.images, decoded.labels
+        unreadable.add(decoded.failed)
+        done = end
+    unreadable.check()
+    return ImageTensor(pixels[:done], labels[:done])
+
+
+def first_readable(unreadable: Unreadable, count: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+    """Positions, pixels and labels of the first ``count`` files that can be read, or of all that can."""
+    files = unreadable.files
+    read: dict[int, Decoded] = {}
+    for position in range(len(files)):
+        if len(read) == count:
+            break
+        decoded = files.__getitems__([position])
+        unreadable.add(decoded.failed)
+        if not decoded.failed:
+            read[position] = decoded
+    unreadable.check()
+    images = torch.cat([decoded.images for decoded in read.values()])
+    return np.array(list(read), np.int64), images, torch.cat([decoded.labels for decoded in read.values()])
+
+
+def as_is(decoded: Any) -> Any:
+    """For torch's DataLoader, which would otherwise put a batch together once more."""
+    return decoded
+
+
+def decode(path: str, image_shape: Shape) -> NDArray[np.uint8]:
+    """One image file of any mode as uint8 (C, H, W): upright, the shorter side resized, the longer one cut equally."""
+    channels, height, width = image_shape
+    with Image.open(path) as image:
+        side = 2 * max(height, width)
+        image.draft(None, (side, side))  # lets JPEG decode large photographs at a fraction of their size
+        upright = ImageOps.exif_transpose(image)
+        plain = _plain(upright).convert("L" if channels == 1 else "RGB")
+    fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An opaque image of 8 bits a channel: transparency lies on white, deeper levels are scaled down."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
+
+
+def _eight_bits(levels: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+    """Grey levels of a deep image: whole numbers have 16 bits, fractions reach to 1, or to 255 where one exceeds 1."""
+    values = np.nan_to_num(levels.astype(np.float64))
+    scale = 1 / 257 if mode != "F" else 255 if values.max() <= 1 else 1
+    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)

@@ -1,0 +1,65 @@
+"""A folder of image files: which files there are, which split and class each belongs to. It reads none of them."""
+
+import logging
+import os
+from pathlib import Path, PurePath
+
+import torch
+
+from vaezoo.data.files import ImageFiles
+from vaezoo.data.images import Factor, Pool
+from vaezoo.data.pixels import Shape
+from vaezoo.errors import DataError
+
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
+
+logger = logging.getLogger(__name__)
+
+
+def open_folder(root: Path, image_shape: Shape) -> Pool:
+    """The images under ``root``, or under its ``train``, ``val`` and ``test``; the folders in there are the classes."""
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}; set data.root to the folder that holds the images")
+    splits = {name: root / name for name in ("train", "val", "test") if _is_real_folder(root / name)}
+    if splits and "train" not in splits:
+        raise DataError(f"{root} has {' and '.join(splits)} but no train folder; add one with the training images")
+    listed = {name: list_images(folder) for name, folder in (splits or {"train": root}).items()}
+    classes = sorted({path.parts[0] for paths in listed.values() for path in paths if len(path.parts) > 1})
+    # One folder alone tells no image from another.
+    classes = classes if len(classes) > 1 else []
+    parts = {name: _files(splits.get(name, root), paths, classes, image_shape) for name, paths in listed.items()}
+    factors = (Factor("class", tuple(classes)),) if classes else ()
+    return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
+
+
+def list_images(folder: Path) -> list[PurePath]:
+    """The image files under ``folder``, relative to it and sorted; hidden ones and linked folders are left out."""
+    found: list[PurePath] = []
+    for base, folders, names in os.walk(folder, onerror=_refuse):
+        for name in folders:
+            if os.path.islink(os.path.join(base, name)):
+                logger.warning("left out %s, a link to a folder; copy or move the folder there", Path(base, name))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = (name for name in names if PurePath(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
+        found.extend(Path(base, name).relative_to(folder) for name in images)
+    if not found:
+        raise DataError(f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}")
+    return sorted(found)
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _files(folder: Path, paths: list[PurePath], classes: list[str], image_shape: Shape) -> ImageFiles:
+    """The files with their class, -1 where there is none."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = torch.tensor([numbers.get(path.parts[0], -1) for path in paths])
+    return ImageFiles.of([folder / path for path in paths], labels, image_shape)
+
+
+def _refuse(error: OSError) -> None:
+    """os.walk would pass over a folder that it may not read."""
+    raise DataError(
+        f"{error.filename} cannot be read ({error.strerror}); change its permissions or leave it out"
+    ) from error

@@ -1,0 +1,137 @@
+"""Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vaezoo.data.files import Decoded, Unreadable, as_is, first_readable
+from vaezoo.data.images import ImageTensor
+from vaezoo.data.order import EpochOrder, TrainingOrder
+from vaezoo.data.splits import seed_of
+
+
+class Batch(NamedTuple):
+    """What travels to the device: stored pixels, labels, and the seed of the noise that shall binarise them, if any."""
+
+    images: Tensor
+    labels: Tensor
+    noise_seed: int | None
+
+
+class Loader(ABC):
+    """The batches of an ``EpochOrder``, one pass for each ``iter``. A checkpoint holds how far it came.
+
+    ``noise_seed``: the run's seed where every batch is to be binarised anew, else None.
+    """
+
+    # Lightning looks for a sampler, tells it the epoch, and replaces what it takes for a DataLoader of torch.
+    batch_sampler = None
+
+    def __init__(self, order: EpochOrder, noise_seed: int | None = None) -> None:
+        self.sampler = order
+        self.noise_seed = noise_seed
+        self.position = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing happens before the first batch is asked for, by when Lightning has told the epoch.
+        self.position = self.sampler.begin()
+        for images, labels in self._pixels(self.sampler.batches()[self.position :]):
+            seed = self._seed()
+            self.position += 1
+            yield Batch(images, labels, seed)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches were handed out."""
+        return {"epoch": self.sampler.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where ``state`` was taken, if the next pass belongs to the same epoch."""
+        self.sampler.set_epoch(state["epoch"])
+        self.sampler.start = self.position = state["position"]
+
+    def _seed(self) -> int | None:
+        if self.noise_seed is None:
+            return None
+        return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, self.sampler.rank)
+
+    @abstractmethod
+    def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Stored pixels and labels of each batch of positions."""
+
+
+class InMemoryLoader(Loader):
+    """One tensor, a batch is one ``index_select``: no Python for single images, no worker processes."""
+
+    def __init__(
+        self, images: ImageTensor, order: EpochOrder, noise_seed: int | None = None, *, pin_memory: bool = False
+    ) -> None:
+        super().__init__(order, noise_seed)
+        self.images, self.pin_memory = images, pin_memory
+
+    def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        pixels, labels = self.images.pixels, self.images.labels
+        if not batches:
+            return
+        # One transfer of the whole order, and none for each batch.
+        sizes = [len(batch) for batch in batches]
+        for batch in torch.cat(batches).to(pixels.device).split(sizes):
+            chosen = pixels.index_select(0, batch)
+            yield (chosen.pin_memory() if self.pin_memory else chosen), labels.index_select(0, batch)
+
+
+class StreamingLoader(Loader):
+    """Files decoded by worker processes that live as long as the loader. Batches are short by what cannot be read."""
+
+    def __init__(
+        self,
+        unreadable: Unreadable,
+        order: EpochOrder,
+        noise_seed: int | None = None,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(order, noise_seed)
+        self.unreadable = unreadable
+        self._wanted = _Wanted()
+        self._decoded: DataLoader[Decoded] = DataLoader(
+            unreadable.files,
+            batch_sampler=self._wanted,
+            collate_fn=as_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else each pass would draw from the global one
+        )
+
+    def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        self._wanted.batches = batches
+        for decoded in self._decoded:
+            self.unreadable.add(decoded.failed)
+            self.unreadable.check()
+            if len(decoded.images):
+                yield decoded.images, decoded.labels
+            elif isinstance(self.sampler, TrainingOrder):
+                # Ranks wait for each other: a batch must not go missing, so one image stands in for it.
+                _, images, labels = first_readable(self.unreadable, 1)
+                yield images, labels
+
+
+class _Wanted:
+    """The batches of the present epoch, as torch's DataLoader wants to be told them."""
+
+    def __init__(self) -> None:
+        self.batches: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch.tolist() for batch in self.batches)

@@ -1,0 +1,91 @@
+"""Pixels: stored as uint8, seen by models as floats in [0, 1]. It knows tensors only, no data sets and no loaders."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from vaezoo.data.splits import seed_of
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+BINARIZE = ("none", "threshold", "dynamic")
+FIT_CHUNK = 1024  # images resized at once: as floats they take four times the memory
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
+
+
+def as_float(stored: Tensor, image_shape: Shape) -> Tensor:
+    """Stored pixels as a model sees them: uint8 (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W).
+
+    The only place where pixels become floats, in [0, 1].
+    """
+    if stored.ndim == 2:
+        return unpack_bits(stored, math.prod(image_shape)).view(-1, *image_shape).float()
+    return stored.float().div_(255)
+
+
+def unpack_bits(packed: Tensor, count: int) -> Tensor:
+    """The first ``count`` bits of each row, highest bit first: uint8 (B, bytes) -> uint8 (B, count) of 0 and 1."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
+    return packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and_(1).flatten(1)[:, :count]
+
+
+def draw_binary(x: Tensor, seed: int) -> Tensor:
+    """Each pixel 1 with its own value as the probability, by a generator of its own: (B, ...) -> the same shape."""
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    return (torch.rand(x.shape, generator=generator, device=x.device) < x).to(x.dtype)
+
+
+def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str) -> Tensor:
+    """Pixels of 0 and 255 for good: uint8 (B, C, H, W) -> the same shape; bit-packed images are binary already.
+
+    "dynamic" draws each image by a seed that is its position within its split, so that the outcome depends neither on
+    the batch size, nor on the device, nor on the run's seed, nor on whether images lie in memory.
+    """
+    if method == "none" or images.ndim == 2:
+        return images
+    if method == "threshold":
+        return images.ge(128).to(torch.uint8).mul_(255)
+    noise = [_noise(position, math.prod(images.shape[1:])) for position in positions.tolist()]
+    drawn = torch.from_numpy(np.stack(noise)).view(images.shape) < images
+    return drawn.to(torch.uint8).mul_(255)
+
+
+def _noise(position: int, count: int) -> NDArray[np.uint8]:
+    """Uniform levels 0 to 254: a pixel of value v in 0..255 is above one of them with probability v / 255."""
+    # Raw random bits are the part of numpy that never changes. 2^32 levels folded to 255: biased by less than 1e-7.
+    raw = np.random.PCG64(seed_of("fixed noise", position)).random_raw((count + 1) // 2).view(np.uint32)
+    return (raw[:count] % 255).astype(np.uint8)
+
+
+def fit(images: Tensor, image_shape: Shape) -> Tensor:
+    """Images of any size and of 1 or 3 channels brought to ``image_shape``: uint8 (N, c, h, w) -> uint8 (N, C, H, W).
+
+    The shorter side is resized (bilinear, antialiased), what then stands out on the longer one is cut off equally.
+    """
+    if tuple(images.shape[1:]) == image_shape:
+        return images
+    return torch.cat([_fit_chunk(chunk, image_shape) for chunk in images.split(FIT_CHUNK)])
+
+
+def _fit_chunk(images: Tensor, image_shape: Shape) -> Tensor:
+    channels, height, width = image_shape
+    pixels = _to_channels(images.float(), channels)
+    scale = max(height / images.shape[2], width / images.shape[3])
+    size = [max(height, round(images.shape[2] * scale)), max(width, round(images.shape[3] * scale))]
+    if size != list(images.shape[2:]):
+        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return pixels[:, :, top : top + height, left : left + width].round().clamp(0, 255).to(torch.uint8)
+
+
+def _to_channels(pixels: Tensor, channels: int) -> Tensor:
+    """Grey repeated in every channel, or colours weighed to grey: float (N, c, h, w) -> float (N, C, h, w)."""
+    if pixels.shape[1] == channels:
+        return pixels
+    if pixels.shape[1] == 1:
+        return pixels.expand(-1, channels, -1, -1)
+    return (pixels * pixels.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)

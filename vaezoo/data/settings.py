@@ -1,0 +1,61 @@
+"""Checks of data settings as they come from a configuration: plain values in, checked values or a ConfigError out."""
+
+from typing import Any
+
+from vaezoo.data.pixels import BINARIZE, Shape
+from vaezoo.data.sources import NAMES
+from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
+from vaezoo.errors import ConfigError
+
+SMALLEST_SIDE = 8
+
+
+def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
+    """(channels, height, width) of an ``image_size`` that is one number or [height, width]."""
+    sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
+    if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) for side in sides):
+        raise ConfigError(
+            f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], "
+            f"got {image_size!r}"
+        )
+    check_choice("channels", channels, (1, 3))
+    shape = (channels, sides[0], sides[1])
+    if source == "sprites" and shape != SPRITE_SHAPE:
+        raise ConfigError(
+            f"sprites are drawn with data.channels=1 and data.image_size=64 only, got {channels} and {image_size!r}"
+        )
+    return shape
+
+
+def check_names(source: str, dataset: str | None, binarize: str) -> None:
+    """What is chosen from a list."""
+    check_choice("source", source, NAMES)
+    check_choice("binarize", binarize, BINARIZE)
+    if (source == "torchvision") != (dataset is not None):
+        raise ConfigError(
+            "data.dataset names a class of torchvision.datasets and belongs to data.source=torchvision alone, "
+            f"got {dataset!r} with data.source={source}"
+        )
+
+
+def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``choices``; 1 is not taken for true."""
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
+        raise ConfigError(f"data.{key} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Raise ConfigError unless ``value`` is a whole number from ``least`` up."""
+    if not is_whole(value, least):
+        raise ConfigError(f"data.{key} must be a whole number from {least} up, got {value!r}")
+
+
+def check_size(key: str, value: Any) -> None:
+    """Raise ConfigError unless ``value`` is a number of images or a fraction of them."""
+    if not is_whole(value, 1) and not (isinstance(value, float) and 0 < value < 1):
+        raise ConfigError(f"data.{key} must be a number of images or a fraction between 0 and 1, got {value!r}")
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether ``value`` is a whole number from ``least`` up; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,99 @@
+"""Where images come from, by name: each source is a function to a ``Pool``. It knows nothing of batches."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaezoo.data import downloads, sprites
+from vaezoo.data.files import ImageFiles
+from vaezoo.data.folders import open_folder
+from vaezoo.data.images import Factor, ImageTensor, Pool
+from vaezoo.data.pixels import Shape, fit
+from vaezoo.errors import ConfigError, DataError
+
+NAMES = ("digits", "torchvision", "sprites", "image_folder")
+
+
+class Source(NamedTuple):
+    """What a configuration says of where images come from and which shape they shall have."""
+
+    name: str
+    dataset: str | None
+    root: Path
+    image_shape: Shape
+
+    def prepare(self, limit: int | None) -> None:
+        """Bring to disk what ``open`` will need; ``limit`` is how many training images will be asked for."""
+        if self.name == "torchvision":
+            _download(downloads.find_class(self.dataset), self.root)
+        if self.name == "sprites" and (limit is None or limit > sprites.COUNT // 4):
+            sprites.write_cache(self.root)
+
+    def open(self) -> Pool:
+        """The images, as far as can be said without decoding files or drawing."""
+        if self.name == "digits":
+            return _digits(self.image_shape)
+        if self.name == "torchvision":
+            return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape)
+        if self.name == "sprites":
+            return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
+        return open_folder(self.root, self.image_shape)
+
+
+def _digits(image_shape: Shape) -> Pool:
+    """1,797 handwritten digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998)."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pixels = torch.from_numpy(data.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(data.target).long()
+    names = tuple(str(name) for name in data.target_names)
+    return Pool(ImageTensor(fit(pixels, image_shape), labels), None, None, (Factor("class", names),))
+
+
+def _download(cls: Any, root: Path) -> None:
+    for split in ("train", "test"):
+        if not downloads.is_there(cls, root, split):
+            downloads.fetch(cls, root, split)
+
+
+def _torchvision(cls: Any, root: Path, image_shape: Shape) -> Pool:
+    if cls.__name__ == "CelebA":
+        return _celeba(cls, root, image_shape)
+    train, test = (downloads.read(cls, root, split) for split in ("train", "test"))
+    labels = _labels(train)
+    names = getattr(train, "classes", None) or range(int(labels.max()) + 1)
+    factor = Factor("class", tuple(str(name) for name in names))
+    parts = [ImageTensor(fit(_pixels(part), image_shape), _labels(part)) for part in (train, test)]
+    return Pool(parts[0], None, parts[1], (factor,))
+
+
+def _labels(part: Any) -> Tensor:
+    """Class numbers (N,), which some of torchvision's classes call labels and the others targets."""
+    labels = part.targets if hasattr(part, "targets") else part.labels
+    return torch.as_tensor(labels).long()
+
+
+def _pixels(part: Any) -> Tensor:
+    """A data set's own array as uint8 (N, C, H, W), from (N, H, W), (N, H, W, 3) or (N, 3, H, W)."""
+    if not hasattr(part, "data"):
+        raise ConfigError(f"data.dataset={type(part).__name__} holds files and no array; use data=image_folder for it")
+    pixels = torch.as_tensor(part.data)
+    if pixels.ndim == 3:
+        return pixels.unsqueeze(1)
+    return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _celeba(cls: Any, root: Path, image_shape: Shape) -> Pool:
+    """Aligned faces in their three official splits, labelled by 40 attributes (Liu et al., 2015)."""
+    parts, folder = {}, root / cls.base_folder / "img_align_celeba"
+    for split in ("train", "valid", "test"):
+        part = downloads.read(cls, root, split)
+        parts[split] = ImageFiles.of([folder / name for name in part.filename], part.attr.long(), image_shape)
+    factors = tuple(Factor(name, ("no", "yes")) for name in part.attr_names if name)
+    if len(factors) != parts["train"].labels.shape[1]:
+        raise DataError(f"the attributes of CelebA in {folder.parent} are not complete; fetch them again")
+    return Pool(parts["train"], parts["valid"], parts["test"], factors)

@@ -1,0 +1,21 @@
+"""What can go wrong for reasons that lie with the user: each error is one sentence with its remedy."""
+
+
+class VaezooError(Exception):
+    """Shown as one sentence without a traceback; the process ends with a non-zero exit code."""
+
+
+class ConfigError(VaezooError, ValueError):
+    """A setting is unknown, of the wrong type or impossible together with another one."""
+
+
+class DataError(VaezooError):
+    """Images are missing, cannot be downloaded or cannot be read."""
+
+
+class RunError(VaezooError):
+    """A run folder is missing, is taken by another run or cannot be continued."""
+
+
+class NonFiniteLossError(VaezooError, ArithmeticError):
+    """The loss became infinite or not a number."""

@@ -1,0 +1,19 @@
+"""Tensors and arrays to pictures. Knows nothing of models, runs and files."""
+
+from vaezoo.figures.canvas import raster
+from vaezoo.figures.images import interpolations, reconstructions, samples, traversals
+from vaezoo.figures.latents import Labels, Plane, Prior, latent_kl, latent_line, latent_map
+
+__all__ = [
+    "Labels",
+    "Plane",
+    "Prior",
+    "interpolations",
+    "latent_kl",
+    "latent_line",
+    "latent_map",
+    "raster",
+    "reconstructions",
+    "samples",
+    "traversals",
+]

@@ -1,0 +1,117 @@
+"""Pages of known size in pixels to draw on. Knows nothing of what is drawn."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+
+from vaezoo.figures.mosaics import Mosaic
+
+DPI = 100
+TITLE, NOTE, LABEL = 10.5, 8.5, 8.5
+"""Font sizes in points."""
+MARGIN = 12
+INK, FAINT = "#1a1a1a", "#5a5a5a"
+
+
+def page(width: float, height: float) -> Figure:
+    """An empty white figure of this many pixels, outside of pyplot's global state."""
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def raster(figure: Figure) -> np.ndarray:
+    """The drawn figure: (height, width, 3) uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at this place, in pixels from the figure's upper left."""
+    whole_width, whole_height = figure.get_size_inches() * DPI
+    bottom = whole_height - top - height
+    return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
+
+
+def write(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    size: float = LABEL,
+    *,
+    align: str = "left",
+    vertical: str = "top",
+    colour: str = INK,
+) -> None:
+    """Text with its corner or centre at (x, y), in pixels from the figure's upper left."""
+    width, height = figure.get_size_inches() * DPI
+    figure.text(x / width, 1 - y / height, text, size=size, ha=align, va=vertical, color=colour)
+
+
+@lru_cache(maxsize=1024)
+def text_width(text: str, size: float) -> float:
+    """Pixels that the widest line of ``text`` takes."""
+    font = FontProperties(size=size)
+    lines = text.split("\n")
+    return max(_pen().get_text_width_height_descent(line, font, ismath=False)[0] for line in lines)
+
+
+def heading(figure: Figure, title: str, note: str = "", left: float = MARGIN) -> None:
+    """A title at the upper left and a fainter line below it."""
+    write(figure, left, MARGIN, title, TITLE)
+    if note:
+        write(figure, left, MARGIN + 20, note, NOTE, colour=FAINT)
+
+
+def heading_height(note: str = "") -> int:
+    """Pixels from the upper edge to where the picture may begin."""
+    return MARGIN + (42 if note else 24)
+
+
+def mosaic_page(
+    mosaic: Mosaic,
+    title: str,
+    note: str = "",
+    *,
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    captions: Sequence[str] = (),
+) -> tuple[Figure, Axes]:
+    """A mosaic at its own size with labels left of the rows, above the columns and below them; axes in its pixels.
+
+    Labels of columns are left out where they are wider than a tile.
+    """
+    column_labels, captions = (_if_they_fit(labels, mosaic) for labels in (column_labels, captions))
+    left = MARGIN + max((text_width(label, LABEL) + 8 for label in row_labels), default=0)
+    top = heading_height(note) + (16 if column_labels else 0)
+    height, width = mosaic.pixels.shape[:2]
+    words = max(text_width(title, TITLE), text_width(note, NOTE)) + 2 * MARGIN
+    figure = page(round(max(left + width + MARGIN, words)), top + height + (18 if captions else 0) + MARGIN)
+    heading(figure, title, note)
+    axes = panel(figure, left, top, width, height)
+    axes.imshow(mosaic.pixels, interpolation="none", aspect="auto", extent=(0, width, height, 0))
+    axes.autoscale(False)  # a mark at the edge must not stretch the pixels
+    axes.set_axis_off()
+    for y, label in zip(mosaic.tops, row_labels, strict=False):
+        write(figure, left - 4, top + y + mosaic.height / 2, label, align="right", vertical="center")
+    for labels, y, vertical in ((column_labels, top - 1, "bottom"), (captions, top + height + 1, "top")):
+        for x, label in zip(mosaic.lefts, labels, strict=False):
+            write(figure, left + x + mosaic.width / 2, y, label, align="center", vertical=vertical, colour=FAINT)
+    return figure, axes
+
+
+def _if_they_fit(labels: Sequence[str], mosaic: Mosaic) -> Sequence[str]:
+    widest = max((text_width(label, LABEL) for label in labels), default=0)
+    return labels if widest <= mosaic.width + 2 else ()
+
+
+@lru_cache(maxsize=1)
+def _pen() -> RendererAgg:
+    return RendererAgg(1, 1, DPI)

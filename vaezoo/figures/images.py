@@ -1,0 +1,73 @@
+"""Pages of images with their labels: reconstructions, interpolations, samples, traversals. They scale no value."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaezoo.figures.canvas import FAINT, INK, NOTE, mosaic_page
+from vaezoo.figures.mosaics import interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
+
+
+def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor) -> Figure:
+    """Originals, reconstructions (both (B, C, H, W)) and absolute errors by column, with the PSNR (B,) in dB."""
+    figure, _ = mosaic_page(
+        reconstruction_mosaic(x, recon),
+        "Reconstructions of validation images",
+        "PSNR in dB below each column; error on the images' own scale, black 0 to white 1",
+        row_labels=["original", "reconstruction", "absolute error"],
+        captions=[f"{ratio:.1f}" for ratio in psnr.tolist()],
+    )
+    return figure
+
+
+def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor]) -> Figure:
+    """Strips between pairs of real images (B, C, H, W), by method: (B, steps, C, H, W), from t = 0 to t = 1."""
+    steps = next(iter(strips.values())).shape[1]
+    times = [f"{step / max(1, steps - 1):.3g}" for step in range(steps)]
+    figure, _ = mosaic_page(
+        interpolation_mosaic(start, end, strips),
+        "Interpolations between codes of validation images",
+        "framed: the real images; between them the decoded codes, t above the columns",
+        row_labels=list(strips) * len(start),
+        column_labels=["real", *times, "real"],
+    )
+    return figure
+
+
+def samples(images: Tensor, columns: int, title: str, note: str = "") -> Figure:
+    """Images (B, C, H, W) row by row under a title that says what they are drawn from."""
+    figure, _ = mosaic_page(sample_mosaic(images, columns), title, note)
+    return figure
+
+
+def traversals(
+    image: Tensor,
+    recon: Tensor,
+    strips: Tensor,
+    row_labels: Sequence[str],
+    own: Sequence[float],
+    extent: float,
+    note: str,
+) -> Figure:
+    """One row (S, C, H, W) of ``strips`` for each latent dimension, moved from -extent to +extent standard deviations.
+
+    The first row shows the image whose code is moved and its reconstruction, (C, H, W). ``own`` is that code in each
+    row's dimension, in the same standard deviations: a mark below the row shows where it stands, if it is in the range.
+    """
+    mosaic = traversal_mosaic(image, recon, strips)
+    title = "Traversals: one latent dimension a row, the others stay at the image's code"
+    labels = ["real, reconstruction", *row_labels]
+    figure, axes = mosaic_page(mosaic, title, note, row_labels=labels)
+    centres = [left + mosaic.width / 2 for left in mosaic.lefts]
+    offsets = torch.linspace(-extent, extent, strips.shape[1]).tolist()
+    for x, offset in zip(centres, offsets, strict=False):
+        label = "mean" if abs(offset) < 1e-6 else f"{offset:+.1f}σ"
+        axes.text(x, mosaic.tops[1] - 3, label, size=NOTE - 1, ha="center", va="bottom", color=FAINT)
+    marks = [(value, top) for value, top in zip(own, mosaic.tops[1:], strict=True) if abs(value) <= extent]
+    places = [np.interp(value, offsets, centres[: len(offsets)]) for value, _ in marks]
+    heights = [top + mosaic.height + 5 for _, top in marks]
+    axes.plot(places, heights, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, clip_on=False)
+    return figure

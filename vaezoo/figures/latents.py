@@ -1,0 +1,265 @@
+"""Pictures of latent spaces: KL over time, codes in a plane or on a line. They know arrays and names alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import Normalize, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from vaezoo.figures.canvas import FAINT, LABEL, MARGIN, heading, heading_height, page, panel, text_width, write
+from vaezoo.figures.planes import Limits
+
+PANEL = 480
+"""Pixels of a square panel's side."""
+AXIS_LEFT, AXIS_BOTTOM = 58, 50
+"""Pixels for tick labels and an axis label."""
+MOST_CLASSES = 12
+"""With more values than this a colour bar takes the place of the legend."""
+PLAIN = "#5b6b82"
+"""Colour of points without a label."""
+
+
+@dataclass
+class Labels:
+    """One value (N,) for each point, names of the values, and what they are values of; -1 means unknown."""
+
+    values: np.ndarray
+    names: Sequence[str | float] = ()
+    title: str = ""
+
+    @property
+    def known(self) -> list[int]:
+        """The values that occur."""
+        return sorted(set(self.values[self.values >= 0].tolist()))
+
+    @property
+    def few(self) -> bool:
+        """Whether a legend can name them all."""
+        return 0 < len(self.known) <= MOST_CLASSES
+
+    def name(self, value: int) -> str:
+        """What to call a value: its name, or the number."""
+        name = self.names[value] if value < len(self.names) else value
+        return name if isinstance(name, str) else f"{name:g}"
+
+    def number(self, value: int) -> float:
+        """Where a value stands on a scale: what its class stands for if that is a number, else the class."""
+        name = self.names[value] if value < len(self.names) else value
+        return value if isinstance(name, str) else float(name)
+
+    def scale(self) -> ScalarMappable:
+        """Colours by number, for more values than a legend can name."""
+        numbers = [self.number(value) for value in self.known]
+        return ScalarMappable(Normalize(min(numbers), max(numbers)), "viridis")
+
+    def palette(self) -> dict[int, str]:
+        """A colour for each value that occurs: distinct where there are few, on a scale otherwise."""
+        if self.few:
+            table = colormaps["tab10" if len(self.known) <= 10 else "Paired"]
+            return {value: to_hex(table(index)) for index, value in enumerate(self.known)}
+        if not self.known:
+            return {}
+        scale = self.scale()
+        colours = scale.to_rgba(np.array([self.number(value) for value in self.known]))
+        return {value: to_hex(colour) for value, colour in zip(self.known, colours.tolist(), strict=True)}
+
+    def colours(self) -> list[str]:
+        """The colour of each point."""
+        palette = self.palette()
+        return [palette.get(value, PLAIN) for value in self.values.tolist()]
+
+
+@dataclass
+class Prior:
+    """The standard normal prior as the plane sees it, and ellipses (M, 3) of the first M points' posteriors.
+
+    An ellipse is width, height and angle in degrees.
+    """
+
+    centre: tuple[float, float]
+    ellipses: np.ndarray
+
+
+@dataclass
+class Plane:
+    """Points (N, 2) and names of the axes; ``decoded`` (H, W, 3) is what the decoder makes of the same square."""
+
+    points: np.ndarray
+    limits: Limits
+    axis_names: tuple[str, str]
+    labels: Labels
+    prior: Prior | None = None
+    decoded: np.ndarray | None = None
+    note: str = ""
+
+
+def latent_map(plane: Plane) -> Figure:
+    """Codes in a plane, coloured by label, with posteriors and prior where there are any; beside it what is decoded."""
+    top = heading_height(plane.note) + 6
+    panels = 1 if plane.decoded is None else 2
+    key = _key_width(plane.labels)
+    right = AXIS_LEFT + panels * PANEL + (panels - 1) * 24
+    figure = page(right + key + MARGIN, top + PANEL + AXIS_BOTTOM)
+    title = "Codes of validation images" + " and what the decoder makes of the plane" * (panels - 1)
+    heading(figure, title, plane.note)
+    axes = _square(figure, AXIS_LEFT, top, plane)
+    axes.set_ylabel(plane.axis_names[1], size=LABEL)
+    _draw_distributions(axes, plane)
+    x, y = plane.points.T
+    axes.scatter(x, y, c=plane.labels.colours(), s=12, linewidths=0.3, edgecolors="white", zorder=3)
+    if plane.decoded is not None:
+        second = _square(figure, AXIS_LEFT + PANEL + 24, top, plane)
+        second.tick_params(labelleft=False)
+        second.imshow(plane.decoded, extent=plane.limits, aspect="auto")
+        if plane.prior is not None:
+            second.add_patch(_circle(plane.prior, "#ffd27f"))
+    if key:
+        _draw_key(figure, right + 16, top, plane.labels)
+    return figure
+
+
+def latent_line(plane: Plane, density: np.ndarray | None) -> Figure:
+    """One-dimensional codes as a histogram by label over the decoder's pictures on the same axis.
+
+    ``plane.points`` is (N, 1); ``density`` (K,) is the prior's over the axis from left to right, if there is one.
+    """
+    top, key = heading_height(plane.note) + 6, _key_width(plane.labels)
+    strip = 0 if plane.decoded is None else round(2 * PANEL * plane.decoded.shape[0] / plane.decoded.shape[1])
+    right = AXIS_LEFT + 2 * PANEL
+    figure = page(right + key + MARGIN, top + PANEL // 2 + 8 + strip + AXIS_BOTTOM)
+    heading(figure, "Codes of validation images and what the decoder makes of the line", plane.note)
+    axes = panel(figure, AXIS_LEFT, top, 2 * PANEL, PANEL // 2)
+    _histogram(axes, plane)
+    if density is not None:
+        axes.plot(np.linspace(*plane.limits[:2], len(density)), density, color=FAINT, linestyle="--", linewidth=1)
+    axes.set(xlim=plane.limits[:2])
+    axes.set_ylabel("density of codes", size=LABEL)
+    axes.tick_params(labelsize=LABEL - 0.5, labelbottom=False)
+    below = panel(figure, AXIS_LEFT, top + PANEL // 2 + 8, 2 * PANEL, strip)
+    if plane.decoded is not None:
+        below.imshow(plane.decoded, extent=(*plane.limits[:2], 0, 1), aspect="auto")
+    below.set(xlim=plane.limits[:2], yticks=[])
+    below.set_xlabel(plane.axis_names[0], size=LABEL)
+    below.tick_params(labelsize=LABEL - 0.5)
+    if key:
+        _draw_key(figure, right + 16, top, plane.labels)
+    return figure
+
+
+def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int]) -> Figure:
+    """KL of each dimension over training, and how many dimensions are active: (T,), (T, D) in nats and (T,).
+
+    A column reaches from the measurement before to its own step. The dimension with the largest KL now is on top.
+    """
+    order = np.argsort(-kl[-1], kind="stable")
+    count, width, height = len(order), 620, min(420, max(150, 20 * kl.shape[1]))
+    top = heading_height("note") + 6
+    figure = page(AXIS_LEFT + width + 90, top + height + 24 + 90 + AXIS_BOTTOM)
+    heading(
+        figure,
+        "KL of each latent dimension, mean over the validation images",
+        f"now {kl[-1].sum():.2f} nats in all, {active[-1]} of {count} dimensions active",
+    )
+    axes = panel(figure, AXIS_LEFT, top, width, height)
+    edges = np.concatenate([[min(0, steps[0] - 1)], steps]).astype(float)
+    most = max(float(kl.max()), 0.1)  # below, the colours would make much of nothing
+    picture = axes.pcolorfast(edges, np.arange(count + 1), kl[:, order].T, cmap="magma_r", vmin=0, vmax=most)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(count, 0))
+    shown = range(0, count, -(-count // 20))
+    axes.set_yticks([row + 0.5 for row in shown], [f"z{order[row]}" for row in shown])
+    axes.tick_params(labelsize=LABEL - 0.5, labelbottom=False)
+    bar = figure.colorbar(picture, cax=panel(figure, AXIS_LEFT + width + 14, top, 14, height))
+    bar.set_label("nats", size=LABEL)
+    bar.ax.tick_params(labelsize=LABEL - 0.5)
+    _active_line(panel(figure, AXIS_LEFT, top + height + 24, width, 90), edges, active, count)
+    return figure
+
+
+def _active_line(axes: Axes, edges: np.ndarray, active: Sequence[int], count: int) -> None:
+    axes.stairs(active, edges, color="#7a2a7a", linewidth=1.6, baseline=None)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, count * 1.08))
+    axes.set_yticks(sorted({0, count // 2, count}))
+    axes.set_xlabel("optimiser steps", size=LABEL)
+    axes.set_ylabel("active", size=LABEL)
+    axes.tick_params(labelsize=LABEL - 0.5)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.6)
+
+
+def _square(figure: Figure, left: float, top: float, plane: Plane) -> Axes:
+    axes = panel(figure, left, top, PANEL, PANEL)
+    axes.set(xlim=plane.limits[:2], ylim=plane.limits[2:])
+    axes.set_xlabel(plane.axis_names[0], size=LABEL)
+    axes.tick_params(labelsize=LABEL - 0.5)
+    return axes
+
+
+def _draw_distributions(axes: Axes, plane: Plane) -> None:
+    if plane.prior is None:
+        return
+    axes.add_patch(_circle(plane.prior, FAINT))
+    if not len(plane.prior.ellipses):
+        return
+    shapes, colours = plane.prior.ellipses, plane.labels.colours()[: len(plane.prior.ellipses)]
+    places: dict[str, Any] = {"offsets": plane.points[: len(shapes)], "offset_transform": axes.transData}
+    # Posteriors as wide as the prior all lie on each other: the more they cover, the fainter each is.
+    covered = float((np.pi / 4 * shapes[:, 0] * shapes[:, 1]).sum()) / (plane.limits.right - plane.limits.left) ** 2
+    shade = min(0.18, 0.3 / covered) if covered < 10 else 0.0
+    for alpha, face, edge in ((shade, colours, "none"), (0.7, "none", colours)):
+        axes.add_collection(
+            EllipseCollection(
+                *shapes.T, units="xy", facecolors=face, edgecolors=edge, alpha=alpha, linewidths=0.7, zorder=2, **places
+            ),
+            autolim=False,
+        )
+
+
+def _circle(prior: Prior, colour: str) -> Circle:
+    """The prior at two standard deviations."""
+    return Circle(prior.centre, 2, fill=False, edgecolor=colour, linestyle="--", linewidth=1, zorder=2)
+
+
+def _histogram(axes: Axes, plane: Plane) -> None:
+    codes, values = plane.points[:, 0], plane.labels.values
+    edges = np.linspace(*plane.limits[:2], 81)
+    groups: list[tuple[np.ndarray, str]] = [(codes, PLAIN)]
+    if plane.labels.few:
+        palette = plane.labels.palette() | {-1: PLAIN}
+        groups = [(codes[values == value], colour) for value, colour in palette.items()]
+    heights = [np.histogram(part, edges)[0] / (len(codes) * (edges[1] - edges[0])) for part, _ in groups]
+    below = np.zeros(len(edges) - 1)
+    for height, (_, colour) in zip(heights, groups, strict=True):
+        axes.stairs(below + height, edges, baseline=below, fill=True, color=colour)
+        below = below + height
+
+
+def _key_width(labels: Labels) -> float:
+    if not labels.known:
+        return 0
+    if not labels.few:
+        return 90
+    names = [labels.title, *(labels.name(value) for value in labels.known)]
+    return 16 + 18 + max(text_width(name, LABEL) for name in names)
+
+
+def _draw_key(figure: Figure, left: float, top: float, labels: Labels) -> None:
+    """A legend, or a colour bar where there are too many values; with its upper left corner at this place."""
+    if labels.few:
+        write(figure, left, top, labels.title)
+        axes = panel(figure, left, top + 20, 12, 20 * len(labels.known))
+        count = len(labels.known)
+        axes.scatter([0] * count, range(count), c=list(labels.palette().values()), s=40)
+        axes.set(ylim=(len(labels.known) - 0.5, -0.5))
+        axes.set_axis_off()
+        for row, value in enumerate(labels.known):
+            write(figure, left + 18, top + 30 + 20 * row, labels.name(value), vertical="center")
+        return
+    bar = figure.colorbar(labels.scale(), cax=panel(figure, left, top, 14, PANEL // 2))
+    bar.set_label(labels.title, size=LABEL)
+    bar.ax.tick_params(labelsize=LABEL - 0.5)

@@ -1,0 +1,9 @@
+"""The zoo: one LightningModule per variant, and the loop that they share."""
+
+from vaezoo.models.ae import AE
+from vaezoo.models.base import Autoencoder
+from vaezoo.models.beta_vae import BetaVAE
+from vaezoo.models.conv_vae import ConvVAE
+from vaezoo.models.vae import VAE
+
+__all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE"]

@@ -1,0 +1,20 @@
+"""The plain autoencoder."""
+
+from torch import Tensor
+
+from vaezoo.losses import Terms
+from vaezoo.models.base import Autoencoder
+
+
+class AE(Autoencoder):
+    """Maps each image to a point, and is asked for nothing but the image back (Rumelhart et al., 1986)."""
+
+    def loss_terms(self, x: Tensor) -> Terms:
+        outputs = self.decoder(self.encode(x)).float()
+        return Terms(recon=-self.likelihood.log_prob(x, outputs), kl=x.new_zeros(len(x), 0))
+
+    def objective(self, terms: Terms) -> Tensor:
+        return terms.recon
+
+    def formula(self) -> str:
+        return "recon"

@@ -1,0 +1,89 @@
+"""What every autoencoder is: networks, likelihood and the image API. It knows no variant, and nothing of training."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaezoo.checks import at_least
+from vaezoo.interpolation import METHODS
+from vaezoo.likelihoods import make_likelihood
+from vaezoo.models.loop import Loop
+from vaezoo.networks import make_networks
+
+
+class Autoencoder(Loop):
+    """Encoder, decoder and likelihood, and everything that does not depend on how they are trained.
+
+    A variant gives ``loss_terms``, ``objective`` and ``formula``, and ``posterior`` and ``sample`` if it has them. All
+    arguments are plain values, kept in ``hparams``, so that a checkpoint needs nothing but itself.
+
+    Args:
+        image_shape: channels, height and width of the images.
+        latent_dim: dimensions of the code.
+        network: encoder and decoder by name (see ``vaezoo.networks``); widths: their sizes, None for the defaults.
+        likelihood: p(x|z) by name (see ``vaezoo.likelihoods``); likelihood_options: its own arguments.
+        optimizer: a name of ``torch.optim`` and its arguments, ``{"name": "Adam", "lr": 1e-3}`` if None.
+        scheduler: likewise of ``torch.optim.lr_scheduler``; None keeps the learning rate.
+    """
+
+    features_per_dimension = 1
+    """Encoder outputs for each latent dimension."""
+
+    def __init__(
+        self,
+        *,
+        image_shape: Sequence[int],
+        latent_dim: int = 10,
+        network: str = "mlp",
+        widths: list[int] | None = None,
+        likelihood: str = "bernoulli",
+        likelihood_options: dict[str, Any] | None = None,
+        optimizer: dict[str, Any] | None = None,
+        scheduler: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(optimizer=optimizer, scheduler=scheduler)
+        self.save_hyperparameters()
+        at_least(latent_dim, 1, "model.latent_dim")
+        channels, height, width = image_shape
+        self.image_shape = (channels, height, width)
+        self.latent_dim = latent_dim
+        self.likelihood = make_likelihood(likelihood, likelihood_options)
+        features = self.features_per_dimension * latent_dim
+        self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.image_shape)
+
+    # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code of each image, the mean where there is a posterior: (B, C, H, W) -> (B, D)."""
+        posterior = self.posterior(x)
+        return self.encoder(x).float() if posterior is None else posterior.mean
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Pixels of each code: (B, D) -> (B, C, H, W)."""
+        return self.likelihood.mean(self.decoder(code).float())
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W)."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def interpolate(self, start: Tensor, end: Tensor, *, steps: int = 8, method: str = "linear") -> Tensor:
+        """Decoded codes on the way from one image to another, both ends included: -> (B, steps, C, H, W).
+
+        ``method`` is linear or spherical (see ``vaezoo.interpolation``).
+        """
+        codes = METHODS[method](self.encode(start), self.encode(end), steps)
+        return self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Decoded draws from the prior, (count, C, H, W); None where the prior says nothing of the codes."""
+        return None

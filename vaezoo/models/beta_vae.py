@@ -1,0 +1,64 @@
+"""The beta-VAE, with schedules for beta and the form with a capacity."""
+
+from typing import Any
+
+from torch import Tensor
+
+from vaezoo.checks import at_least
+from vaezoo.errors import ConfigError
+from vaezoo.losses import Terms
+from vaezoo.models.vae import VAE
+from vaezoo.schedules import linear, share
+
+
+class BetaVAE(VAE):
+    """VAE whose KL term weighs ``beta`` times as much (Higgins et al., 2017).
+
+    Args:
+        beta: full weight of the KL.
+        beta_schedule: ``constant``; ``linear``, from 0 up in the first ``schedule_steps`` optimiser steps; ``cyclic``,
+            from 0 up in the first half of every ``schedule_steps`` (Fu et al., 2019).
+        capacity: nats that each image's KL is drawn to, instead of to 0: recon + beta |kl - C| with C rising from 0 to
+            ``capacity`` in the first ``capacity_steps`` steps (Burgess et al., 2018, whose gamma is beta). As in their
+            equation it is the KL of one image; the mean over a batch, often used, would depend on the batch's size.
+    """
+
+    def __init__(
+        self,
+        *,
+        beta: float = 4.0,
+        beta_schedule: str = "constant",
+        schedule_steps: int = 10_000,
+        capacity: float | None = None,
+        capacity_steps: int = 100_000,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        at_least(beta, 0, "model.beta")
+        at_least(schedule_steps, 1, "model.schedule_steps")
+        at_least(capacity_steps, 1, "model.capacity_steps")
+        at_least(capacity or 0, 0, "model.capacity")
+        share(beta_schedule, 0, schedule_steps)
+        if capacity is not None and beta_schedule != "constant":
+            raise ConfigError("model.capacity moves by itself and wants model.beta_schedule=constant, got both")
+        self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
+        self.capacity, self.capacity_steps = capacity, capacity_steps
+
+    def weights(self) -> dict[str, float]:
+        weights = {"beta": self.beta * share(self.beta_schedule, self.global_step, self.schedule_steps)}
+        if self.capacity is not None:
+            weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
+        return weights
+
+    def objective(self, terms: Terms) -> Tensor:
+        now = self.weights()
+        kl = terms.kl.sum(1)
+        if self.capacity is None:
+            return terms.recon + now["beta"] * kl
+        return terms.recon + now["beta"] * (kl - now["capacity"]).abs()
+
+    def formula(self) -> str:
+        if self.capacity is not None:
+            return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
+        moving = {"linear": " (beta rises to it in {:,} steps)", "cyclic": " (beta cycles up to it every {:,} steps)"}
+        return f"recon + {self.beta:g} kl" + moving.get(self.beta_schedule, "").format(self.schedule_steps)

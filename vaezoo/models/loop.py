@@ -1,0 +1,220 @@
+"""Training, validation and test of every autoencoder: metric names, logging, optimisers. It knows no variant."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from vaezoo import metrics
+from vaezoo.errors import NonFiniteLossError
+from vaezoo.likelihoods import Likelihood
+from vaezoo.losses import Terms
+from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
+from vaezoo.posteriors import DiagonalGaussian
+from vaezoo.sums import Sums
+
+Batch = Sequence[Tensor]
+"""Images (B, C, H, W) in [0, 1], then labels."""
+
+EVALUATION_SEED = 0
+"""Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
+
+
+class Loop(L.LightningModule):
+    """Turns a model's ``loss_terms`` and ``objective`` into training, and into numbers with the same names everywhere.
+
+    Scalars are ``{train,val,test}/{loss,recon,kl,elbo,...}``, in nats per image: ``loss`` is the objective, ``elbo`` is
+    at beta = 1. Training ones are means over the images since the last log point; the others are exact over the set.
+    """
+
+    selection = ("val/recon", "min")
+    """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
+
+    likelihood: Likelihood
+    latent_statistics: dict[str, Tensor]
+    """Of the last evaluation: ``kl`` (D,) in nats and ``variance`` (D,) of posterior means; empty without posterior."""
+
+    def __init__(self, *, optimizer: dict[str, Any] | None, scheduler: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.latent_statistics = {}
+        self._optimizer = optimizer or {"name": "Adam", "lr": 1e-3}
+        self._scheduler = scheduler
+        check_settings(self._optimizer, scheduler)
+        self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
+        self._recent: list[tuple[int, Tensor]] = []
+
+    # what a model gives ----------------------------------------------------------------------------------------------
+
+    def loss_terms(self, x: Tensor) -> Terms:
+        """Unweighted terms in nats per image, with one draw of the code: (B, C, H, W) -> Terms."""
+        raise NotImplementedError
+
+    def objective(self, terms: Terms) -> Tensor:
+        """What training minimises, image by image: (B,)."""
+        raise NotImplementedError
+
+    def formula(self) -> str:
+        """The objective in words, such as ``recon + 4 kl``."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, float]:
+        """Weights of the objective that are in force at this step, to be logged; none unless a variant has some."""
+        return {}
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian | None:
+        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice."""
+        return None
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W)."""
+        raise NotImplementedError
+
+    # training --------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self.loss_terms(batch[0])
+        objective = self.objective(terms)
+        self._sums["train"].add({"loss": objective, **_named(terms)})
+        loss = objective.mean()
+        self._recent.append((self.global_step, loss.detach()))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self._sums["train"].count and self.global_step % every == 0:
+            self._log_training()
+
+    def _log_training(self) -> None:
+        """Log the means since the last time: the one place where a training step waits for the device."""
+        self.check_finite()
+        weights = {f"train/{name}": weight for name, weight in self.weights().items()}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._log({**self._means("train"), **weights, "train/lr": rate})
+        self._sums["train"].reset()
+
+    def check_finite(self) -> None:
+        """NonFiniteLossError, naming step and terms, if a loss since the last check was infinite or not a number."""
+        recent, self._recent = self._recent, []
+        finite = torch.isfinite(torch.stack([loss for _, loss in recent])) if recent else torch.ones(1)
+        if finite.all():
+            return
+        step = recent[int(finite.logical_not().nonzero()[0])][0]
+        means = self._sums["train"].means()
+        blame = [name for name, value in means.items() if name != "loss" and not torch.isfinite(value)]
+        raise NonFiniteLossError(
+            f"the loss is not finite at step {step}, by {' and '.join(blame) or 'the objective'}; weights saved before"
+            " are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true"
+        )
+
+    def on_train_epoch_end(self) -> None:
+        self.check_finite()
+
+    # validation and test ---------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch[0], self._sums["val"])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch[0], self._sums["test"])
+
+    def on_validation_epoch_start(self) -> None:
+        self._start_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation("test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._end_evaluation("test")
+
+    def _evaluate(self, x: Tensor, sums: Sums) -> None:
+        terms = self.loss_terms(x)
+        posterior = self.posterior(x)
+        mse = metrics.mse(x, self.reconstruct(x))
+        values = {"loss": self.objective(terms), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
+        if posterior is not None:
+            values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
+            values |= {"mean": posterior.mean, "square": posterior.mean.double().square()}
+        sums.add(values)
+
+    def _start_evaluation(self, stage: str) -> None:
+        self._sums[stage].reset()
+        self._random_states = _random_states(self.device)
+        torch.manual_seed(EVALUATION_SEED)
+
+    def _end_evaluation(self, stage: str) -> None:
+        _restore(self._random_states, self.device)
+        means = self._means(stage)
+        prefix = f"{stage}/"
+        if f"{prefix}elbo" in means:
+            variance = means.pop(prefix + "square") - means.pop(prefix + "mean").square()
+            self.latent_statistics = {"kl": means.pop(prefix + "kl_of_dimensions"), "variance": variance}
+            means[prefix + "active_units"] = metrics.active_units(variance)
+            if means.pop(prefix + "supported") == 1 and self.likelihood.discrete:
+                means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
+        trains_or_tests = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.TESTING)
+        self._log(means, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels times channels of an image: what a reconstruction term is summed over."""
+        raise NotImplementedError
+
+    # what they share -------------------------------------------------------------------------------------------------
+
+    def _means(self, stage: str) -> dict[str, Tensor]:
+        def add_up(total: Tensor) -> Tensor:
+            return self.trainer.strategy.reduce(total, reduce_op="sum")
+
+        return {f"{stage}/{name}": value for name, value in self._sums[stage].means(add_up).items()}
+
+    def _log(self, values: Mapping[str, Tensor | float], *, to_loggers: bool = True) -> None:
+        """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them."""
+        on_device = [torch.as_tensor(value, dtype=torch.float32, device=self.device) for value in values.values()]
+        scalars = dict(zip(values, torch.stack(on_device).tolist(), strict=True))
+        self.log_dict(scalars, logger=False, sync_dist=False)
+        if to_loggers:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        fused = (
+            self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+        )  # its scaler cannot clip fused steps
+        optimizer = make_optimizer(self.parameters(), self._optimizer, fused=fused)
+        if self._scheduler is None:
+            return optimizer
+        scheduler = make_scheduler(optimizer, self._scheduler, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()
+        checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["training_sums"] = self._sums["train"].state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "training_sums" in checkpoint:
+            self._sums["train"].load_state_dict(checkpoint["training_sums"], self.device)
+
+
+def _named(terms: Terms) -> dict[str, Tensor]:
+    """The terms under the names that they are logged by, each (B,)."""
+    kl = {"kl": terms.kl.sum(1)} if terms.has_posterior else {}
+    return {"recon": terms.recon, **kl, **terms.penalties}
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def _restore(states: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

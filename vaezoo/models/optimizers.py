@@ -1,0 +1,74 @@
+"""Optimisers and learning-rate schedules from plain values. They know nothing of models."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vaezoo.checks import check_arguments, did_you_mean
+from vaezoo.checks import parameters as parameters_of
+from vaezoo.errors import ConfigError
+
+LIGHTNING_KEYS = ("interval", "frequency", "monitor")
+"""Settings of a schedule that Lightning reads, not torch."""
+
+
+def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+    """ConfigError for settings that torch would refuse when training starts, found by making both for nothing."""
+    trial = make_optimizer([Parameter(torch.zeros(()))], optimizer, fused=False)
+    if scheduler is not None:
+        make_scheduler(trial, scheduler, total_steps=100)
+
+
+def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
+    """The class of ``torch.optim`` called ``settings["name"]``, with the other settings as its arguments.
+
+    ``fused`` asks for the one-kernel step where the optimiser has one and the settings do not speak of it.
+    """
+    cls, arguments = _split(torch.optim, settings, "model.optimizer", Optimizer)
+    if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
+        arguments.setdefault("fused", True)
+    optimizer: Optimizer = _made("model.optimizer", cls, parameters, **arguments)
+    return optimizer
+
+
+def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
+    """Lightning's description of the class of ``torch.optim.lr_scheduler`` called ``settings["name"]``.
+
+    The word ``total_steps`` as a value stands for the number of optimiser steps of the whole run. ``interval`` is
+    ``step`` unless set, or ``epoch`` for ReduceLROnPlateau, which watches ``monitor``.
+    """
+    cls, arguments = _split(torch.optim.lr_scheduler, _for_torch(settings, total_steps), "model.scheduler", LRScheduler)
+    plateau = cls is ReduceLROnPlateau
+    chosen = {key: settings[key] for key in LIGHTNING_KEYS if settings.get(key) is not None}
+    defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss"}
+    return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
+
+
+def _for_torch(settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
+    """A schedule's settings without Lightning's, and with the number of steps in its place."""
+    plain = {key: value for key, value in settings.items() if key not in LIGHTNING_KEYS}
+    return {key: total_steps if value == "total_steps" else value for key, value in plain.items()}
+
+
+def _split(module: Any, settings: Mapping[str, Any], key: str, base: type) -> tuple[Any, dict[str, Any]]:
+    """The class that ``settings`` name, and what is left of them, checked against its signature."""
+    arguments = {name: value for name, value in settings.items() if name != "name"}
+    name = str(settings.get("name"))
+    classes = {name: cls for name, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, base)}
+    known = [name for name, cls in classes.items() if cls is not base]
+    if name not in known:
+        raise ConfigError(f"{key}.name must be a class of {module.__name__}, got {name!r}; {did_you_mean(name, known)}")
+    check_arguments(classes[name], arguments, key=key, extra=("params", "optimizer"))
+    return classes[name], arguments
+
+
+def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
+    """An instance, or ConfigError with what torch says against the settings."""
+    try:
+        return cls(*arguments, **settings)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key} does not suit {cls.__name__}: {error}") from error

@@ -1,0 +1,33 @@
+"""Distributions over codes that encoders give. They know tensors alone."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaezoo.losses import gaussian_kl, gaussian_log_prob
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(mean, diag(exp(logvar))) for each image of a batch; both tensors are (B, D)."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each dimension: (B, D)."""
+        return torch.exp(0.5 * self.logvar)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One code for each image, differentiable in both parameters (the reparametrisation trick): (B, D)."""
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return self.mean + self.std * noise
+
+    def kl(self) -> Tensor:
+        """Divergence from the standard normal prior, by dimension, in nats: (B, D)."""
+        return gaussian_kl(self.mean, self.logvar)
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density of ``code`` (..., B, D), summed over dimensions, in nats: (..., B)."""
+        return gaussian_log_prob(code, self.mean, self.logvar).sum(-1)

@@ -1,0 +1,142 @@
+"""A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
+
+import csv
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vaezoo.errors import RunError
+
+if TYPE_CHECKING:
+    from vaezoo.models import Autoencoder
+
+RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
+"""What makes a folder a run; only a folder with none of these may be taken for a new one."""
+
+
+class Run:
+    """A run folder read back.
+
+    Raises RunError, here or when something is asked for, if the folder is not a run or lacks what is asked for.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a training")
+
+    @property
+    def config(self) -> DictConfig:
+        """The composed config of the run, resolved."""
+        try:
+            loaded = OmegaConf.load(self.path / "config.yaml")
+        except (OSError, ValueError, OmegaConfBaseException) as error:
+            raise RunError(f"{self.path}/config.yaml cannot be read: {error}") from error
+        if not isinstance(loaded, DictConfig):
+            raise RunError(f"{self.path}/config.yaml holds no settings")
+        return loaded
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``, or only the status ``unfinished`` while there is none."""
+        path = self.path / "summary.json"
+        if not path.is_file():
+            return {"status": "unfinished"}
+        try:
+            summary: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+        return summary
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """Rows of ``metrics.csv`` in the order they were logged; each has ``step`` and what was logged then."""
+        path = self.path / "metrics.csv"
+        if not path.is_file():
+            return []
+        with path.open(newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
+        for candidate in [name] if name else ["best", "last"]:
+            path = self.path / "checkpoints" / f"{candidate}.ckpt"
+            if path.is_file():
+                return path
+        raise RunError(f"{self.path} has no checkpoint {name or 'yet'}; train longer or choose another run")
+
+    def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
+        """The trained model, on the CPU and in evaluation mode (see ``load``)."""
+        return load_checkpoint(self.checkpoint(checkpoint), packages=packages)
+
+
+def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
+    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a checkpoint file.
+
+    It comes on the CPU, in evaluation mode. Only classes from ``packages`` are made, so that a file from elsewhere
+    cannot choose what is run: name your own package here to load your own models.
+    """
+    if Path(path).is_file():
+        return load_checkpoint(Path(path), packages=packages)
+    return Run(path).model(checkpoint, packages=packages)
+
+
+def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
+    """The model that a checkpoint file holds; RunError if it is damaged, not vaezoo's or of a class not allowed."""
+    content = read_checkpoint(path)
+    module, _, name = content["model_class"].rpartition(".")
+    package = module.partition(".")[0]
+    if package not in packages:
+        raise RunError(f"{path} asks for the class {module}.{name}; to allow it, pass packages=[{package!r}]")
+    model: Autoencoder = getattr(import_module(module), name)(**content["hyper_parameters"])
+    model.load_state_dict(content["state_dict"])
+    return model.eval()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint file holds, read without running anything in it; RunError if it is damaged or not vaezoo's."""
+    import torch
+
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{path} is damaged or not a checkpoint: {reason}") from error
+    if not isinstance(content, dict) or "model_class" not in content:
+        raise RunError(f"{path} is not a checkpoint of vaezoo: it names no model_class")
+    return content
+
+
+def refuse_if_taken(path: Path) -> None:
+    """RunError if another run lies in the folder."""
+    taken = [name for name in RECORD if (path / name).exists()]
+    if taken:
+        raise RunError(
+            f"run_dir={path} already holds a run ({taken[0]}); choose another, or go on with it: resume={path}"
+        )
+
+
+def start(path: Path, cfg: DictConfig) -> None:
+    """Make the folder of a run and keep its composed config, resolved."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _replace(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    except OSError as error:
+        raise RunError(f"cannot write to run_dir={path}: {error.strerror}; choose another") from error
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Keep what a run came to."""
+    _replace(path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write aside and rename, so that a crash in between leaves the old file whole."""
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text)
+    aside.replace(path)
