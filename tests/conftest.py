@@ -1,5 +1,6 @@
 """What all tests share: quiet determinism, the zoo's yamls, and where real data lies if it is there."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vaezoo import config
+from vaezoo import cli, config
 from vaezoo.models import Autoencoder
+from vaezoo.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -49,3 +51,33 @@ def real_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs real images in {SHARED}, which are not part of the repository")
     return SHARED
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """The command `vaezoo ...` in this process: its exit code, and what it printed on both streams."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["vaezoo", *arguments])
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return int(code or 0), printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def train(program: Callable[..., tuple[int, str]], tmp_path: Path) -> Callable[..., Run]:
+    """A short training on the digits with small networks and no pictures, which must succeed: its run folder."""
+
+    def run(name: str, *overrides: str) -> Run:
+        small = ["model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128"]
+        code, printed = program("train", f"run_dir={tmp_path / name}", *small, *overrides)
+        assert code == 0, printed
+        return Run(tmp_path / name)
+
+    return run

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, environment, runs
-from vaezoo.callbacks import Cost, ProgressBar
+from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.models import Autoencoder
@@ -88,7 +88,7 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         cfg.trainer,
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, *callbacks],
+        callbacks=[*bar, cost, RandomState(), *callbacks],
     )
     return Training(cfg, run_dir, datamodule, model, trainer, cost)
 

@@ -5,6 +5,7 @@ from vaezoo.callbacks.cost import Cost
 from vaezoo.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
 from vaezoo.callbacks.latents import LatentKL, LatentMap
 from vaezoo.callbacks.progress import ProgressBar
+from vaezoo.callbacks.random_state import RandomState
 
 __all__ = [
     "BestCheckpoint",
@@ -14,6 +15,7 @@ __all__ = [
     "LatentKL",
     "LatentMap",
     "ProgressBar",
+    "RandomState",
     "Reconstructions",
     "Samples",
     "Traversals",

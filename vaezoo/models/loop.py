@@ -15,6 +15,7 @@ from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
+from vaezoo.random_state import random_states, restore
 from vaezoo.sums import Sums
 
 Batch = Sequence[Tensor]
@@ -145,11 +146,11 @@ class Loop(L.LightningModule):
 
     def _start_evaluation(self, stage: str) -> None:
         self._sums[stage].reset()
-        self._random_states = _random_states(self.device)
+        self._random_states = random_states(self.device)
         torch.manual_seed(EVALUATION_SEED)
 
     def _end_evaluation(self, stage: str) -> None:
-        _restore(self._random_states, self.device)
+        restore(self._random_states, self.device)
         means = self._means(stage)
         prefix = f"{stage}/"
         if f"{prefix}elbo" in means:
@@ -207,14 +208,3 @@ def _named(terms: Terms) -> dict[str, Tensor]:
     """The terms under the names that they are logged by, each (B,)."""
     kl = {"kl": terms.kl.sum(1)} if terms.has_posterior else {}
     return {"recon": terms.recon, **kl, **terms.penalties}
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *cuda]
-
-
-def _restore(states: list[Tensor], device: torch.device) -> None:
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
