@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from vaezoo.metrics import UNITS
-
 if TYPE_CHECKING:
     from vaezoo.data import ImageDataModule
     from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
+
+UNITS = {
+    "elbo": "nats per image, higher is better",
+    "recon": "nats per image, lower is better",
+    "kl": "nats per image",
+    "bits_per_dim": "bits per pixel and channel, lower is better",
+    "mse": "squared pixel in [0, 1], lower is better",
+    "psnr": "dB, mean of images, higher is better",
+    "active_units": "latent dimensions",
+    "loss": "nats per image, of the variant's own",
+}
+"""What the numbers at the end of a run are in, and which way is better; in the order they are shown."""
 
 
 def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataModule") -> None:

@@ -116,9 +116,7 @@ def refuse_if_taken(path: Path) -> None:
     """RunError if another run lies in the folder."""
     taken = [name for name in RECORD if (path / name).exists()]
     if taken:
-        raise RunError(
-            f"run_dir={path} already holds a run ({taken[0]}); choose another, or go on with it: resume={path}"
-        )
+        raise RunError(f"run_dir={path} holds a run already ({taken[0]}); choose another, or go on with resume={path}")
 
 
 def start(path: Path, cfg: DictConfig) -> None:

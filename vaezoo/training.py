@@ -12,6 +12,7 @@ import lightning.pytorch as L
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, environment, runs
@@ -75,8 +76,9 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
     datamodule: ImageDataModule = instantiate(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
-    datamodule.prepare_data()
-    datamodule.setup("fit")
+    if _first_process():  # missing images are named before anything is written; other processes wait in Lightning
+        datamodule.prepare_data()
+        datamodule.setup("fit")
     if cfg.compile:
         model.encoder.compile()
         model.decoder.compile()
@@ -97,13 +99,15 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
     if _first_process():
         runs.start(run.run_dir, run.cfg)
     with _logging_to(run.run_dir):
-        console.show_header(run.cfg, run.model, run.datamodule)
+        if _first_process():
+            console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C
+        except SystemExit as end:  # Lightning's answer to Ctrl-C and to SIGTERM
             _summarise(run, "interrupted")
-            raise SystemExit(130) from None
+            log.info("interrupted; go on with: python train.py resume=%s", run.run_dir)
+            raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
         except BaseException as error:
             _summarise(run, "failed", error=str(error) or type(error).__name__)
             raise

@@ -30,7 +30,7 @@ from vaezoo.figures.planes import Limits
 from vaezoo.models import AE, VAE, Autoencoder
 
 PICTURES = (Reconstructions, Interpolations, Samples, Traversals, LatentKL, LatentMap)
-YAML = Path(__file__).resolve().parents[2] / "configs" / "callbacks" / "pictures.yaml"
+YAML = Path(__file__).resolve().parents[2] / "configs" / "callbacks" / "_pictures.yaml"
 
 
 class RandomImages(L.LightningDataModule):

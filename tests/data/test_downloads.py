@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import socket
 import struct
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,20 @@ def test_celeba_without_its_helper_or_network_is_a_data_error(tmp_path: Path, mo
     monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", refuse)
     with pytest.raises(DataError, match=r"from Google Drive \('gdown' is required\); put img_align_celeba.zip"):
         make(tmp_path, "CelebA", channels=3).prepare_data()
+
+
+def test_a_silent_server_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        patience.append(socket.getdefaulttimeout())
+        raise URLError("no network")
+
+    monkeypatch.setattr(utils.urllib.request, "urlopen", refuse)
+    with pytest.raises(DataError):
+        make(tmp_path).prepare_data()
+    assert set(patience) == {downloads.TIMEOUT_SECONDS}
+    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.usefixtures("no_network")

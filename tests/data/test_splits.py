@@ -35,6 +35,7 @@ def test_every_image_is_in_exactly_one_split(pool: Pool) -> None:
 def test_official_test_images_stay_test_images() -> None:
     splits = labels(Pool(numbered(0, 100), None, numbered(100, 50), ()), test_size=None)
     assert sorted(splits["test"]) == list(range(100, 150))
+    assert splits["test"] != sorted(splits["test"])  # mixed, as its first images serve as examples
     assert sorted(splits["train"] + splits["val"]) == list(range(100))
 
 

@@ -10,8 +10,7 @@ class AE(Autoencoder):
     """Maps each image to a point, and is asked for nothing but the image back (Rumelhart et al., 1986)."""
 
     def loss_terms(self, x: Tensor) -> Terms:
-        outputs = self.decoder(self.encode(x)).float()
-        return Terms(recon=-self.likelihood.log_prob(x, outputs), kl=x.new_zeros(len(x), 0))
+        return Terms(recon=-self.log_likelihood(x, self.encode(x)), kl=x.new_zeros(len(x), 0))
 
     def objective(self, terms: Terms) -> Tensor:
         return terms.recon

@@ -69,6 +69,14 @@ class Autoencoder(Loop):
         """Pixels of each code: (B, D) -> (B, C, H, W)."""
         return self.likelihood.mean(self.decoder(code).float())
 
+    def log_likelihood(self, x: Tensor, code: Tensor) -> Tensor:
+        """log p(x|z) of each image and its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
+        return self.likelihood.log_prob(x, self.decoder(code).float())
+
+    def log_prior(self, code: Tensor) -> Tensor | None:
+        """log p(z) of each code, in nats, (B, D) -> (B,); None where there is no prior."""
+        return None
+
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W)."""

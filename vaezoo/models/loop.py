@@ -76,6 +76,9 @@ class Loop(L.LightningModule):
 
     # training --------------------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        torch.manual_seed(torch.initial_seed() + self.global_rank)  # each process draws noise of its own
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.loss_terms(batch[0])
         objective = self.objective(terms)
@@ -147,7 +150,7 @@ class Loop(L.LightningModule):
     def _start_evaluation(self, stage: str) -> None:
         self._sums[stage].reset()
         self._random_states = random_states(self.device)
-        torch.manual_seed(EVALUATION_SEED)
+        torch.manual_seed(EVALUATION_SEED + self.global_rank)
 
     def _end_evaluation(self, stage: str) -> None:
         restore(self._random_states, self.device)
@@ -179,7 +182,7 @@ class Loop(L.LightningModule):
         """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them."""
         on_device = [torch.as_tensor(value, dtype=torch.float32, device=self.device) for value in values.values()]
         scalars = dict(zip(values, torch.stack(on_device).tolist(), strict=True))
-        self.log_dict(scalars, logger=False, sync_dist=False)
+        self.log_dict(scalars, logger=False, sync_dist=True)
         if to_loggers:
             for logger in self.trainer.loggers:
                 logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)

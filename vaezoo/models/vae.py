@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vaezoo.losses import Terms
+from vaezoo.losses import Terms, gaussian_log_prob
 from vaezoo.models.base import Autoencoder
 from vaezoo.posteriors import DiagonalGaussian
 
@@ -20,14 +20,17 @@ class VAE(Autoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         posterior = self.posterior(x)
-        outputs = self.decoder(posterior.sample()).float()
-        return Terms(recon=-self.likelihood.log_prob(x, outputs), kl=posterior.kl())
+        return Terms(recon=-self.log_likelihood(x, posterior.sample()), kl=posterior.kl())
 
     def objective(self, terms: Terms) -> Tensor:
         return terms.recon + terms.kl.sum(1)
 
     def formula(self) -> str:
         return "recon + kl"
+
+    def log_prior(self, code: Tensor) -> Tensor:
+        """Of the standard normal prior, in nats: (B, D) -> (B,)."""
+        return gaussian_log_prob(code, torch.zeros_like(code), torch.zeros_like(code)).sum(1)
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:

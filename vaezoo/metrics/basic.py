@@ -1,4 +1,4 @@
-"""Numbers that say how good a model is, as pure functions of tensors. They know nothing of modules and logging."""
+"""Numbers that every validation gives, as pure functions of tensors. They know nothing of modules and logging."""
 
 import math
 
@@ -10,18 +10,6 @@ ACTIVE_THRESHOLD = 0.01
 
 LEAST_MSE = 1e-10
 """Errors below this count as this, so that a perfect image has 100 dB and a mean over images stays finite."""
-
-UNITS = {
-    "elbo": "nats per image, higher is better",
-    "recon": "nats per image, lower is better",
-    "kl": "nats per image",
-    "bits_per_dim": "bits per pixel and channel, lower is better",
-    "mse": "squared pixel in [0, 1], lower is better",
-    "psnr": "dB, mean of images, higher is better",
-    "active_units": "latent dimensions",
-    "loss": "nats per image, of the variant's own",
-}
-"""What the numbers at the end of a run are in, and which way is better; in the order they are shown."""
 
 
 def mse(x: Tensor, reconstruction: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""The README's picture from runs with two latent dimensions: python scripts/readme_picture.py OUT.png RUN [RUN ...]."""
+
+import argparse
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from vaezoo import Run, figures
+from vaezoo.callbacks import LatentMap
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", help="the PNG to write")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, one row each")
+    arguments = parser.parse_args()
+    rows = [latent_map(Run(path)) for path in arguments.runs]
+    width = max(row.shape[1] for row in rows)
+    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    # 128 colours keep the file small; the eye does not miss the others.
+    Image.fromarray(np.concatenate(padded)).quantize(128).save(arguments.out, optimize=True)
+
+
+def latent_map(run: Run) -> np.ndarray:
+    """Codes and decoded plane of a run's best weights: (H, W, 3) uint8."""
+    data = instantiate(run.config.data)
+    with torch.no_grad():
+        figure = LatentMap(ellipses=60).draw(run.model(), data)
+    assert figure is not None
+    name = run.summary["model"]
+    figure.axes[0].set_title(name, fontsize=15, fontweight="bold")
+    return figures.raster(figure)
+
+
+if __name__ == "__main__":
+    main()

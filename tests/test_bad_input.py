@@ -1,0 +1,118 @@
+"""Every mistake of a user ends in one clear sentence and a non-zero exit code, and loses nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vaezoo.runs import Run
+
+Program = Callable[..., tuple[int, str]]
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (["model=betavae"], "there is no model=betavae; choose model= one of ae, beta_vae, conv_vae, vae"),
+        (["data=mnits"], "there is no data=mnits; choose data= one of celeba, cifar10, digits"),
+        (["experiment=none"], "there is no experiment=none; choose experiment= one of"),
+        (["modell=vae"], "modell is not a setting; did you mean 'model'?"),
+        (["model=beta_vae", "model.betta=3"], "model.betta is not a setting; did you mean 'beta'?"),
+        (["trainer.max_epoch=3"], "trainer.max_epoch is not a setting; did you mean 'max_epochs'?"),
+        (["+trainer.max_epoch=3"], "trainer.max_epoch is not a setting here; did you mean 'max_epochs'?"),
+        (["model.optimizer.weight_decay=1"], "write +model.optimizer.weight_decay=..."),
+        (["+model.optimizer.momentum=1"], "model.optimizer.momentum is not a setting here"),
+        (["model.optimizer.name=Adamm"], "must be a class of torch.optim, got 'Adamm'; did you mean 'Adam'?"),
+        (["model.optimizer.lr=-1"], "model.optimizer does not suit Adam: Invalid learning rate: -1"),
+        (["model.scheduler={name: OneCycleLR}"], "model.scheduler does not suit OneCycleLR"),
+        (["model.latent_dim=two"], "model.latent_dim must be int, got 'two' (str)"),
+        (["model.latent_dim=2.5"], "model.latent_dim must be int, got 2.5 (float)"),
+        (["model.latent_dim=true"], "model.latent_dim must be int, got True (bool)"),
+        (["model.latent_dim=0"], "model.latent_dim must be at least 1, got 0"),
+        (["model.widths=64"], "model.widths must be list[int] or null, got 64 (int)"),
+        (["model=beta_vae", "model.beta=-1"], "model.beta must be at least 0, got -1"),
+        (["model.network=cnn"], "model.network must be one of mlp, conv, resnet, got 'cnn'"),
+        (["model.network=conv", "model.widths=[8,8,8,8,8]"], "5 stages, each of which halves the image; 16x16 pixels"),
+        (["model.likelihood=poisson"], "model.likelihood must be one of bernoulli"),
+        (["model.likelihood_options={sigma: 1}"], "model.likelihood_options.sigma is not a setting here"),
+        (["data.batch_size=0"], "data.batch_size"),
+        (["data.limit=100000"], "data.limit"),
+        (["data.binarize=otsu"], "data.binarize must be one of none, threshold, dynamic, got 'otsu'"),
+        (["data.image_size=4"], "4"),
+        (["data=image_folder", "data.root=/does/not/exist"], "there is no folder /does/not/exist"),
+        (["seed=-1"], "seed must be at least 0, got -1"),
+        (["seed=one"], "seed must be int, got 'one'"),
+        (["trainer.max_epochs=many"], "trainer.max_epochs must be int or null, got 'many' (str)"),
+        (["trainer.precision=8"], "trainer.precision must be"),
+        (["trainer.accelerator=warp"], "warp"),
+        (["callbacks.samples.count=lots"], "callbacks.samples.count must be int, got 'lots' (str)"),
+        (["callbacks.samples._target_=os.system"], "callbacks.samples"),
+        (["resume=/does/not/exist"], "/does/not/exist is not a run folder"),
+        (["model.beta=[1"], "cannot read the setting 'model.beta=[1'"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_written(
+    mistake: list[str], sentence: str, program: Program, tmp_path: Path
+) -> None:
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", *mistake)
+    assert code == 1
+    assert sentence in printed
+    assert "Traceback" not in printed
+    lines = [line for line in printed.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_image_folder_is_named(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    code, printed = program(
+        "train", "data=image_folder", f"data.root={tmp_path / 'images'}", f"run_dir={tmp_path / 'run'}"
+    )
+    assert code == 1
+    assert str(tmp_path / "images") in printed
+    assert "Traceback" not in printed
+
+
+def test_the_folder_of_another_run_is_not_touched(train: Callable[..., Run], program: Program, tmp_path: Path) -> None:
+    run = train("run")
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    code, printed = program("train", "model=ae", f"run_dir={run.path}")
+    assert code == 1
+    assert f"run_dir={run.path} holds a run already" in printed
+    assert f"resume={run.path}" in printed
+    assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(program: Program, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    code, printed = program("train", f"run_dir={tmp_path / 'file' / 'run'}")
+    assert code == 1
+    assert "cannot write to run_dir=" in printed
+
+
+def test_a_damaged_checkpoint_is_named(train: Callable[..., Run], program: Program) -> None:
+    run = train("run")
+    path = run.checkpoint("last")
+    path.write_bytes(path.read_bytes()[:1000])
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=9")
+    assert code == 1
+    assert f"{path} is damaged or not a checkpoint" in printed
+
+
+def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("vaezoo.models.vae.VAE.loss_terms", broken)
+    with pytest.raises(ZeroDivisionError):
+        program("train", f"run_dir={tmp_path / 'run'}")
+    assert Run(tmp_path / "run").summary["status"] == "failed"
+
+
+def test_an_unknown_command_is_named(program: Program) -> None:
+    code, printed = program("trian")
+    assert code == 2
+    assert "trian" in printed

@@ -1,0 +1,86 @@
+"""Every yaml composes into something that could be trained, and says what it holds."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from vaezoo import choices, config, likelihoods, networks
+from vaezoo.checks import check_arguments, did_you_mean, parameters
+from vaezoo.errors import ConfigError
+from vaezoo.models import BetaVAE
+
+GROUPS = ("model", "data", "trainer", "callbacks", "logger", "experiment")
+CHOICES = [f"{group}={name}" for group in GROUPS for name in config.options(group)]
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+        cfg = compose("train", overrides=[*overrides, "run_dir=somewhere"])
+    return cfg
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_yaml_composes_and_passes_the_check(choice: str) -> None:
+    config.check(composed(choice))
+
+
+@pytest.mark.parametrize(("model", "data"), list(itertools.product(config.options("model"), config.options("data"))))
+def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> None:
+    cfg = composed(f"model={model}", f"data={data}", "model.widths=[8]")
+    image_shape = list(instantiate(cfg.data).image_shape)
+    made: Any = instantiate(cfg.model, image_shape=image_shape)
+    assert list(made.image_shape) == image_shape
+
+
+def test_a_variants_yaml_holds_only_what_differs() -> None:
+    shared = yaml.safe_load((config.CONFIGS / "model" / "_shared.yaml").read_text())
+    for name in config.options("model"):
+        own = yaml.safe_load((config.CONFIGS / "model" / f"{name}.yaml").read_text())
+        assert all(own[key] != shared[key] for key in set(own) & set(shared))
+
+
+def test_every_setting_of_a_model_stands_in_its_yaml() -> None:
+    for name in config.options("model"):
+        cfg = composed(f"model={name}")
+        known = set(parameters(config._locate(cfg.model._target_, "model"))) - {"image_shape"}
+        assert known == set(cfg.model) - {"_target_", "_convert_"}
+
+
+def test_names_that_can_be_listed_without_torch_are_those_that_exist() -> None:
+    assert set(choices.LIKELIHOODS) == set(likelihoods._CLASSES)
+    for name in choices.NETWORKS:
+        networks.make_networks(name, (1, 8, 8), 2, 2)
+
+
+def test_a_class_that_passes_on_arguments_takes_those_of_its_parent() -> None:
+    assert {"beta", "latent_dim", "likelihood"} <= set(parameters(BetaVAE))
+    check_arguments(BetaVAE, {"beta": 3, "latent_dim": 2}, key="model")
+    with pytest.raises(ConfigError, match=r"model\.latent_dims is not a setting here; did you mean 'latent_dim'\?"):
+        check_arguments(BetaVAE, {"latent_dims": 2}, key="model")
+
+
+def test_a_near_name_is_offered_and_else_all_of_them() -> None:
+    assert did_you_mean("bta", ["beta", "sigma"]) == "did you mean 'beta'?"
+    assert did_you_mean("xyz", ["beta", "alpha"]) == "known are: alpha, beta"
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "vaezoo.cli", "list"], ["train.py", "--help"], ["train.py", "model=ae", "--cfg", "job"]]
+)
+def test_commands_that_only_tell_do_not_import_torch(command: list[str]) -> None:
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=root, capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported
+    assert not imported & {"torch", "lightning", "matplotlib", "sklearn", "torchvision"}
+    assert done.stdout.strip()
