@@ -19,8 +19,9 @@ def main() -> None:
     rows = [latent_map(Run(path)) for path in arguments.runs]
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    # 128 colours keep the file small; the eye does not miss the others.
-    Image.fromarray(np.concatenate(padded)).quantize(128).save(arguments.out, optimize=True)
+    picture = Image.fromarray(np.concatenate(padded))
+    # 256 colours keep the file small; this way of choosing them keeps the rare ones, which tell classes apart.
+    picture.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(arguments.out, optimize=True)
 
 
 def latent_map(run: Run) -> np.ndarray:
@@ -30,7 +31,7 @@ def latent_map(run: Run) -> np.ndarray:
         figure = LatentMap(ellipses=60).draw(run.model(), data)
     assert figure is not None
     name = run.summary["model"]
-    figure.axes[0].set_title(name, fontsize=15, fontweight="bold")
+    figure.texts[0].set_text(f"{name}: {figure.texts[0].get_text()[0].lower()}{figure.texts[0].get_text()[1:]}")
     return figures.raster(figure)
 
 

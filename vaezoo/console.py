@@ -5,7 +5,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from omegaconf import DictConfig
+
+from vaezoo.metrics.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from vaezoo.data import ImageDataModule
@@ -13,17 +16,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-UNITS = {
-    "elbo": "nats per image, higher is better",
-    "recon": "nats per image, lower is better",
-    "kl": "nats per image",
-    "bits_per_dim": "bits per pixel and channel, lower is better",
-    "mse": "squared pixel in [0, 1], lower is better",
-    "psnr": "dB, mean of images, higher is better",
-    "active_units": "latent dimensions",
-    "loss": "nats per image, of the variant's own",
-}
-"""What the numbers at the end of a run are in, and which way is better; in the order they are shown."""
+SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
+"""Numbers of the table at the end, in this order."""
 
 
 def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataModule") -> None:
@@ -72,9 +66,8 @@ def quieten() -> None:
 def objective_lines(model: "Autoencoder") -> list[str]:
     """What is minimised, in nats per image, and what beta means in it."""
     lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
-    weights = model.weights()
-    if "beta" in weights and model.features_per_dimension == 2:
-        beta = float(model.hparams["beta"])
+    if model.posterior(torch.zeros(1, *model.image_shape)) is not None:
+        beta = float(model.hparams.get("beta", 1.0))
         lines.append(
             f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} nats of"
             f" recon, summed over {model.pixels:,} pixels"
@@ -94,10 +87,11 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     table = Table(title=f"{summary['model']} after {summary['steps']:,} steps, best weights", title_justify="left")
     for column, justify in (("metric", "left"), ("val", "right"), ("test", "right"), ("unit", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for name, unit in UNITS.items():
-        if name in summary["val"] or name in summary["test"]:
+    for name in SHOWN:
+        if name in summary["val"]:
             values = (_short(summary[stage][name]) if name in summary[stage] else "" for stage in ("val", "test"))
-            table.add_row(name, *values, unit)
+            metric = CATALOGUE[name]
+            table.add_row(name, *values, metric.unit + (f", {metric.better} is better" if metric.better else ""))
     console = Console()
     console.print(table)
     cost = summary["cost"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from vaezoo.errors import RunError
 
@@ -35,8 +36,9 @@ class Run:
         """The composed config of the run, resolved."""
         try:
             loaded = OmegaConf.load(self.path / "config.yaml")
-        except (OSError, ValueError, OmegaConfBaseException) as error:
-            raise RunError(f"{self.path}/config.yaml cannot be read: {error}") from error
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(f"{self.path}/config.yaml cannot be read: {reason}") from error
         if not isinstance(loaded, DictConfig):
             raise RunError(f"{self.path}/config.yaml holds no settings")
         return loaded

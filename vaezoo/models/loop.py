@@ -120,10 +120,14 @@ class Loop(L.LightningModule):
     # validation and test ---------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["val"])
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # compiling for evaluation's batches would cost more than it saves
+            self._evaluate(batch[0], self._sums["val"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["test"])
+        with torch.compiler.set_stance("force_eager"):
+            self._evaluate(batch[0], self._sums["test"])
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation("val")

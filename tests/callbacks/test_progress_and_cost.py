@@ -1,0 +1,63 @@
+"""What is shown while training, and what a run cost."""
+
+import logging
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from vaezoo.callbacks import Cost, ProgressBar
+from vaezoo.runs import Run
+
+
+def test_the_bar_shows_loss_recon_kl_and_images_per_second() -> None:
+    bar = ProgressBar()
+    bar._speed = 1234.5
+    metrics = {"train/loss": 3.0, "train/recon": 2.0, "train/kl": 1.0, "train/lr": 0.1, "val/elbo": 9.0}
+    trainer: Any = SimpleNamespace(callback_metrics={name: torch.tensor(value) for name, value in metrics.items()})
+    shown = bar.get_metrics(trainer, trainer)
+    assert shown == {"loss": "3.00", "recon": "2.00", "kl": "1.00", "images/s": "1,234"}
+
+
+def test_without_a_terminal_each_validation_is_one_line(
+    train: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run = train("run")
+    lines = [line for line in (run.path / "train.log").read_text().splitlines() if " val: " in line]
+    assert len(lines) == 2
+    assert "epoch 1  step 4" in lines[0]
+    assert "elbo -" in lines[0]
+
+
+def test_cost_counts_every_training_image_and_goes_on_after_a_resume(
+    train: Callable[..., Run], program: Callable[..., tuple[int, str]]
+) -> None:
+    run = train("run")
+    content = torch.load(run.checkpoint("last"), weights_only=True)["callbacks"]["Cost"]
+    assert content["images"] == 2 * 128
+    program("train", f"resume={run.path}", "trainer.max_epochs=3")
+    again = torch.load(run.checkpoint("last"), weights_only=True)["callbacks"]["Cost"]
+    assert again["images"] == 3 * 128
+    assert again["seconds"] > content["seconds"]
+
+
+def test_validation_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 7.0, 10.0])
+    monkeypatch.setattr("vaezoo.callbacks.cost.time.perf_counter", lambda: next(clock))
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"),
+        sanity_checking=False,
+        world_size=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    cost = Cost()
+    cost.on_train_start(trainer, trainer)
+    cost.on_train_batch_end(trainer, trainer, None, (torch.zeros(50, 1),), 0)
+    cost.on_validation_start(trainer, trainer)
+    cost.on_validation_end(trainer, trainer)
+    cost.on_train_end(trainer, trainer)
+    assert cost.training_seconds == 5
+    assert cost.images_per_second == 10

@@ -1,0 +1,80 @@
+"""A run folder is read back by whoever has it, and refuses to be what it is not."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import vaezoo
+from vaezoo.errors import RunError
+from vaezoo.runs import Run, read_checkpoint
+
+Train = Callable[..., Run]
+
+
+def test_load_gives_the_model_back_with_nothing_else_to_tell(train: Train) -> None:
+    run = train("run", "model=beta_vae", "model.beta=3", "model.latent_dim=4", "model.likelihood=gaussian")
+    model = vaezoo.load(run.path)
+    assert isinstance(model, vaezoo.BetaVAE)
+    assert (model.beta, model.latent_dim, model.training) == (3, 4, False)
+    x = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(model.reconstruct(x), vaezoo.load(run.checkpoint("best")).reconstruct(x))
+
+
+def test_last_and_best_weights_can_be_asked_for(train: Train) -> None:
+    run = train("run", "trainer.max_epochs=6", "model.optimizer.lr=0.1")
+    names = ("best", "last")
+    found = {name: read_checkpoint(run.checkpoint(name))["global_step"] for name in names}
+    elbos = {row["step"]: row["val/elbo"] for row in run.metrics if "val/elbo" in row}
+    assert found["best"] == max(elbos, key=lambda step: elbos[step])
+    assert found["last"] == max(elbos)
+
+
+def test_metrics_are_the_rows_of_the_csv(train: Train) -> None:
+    rows = train("run").metrics
+    assert [row["step"] for row in rows if "val/elbo" in row] == [4, 8]
+    assert all(isinstance(value, float) for row in rows for value in row.values())
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run folder: it has no config"):
+        Run(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    run = Run(tmp_path)
+    assert run.summary == {"status": "unfinished"}
+    assert run.metrics == []
+    with pytest.raises(RunError, match="has no checkpoint yet"):
+        run.checkpoint()
+    (tmp_path / "config.yaml").write_text("a: [1")
+    with pytest.raises(RunError, match="cannot be read"):
+        _ = run.config
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (exec, (f"open({str(tmp_path / 'owned')!r}, 'w')",))
+
+    path = tmp_path / "hostile.ckpt"
+    torch.save({"model_class": "vaezoo.models.vae.VAE", "hyper_parameters": Hostile()}, path)
+    with pytest.raises(RunError, match="is damaged or not a checkpoint"):
+        vaezoo.load(path)
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(RunError, match="is damaged or not a checkpoint"):
+        vaezoo.load(path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_class_from_elsewhere_is_refused_until_its_package_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    torch.save({"model_class": "subprocess.Popen", "hyper_parameters": {"args": ["false"]}}, path)
+    with pytest.raises(RunError, match=r"asks for the class subprocess\.Popen; to allow it, pass packages"):
+        vaezoo.load(path)
+
+
+def test_a_checkpoint_of_another_program_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(RunError, match="is not a checkpoint of vaezoo"):
+        vaezoo.load(tmp_path / "other.ckpt")
