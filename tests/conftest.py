@@ -1,7 +1,8 @@
 """What all tests share: quiet determinism, the zoo's yamls, and where real data lies if it is there."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that asks for ``variant`` runs for every yaml of the zoo."""
     if "variant" in metafunc.fixturenames:
         metafunc.parametrize("variant", MODELS)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Feature classifiers of the tests are kept for the tests alone."""
+    before = os.environ.get("VAEZOO_CACHE")
+    os.environ["VAEZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("VAEZOO_CACHE")
+    if before is not None:
+        os.environ["VAEZOO_CACHE"] = before
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +87,8 @@ def train(program: Callable[..., tuple[int, str]], tmp_path: Path) -> Callable[.
     """A short training on the digits with small networks and no pictures, which must succeed: its run folder."""
 
     def run(name: str, *overrides: str) -> Run:
-        small = ["model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128"]
-        code, printed = program("train", f"run_dir={tmp_path / name}", *small, *overrides)
+        small = ["model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128", "evaluation=none"]
+        code, printed = program("train", f"run_dir='{tmp_path / name}'", *small, *overrides)
         assert code == 0, printed
         return Run(tmp_path / name)
 

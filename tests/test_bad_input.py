@@ -40,11 +40,17 @@ Program = Callable[..., tuple[int, str]]
         (["data.binarize=otsu"], "data.binarize must be one of none, threshold, dynamic, got 'otsu'"),
         (["data.image_size=4"], "4"),
         (["data=image_folder", "data.root=/does/not/exist"], "there is no folder /does/not/exist"),
-        (["seed=-1"], "seed must be at least 0, got -1"),
+        (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
         (["seed=one"], "seed must be int, got 'one'"),
         (["trainer.max_epochs=many"], "trainer.max_epochs must be int or null, got 'many' (str)"),
         (["trainer.precision=8"], "trainer.precision must be"),
         (["trainer.accelerator=warp"], "warp"),
+        (["trainer.accelerator=gpu"], "trainer cannot be made: No supported gpu backend found!"),
+        (["+trainer.logger=false"], "trainer.logger is given by the program and cannot be set"),
+        (["callbacks=null"], "the settings do not fit"),
+        (["seed=99999999999999"], "seed must be from 0 to 4294967295"),
+        (["data.limit=5", "data.batch_size=9", "data.drop_last=true"], "5 training images give no batch"),
+        (["model.scheduler={name: ExponentialLR, gamma: 0.9, interval: batch}"], "interval must be step or epoch"),
         (["callbacks.samples.count=lots"], "callbacks.samples.count must be int, got 'lots' (str)"),
         (["callbacks.samples._target_=os.system"], "callbacks.samples"),
         (["resume=/does/not/exist"], "/does/not/exist is not a run folder"),
@@ -54,7 +60,8 @@ Program = Callable[..., tuple[int, str]]
 def test_a_mistake_is_named_before_anything_is_written(
     mistake: list[str], sentence: str, program: Program, tmp_path: Path
 ) -> None:
-    code, printed = program("train", f"run_dir={tmp_path / 'run'}", *mistake)
+    run_dir = [] if mistake[0].startswith("resume=") else [f"run_dir={tmp_path / 'run'}"]
+    code, printed = program("train", *run_dir, *mistake)
     assert code == 1
     assert sentence in printed
     assert "Traceback" not in printed
@@ -110,6 +117,25 @@ def test_a_bug_is_not_dressed_up_as_a_mistake_of_the_user(
     with pytest.raises(ZeroDivisionError):
         program("train", f"run_dir={tmp_path / 'run'}")
     assert Run(tmp_path / "run").summary["status"] == "failed"
+
+
+@pytest.mark.parametrize("mistake", ["trainer.accumulate_grad_batches=0", "trainer.val_check_interval=1000"])
+def test_what_lightning_finds_too_late_is_one_sentence_and_does_not_block_the_folder(
+    mistake: str, program: Program, tmp_path: Path
+) -> None:
+    short = [
+        f"run_dir={tmp_path / 'run'}",
+        "data.limit=64",
+        "callbacks=none",
+        "evaluation=none",
+        "trainer.max_epochs=1",
+    ]
+    code, printed = program("train", *short, mistake)
+    assert code == 1
+    assert "error: the settings do not fit: " in printed
+    assert "Traceback" not in printed
+    code, printed = program("train", *short)
+    assert code == 0, printed
 
 
 def test_an_unknown_command_is_named(program: Program) -> None:

@@ -25,13 +25,27 @@ def test_probabilities_of_all_values_add_up_to_one(name: str, x: torch.Tensor, o
     assert pixelwise(name, x, output).exp().sum().item() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("output", [-4.0, -0.7, 0.0, 1e-3, 2.0])
+@pytest.mark.parametrize("output", [-60.0, -20.0, -4.0, -0.7, -0.5, 0.0, 1e-3, 0.61, 2.0, 30.0])
 def test_the_continuous_bernoullis_density_has_area_one_and_the_mean_that_it_says(output: float) -> None:
-    x = torch.linspace(0, 1, 20_001)
+    x = torch.linspace(0, 1, 200_001, dtype=torch.double)
     density = pixelwise("continuous_bernoulli", x, output).exp()
     assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-3)
     mean = make_likelihood("continuous_bernoulli").mean(torch.full((1, 1, 1, 1), output)).item()
     assert torch.trapezoid(x * density, x).item() == pytest.approx(mean, abs=1e-3)
+
+
+def test_the_continuous_bernoulli_is_torchs_where_that_is_not_clamped() -> None:
+    outputs, x = 8 * torch.randn(50, 1, 4, 4, dtype=torch.double), torch.rand(50, 1, 4, 4, dtype=torch.double)
+    expected = torch.distributions.ContinuousBernoulli(logits=outputs).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(make_likelihood("continuous_bernoulli").log_prob(x, outputs), expected)
+
+
+def test_the_continuous_bernoulli_has_a_gradient_everywhere() -> None:
+    outputs = torch.tensor([-80.0, -0.3, 0.0, 1e-8, 0.3, 80.0]).reshape(-1, 1, 1, 1).requires_grad_()
+    likelihood = make_likelihood("continuous_bernoulli")
+    likelihood.log_prob(torch.full_like(outputs, 0.25), outputs).sum().backward()
+    assert outputs.grad is not None
+    torch.testing.assert_close(outputs.grad, 0.25 - likelihood.mean(outputs.detach()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "options"), [("gaussian", {"sigma": 0.3}), ("learned_gaussian", {"sigma": "shared"})])

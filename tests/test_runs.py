@@ -45,7 +45,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert run.summary == {"status": "unfinished"}
     assert run.metrics == []
-    with pytest.raises(RunError, match="has no checkpoint yet"):
+    with pytest.raises(RunError, match="has no best or last checkpoint"):
         run.checkpoint()
     (tmp_path / "config.yaml").write_text("a: [1")
     with pytest.raises(RunError, match="cannot be read"):
@@ -72,6 +72,18 @@ def test_a_class_from_elsewhere_is_refused_until_its_package_is_named(tmp_path: 
     torch.save({"model_class": "subprocess.Popen", "hyper_parameters": {"args": ["false"]}}, path)
     with pytest.raises(RunError, match=r"asks for the class subprocess\.Popen; to allow it, pass packages"):
         vaezoo.load(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["vaezoo.training.instantiate", "vaezoo.models.loop.Loop", "vaezoo.models.vae.Nothing"]
+)
+def test_nothing_but_a_model_is_made_from_a_checkpoint(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "hostile.ckpt"
+    arguments = {"config": {"_target_": "os.mkdir", "path": str(tmp_path / "owned")}}
+    torch.save({"model_class": name, "hyper_parameters": arguments, "state_dict": {}}, path)
+    with pytest.raises(RunError, match="does not fit"):
+        vaezoo.load(path)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_checkpoint_of_another_program_is_named(tmp_path: Path) -> None:

@@ -11,8 +11,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vaezoo
 from vaezoo.runs import Run
+from vaezoo.training import train as retrain
 
 Train = Callable[..., Run]
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Press Ctrl-C when so many steps of a VAE are done."""
+    train = vaezoo.VAE.training_step
+
+    def interrupted(self: vaezoo.VAE, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        if self.global_step == step:
+            raise KeyboardInterrupt
+        return train(self, batch, batch_idx)
+
+    patch.setattr(vaezoo.VAE, "training_step", interrupted)
+
+
 Program = Callable[..., tuple[int, str]]
 
 
@@ -181,10 +196,6 @@ def test_the_best_weights_are_those_of_the_best_elbo_at_beta_one(train: Train) -
     assert run.summary["val"]["elbo"] == pytest.approx(max(elbos), rel=1e-6)
 
 
-def test_mixed_precision_trains(train: Train) -> None:
-    assert math.isfinite(train("run", "trainer.precision=bf16-mixed").summary["test"]["elbo"])
-
-
 def test_fast_dev_run_runs_and_saves_nothing(train: Train) -> None:
     run = train("run", "trainer.fast_dev_run=true")
     assert run.summary["status"] == "finished"
@@ -214,18 +225,12 @@ def test_ctrl_c_leaves_a_record_and_a_run_that_can_go_on(
     train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train("whole", "trainer.max_epochs=3")
-    step = vaezoo.VAE.training_step
-
-    def interrupted(self: vaezoo.VAE, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        if self.global_step == 6:
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    small = ["model.widths=[16]", "trainer.max_epochs=3", "callbacks=none", "data.limit=128"]
+    small = ["model.widths=[16]", "trainer.max_epochs=3", "callbacks=none", "data.limit=128", "evaluation=none"]
     with monkeypatch.context() as patch:
-        patch.setattr(vaezoo.VAE, "training_step", interrupted)
-        code, _ = program("train", f"run_dir={tmp_path / 'run'}", *small)
+        interrupt_at(patch, 6)
+        code, printed = program("train", f"run_dir={tmp_path / 'run'}", *small)
     assert code == 130
+    assert f"python train.py resume={tmp_path / 'run'}" in printed
     run = Run(tmp_path / "run")
     assert run.summary["status"] == "interrupted"
     code, printed = program("train", f"resume={run.path}")
@@ -233,12 +238,96 @@ def test_ctrl_c_leaves_a_record_and_a_run_that_can_go_on(
     assert run.summary["test"] == whole.summary["test"]
 
 
-def test_config_yaml_makes_the_same_run_again(train: Train, program: Program, tmp_path: Path) -> None:
-    run = train("run", "model=beta_vae", "model.beta=3")
-    cfg = run.config
-    assert cfg.model.beta == 3
-    assert cfg.run_dir == str(run.path)
-    assert "hydra" not in cfg
+def test_config_yaml_makes_the_same_run_again(train: Train, tmp_path: Path) -> None:
+    run = train("run", "model=beta_vae", "model.beta=3", "seed=5")
+    again = retrain(run.config, tmp_path / "again")
+    assert again["test"] == run.summary["test"]
+    assert Run(tmp_path / "again").config.model == run.config.model
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_goes_on_from_elsewhere_and_after_it_was_moved(
+    moved: bool, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("whole", "trainer.max_epochs=3")
+    monkeypatch.chdir(tmp_path)
+    short = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
+    assert program("train", "run_dir=here/run", *short, "trainer.max_epochs=2")[0] == 0
+    if moved:
+        (tmp_path / "here").rename(tmp_path / "there")
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    path = Path("..") / ("there" if moved else "here") / "run"
+    code, printed = program("train", f"resume={path}", "trainer.max_epochs=3")
+    assert code == 0, printed
+    assert list(other.iterdir()) == []
+    assert Run(path).summary["test"] == whole.summary["test"]
+    assert [row["step"] for row in Run(path).metrics if "val/elbo" in row] == [4, 8, 12]
+
+
+def test_a_schedule_that_spans_the_run_cannot_be_made_longer(train: Train, program: Program) -> None:
+    run = train("run", "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps}")
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=4")
+    assert code == 1
+    assert "model.scheduler was made for a run of 8 steps, not 16" in printed
+    assert "Traceback" not in printed
+    assert program("train", f"resume={run.path}")[0] == 0
+
+
+def test_a_run_interrupted_in_the_middle_of_an_epoch_goes_on_exactly(
+    train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["data.binarize=dynamic", "callbacks.last.every_n_steps=3", "trainer.max_epochs=4"]
+    settings += ["trainer.log_every_n_steps=2"]
+    whole = train("whole", *settings)
+    interrupt_at(monkeypatch, 7)
+    small = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
+    assert program("train", f"run_dir={tmp_path / 'run'}", *small, *settings)[0] == 130
+    monkeypatch.undo()
+    run = Run(tmp_path / "run")
+    assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == 6
+    code, printed = program("train", f"resume={run.path}")
+    assert code == 0, printed
+    one, two = whole.model("last").state_dict(), run.model("last").state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert run.metrics == whole.metrics
+
+
+def test_a_run_interrupted_before_anything_was_saved_says_so(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, 1)
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", "callbacks=none", "data.limit=128")
+    assert code == 130
+    assert "there is nothing to go on from" in printed
+
+
+def test_weights_that_diverge_in_the_very_last_step_are_no_finished_run(program: Program, tmp_path: Path) -> None:
+    short = ["model.widths=[8]", "trainer.max_epochs=1", "callbacks=none", "data.limit=64", "data.batch_size=64"]
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", *short, "model.optimizer.lr=1e30")
+    assert code == 1
+    assert "is not finite after step 1" in printed
+    run = Run(tmp_path / "run")
+    assert run.summary["status"] == "failed"
+    assert not run.checkpoints()
+
+
+def test_without_checkpoints_the_last_weights_are_tested(train: Train) -> None:
+    run = train("run", "callbacks.best=null", "callbacks.last=null")
+    assert run.summary["status"] == "finished"
+    assert math.isfinite(run.summary["test"]["elbo"])
+
+
+def test_accumulated_batches_are_logged_once_a_step_with_all_their_images(train: Train) -> None:
+    run = train("run", "trainer.accumulate_grad_batches=2", "trainer.log_every_n_steps=1")
+    rows = [row for row in run.metrics if "train/recon" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions_train(precision: str, train: Train) -> None:
+    assert math.isfinite(train("run", f"trainer.precision={precision}").summary["test"]["elbo"])
 
 
 def test_a_multirun_makes_a_folder_for_each_run(program: Program, tmp_path: Path) -> None:

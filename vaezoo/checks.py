@@ -45,6 +45,8 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
     """
     known = parameters(target)
     for name, value in values.items():
+        if name in extra:
+            raise ConfigError(f"{key}.{name} is given by the program and cannot be set")
         if name not in known:
             raise ConfigError(f"{key}.{name} is not a setting here; {did_you_mean(name, set(known) - set(extra))}")
         _check_type(value, known[name], f"{key}.{name}")

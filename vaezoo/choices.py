@@ -3,4 +3,4 @@
 NETWORKS = ("mlp", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
-BINARIZE = ("none", "threshold", "dynamic")
+EVALUATIONS = ("quick", "full", "none")

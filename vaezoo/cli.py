@@ -1,15 +1,24 @@
-"""The command line: vaezoo train | list. Heavy libraries are imported by the commands that need them."""
+"""The command line of vaezoo. Heavy libraries are imported by the commands that need them."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from vaezoo import __version__, config
 from vaezoo.choices import LIKELIHOODS, NETWORKS
+from vaezoo.errors import ConfigError
+
+COMMANDS = {
+    "evaluate": "vaezoo.evaluation.command",
+    "benchmark": "vaezoo.benchmark.command",
+    "compare": "vaezoo.report.build",
+}
+"""Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
 
 def main() -> None:
@@ -18,10 +27,15 @@ def main() -> None:
         del sys.argv[1]
         train()
         return
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and honestly compare autoencoders.")
     parser.add_argument("--version", action="version", version=f"vaezoo {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train a model: vaezoo train model=beta_vae data=mnist", add_help=False)
+    commands.add_parser("evaluate", help="measure trained runs: vaezoo evaluate RUN...", add_help=False)
+    commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
+    commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("list", help="what there is to choose from").set_defaults(run=list_choices)
     arguments = parser.parse_args()
     arguments.run()
@@ -41,6 +55,11 @@ def train() -> None:
     """Compose a config from the command line and train; ends the process with its exit code."""
     import hydra
 
+    words = sys.argv[1:]
+    resumed = [word for word in words if word.startswith("resume=") and word != "resume=null"]
+    if resumed:
+        _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
+        return
     program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         program()
@@ -64,17 +83,27 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
         sys.exit(1)
 
 
+def _resume(resumed: list[str], overrides: list[str]) -> None:
+    """Go on with a run, whose own config takes the place of the composed one: Hydra has nothing to do."""
+    import logging
+
+    from vaezoo.training import resume
+
+    flags = [word for word in overrides if word.startswith("-")]
+    if flags or len(resumed) > 1:
+        raise ConfigError(f"resume= takes one run and settings, got {' '.join([*resumed[1:], *flags])}")
+    logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
+    resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides)
+
+
 def _train(cfg: DictConfig) -> None:
     """One job of Hydra's. Its errors are told here, since Hydra would put a line of its own before them."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vaezoo.training import resume, train
+    from vaezoo.training import train
 
     job = HydraConfig.get()
-    if cfg.resume is not None:
-        _in_one_sentence(lambda: resume(Path(str(cfg.resume)), list(job.overrides.task)))
-        return
     sweeping = job.mode == RunMode.MULTIRUN
     run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
     _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))

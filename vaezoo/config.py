@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from vaezoo.checks import check_arguments, did_you_mean
+from vaezoo.choices import EVALUATIONS
 from vaezoo.errors import ConfigError, VaezooError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -30,8 +31,10 @@ def check(cfg: DictConfig) -> None:
     for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
-    if cfg.seed < 0:
-        raise ConfigError(f"seed must be at least 0, got {cfg.seed}")
+    if cfg.evaluation not in EVALUATIONS:
+        raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):
         values = {name: value for name, value in node.items() if name not in ("_target_", "_convert_")}
         check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))
@@ -60,23 +63,36 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, VaezooError):
         return str(error)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return explain(error.__cause__) or _explain_part(error, error.__cause__)
+        return _explain_part(error, error.__cause__)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
         return (
-            f"cannot read the setting {error.override!r}; write KEY=VALUE, as in model.beta=4 or 'model.widths=[9,9]'"
+            f"cannot read the setting {error.override!r}; write KEY=VALUE, as in model.beta=4 or 'model.widths=[9,9]',"
+            " and a value with signs such as = in quotes of its own: \"run_dir='a=1'\""
         )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_key(error)
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which takes seconds to import
-        return _one_line(error)
+    if _comes_from(error, ("lightning", "hydra")):
+        return f"the settings do not fit: {_one_line(error)}"
     return None
+
+
+def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
+    """Whether it was raised by one of these packages' own code, that is, against what it was given."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in packages
 
 
 def _explain_part(error: InstantiationException, cause: BaseException) -> str | None:
     """What a library says against its settings; other errors may be the program's."""
-    if not isinstance(cause, ValueError | TypeError | ImportError | OSError | RuntimeError):
+    if isinstance(cause, VaezooError):
+        return str(cause)
+    if not isinstance(cause, ValueError | TypeError | ImportError | OSError | RuntimeError) and not _comes_from(
+        cause, ("lightning",)
+    ):
         return None
     return (
         f"{str(error).rpartition('full_key: ')[2].strip() or 'a part of the config'} cannot be made: {_one_line(cause)}"

@@ -1,7 +1,10 @@
 """What a user reads on the terminal before and after training. It computes nothing that is recorded."""
 
 import logging
+import shlex
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.runs import Run
 
 if TYPE_CHECKING:
     from vaezoo.data import ImageDataModule
@@ -66,7 +70,7 @@ def quieten() -> None:
 def objective_lines(model: "Autoencoder") -> list[str]:
     """What is minimised, in nats per image, and what beta means in it."""
     lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
-    if model.posterior(torch.zeros(1, *model.image_shape)) is not None:
+    if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
         beta = float(model.hparams.get("beta", 1.0))
         lines.append(
             f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} nats of"
@@ -79,20 +83,32 @@ def objective_lines(model: "Autoencoder") -> list[str]:
     return lines
 
 
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with what is being done and for how long, on a terminal; nothing elsewhere."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title)
+        yield lambda what: bar.update(task, description=f"{title}: {what}")
+
+
 def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     """Print the numbers of the best weights, and where to look further."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{summary['model']} after {summary['steps']:,} steps, best weights", title_justify="left")
+    table = Table()
     for column, justify in (("metric", "left"), ("val", "right"), ("test", "right"), ("unit", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name in SHOWN:
-        if name in summary["val"]:
+        if name in summary["val"] or name in summary["test"]:
             values = (_short(summary[stage][name]) if name in summary[stage] else "" for stage in ("val", "test"))
             metric = CATALOGUE[name]
             table.add_row(name, *values, metric.unit + (f", {metric.better} is better" if metric.better else ""))
     console = Console()
+    console.print(f"{summary['model']} after {summary['steps']:,} steps, {_which_weights(run_dir)}", highlight=False)
     console.print(table)
     cost = summary["cost"]
     console.print(
@@ -101,7 +117,20 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
         highlight=False,
     )
     console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
-    console.print(f"tensorboard  tensorboard --logdir {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"tensorboard  tensorboard --logdir {shlex.quote(str(run_dir))}", highlight=False, soft_wrap=True)
+
+
+def show_interrupted(run_dir: Path) -> None:
+    """Say how to go on with a run, if it can be."""
+    if any(path.stem == "last" for path in Run(run_dir).checkpoints()):
+        log.info("interrupted; go on with: python train.py %s", shlex.quote(f"resume={run_dir}"))
+    else:
+        log.info("interrupted before the first checkpoint: there is nothing to go on from")
+
+
+def _which_weights(run_dir: Path) -> str:
+    saved = Run(run_dir).checkpoints()
+    return f"{saved[0].stem} weights" if saved else "the last weights"
 
 
 def _short(value: float) -> str:

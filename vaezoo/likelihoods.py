@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import ContinuousBernoulli as TorchContinuousBernoulli
 from torch.nn import functional as F
 
 from vaezoo.checks import check_arguments
@@ -59,20 +58,35 @@ class Bernoulli(Likelihood):
 
 
 class ContinuousBernoulli(Likelihood):
-    """The Bernoulli with the constant that it lacks as a density on [0, 1] (Loaiza-Ganem and Cunningham, 2019)."""
+    """The Bernoulli with the constant that it lacks as a density on [0, 1] (Loaiza-Ganem and Cunningham, 2019).
+
+    With natural parameter eta, the decoder's output, log p(x) = eta x - log((exp(eta) - 1) / eta). Written around the
+    middle of [0, 1], where it is even in eta, it is exact for any eta; torch's own clamps the constant alone.
+    """
+
+    SMALL = 0.3
+    """Below this a series is more exact than the functions themselves."""
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        return self._distribution(outputs).log_prob(x).flatten(1).sum(1)
+        return (outputs * (x - 0.5) - self._log_sinhc(outputs / 2)).flatten(1).sum(1)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        return self._distribution(outputs).mean.clamp(0, 1)
+        half = outputs / 2
+        small = half.abs() < self.SMALL
+        safe = torch.where(small, 1.0, half)
+        series = half / 3 - half**3 / 45 + 2 * half**5 / 945
+        return 0.5 + 0.5 * torch.where(small, series, 1 / torch.tanh(safe) - 1 / safe)
 
     def describe(self) -> str:
         return "continuous Bernoulli"
 
-    @staticmethod
-    def _distribution(outputs: Tensor) -> TorchContinuousBernoulli:
-        return TorchContinuousBernoulli(logits=outputs, validate_args=False)
+    def _log_sinhc(self, value: Tensor) -> Tensor:
+        """log(sinh(v) / v), elementwise."""
+        size = value.abs()
+        small = size < self.SMALL
+        safe = torch.where(small, 1.0, size)  # the branch that is not taken must have a finite gradient too
+        series = size**2 / 6 - size**4 / 180 + size**6 / 2835
+        return torch.where(small, series, safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe))
 
 
 class Gaussian(Likelihood):

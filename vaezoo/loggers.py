@@ -21,6 +21,11 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         """Bring events to disk. The settings lie in config.yaml, so no hparams.yaml is written."""
         self.experiment.flush()
 
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Keep the file open, as what follows training is written to it too: one event file for each process."""
+        self.save()
+
 
 class CSVLogger(loggers.CSVLogger):
     """``metrics.csv`` in the run folder: one row for each time that something was logged, with its step.

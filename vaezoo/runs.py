@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from vaezoo.errors import RunError
+from vaezoo.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from vaezoo.models import Autoencoder
@@ -56,6 +56,15 @@ class Run:
         return summary
 
     @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """``evaluation.json``, or None while there is none."""
+        path = self.path / "evaluation.json"
+        try:
+            return dict(json.loads(path.read_text())) if path.is_file() else None
+        except ValueError as error:
+            raise RunError(f"{path} cannot be read: {error}; run vaezoo evaluate {self.path} again") from error
+
+    @property
     def metrics(self) -> list[dict[str, float]]:
         """Rows of ``metrics.csv`` in the order they were logged; each has ``step`` and what was logged then."""
         path = self.path / "metrics.csv"
@@ -66,11 +75,17 @@ class Run:
 
     def checkpoint(self, name: str | None = None) -> Path:
         """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
-        for candidate in [name] if name else ["best", "last"]:
-            path = self.path / "checkpoints" / f"{candidate}.ckpt"
-            if path.is_file():
-                return path
-        raise RunError(f"{self.path} has no checkpoint {name or 'yet'}; train longer or choose another run")
+        saved = [path for path in self.checkpoints() if path.stem == (name or path.stem)]
+        if not saved:
+            raise RunError(
+                f"{self.path} has no {name or 'best or last'} checkpoint; choose another run or train it anew"
+            )
+        return saved[0]
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are, the best one first."""
+        paths = [self.path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+        return [path for path in paths if path.is_file()]
 
     def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
         """The trained model, on the CPU and in evaluation mode (see ``load``)."""
@@ -95,9 +110,24 @@ def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> "Au
     package = module.partition(".")[0]
     if package not in packages:
         raise RunError(f"{path} asks for the class {module}.{name}; to allow it, pass packages=[{package!r}]")
-    model: Autoencoder = getattr(import_module(module), name)(**content["hyper_parameters"])
-    model.load_state_dict(content["state_dict"])
+    try:
+        cls = _model_class(module, name)
+        model = cls(**content["hyper_parameters"])
+        model.load_state_dict(content["state_dict"])
+    except (AttributeError, ImportError, KeyError, TypeError, RuntimeError, ConfigError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"{path} does not fit {module}.{name} as it is installed here: {reason}") from error
     return model.eval()
+
+
+def _model_class(module: str, name: str) -> "type[Autoencoder]":
+    """The model of that name that is defined in that module, and nothing else that can be called."""
+    from vaezoo.models import Autoencoder
+
+    cls = getattr(import_module(module), name)
+    if not (isinstance(cls, type) and issubclass(cls, Autoencoder) and cls.__module__ == module):
+        raise TypeError("it is not a model")
+    return cls
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -117,8 +147,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def refuse_if_taken(path: Path) -> None:
     """RunError if another run lies in the folder."""
     taken = [name for name in RECORD if (path / name).exists()]
-    if taken:
+    if taken and not _never_trained(path):
         raise RunError(f"run_dir={path} holds a run already ({taken[0]}); choose another, or go on with resume={path}")
+
+
+def _never_trained(path: Path) -> bool:
+    """Whether a run failed before its first step, so that its folder holds nothing that could be lost."""
+    try:
+        summary = Run(path).summary
+    except RunError:
+        return False
+    return summary["status"] == "failed" and summary.get("steps") == 0 and not (path / "checkpoints").exists()
 
 
 def start(path: Path, cfg: DictConfig) -> None:
@@ -132,7 +171,12 @@ def start(path: Path, cfg: DictConfig) -> None:
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Keep what a run came to."""
-    _replace(path / "summary.json", json.dumps(summary, indent=2) + "\n")
+    _replace(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
+    """Keep what an evaluation found."""
+    _replace(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as L
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,12 +19,13 @@ from vaezoo import config, console, environment, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, RunError
+from vaezoo.evaluation import FULL, QUICK, evaluate_run
 from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
 
-CHANGEABLE = ("trainer", "callbacks", "logger")
-"""Groups whose settings may differ when a run goes on; any other would make it another experiment."""
+CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers")
+"""Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
-    ``overrides`` are those of the command line; only settings of trainer, callbacks and logger may be among them.
+    ``overrides`` are those of the command line beside ``resume=``; only ``CHANGEABLE`` ones may be among them.
     """
     run = runs.Run(run_dir)
     checkpoint = run.checkpoint("last")
@@ -76,12 +77,18 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
     datamodule: ImageDataModule = instantiate(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
-    if _first_process():  # missing images are named before anything is written; other processes wait in Lightning
+    if _first_process():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()
         datamodule.setup("fit")
+        datamodule.train_dataloader()
     if cfg.compile:
         model.encoder.compile()
         model.decoder.compile()
+
+    def keep_config(trainer: L.Trainer, _: L.LightningModule) -> None:
+        if trainer.is_global_zero:  # what a resumed run was changed to, once it is known to work
+            runs.start(run_dir, cfg)
+
     purge = {} if step is None else {"purge_step": step + 1}
     cost = Cost()
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
@@ -90,13 +97,13 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         cfg.trainer,
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, RandomState(), *callbacks],
+        callbacks=[*bar, cost, RandomState(), LambdaCallback(on_train_start=keep_config), *callbacks],
     )
     return Training(cfg, run_dir, datamodule, model, trainer, cost)
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    if _first_process():
+    if _first_process() and checkpoint is None:
         runs.start(run.run_dir, run.cfg)
     with _logging_to(run.run_dir):
         if _first_process():
@@ -104,21 +111,21 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit as end:  # Lightning's answer to Ctrl-C and to SIGTERM
+            return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
+        except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first
             _summarise(run, "interrupted")
-            log.info("interrupted; go on with: python train.py resume=%s", run.run_dir)
+            console.show_interrupted(run.run_dir)
             raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
         except BaseException as error:
             _summarise(run, "failed", error=str(error) or type(error).__name__)
             raise
-        if run.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return _summarise(run, "finished")
-        return _evaluate(run)
 
 
 def _evaluate(run: Training) -> dict[str, Any]:
-    """Validate and test the best weights, and record what came out."""
-    run.model.load_state_dict(runs.read_checkpoint(runs.Run(run.run_dir).checkpoint())["state_dict"])
+    """Validate and test the best weights, and record what came out; without checkpoints, the last ones."""
+    saved = runs.Run(run.run_dir).checkpoints()
+    if saved:
+        run.model.load_state_dict(runs.read_checkpoint(saved[0])["state_dict"])
     # An averaging callback would put its own weights in, but for validation alone.
     callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     run.trainer.callbacks = callbacks  # type: ignore[attr-defined]
@@ -130,8 +137,21 @@ def _evaluate(run: Training) -> dict[str, Any]:
     _fill_hyperparameter_table(run, numbers)
     summary = _summarise(run, "finished", **numbers)
     if run.trainer.is_global_zero:
+        _evaluate_further(run)
         console.show_result(summary, run.run_dir)
     return summary
+
+
+def _evaluate_further(run: Training) -> None:
+    """Write ``evaluation.json``, in the process that writes alone: it is one device's work."""
+    sizes = {"quick": QUICK, "full": FULL, "none": None}[run.cfg.evaluation]
+    if sizes is None or not runs.Run(run.run_dir).checkpoints():
+        return
+    with console.progress("evaluating") as report:
+        packages = ["vaezoo", type(run.model).__module__.partition(".")[0]]
+        device = run.trainer.strategy.root_device
+        found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)
+    runs.write_evaluation(run.run_dir, found)
 
 
 def _numbers(trainer: L.Trainer, stage: str) -> dict[str, float]:
@@ -182,24 +202,38 @@ def _fill_hyperparameter_table(run: Training, numbers: dict[str, dict[str, float
 
 def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """A run's own config with what the command line changes in it."""
+    OmegaConf.set_struct(cfg, True)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = str(override.key_or_group)
-        if key == "resume":
-            continue
-        if key.partition(".")[0] not in CHANGEABLE or "." not in key:
+        if not key.startswith(CHANGEABLE):
             raise RunError(
-                f"a resumed run keeps its config, and {key} cannot change; only {', '.join(CHANGEABLE)} settings can;"
-                f" start a new run without resume= for {override.input_line}"
+                f"a resumed run keeps its config, and {key} cannot change; single settings of trainer, callbacks and"
+                f" logger and data.root can; start a new run without resume= for {override.input_line}"
             )
         OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
+    OmegaConf.set_struct(cfg, False)
     return cfg
 
 
 def _with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
-    """A config of its own that says where the run really lies."""
+    """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
+    before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
-    cfg.run_dir, cfg.resume = str(run_dir), None
-    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[return-value]
+    cfg.run_dir, cfg.resume = str(run_dir.absolute()), None
+    if isinstance(cfg.data.get("root"), str):
+        cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.create(_moved(plain, before, cfg.run_dir))
+
+
+def _moved(node: Any, before: str, now: str) -> Any:
+    """The same plain values with every path at or below the folder ``before`` put below ``now``."""
+    if isinstance(node, dict):
+        return {key: _moved(value, before, now) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, before, now) for value in node]
+    inside = isinstance(node, str) and (node == before or node.startswith(before + os.sep))
+    return now + node[len(before) :] if inside else node
 
 
 def _first_process() -> bool:

@@ -131,7 +131,7 @@ def test_damaged_files_are_not_mistaken_for_missing_ones(tmp_path: Path) -> None
 
 
 def test_reading_before_preparing_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"MNIST is not in .*raw; run `python scripts/prepare_data.py`"):
+    with pytest.raises(DataError, match=r"MNIST is not in .*raw; train or run `python scripts/prepare_data.py`"):
         make(tmp_path).setup()
 
 

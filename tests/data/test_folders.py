@@ -82,3 +82,9 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         open_folder(tmp_path, SHAPE)
     with pytest.raises(DataError, match="has test but no train folder"):
         open_folder(touch(tmp_path, "test/1.png"), SHAPE)
+
+
+def test_a_class_called_train_does_not_hide_the_others(tmp_path: Path) -> None:
+    touch(tmp_path, "car/a.png", "plane/a.png", "train/a.png")
+    with pytest.raises(DataError, match="car lies beside the train folder"):
+        open_folder(tmp_path, SHAPE)

@@ -12,6 +12,7 @@ from vaezoo.callbacks.pictures import Picture, decode, encode, examples, finite,
 from vaezoo.checks import at_least
 from vaezoo.errors import ConfigError
 from vaezoo.interpolation import METHODS
+from vaezoo.metrics.paths import choose_pairs
 
 SEED = 0
 """Of the draws that pictures make: the same codes in every epoch and run."""
@@ -53,18 +54,6 @@ class Interpolations(Picture):
         strips = {method: model.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
         strips = {method: finite(strip, "interpolations") for method, strip in strips.items()}
         return figures.interpolations(start, end, strips)
-
-
-def choose_pairs(labels: Tensor, count: int) -> list[tuple[int, int]]:
-    """Up to ``count`` pairs of positions in ``labels`` (B,) or (B, F), of different labels as far as there are such."""
-    left, pairs = list(range(len(labels))), list[tuple[int, int]]()
-    while len(left) > 1 and len(pairs) < count:
-        first = left.pop(0)
-        different = (other for other in left if not torch.equal(labels[first], labels[other]))
-        second = next(different, left[0])
-        left.remove(second)
-        pairs.append((first, second))
-    return pairs
 
 
 class Samples(Picture):

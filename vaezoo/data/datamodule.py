@@ -210,6 +210,11 @@ class ImageDataModule(LightningDataModule):
         """Whether every pixel that evaluation sees is 0 or 1."""
         return self.binarize != "none" or self.source.name == "sprites"
 
+    @property
+    def has_known_factors(self) -> bool:
+        """Whether the labels are all that an image was made from, which disentanglement is measured against."""
+        return self.source.name == "sprites"
+
     def describe(self) -> dict[str, Any]:
         """What a record of a run says of its data, in plain values, wherever the files lie."""
         return {

@@ -23,6 +23,8 @@ def open_folder(root: Path, image_shape: Shape) -> Pool:
     splits = {name: root / name for name in ("train", "val", "test") if _is_real_folder(root / name)}
     if splits and "train" not in splits:
         raise DataError(f"{root} has {' and '.join(splits)} but no train folder; add one with the training images")
+    if splits:
+        _refuse_what_lies_beside(root, splits)
     listed = {name: list_images(folder) for name, folder in (splits or {"train": root}).items()}
     classes = sorted({path.parts[0] for paths in listed.values() for path in paths if len(path.parts) > 1})
     # One folder alone tells no image from another.
@@ -45,6 +47,17 @@ def list_images(folder: Path) -> list[PurePath]:
     if not found:
         raise DataError(f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}")
     return sorted(found)
+
+
+def _refuse_what_lies_beside(root: Path, splits: dict[str, Path]) -> None:
+    """DataError if images would be passed over, as those of a class that happens to be called train."""
+    for path in sorted(root.iterdir()):
+        hidden = path.name.startswith(".") or path.name in splits
+        if not hidden and (_is_real_folder(path) or path.suffix.lower() in EXTENSIONS):
+            raise DataError(
+                f"{path} lies beside the {' and '.join(splits)} folder of {root} and would be passed over; keep only"
+                " train, val and test there, or call a class of that name otherwise"
+            )
 
 
 def _is_real_folder(path: Path) -> bool:

@@ -52,5 +52,8 @@ def _count(name: str, size: int | float | None, total: int, left: int) -> int:
         raise ConfigError(f"data.{name}_size is needed, as this data set has no official {name} split; set a number")
     count = round(size * total) if isinstance(size, float) else size
     if not 1 <= count < left:
-        raise ConfigError(f"data.{name}_size={size} takes {count} of {left} images; choose between 1 and {left - 1}")
+        raise ConfigError(
+            f"data.{name}_size={size} takes {count} of {left} images; "
+            + (f"choose a number from 1 to {left - 1}" if left > 1 else "there are too few to split, add images")
+        )
     return count

@@ -58,20 +58,30 @@ class Autoencoder(Loop):
     def pixels(self) -> int:
         return math.prod(self.image_shape)
 
+    # the networks, in their own precision; all that follows is in float32 at least
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder says of each image: (B, C, H, W) -> (B, features)."""
+        return _precise(self.encoder(x.to(self.dtype)))
+
+    def outputs(self, code: Tensor) -> Tensor:
+        """What the decoder says of each code, the likelihood's parameters: (B, D) -> (B, C, H, W)."""
+        return _precise(self.decoder(code.to(self.dtype)))
+
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
         """The code of each image, the mean where there is a posterior: (B, C, H, W) -> (B, D)."""
         posterior = self.posterior(x)
-        return self.encoder(x).float() if posterior is None else posterior.mean
+        return self.features(x) if posterior is None else posterior.mean
 
     def decode(self, code: Tensor) -> Tensor:
         """Pixels of each code: (B, D) -> (B, C, H, W)."""
-        return self.likelihood.mean(self.decoder(code).float())
+        return self.likelihood.mean(self.outputs(code))
 
     def log_likelihood(self, x: Tensor, code: Tensor) -> Tensor:
         """log p(x|z) of each image and its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
-        return self.likelihood.log_prob(x, self.decoder(code).float())
+        return self.likelihood.log_prob(x, self.outputs(code))
 
     def log_prior(self, code: Tensor) -> Tensor | None:
         """log p(z) of each code, in nats, (B, D) -> (B,); None where there is no prior."""
@@ -95,3 +105,8 @@ class Autoencoder(Loop):
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Decoded draws from the prior, (count, C, H, W); None where the prior says nothing of the codes."""
         return None
+
+
+def _precise(values: Tensor) -> Tensor:
+    """Half precision made single; losses summed over pixels need the digits."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

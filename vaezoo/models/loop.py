@@ -1,5 +1,6 @@
 """Training, validation and test of every autoencoder: metric names, logging, optimisers. It knows no variant."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from vaezoo import metrics
-from vaezoo.errors import NonFiniteLossError
+from vaezoo.errors import ConfigError, NonFiniteLossError
 from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
@@ -23,6 +24,12 @@ Batch = Sequence[Tensor]
 
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
+
+
+REMEDY = (
+    "weights saved before are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or"
+    " trainer.precision=32-true"
+)
 
 
 class Loop(L.LightningModule):
@@ -47,6 +54,8 @@ class Loop(L.LightningModule):
         check_settings(self._optimizer, scheduler)
         self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
         self._recent: list[tuple[int, Tensor]] = []
+        self._logged_step = 0
+        self._planned_steps: int | None = None
 
     # what a model gives ----------------------------------------------------------------------------------------------
 
@@ -70,8 +79,12 @@ class Loop(L.LightningModule):
         """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice."""
         return None
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W)."""
+    def encode(self, x: Tensor) -> Tensor:
+        """The code of each image: (B, C, H, W) -> (B, D)."""
+        raise NotImplementedError
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Pixels of each code: (B, D) -> (B, C, H, W)."""
         raise NotImplementedError
 
     # training --------------------------------------------------------------------------------------------------------
@@ -87,9 +100,14 @@ class Loop(L.LightningModule):
         self._recent.append((self.global_step, loss.detach()))
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def configure_callbacks(self) -> list[L.Callback]:
+        return [_LogTraining()]
+
+    def log_training_if_due(self) -> None:
+        """Log after every so many optimiser steps, once a step however many batches it takes."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and self._sums["train"].count and self.global_step % every == 0:
+        if every and self.global_step % every == 0 and self.global_step != self._logged_step:
+            self._logged_step = self.global_step
             self._log_training()
 
     def _log_training(self) -> None:
@@ -110,8 +128,7 @@ class Loop(L.LightningModule):
         means = self._sums["train"].means()
         blame = [name for name, value in means.items() if name != "loss" and not torch.isfinite(value)]
         raise NonFiniteLossError(
-            f"the loss is not finite at step {step}, by {' and '.join(blame) or 'the objective'}; weights saved before"
-            " are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true"
+            f"the loss is not finite at step {step}, by {' and '.join(blame) or 'the objective'}; {REMEDY}"
         )
 
     def on_train_epoch_end(self) -> None:
@@ -144,7 +161,8 @@ class Loop(L.LightningModule):
     def _evaluate(self, x: Tensor, sums: Sums) -> None:
         terms = self.loss_terms(x)
         posterior = self.posterior(x)
-        mse = metrics.mse(x, self.reconstruct(x))
+        code = self.encode(x) if posterior is None else posterior.mean
+        mse = metrics.mse(x, self.decode(code))
         values = {"loss": self.objective(terms), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
         if posterior is not None:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
@@ -166,6 +184,9 @@ class Loop(L.LightningModule):
             means[prefix + "active_units"] = metrics.active_units(variance)
             if means.pop(prefix + "supported") == 1 and self.likelihood.discrete:
                 means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
+        wrong = [name for name, value in means.items() if not torch.isfinite(value)]
+        if wrong:
+            raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
         trains_or_tests = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.TESTING)
         self._log(means, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
 
@@ -198,17 +219,50 @@ class Loop(L.LightningModule):
         optimizer = make_optimizer(self.parameters(), self._optimizer, fused=fused)
         if self._scheduler is None:
             return optimizer
-        scheduler = make_scheduler(optimizer, self._scheduler, int(self.trainer.estimated_stepping_batches))
+        scheduler = make_scheduler(optimizer, self._scheduler, self._steps_to_plan())
+        scheduler.setdefault("frequency", self._epochs_between_validations(scheduler))
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def _steps_to_plan(self) -> int:
+        """Optimiser steps of the whole run, for a schedule that spans it; such a one cannot be made longer later."""
+        if "total_steps" not in (self._scheduler or {}).values():
+            return 1
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError("model.scheduler spans the whole run: set trainer.max_epochs or trainer.max_steps")
+        before, self._planned_steps = self._planned_steps, int(steps)
+        if before not in (None, self._planned_steps):
+            raise ConfigError(
+                f"model.scheduler was made for a run of {before} steps, not {self._planned_steps}; resume with the"
+                " trainer.max_epochs or max_steps of before, or start a new run"
+            )
+        return self._planned_steps
+
+    def _epochs_between_validations(self, scheduler: dict[str, Any]) -> int:
+        """How often a schedule by epochs can find a new validation to look at."""
+        by_epoch = scheduler["interval"] == "epoch" and str(scheduler["monitor"]).startswith("val/")
+        return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
+            raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
+        checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["training_sums"] = self._sums["train"].state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._planned_steps, self._logged_step = checkpoint.get("planned_steps"), checkpoint["global_step"]
         if "training_sums" in checkpoint:
             self._sums["train"].load_state_dict(checkpoint["training_sums"], self.device)
+
+
+class _LogTraining(L.Callback):
+    """Logs before checkpoints are saved, as a module's own hook would not: what was logged must not be logged again."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *arguments: Any) -> None:
+        assert isinstance(pl_module, Loop)
+        pl_module.log_training_if_due()
 
 
 def _named(terms: Terms) -> dict[str, Tensor]:

@@ -44,7 +44,9 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     cls, arguments = _split(torch.optim.lr_scheduler, _for_torch(settings, total_steps), "model.scheduler", LRScheduler)
     plateau = cls is ReduceLROnPlateau
     chosen = {key: settings[key] for key in LIGHTNING_KEYS if settings.get(key) is not None}
-    defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss"}
+    defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss", "reduce_on_plateau": plateau}
+    if {**defaults, **chosen}["interval"] not in ("step", "epoch"):
+        raise ConfigError(f"model.scheduler.interval must be step or epoch, got {chosen['interval']!r}")
     return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 

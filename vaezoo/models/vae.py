@@ -15,7 +15,7 @@ class VAE(Autoencoder):
     selection = ("val/elbo", "max")
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
-        mean, logvar = self.encoder(x).float().chunk(2, dim=1)
+        mean, logvar = self.features(x).chunk(2, dim=1)
         return DiagonalGaussian(mean, logvar)
 
     def loss_terms(self, x: Tensor) -> Terms:

@@ -1,0 +1,173 @@
+"""An evaluation is the same measurement for every model, and says what it could not measure."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vaezoo.errors import ConfigError
+from vaezoo.evaluation import FULL, QUICK, Settings, evaluate_run, with_changes
+from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.runs import Run
+
+Train = Callable[..., Run]
+Program = Callable[..., tuple[int, str]]
+
+SMALL = Settings(images=100, train_images=200, k=20, samples=100, pairs=20, paths=5, steps=5)
+
+
+@pytest.fixture
+def evaluated(train: Train) -> Callable[..., dict[str, Any]]:
+    """A short training and its evaluation with small samples."""
+
+    def run(*overrides: str, settings: Settings = SMALL) -> dict[str, Any]:
+        return evaluate_run(train("run", *overrides), settings)
+
+    return run
+
+
+def values(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: number["value"] for name, number in found["metrics"].items()}
+
+
+def test_every_number_of_the_catalogue_has_a_value_or_a_reason(variant: str, evaluated: Any) -> None:
+    found = evaluated(f"model={variant}")
+    expected = set(CATALOGUE) - {"log_likelihood"}
+    assert set(found["metrics"]) == expected
+    for number in found["metrics"].values():
+        assert (number["value"] is None) == ("reason" in number)
+        assert number["value"] is None or math.isfinite(number["value"])
+    json.dumps(found)
+
+
+def test_what_a_model_does_not_have_is_no_number(evaluated: Any) -> None:
+    found = evaluated("model=ae")
+    for name in ("elbo", "kl", "iw_bound", "prior_fd_classifier", "active_units", "mutual_information"):
+        assert found["metrics"][name]["value"] is None
+    assert values(found)["mixture_fd_classifier"] > 0
+    assert values(found)["recon"] > 0
+    assert "a point" in found["metrics"]["elbo"]["reason"]
+
+
+def test_numbers_have_errors_and_sample_sizes(evaluated: Any) -> None:
+    numbers = evaluated("model=vae")["metrics"]
+    assert numbers["elbo"]["n"] == 100
+    assert numbers["elbo"]["se"] > 0
+    assert (numbers["iw_bound"]["k"], numbers["iw_bound"]["n"]) == (20, 100)
+    assert numbers["prior_fd_classifier"]["n"] == numbers["prior_fd_classifier"]["n_real"] == 100
+    assert numbers["step_ratio_pixels_linear"]["n"] == 5
+
+
+def test_the_parts_fit_together(evaluated: Any) -> None:
+    found = evaluated("model=beta_vae", "trainer.max_epochs=5")
+    got = values(found)
+    assert got["elbo"] == pytest.approx(-got["recon"] - got["kl"], rel=1e-6)
+    assert got["iw_bound"] >= got["elbo"] - 3 * found["metrics"]["iw_bound"]["se"]
+    assert got["aggregate_kl"] == pytest.approx(got["total_correlation"] + got["dimensionwise_kl"], abs=1e-9)
+    assert sum(found["vectors"]["kl_of_dimensions"]) == pytest.approx(got["kl"], rel=1e-5)
+    assert sum(found["vectors"]["psnr_of_images"]) / 100 == pytest.approx(got["psnr"], rel=1e-5)
+
+
+def test_the_elbo_agrees_with_the_test_at_the_end_of_training(train: Train) -> None:
+    run = train("run")
+    elbo = evaluate_run(run, with_changes(SMALL, {"images": 300, "references": False}))["metrics"]["elbo"]
+    assert elbo["n"] == 300
+    assert elbo["value"] == pytest.approx(run.summary["test"]["elbo"], abs=4 * elbo["se"])
+    assert elbo["value"] == pytest.approx(run.summary["test"]["elbo"], rel=0.01)
+
+
+def test_an_evaluation_can_be_repeated_and_leaves_the_random_state_alone(train: Train) -> None:
+    run = train("run")
+    before = torch.get_rng_state()
+    one, two = evaluate_run(run, SMALL), evaluate_run(run, SMALL)
+    assert torch.equal(before, torch.get_rng_state())
+    assert one["metrics"] == two["metrics"]
+    assert one["references"] == two["references"]
+
+
+def test_the_number_of_draws_moves_the_bound_upwards(train: Train) -> None:
+    run = train("run", "trainer.max_epochs=5")
+    bounds = [
+        values(evaluate_run(run, with_changes(SMALL, {"k": k, "references": False})))["iw_bound"] for k in (1, 10, 200)
+    ]
+    assert bounds == sorted(bounds)
+
+
+def test_binary_images_have_bits(evaluated: Any) -> None:
+    got = values(evaluated("model=vae", "data.binarize=dynamic"))
+    assert got["bits_per_dim"] == pytest.approx(-got["elbo"] / (256 * math.log(2)), rel=1e-6)
+
+
+def test_reference_rows_are_measured_like_the_model(evaluated: Any) -> None:
+    rows = evaluated("model=vae", "model.likelihood=gaussian")["references"]
+    assert set(rows) == {"pca", "untrained"}
+    assert rows["pca"]["metrics"]["psnr"]["value"] > 10
+    assert rows["pca"]["metrics"]["log_likelihood"]["n"] == 100
+    assert rows["untrained"]["metrics"]["probe_accuracy"]["value"] > 0.1
+
+
+def test_pca_has_an_exact_likelihood_beside_gaussian_models_alone(evaluated: Any) -> None:
+    assert "log_likelihood" not in evaluated("model=ae")["references"]["pca"]["metrics"]
+
+
+@pytest.mark.nightly  # boosted trees for 113 classes, four times
+def test_known_factors_are_a_ceiling(evaluated: Any) -> None:
+    sizes = with_changes(SMALL, {"images": 300, "train_images": 600})
+    sprites = ["data=sprites", "data.limit=600", "data.val_size=20", "data.test_size=300"]
+    found = evaluated("model=vae", *sprites, "trainer.max_epochs=1", settings=sizes)
+    model, ceiling = found["metrics"], found["references"]["factors"]["metrics"]
+    assert set(found["references"]) == {"pca", "untrained", "factors"}
+    for name in ("dci_disentanglement", "modularity", "factor_vae_score"):
+        assert ceiling[name]["value"] > model[name]["value"]
+
+
+def test_images_without_labels_have_no_probe(evaluated: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    for number in range(60):
+        pixels = (255 * torch.rand(12, 12, 3, generator=generator)).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    folder = ["data=image_folder", f"data.root={tmp_path}", "data.image_size=12", "data.limit=40"]
+    found = evaluated("model=vae", *folder, "data.val_size=10", "data.test_size=10")
+    assert found["metrics"]["probe_accuracy"]["reason"] == "image_folder has no labels"
+    assert "no labels" in found["metrics"]["prior_fd_classifier"]["reason"]
+    assert found["metrics"]["psnr"]["n"] == 10
+
+
+def test_settings_are_checked() -> None:
+    assert with_changes(QUICK, {"k": 7}).k == 7
+    with pytest.raises(ConfigError, match=r"evaluate\.kk is not a setting here; did you mean 'k'\?"):
+        with_changes(FULL, {"kk": 7})
+    with pytest.raises(ConfigError, match=r"evaluate\.k must be int, got 'many'"):
+        with_changes(FULL, {"k": "many"})
+    with pytest.raises(ConfigError, match="k must be at least 1, got 0"):
+        with_changes(FULL, {"k": 0})
+
+
+def test_the_command_writes_the_evaluation_and_goes_on_past_a_bad_run(
+    train: Train, program: Program, tmp_path: Path
+) -> None:
+    run = train("a=1")
+    sizes = ["quick=true", "k=3", "images=50", "samples=50", "pairs=10", "paths=2"]
+    code, printed = program("evaluate", str(tmp_path / "none"), str(run.path), *sizes)
+    assert code == 1
+    assert "none is not a run folder" in printed
+    assert "elbo -" in printed
+    found = run.evaluation
+    assert found is not None
+    assert found["metrics"]["iw_bound"]["k"] == 3
+    assert found["settings"]["images"] == 50
+
+
+def test_every_training_ends_with_a_quick_evaluation(program: Program, tmp_path: Path) -> None:
+    small = ["model.widths=[8]", "trainer.max_epochs=1", "callbacks=none", "data.limit=64"]
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", *small)
+    assert code == 0, printed
+    found = Run(tmp_path / "run").evaluation
+    assert found is not None
+    assert found["settings"] == QUICK.as_dict()

@@ -1,0 +1,118 @@
+"""The page in a real browser: it asks for nothing, draws everything, sorts and folds, on every screen."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCREENS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(chromium: Any, report: Path) -> Iterator[Open]:
+    """The report on a screen of some width, and what it asked for and complained of."""
+    pages = []
+
+    def open_page(width: int = 1280, scheme: str = "light") -> Any:
+        page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        pages.append(page)
+        page.asked, page.said = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto((report / "report.html").as_uri())
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_it_asks_for_nothing_and_complains_of_nothing(opened: Open, width: int, scheme: str):
+    page = opened(width, scheme)
+    outside = [address for address in page.asked if not address.startswith(("file://", "data:"))]
+    assert outside == []
+    assert len([address for address in page.asked if address.startswith("file://")]) == 1
+    assert page.said == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_every_figure_is_drawn_and_the_page_is_no_wider_than_the_screen(opened: Open, width: int, scheme: str):
+    page = opened(width, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    pictures = page.evaluate("[...document.images].map((image) => [image.naturalWidth, image.width])")
+    charts = page.evaluate(
+        "[...document.querySelectorAll('.panel svg')].map((chart) => { const box = chart.getBoundingClientRect();"
+        " return [box.width, box.height, box.right, chart.querySelectorAll('path, use').length]; })"
+    )
+    assert len(pictures) > 40
+    assert min(min(sizes) for sizes in pictures) > 0
+    assert len(charts) > 10
+    assert all(shown > 200 and height > 100 and right <= width and marks > 5 for shown, height, right, marks in charts)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_ink_and_page_follow_the_readers_scheme(opened: Open):
+    def luminances(scheme: str) -> tuple[float, float]:
+        page = opened(1280, scheme)
+        script = "(name) => getComputedStyle(document.querySelector(name)).{}"
+        texts = [
+            page.evaluate(script.format("fill"), ".panel svg text"),
+            page.evaluate(script.format("backgroundColor"), "html"),
+        ]
+        values = [[int(part) for part in text[text.index("(") + 1 : -1].split(",")[:3]] for text in texts]
+        return sum(values[0]), sum(values[1])
+
+    ink, ground = luminances("light")
+    assert ink + 300 < ground
+    ink, ground = luminances("dark")
+    assert ink > ground + 300
+
+
+def test_a_click_on_a_head_sorts_and_another_turns_it_round(opened: Open):
+    page = opened()
+    table = page.locator("table.sortable").first
+    head = table.locator("th", has_text="PSNR")
+    column = head.evaluate("(cell) => cell.cellIndex")
+
+    def values() -> list[float]:
+        script = f"(table) => [...table.tBodies[0].rows].map((row) => Number(row.cells[{column}].dataset.value))"
+        return table.evaluate(script)
+
+    before = values()
+    head.locator("button").click()
+    assert values() == sorted(before, reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert values() == sorted(before)
+
+
+def test_cells_without_a_number_stay_last_whichever_way_it_sorts(opened: Open):
+    page = opened()
+    table = page.locator("table.sortable").first
+    head = table.locator("th", has_text="ELBO")
+    for _ in range(2):
+        head.locator("button").click()
+        rows = table.locator("tbody tr th").all_inner_texts()
+        assert rows[-1].startswith("AE")
+
+
+def test_groups_of_metrics_fold_and_unfold(opened: Open):
+    page = opened(390)
+    group = page.locator("details.metrics").nth(1)
+    assert group.locator("table").is_visible()
+    group.locator("summary").first.click()
+    assert not group.locator("table").is_visible()
+    group.locator("summary").first.click()
+    assert group.locator("table").is_visible()
+
+
+def test_every_number_says_what_it_is(opened: Open):
+    page = opened()
+    tips = page.evaluate("[...document.querySelectorAll('table.sortable thead th')].slice(1).map((head) => head.title)")
+    texts = [tip for tip in tips if tip]
+    assert len(texts) > 10
+    assert any("PSNR" in tip or "signal-to-noise" in tip for tip in texts)

@@ -1,0 +1,192 @@
+"""The command benchmark from its words to its exit code: what is trained, evaluated and compared in which order."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vaezoo import config
+from vaezoo.benchmark import grid
+from vaezoo.benchmark.display import Display, Stage
+from vaezoo.benchmark.fairness import unequal_steps
+from vaezoo.benchmark.folder import Folder, fraction
+from vaezoo.benchmark.grid import Cell, Request
+from vaezoo.benchmark.processes import Pool, StoppedError, Task
+
+PROGRAM = (sys.executable, "-m", "vaezoo.cli")
+"""The command line that the processes of a benchmark begin with."""
+
+LAST_LINES = 5
+
+USAGE = """vaezoo benchmark models=[ae,vae] out=DIR [seeds=[0,1,2]] [jobs=1] [experiment=NAME] [KEY=VALUE...]
+
+Trains all models with all seeds for equally many optimiser steps, evaluates and compares them. It can be stopped at any
+moment; the same command goes on where it was, and one with more models, seeds or values adds to what is there.
+
+  models=[ae,vae,beta_vae]     columns of the comparison (see vaezoo list)
+  seeds=[0,1,2]                runs of each column
+  out=DIR                      runs in DIR/COLUMN-seed_N, each with its benchmark.log; the report in DIR/report
+  jobs=2                       so many processes at a time, with the machine's threads, and its GPUs, shared out
+  experiment=smoke             a preset; what stands on the command line goes before it
+  model.beta=[1,4,16]          more columns, for the models that have the setting; 1,4,16 and range(1,4) do the same
+  model.widths=[400]           one value, because widths are a list; two of them: [[400],[400,200]]
+  data.binarize=dynamic        any setting of vaezoo train, for all runs
+  evaluate.k=100               any setting of vaezoo evaluate
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command with the words that follow its name; returns the exit code."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _Benchmark(grid.read(arguments)).run()
+    except (StoppedError, KeyboardInterrupt) as stop:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return stop.exit_code if isinstance(stop, StoppedError) else 130
+    except Exception as error:
+        sentence = config.explain(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+
+
+@dataclass
+class _Benchmark:
+    request: Request
+    failures: dict[str, tuple[str, int, Path]] = field(default_factory=dict)
+
+    def run(self) -> int:
+        cells, folder = grid.read_cells(self.request), Folder(self.request.out)
+        folder.refuse_another(cells)
+        done = [cell for cell in cells if folder.state(cell) == "finished" and folder.is_evaluated(cell.name)]
+        gpus = _preflight(cells, self.request.evaluate) if len(done) < len(cells) else []
+        if gpus is None:
+            return 1
+        shared = gpus if self.request.jobs > 1 and all(cell.config["trainer"]["devices"] == 1 for cell in cells) else []
+        with folder.locked() as descriptor:
+            folder.refuse_another(cells)
+            folder.keep_plan(cells, self.request.evaluate)
+            pool = Pool(self.request.jobs, shared, [descriptor])
+            stages = [Stage("trained", "training", len(cells)), Stage("evaluated", "evaluation", len(cells))]
+            with Display(stages) as display:
+                finished = self._train(cells, folder, pool, display)
+                self._evaluate(finished, folder, pool, display)
+            compared = self._compare(finished, folder, pool)
+        return self._conclude(cells, finished, folder, compared)
+
+    def _train(self, cells: list[Cell], folder: Folder, pool: Pool, display: Display) -> list[Cell]:
+        """Train what is not finished; returns the runs that are."""
+        stage = display.stages[0]
+        pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
+        tasks = [Task(name, (*PROGRAM, *_words(cell, folder)), folder.log(name)) for name, cell in pending.items()]
+        shares = {name: fraction(folder.run_dir(name), cell.config) for name, cell in pending.items()}
+        kept = len(cells) - len(pending)
+        stage.begin(kept, kept + sum(shares.values()))
+        if kept:
+            display.say(f"{kept} of {len(cells)} runs are finished and kept")
+
+        def ended(task: Task, code: int, seconds: float) -> None:
+            finished = code == 0 and folder.state(pending[task.name]) == "finished"
+            shares[task.name] = 1.0
+            self._tell(display, stage, task, seconds, kept + sum(shares.values()), None if finished else code)
+
+        def watch(running: Sequence[Task]) -> None:
+            for task in running:
+                shares[task.name] = fraction(folder.run_dir(task.name), pending[task.name].config)
+            display.update(stage, kept + sum(shares.values()))
+
+        pool.run(tasks, ended, watch)
+        return [cell for cell in cells if folder.state(cell) == "finished"]
+
+    def _evaluate(self, finished: list[Cell], folder: Folder, pool: Pool, display: Display) -> None:
+        """Evaluate what is trained and not evaluated yet."""
+        stage = display.stages[1]
+        stage.total = len(finished)
+        names = [cell.name for cell in finished if not folder.is_evaluated(cell.name)]
+        command = (*PROGRAM, "evaluate")
+        tasks = [
+            Task(name, (*command, str(folder.run_dir(name)), *self.request.evaluate), folder.log(name))
+            for name in names
+        ]
+        stage.begin(len(finished) - len(names), len(finished) - len(names))
+
+        def ended(task: Task, code: int, seconds: float) -> None:
+            if code == 0:
+                folder.keep_evaluated(task.name)
+            self._tell(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
+
+        pool.run(tasks, ended, lambda running: display.update(stage, stage.done))
+
+    def _tell(
+        self, display: Display, stage: Stage, task: Task, seconds: float, done: float, failure: int | None
+    ) -> None:
+        """Show, and remember if it failed with an exit code, a run that has ended its stage."""
+        if failure is not None:
+            self.failures[task.name] = (stage.title, failure, task.log)
+        stage.ended += 1
+        display.update(stage, done)
+        display.tell(stage, task.name, seconds, failed=failure is not None)
+
+    def _compare(self, finished: list[Cell], folder: Folder, pool: Pool) -> bool:
+        """Compare all finished runs; returns whether there is a report of them."""
+        if not finished:
+            return False
+        run_dirs = [str(folder.run_dir(cell.name)) for cell in finished]
+        command = (*PROGRAM, "compare", *run_dirs, f"out={folder.path / 'report'}")
+        task = Task("compare", command, folder.path / "compare.log")
+
+        def ended(task: Task, code: int, seconds: float) -> None:
+            if code != 0:
+                self.failures["the comparison"] = ("made", code, task.log)
+
+        Pool(1, inherit=pool.inherit).run([task], ended)
+        return "the comparison" not in self.failures
+
+    def _conclude(self, cells: list[Cell], finished: list[Cell], folder: Folder, compared: bool) -> int:
+        """Say what came of it all; returns the exit code."""
+        steps = {cell.name: folder.steps(cell.name) for cell in finished}
+        if sentence := unequal_steps(steps, {cell.name: cell.config for cell in cells}):
+            print(f"note: {sentence}")
+        for name, (title, code, log) in self.failures.items():
+            print(f"{name} could not be {title} (exit code {code}); {log} ends with:")
+            print(*(f"    {line}" for line in _last_lines(log)), sep="\n")
+        if compared:
+            print(f"{len(finished)} of {len(cells)} runs are compared in {folder.path / 'report'}")
+        if not self.failures:
+            return 0
+        count = len(self.failures)
+        print(
+            f"error: {count} of the benchmark's processes failed; when the cause is mended, the same command goes on",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _words(cell: Cell, folder: Folder) -> tuple[str, ...]:
+    """The words for train that begin a run, or go on with it."""
+    run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
+    if folder.state(cell) == "half done":
+        return ("train", f"resume={run_dir}")
+    folder.clear(cell)
+    return ("train", *cell.overrides, f"run_dir={run_dir}")
+
+
+def _preflight(cells: Sequence[Cell], evaluate: Sequence[str]) -> list[str] | None:
+    """Look for mistakes in another process, which imports torch; returns the GPUs, or None if it has named one."""
+    command = [sys.executable, "-m", "vaezoo.benchmark.preflight"]
+    request = json.dumps({"configs": [cell.config for cell in cells], "evaluate": evaluate})
+    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        return None
+    return [str(index) for index in range(json.loads(done.stdout.splitlines()[-1])["gpus"])]
+
+
+def _last_lines(log: Path) -> list[str]:
+    said = ("\n" + log.read_text(errors="replace")).rpartition("\n$ ")[2]  # by the last of its processes
+    lines = [line.rstrip() for line in said.splitlines()[1:] if line.strip()]
+    return lines[-LAST_LINES:]

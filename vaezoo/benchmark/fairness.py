@@ -1,0 +1,67 @@
+"""Whether runs are trained for equally many optimiser steps, by their configs and by what they did."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vaezoo.errors import ConfigError
+
+DECIDES_STEPS = (
+    "data.limit",
+    "data.batch_size",
+    "data.drop_last",
+    "data.val_size",
+    "data.test_size",
+    "trainer.limit_train_batches",
+    "trainer.overfit_batches",
+    "trainer.accumulate_grad_batches",
+    "trainer.fast_dev_run",
+)
+"""Settings that change how many optimiser steps an epoch has."""
+
+
+def refuse_unequal_steps(configs: Sequence[Mapping[str, Any]]) -> None:
+    """ConfigError if runs on one data set would take unequal numbers of steps without having been told to.
+
+    Different values of trainer.max_epochs or trainer.max_steps are a choice, and compared within each value.
+    """
+    for cfg in configs:
+        if cfg["trainer"]["max_time"] is not None:
+            raise ConfigError(
+                "trainer.max_time would end runs after unequal numbers of steps; set trainer.max_steps=N instead"
+            )
+    for group in _groups(configs):
+        differing = [key for key in DECIDES_STEPS if any(_at(cfg, key) != _at(group[0], key) for cfg in group)]
+        by_steps = group[0]["trainer"]["max_steps"] > 0 and group[0]["trainer"]["max_epochs"] == -1
+        if differing and not by_steps:
+            raise ConfigError(
+                f"{' and '.join(differing)} would make the runs take unequal numbers of optimiser steps;"
+                " to train all for equally many, set trainer.max_steps=N trainer.max_epochs=-1"
+            )
+
+
+def unequal_steps(steps: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """A sentence if runs that should have taken equally many steps did not; ``steps`` by the name of the run."""
+    for group in _groups(list(configs.values())):
+        found = {name: steps[name] for name, cfg in configs.items() if name in steps and cfg in group}
+        if len(set(found.values())) > 1:
+            least, most = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+            return (
+                f"the runs did not take equally many optimiser steps: {least} {found[least]:,}, {most} {found[most]:,};"
+                " compare them with care"
+            )
+    return None
+
+
+def _groups(configs: Sequence[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
+    """Configs of one data set and one length of training."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for cfg in configs:
+        data, trainer = cfg["data"], cfg["trainer"]
+        kind = (data["source"], data["dataset"], data["root"], trainer["max_epochs"], trainer["max_steps"])
+        groups.setdefault(tuple(map(str, kind)), []).append(cfg)
+    return groups.values()
+
+
+def _at(cfg: Mapping[str, Any], key: str) -> Any:
+    group, _, name = key.partition(".")
+    return cfg[group].get(name)

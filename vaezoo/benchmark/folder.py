@@ -1,0 +1,232 @@
+"""A benchmark's folder: its plan, its lock, and how far each of its runs is. It starts nothing."""
+
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import time
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from vaezoo import runs
+from vaezoo.benchmark.grid import Cell
+from vaezoo.errors import RunError
+
+PLAN, LOG = "benchmark.json", "benchmark.log"
+OWNER, RUNS = "benchmark.lock", "runs.lock"
+State = Literal["finished", "half done", "new"]
+
+
+class Folder:
+    """The folder ``out``. A run of name N lies in ``out/N``, with all that its processes said in ``benchmark.log``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def run_dir(self, name: str) -> Path:
+        """The folder of a run."""
+        return self.path / name
+
+    def log(self, name: str) -> Path:
+        """The file with all that the processes of a run said."""
+        return self.path / name / LOG
+
+    def plan(self) -> dict[str, Any]:
+        """What was planned here before; RunError if the folder holds anything else, or an unreadable plan."""
+        path = self.path / PLAN
+        try:
+            if path.is_file():
+                plan: dict[str, Any] = json.loads(path.read_text())
+                return plan
+            names = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}); choose another out=") from error
+        if names - {OWNER, RUNS, PLAN + ".new"}:
+            raise RunError(f"out={self.path} holds other files and no benchmark; choose another folder")
+        return {"runs": {}, "evaluate": [], "evaluated": {}}
+
+    def refuse_another(self, cells: Sequence[Cell]) -> None:
+        """RunError unless ``cells`` are all the runs that were planned here, and perhaps more."""
+        planned, wanted = self.plan()["runs"], {cell.name: cell.config for cell in cells}
+        for name, before in planned.items():
+            if name not in wanted:
+                raise RunError(
+                    f"out={self.path} holds another benchmark, which has the run {name}; give its command again,"
+                    " perhaps with more in it, or choose another folder"
+                )
+            if difference := first_difference(before, wanted[name]):
+                raise RunError(f"out={self.path} holds another benchmark: {difference}; choose another folder")
+
+    def keep_plan(self, cells: Sequence[Cell], evaluate: Sequence[str]) -> None:
+        """Record what is planned; evaluations made with other settings than ``evaluate`` count no more."""
+        before = self.plan()
+        evaluated = before["evaluated"] if before["evaluate"] == list(evaluate) else {}
+        self._write({"runs": {cell.name: cell.config for cell in cells}, "evaluate": evaluate, "evaluated": evaluated})
+
+    def state(self, cell: Cell) -> State:
+        """How far a run is; RunError if its folder holds a run that this benchmark did not start."""
+        path = self.run_dir(cell.name)
+        if not any((path / name).exists() for name in runs.RECORD):
+            return "new"
+        if not self.log(cell.name).is_file():
+            raise RunError(f"{path} holds a run that is not this benchmark's; move it away, or choose another out=")
+        found = _config(path)
+        if found is not None and (difference := first_difference(found, cell.config)):
+            raise RunError(f"{path} was trained with other settings: {difference}; move it away to train it again")
+        summary = _read_json(path / "summary.json")
+        if found is not None and summary.get("status") == "finished":
+            return "finished"
+        # A checkpoint that was cut short by a power cut lacks its end, and with it the directory of the archive.
+        return "half done" if found is not None and zipfile.is_zipfile(path / "checkpoints" / "last.ckpt") else "new"
+
+    def clear(self, cell: Cell) -> None:
+        """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
+        path = self.run_dir(cell.name)
+        for pattern in ("config.yaml", "metrics.csv", "summary.json", "events.out.tfevents.*", "checkpoints/*.ckpt"):
+            for file in path.glob(pattern):
+                file.unlink()
+        for rest in (path / "checkpoints").glob("*"):  # what a cut write left behind
+            rest.unlink()
+        if (path / "checkpoints").is_dir():
+            (path / "checkpoints").rmdir()
+
+    def is_evaluated(self, name: str) -> bool:
+        """Whether the run's ``evaluation.json`` is the one that this benchmark had made."""
+        digest = _digest(self.run_dir(name) / "evaluation.json")
+        return digest is not None and self.plan()["evaluated"].get(name) == digest
+
+    def keep_evaluated(self, name: str) -> None:
+        """Record that the run's ``evaluation.json`` was made by this benchmark."""
+        plan = self.plan()
+        plan["evaluated"][name] = _digest(self.run_dir(name) / "evaluation.json")
+        self._write(plan)
+
+    def steps(self, name: str) -> int:
+        """The optimiser steps that a finished run took."""
+        return int(_read_json(self.run_dir(name) / "summary.json").get("steps", 0))
+
+    @contextmanager
+    def locked(self, patience: float = 60.0) -> Iterator[int]:
+        """Hold the folder alone; yields a file descriptor that the runs are to inherit.
+
+        There are two locks, which the system frees when their holders end in whatever way: the owner's, and one that is
+        held as long as a process lives that inherited it. So the runs of a benchmark that was killed are waited for,
+        ``patience`` seconds. RunError if another benchmark is at work here, or those runs do not end.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            owner, held = (self.path / OWNER).open("a+"), (self.path / RUNS).open("a")
+        except OSError as error:
+            raise RunError(f"cannot write to out={self.path}: {error.strerror}; choose another folder") from error
+        with owner, held:
+            if not _lock(owner.fileno()):
+                owner.seek(0)
+                raise RunError(f"out={self.path} is in use by another benchmark (process {owner.read() or 'unknown'})")
+            owner.truncate(0)
+            owner.write(str(os.getpid()))
+            owner.flush()
+            until = time.monotonic() + patience
+            while not _lock(held.fileno()):
+                if time.monotonic() > until:
+                    raise RunError(f"out={self.path}: runs of a benchmark that was killed are still at work; end them")
+                time.sleep(0.2)
+            yield held.fileno()
+
+    def _write(self, plan: dict[str, Any]) -> None:
+        aside = self.path / (PLAN + ".new")
+        with aside.open("w") as file:
+            file.write(json.dumps(plan, indent=1) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # without it, a power cut could leave an empty file under the plan's name
+        aside.replace(self.path / PLAN)
+
+
+def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
+    """The first setting in which two configs differ, apart from where runs and images lie."""
+    first, second = (
+        {key: value for key, value in _flat(portable(each)).items() if key != "data.root"} for each in (there, here)
+    )
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key):
+            return f"{key} is {first.get(key)!r} there and {second.get(key)!r} here"
+    return None
+
+
+def portable(config: Mapping[str, Any]) -> Any:
+    """A config that does not say where its run lies."""
+    run_dir = str(config["run_dir"])
+    kept = {key: value for key, value in config.items() if key not in ("run_dir", "resume")}
+
+    def here(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: here(value) for key, value in node.items()}
+        return node.replace(run_dir, "RUN_DIR") if isinstance(node, str) else node
+
+    return here(kept)
+
+
+def fraction(run_dir: Path, config: Mapping[str, Any]) -> float:
+    """How much of its training a run has behind it, in [0, 1], by the last line of ``metrics.csv``."""
+    try:
+        with (run_dir / "metrics.csv").open("rb") as file:
+            head = file.readline().decode()
+            file.seek(max(len(head), file.seek(0, os.SEEK_END) - 4096))
+            last = file.read().decode(errors="ignore").splitlines()[-1]
+    except (OSError, IndexError):
+        return 0.0
+    row = dict(zip(*csv.reader([head, last]), strict=False))
+    trainer = config["trainer"]
+    limits = {"step": trainer["max_steps"], "epoch": trainer["max_epochs"]}
+    shares = [_number(row.get(name)) / limit for name, limit in limits.items() if limit is not None and limit > 0]
+    return min(1.0, max(shares, default=0.0))
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        return {key: node}
+    flat: dict[str, Any] = {}
+    for name, child in node.items():
+        flat |= _flat(child, f"{key}.{name}" if key else str(name))
+    return flat
+
+
+def _config(run_dir: Path) -> dict[str, Any] | None:
+    """The config of a run, None where a power cut left none."""
+    from omegaconf import OmegaConf
+
+    try:
+        found: Any = OmegaConf.to_container(runs.Run(run_dir).config)
+    except RunError:
+        return None
+    return found if {"run_dir", "data", "trainer"} <= set(found) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or 0)
+    except ValueError:
+        return 0.0
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""What a benchmark trains: its command line as columns, seeds and runs. It starts nothing and knows no torch."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from vaezoo import config
+from vaezoo.benchmark.fairness import refuse_unequal_steps
+from vaezoo.errors import ConfigError
+
+LIST_VALUED = {
+    "data.image_size",
+    "model.optimizer.betas",
+    "model.scheduler.milestones",
+    "model.widths",
+    "trainer.devices",
+}
+"""Settings whose value may be a list: [400,200] is one value of theirs, [[400],[400,200]] are two."""
+
+NOT_HERE = {
+    "model": "a benchmark trains several; write models=[ae,vae]",
+    "seed": "a benchmark takes several; write seeds=[0,1,2]",
+    "run_dir": "a benchmark names its run folders by itself; write out=DIR",
+    "resume": "a benchmark goes on where it was when its command is given again",
+    "hydra": "a benchmark does not go through Hydra's launchers; see jobs=",
+    "evaluation": "a benchmark evaluates all its runs alike; write evaluate.quick=true or evaluate.k=100",
+    "benchmark": "its words can be written on the command line as they are",
+}
+
+
+EVALUATED_LATER = ("evaluation=none",)
+"""For train: the benchmark evaluates when all are trained, so that cost is measured alike."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A word of the command line: its key, and one Hydra override for each of its values."""
+
+    key: str
+    overrides: tuple[str, ...]
+    is_list: bool
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values as they were written."""
+        return tuple(override.partition("=")[2] for override in self.overrides)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for. ``evaluate`` are words for the command evaluate, ``settings`` those for train."""
+
+    models: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out: Path
+    jobs: int
+    evaluate: tuple[str, ...]
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: the name of its folder, the words for train that make it, and the config that comes of them."""
+
+    name: str
+    overrides: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def read(words: Sequence[str]) -> Request:
+    """The request that a command line makes; ConfigError for what a benchmark cannot do."""
+    settings: dict[str, Setting] = {}
+    for word in (*_of_preset(words), *words):
+        setting = read_setting(word)
+        settings.pop(setting.key, None)  # the later one stands, at its own place
+        settings[setting.key] = setting
+    models = _several(settings.pop("models", None), "models=[ae,vae]")
+    seeds = _several(settings.pop("seeds", Setting("seeds", ("seeds=0", "seeds=1", "seeds=2"), True)), "seeds=[0,1,2]")
+    out, jobs = settings.pop("out", None), settings.pop("jobs", Setting("jobs", ("jobs=1",), False))
+    if out is None or not out.values[0]:
+        raise ConfigError("a benchmark needs a folder for its runs; write out=DIR")
+    return Request(
+        models=models,
+        seeds=tuple(_integer(seed, "seeds", 0) for seed in seeds),
+        out=Path(out.values[0]).expanduser(),
+        jobs=_integer(",".join(jobs.values), "jobs", 1),
+        evaluate=tuple(_for_evaluate(settings)),
+        settings=tuple(settings.values()),
+    )
+
+
+def read_setting(word: str) -> Setting:
+    """A word taken apart. A list is several values, unless the setting itself takes lists (see ``LIST_VALUED``).
+
+    ``key=[1,4]``, ``key=1,4`` and ``key=range(1,5)`` are several; of a list of lists, each inner list is one.
+    """
+    if word.startswith("-"):
+        raise ConfigError(f"a benchmark has no option {word}; its settings are words such as models=[ae,vae] jobs=2")
+    if word.startswith("out="):  # a path is no value of Hydra's grammar
+        return Setting("out", (word,), False)
+    (override,) = OverridesParser.create().parse_overrides([word])
+    key, value = str(override.key_or_group), override.value()
+    if reason := NOT_HERE.get(key.partition(".")[0] if key.startswith(("hydra", "benchmark")) else key):
+        raise ConfigError(f"{key}= cannot be set here: {reason}")
+    head, _, text = word.partition("=")
+    if override.is_sweep_override():
+        return Setting(key, tuple(f"{head}={each}" for each in override.sweep_string_iterator()), True)
+    nested = isinstance(value, list) and any(isinstance(each, list) for each in value)
+    if not isinstance(value, list) or (key in LIST_VALUED and not nested):
+        return Setting(key, (word,), False)
+    if not value:
+        raise ConfigError(f"{key} has no value; write at least one between the brackets")
+    inner = text.strip()[1:-1]
+    if len(value) == 1:
+        return Setting(key, (f"{head}={inner}",), True)
+    return read_setting(f"{head}={inner}")
+
+
+def read_cells(request: Request) -> list[Cell]:
+    """All runs, column by column, each with its composed config; raises for the first setting that cannot be."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+        experiment = [setting.overrides[0] for setting in request.settings if setting.key == "experiment"]
+        plain = {model: _compose([f"model={model}", *experiment]) for model in request.models}
+        cells = [cell for model in request.models for cell in _cells_of(model, request, plain)]
+    doubled = [name for name, count in Counter(cell.name for cell in cells).items() if count > 1]
+    if doubled:
+        raise ConfigError(f"two columns of the benchmark would both be called {doubled[0]}; give each value once")
+    refuse_unequal_steps([cell.config for cell in cells])
+    return cells
+
+
+def _cells_of(model: str, request: Request, plain: dict[str, DictConfig]) -> Iterator[Cell]:
+    """The runs of one model. Settings that only other models have are left out."""
+    settings = [setting for setting in request.settings if _suits(setting, model, plain)]
+    names = _short_names([setting.key for setting in request.settings if setting.is_list])
+    for choice in itertools.product(*(setting.overrides for setting in settings)):
+        column = _compose([f"model={model}", *choice, *EVALUATED_LATER])
+        constant = [*EVALUATED_LATER, *(["~benchmark"] if "benchmark" in column else [])]
+        varied = [
+            f"{names[setting.key]}_{_as_name(override.partition('=')[2])}"
+            for setting, override in zip(settings, choice, strict=True)
+            if setting.is_list
+        ]
+        for seed in request.seeds:
+            name = "-".join([model, *varied, f"seed_{seed}"])
+            words = (f"model={model}", *choice, *constant, f"seed={seed}")
+            yield Cell(name, words, _resolve(column, seed, request.out / name))
+
+
+def _suits(setting: Setting, model: str, plain: dict[str, DictConfig]) -> bool:
+    """Whether a model has a setting. One that none of them has is kept, so that composing it says so."""
+    if not setting.key.startswith("model.") or setting.overrides[0].startswith(("+", "~")):
+        return True
+    having = [name for name, cfg in plain.items() if _has(cfg, setting.key)]
+    return model in having or not having
+
+
+def _has(cfg: DictConfig, key: str) -> bool:
+    within, _, name = key.rpartition(".")
+    parent = OmegaConf.select(cfg, within)
+    return isinstance(parent, DictConfig) and name in parent
+
+
+def _compose(overrides: Iterable[str]) -> DictConfig:
+    return compose("train", overrides=[*overrides, "run_dir=RUN_DIR"])
+
+
+def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
+    cfg = column.copy()
+    cfg.seed, cfg.run_dir = seed, str(run_dir)
+    resolved: Any = OmegaConf.to_container(cfg, resolve=True)
+    resolved.pop("benchmark", None)
+    return dict(resolved)
+
+
+def _of_preset(words: Sequence[str]) -> list[str]:
+    """The words that an experiment's yaml holds under ``benchmark``."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+    path = config.CONFIGS / "experiment" / f"{chosen[-1] if chosen else ''}.yaml"
+    preset: Any = OmegaConf.load(path) if path.is_file() else {}
+    return [str(word) for word in preset.get("benchmark") or []]
+
+
+def _several(setting: Setting | None, example: str) -> tuple[str, ...]:
+    name = example.partition("=")[0]
+    if setting is None:
+        raise ConfigError(f"a benchmark needs to know its {name}; write {example}")
+    if not setting.is_list and name == "seeds":  # seeds=3 could be three seeds, or the third
+        raise ConfigError(f"{name} must be a list, as in {example}, got {setting.values[0]}")
+    if len(set(setting.values)) < len(setting.values):
+        raise ConfigError(f"{name} has a value twice: {', '.join(setting.values)}")
+    return setting.values
+
+
+def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
+    """Take the settings of ``evaluate.`` out, as words of that command."""
+    for key in [key for key in settings if key.startswith("evaluate.")]:
+        setting = settings.pop(key)
+        if len(setting.overrides) > 1:
+            raise ConfigError(f"{key} must be one value, so that all runs are measured alike, got several")
+        yield setting.overrides[0].removeprefix("evaluate.")
+
+
+def _integer(text: str, key: str, least: int) -> int:
+    if not re.fullmatch(r"[0-9]+", text) or int(text) < least:
+        raise ConfigError(f"{key} must be a whole number from {least} on, got {text}")
+    return int(text)
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each key, or the whole where two would be the same."""
+    last = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: (short if last[short := key.rpartition(".")[2]] == 1 else key) for key in keys}
+
+
+def _as_name(value: str) -> str:
+    """A value as a part of a folder's name, without anything that a shell, Hydra or a file system minds."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", value).strip("_") or "empty"

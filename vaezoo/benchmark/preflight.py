@@ -1,0 +1,79 @@
+"""A process of its own that finds what is wrong with the runs of a benchmark before any of them starts.
+
+It reads their composed configs and the words for evaluate from standard input, checks the settings, makes models and
+trainers and fetches the images, so that runs side by side do not fetch them at once. It trains nothing.
+"""
+
+import json
+import sys
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from vaezoo import config
+from vaezoo.benchmark.folder import portable
+
+
+def main() -> int:
+    """Print the GPUs there are as JSON; or say in one sentence what cannot be, and return 1."""
+    import lightning.pytorch  # noqa: F401  before it is told to be quiet
+
+    from vaezoo import console
+
+    console.quieten()
+    try:
+        request = json.load(sys.stdin)
+        check_evaluation(request["evaluate"])
+        configs = without_seeds(request["configs"])
+        for cfg in configs:
+            check_settings(cfg)
+        for data in {json.dumps(cfg["data"]): cfg["data"] for cfg in configs}.values():
+            check_images(data)
+    except Exception as error:
+        sentence = config.explain(error)
+        if sentence is None:
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return 1
+    import torch
+
+    print(json.dumps({"gpus": torch.cuda.device_count()}))
+    return 0
+
+
+def without_seeds(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The config of the first run of each column."""
+    columns: dict[str, dict[str, Any]] = {}
+    for cfg in configs:
+        seedless = {**portable(cfg), "seed": 0, "data": {**cfg["data"], "seed": 0}}
+        columns.setdefault(json.dumps(seedless), cfg)
+    return list(columns.values())
+
+
+def check_settings(resolved: dict[str, Any]) -> None:
+    """Raise what training would raise for a config before it looks at images."""
+    cfg: Any = OmegaConf.create(resolved)
+    config.check(cfg)
+    instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape))
+    instantiate(cfg.trainer, default_root_dir=str(cfg.run_dir), logger=False, callbacks=[])
+
+
+def check_images(data: dict[str, Any]) -> None:
+    """Fetch images where they are not on disk, and raise what training would raise for them; decodes no image files."""
+    datamodule = instantiate(OmegaConf.create(data), in_memory=False)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+
+
+def check_evaluation(words: list[str]) -> None:
+    """Raise what evaluate would raise for its settings."""
+    from vaezoo.evaluation.command import read
+    from vaezoo.evaluation.settings import FULL, with_changes
+
+    _, settings = read([".", *words])
+    with_changes(FULL, {key: value for key, value in settings.items() if key not in ("quick", "device", "data.root")})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Processes, so many at a time, each with its share of the machine and a log file. They know no runs."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 60.0  # to finish a batch and write down how far one came
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StoppedError(Exception):
+    """A signal asked to stop, and all processes have ended."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+@dataclass(frozen=True)
+class Task:
+    """A command to run, by a name that is unique; what it says is added to ``log``."""
+
+    name: str
+    command: tuple[str, ...]
+    log: Path
+
+
+@dataclass
+class Pool:
+    """Runs tasks, ``jobs`` at a time. ``gpus`` are shared out by turns; ``inherit`` are descriptors to keep open."""
+
+    jobs: int
+    gpus: Sequence[str] = ()
+    inherit: Sequence[int] = ()
+    _asked: list[int] = field(default_factory=list)
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        ended: Callable[[Task, int, float], None],
+        watch: Callable[[Sequence[Task]], None] = lambda running: None,
+    ) -> None:
+        """Run all; ``ended`` gets each with its exit code and seconds, ``watch`` now and then those that run.
+
+        Raises StoppedError after SIGINT, SIGTERM or SIGHUP, when all that had been started have ended. A second
+        signal ends them at once.
+        """
+        waiting, running = list(tasks), dict[int, tuple[Task, subprocess.Popen[bytes], float]]()
+        with self._listening():
+            try:
+                while (waiting or running) and not self._asked:
+                    for slot in range(self.jobs):
+                        if slot not in running and waiting:
+                            task = waiting.pop(0)
+                            running[slot] = (task, self._start(task, slot), time.monotonic())
+                    time.sleep(POLL_SECONDS)
+                    for slot, (task, process, since) in list(running.items()):
+                        if process.poll() is not None:
+                            del running[slot]
+                            ended(task, process.returncode, time.monotonic() - since)
+                    watch([task for task, _, _ in running.values()])
+            finally:
+                self._stop([process for _, process, _ in running.values()])
+            if self._asked:
+                raise StoppedError(self._asked[0])
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """The environment of a process: its share of the threads, and its GPU where there are several."""
+        threads = str(max(1, available_threads() // self.jobs))
+        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
+        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads), **gpu, "PYTHONUNBUFFERED": "1"}
+
+    def _start(self, task: Task, slot: int) -> subprocess.Popen[bytes]:
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("a") as log:
+            print("$", subprocess.list2cmdline(task.command), file=log, flush=True)
+            return subprocess.Popen(
+                task.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment(slot),
+                pass_fds=tuple(self.inherit),
+                process_group=0,  # Ctrl-C on the terminal comes here alone, and is passed on once
+                preexec_fn=_end_with(os.getpid()),
+            )
+
+    def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Ask processes to end as Ctrl-C does, and kill what has not after a while or at a second signal."""
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        until, asked = time.monotonic() + GRACE_SECONDS, len(self._asked)
+        while any(process.poll() is None for process in processes):
+            if time.monotonic() > until or len(self._asked) > asked:
+                for process in processes:
+                    process.kill()
+            time.sleep(POLL_SECONDS)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        before = {number: signal.signal(number, lambda got, _: self._asked.append(got)) for number in STOPPING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def available_threads() -> int:
+    """Threads to share out: what OMP_NUM_THREADS grants, or the processors that this process may use."""
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    if granted.isdecimal() and int(granted) > 0:
+        return int(granted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_with(parent: int) -> Callable[[], None] | None:
+    """On Linux: what a new process does to be told to end when its parent has been killed."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
+
+    def prepare() -> None:
+        prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed in between
+            os._exit(1)
+
+    return prepare

@@ -1,0 +1,158 @@
+"""Finished runs as records of settings and numbers, and why others are left out. It knows no statistics."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from vaezoo.errors import RunError, VaezooError
+from vaezoo.runs import Run
+
+SCHEMA = 1
+NEEDED = ("model", "likelihood", "objective", "data", "seed", "parameters", "steps", "cost", "environment")
+"""What ``summary.json`` must say for a run to be compared."""
+FROM_TEST = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
+FROM_COST = ("images_per_second", "seconds", "peak_memory_bytes")
+VECTORS = {"elbo": "elbo_of_images", "psnr": "psnr_of_images", "iw_bound": "iw_bound_of_images"}
+"""Metrics that are known image by image."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A metric of one run: None with a reason where it is not defined, and over how much it was estimated."""
+
+    value: float | None
+    reason: str = ""
+    sizes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A folder that is left out, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass
+class Entry:
+    """One finished run. ``note`` says what its record lacks, if anything."""
+
+    path: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def seed(self) -> int:
+        return int(self.summary["seed"])
+
+    @property
+    def numbers(self) -> dict[str, Number]:
+        """Every metric: the evaluation's, and where it does not speak of one, what training itself recorded."""
+        return _recorded(self.summary) | _evaluated(self.evaluation)
+
+    def value(self, name: str) -> float | None:
+        """A metric's value, None where there is none."""
+        number = self.numbers.get(name)
+        return None if number is None else number.value
+
+    def of_images(self, name: str) -> np.ndarray | None:
+        """A metric image by image, (N,), where the evaluation kept it and every one is finite."""
+        kept = self.evaluation.get("vectors", {}).get(VECTORS.get(name, ""))
+        values = np.array(kept if kept is not None else [], dtype=float)
+        return values if len(values) > 1 and np.isfinite(values).all() else None
+
+
+def gather(paths: Iterable[str | Path]) -> tuple[list[Entry], list[Refusal]]:
+    """Runs that can be compared, and folders that cannot; a folder without a config stands for the runs in it."""
+    entries, refused, seen = list[Entry](), list[Refusal](), set[Path]()
+    for path in _expand(paths):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        try:
+            entries.append(read(path))
+        except VaezooError as error:
+            refused.append(Refusal(path, str(error)))
+    return entries, refused
+
+
+def read(path: Path) -> Entry:
+    """A run's record; RunError if it is none, is not finished, or its model cannot be made from its checkpoint."""
+    run = Run(path)
+    summary = run.summary
+    status = summary.get("status", "unfinished")
+    if status != "finished":
+        raise RunError(f"{path} is {status}: go on with it by python train.py resume={path}, or leave it out")
+    missing = [name for name in NEEDED if name not in summary]
+    if missing:
+        raise RunError(f"{path}/summary.json lacks {', '.join(missing)}: it was written by another version of vaezoo")
+    _try_model(run)
+    config: Any = OmegaConf.to_container(run.config, resolve=True)
+    evaluation, note = _read_evaluation(path)
+    return Entry(path, config, summary, evaluation, note)
+
+
+def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        inside = sorted(path.iterdir()) if path.is_dir() and not (path / "config.yaml").exists() else []
+        runs = [child for child in inside if (child / "config.yaml").exists()]
+        yield from runs or [path]
+
+
+def _try_model(run: Run) -> None:
+    """RunError unless the checkpoint makes a model."""
+    try:
+        run.model()
+    except VaezooError:
+        raise
+    except Exception as error:  # torch and Python raise many kinds for weights and arguments of another version
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise RunError(f"{run.path} has a checkpoint that this version of vaezoo cannot load: {reason}") from error
+
+
+def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
+    """What ``evaluation.json`` holds, or nothing and why."""
+    file = path / "evaluation.json"
+    if not file.is_file():
+        return {}, f"no evaluation.json: its numbers are those of training's own test; vaezoo evaluate {path} adds more"
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}, f"evaluation.json cannot be read; write it anew with vaezoo evaluate {path}"
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return {}, f"evaluation.json is of another version; write it anew with vaezoo evaluate {path}"
+    return content, ""
+
+
+def _recorded(summary: dict[str, Any]) -> dict[str, Number]:
+    test, cost = summary.get("test") or {}, summary["cost"]
+    sizes = (("n", summary["data"].get("test")),)
+    found = {name: Number(finite(test[name]), sizes=sizes) for name in FROM_TEST if name in test}
+    found |= {name: Number(finite(cost[name])) for name in FROM_COST if name in cost}
+    return found | {"parameters": Number(float(summary["parameters"]))}
+
+
+def _evaluated(evaluation: dict[str, Any]) -> dict[str, Number]:
+    return {name: _number(said) for name, said in evaluation.get("metrics", {}).items() if isinstance(said, dict)}
+
+
+def _number(said: dict[str, Any]) -> Number:
+    told = {name: value for name, value in said.items() if name not in ("value", "se", "reason")}
+    sizes = tuple((name, value) for name, value in told.items() if isinstance(value, int | str))
+    value = finite(said.get("value"))
+    silent = "" if value is not None else "not finite" if said.get("value") is not None else "not defined"
+    return Number(value, str(said.get("reason") or silent), sizes)
+
+
+def finite(value: Any) -> float | None:
+    """A number that can be compared, or None."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if usable else None

@@ -1,0 +1,241 @@
+"""What differs between runs beside what is compared, and which numbers that spoils. It knows records alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vaezoo.comparison.entries import Entry
+from vaezoo.comparison.variants import Group, averaging
+from vaezoo.metrics.catalogue import CATALOGUE
+
+MACHINE = frozenset({"images_per_second", "seconds", "peak_memory_bytes"})
+"""Numbers that say as much of the machine as of the model."""
+EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``severity`` is equal, note, warning or invalid; ``values`` say who has what."""
+
+    topic: str
+    severity: str
+    sentence: str
+    values: tuple[tuple[str, str], ...] = ()
+    spoils: frozenset[str] = field(default=frozenset())
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a thing is looked up in a run, and what it means when it differs."""
+
+    topic: str
+    of: Callable[[Entry], Any]
+    severity: str
+    sentence: str
+    spoils: frozenset[str] = frozenset()
+
+
+def _data(*names: str) -> Callable[[Entry], Any]:
+    return lambda entry: _named(entry.summary["data"], names)
+
+
+def _model(*names: str) -> Callable[[Entry], Any]:
+    return lambda entry: _named(entry.config["model"], names)
+
+
+def _trainer(*names: str) -> Callable[[Entry], Any]:
+    return lambda entry: _named(entry.config["trainer"], names)
+
+
+def _environment(*names: str) -> Callable[[Entry], Any]:
+    return lambda entry: _named(entry.summary["environment"], names)
+
+
+def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
+    if len(names) == 1:
+        return str(values.get(names[0]))
+    return ", ".join(f"{name.replace('_', ' ')} {values.get(name)}" for name in names)
+
+
+def _weights(entry: Entry) -> str:
+    averages = averaging(entry.config)
+    return f"averaged, decay {averages.get('decay')}" if averages else "not averaged"
+
+
+RULES = (
+    Rule(
+        "test images",
+        _data("test", "split_seed"),
+        "invalid",
+        "The runs were tested on different images, so none of their numbers is ranked.",
+        EVERYTHING,
+    ),
+    Rule(
+        "training images",
+        _data("train", "val"),
+        "invalid",
+        "The runs were trained on different numbers of images: a better number may only mean more data.",
+        EVERYTHING - MACHINE,
+    ),
+    Rule(
+        "skipped images",
+        _data("skipped"),
+        "warning",
+        "Some runs could not read all images: the sets are not quite the same.",
+    ),
+    Rule(
+        "optimiser steps",
+        lambda entry: f"{entry.summary['steps']:,}",
+        "invalid",
+        "The runs were not trained for equally many steps: the one with more has an advantage that is not the model's.",
+        EVERYTHING - MACHINE,
+    ),
+    Rule(
+        "latent dimensions",
+        _model("latent_dim"),
+        "warning",
+        "Codes have different sizes: larger ones reconstruct better, whatever the model.",
+    ),
+    Rule("optimiser", _model("optimizer", "scheduler"), "warning", "The runs were optimised in different ways."),
+    Rule(
+        "batch size",
+        lambda entry: entry.config["data"].get("batch_size"),
+        "warning",
+        "Batches differ in size: with equal steps, the runs saw different numbers of images.",
+    ),
+    Rule("precision", _trainer("precision"), "warning", "The runs computed in different precisions."),
+    Rule("weights", _weights, "warning", "Averaged weights stand beside last ones: averaging alone can be the gain."),
+    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were not clipped alike."),
+    Rule(
+        "device",
+        _environment("device_name", "device", "threads"),
+        "invalid",
+        "The runs were made on different machines: their times and memory are not ranked.",
+        MACHINE,
+    ),
+    Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
+    Rule("code", _environment("commit"), "note", "The runs were made by different states of the code."),
+    Rule(
+        "checkpoint",
+        lambda entry: entry.evaluation.get("checkpoint", "best"),
+        "warning",
+        "Some runs were evaluated on their best weights and some on their last.",
+    ),
+)
+
+
+def check(group: Group) -> list[Finding]:
+    """Everything that should be equal within a group, the worst first."""
+    findings = [
+        _network(group),
+        _likelihood(group),
+        _parameters(group),
+        _seeds(group),
+        _sources(group),
+        *(_apply(rule, group) for rule in RULES),
+        *_sizes(group),
+    ]
+    order = {"invalid": 0, "warning": 1, "note": 2, "equal": 3}
+    return sorted(findings, key=lambda finding: order[finding.severity])
+
+
+def spoiled(findings: list[Finding]) -> dict[str, str]:
+    """Metrics that must not be ranked, and the topic that forbids it."""
+    return {name: finding.topic for finding in reversed(findings) for name in finding.spoils}
+
+
+def _by_variant(group: Group, of: Callable[[Entry], Any]) -> tuple[tuple[str, str], ...]:
+    """Each variant's value, or its values if the seeds differ."""
+    return tuple(
+        (variant.label, " | ".join(dict.fromkeys(str(of(entry)) for entry in variant.entries)))
+        for variant in group.variants
+    )
+
+
+def _apply(rule: Rule, group: Group) -> Finding:
+    values = _by_variant(group, rule.of)
+    if _alike(values):
+        return Finding(rule.topic, "equal", values[0][1])
+    return Finding(rule.topic, rule.severity, rule.sentence, values, rule.spoils)
+
+
+def _alike(values: tuple[tuple[str, str], ...]) -> bool:
+    return len({value for _, value in values}) == 1 and " | " not in values[0][1]
+
+
+def _network(group: Group) -> Finding:
+    """A network that differs together with the objective hides which of them made the difference."""
+    values = _by_variant(group, _model("network", "widths"))
+    if _alike(values):
+        return Finding("network", "equal", values[0][1])
+    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, values, strict=True)]
+    both = any(one[0] != other[0] and one[1] != other[1] for one in pairs for other in pairs)
+    if not both:
+        return Finding(
+            "network", "note", "The networks differ and the objectives do not: networks are compared.", values
+        )
+    sentence = (
+        "Some variants differ in network and in objective: a difference between them cannot be put down to either."
+    )
+    return Finding("network", "invalid", sentence, values)
+
+
+def _likelihood(group: Group) -> Finding:
+    values = tuple((variant.label, variant.likelihood) for variant in group.variants)
+    if _alike(values):
+        return Finding("likelihood", "equal", values[0][1])
+    sentence = (
+        "Likelihoods differ: their ELBOs, distortions and bounds are different quantities and stand in tables apart."
+    )
+    return Finding("likelihood", "invalid", sentence, values)
+
+
+def _parameters(group: Group) -> Finding:
+    counts = [int(variant.first.summary["parameters"]) for variant in group.variants]
+    values = _by_variant(group, lambda entry: f"{entry.summary['parameters']:,}")
+    if min(counts) == max(counts):
+        return Finding("parameters", "equal", values[0][1])
+    share = max(counts) / max(1, min(counts)) - 1
+    severity = "note" if share <= 0.1 else "warning"
+    return Finding(
+        "parameters", severity, f"The largest model has {share:.1%} more parameters than the smallest.", values
+    )
+
+
+def _seeds(group: Group) -> Finding:
+    values = tuple((variant.label, ", ".join(map(str, variant.seeds))) for variant in group.variants)
+    single = [variant.label for variant in group.variants if len(variant.seeds) == 1]
+    if single:
+        sentence = f"One seed only for {', '.join(single)}: no interval, and no difference from it can be tested."
+        return Finding("seeds", "warning", sentence, values)
+    if not _alike(values):
+        return Finding("seeds", "note", "Seeds differ, so differences are tested unpaired (Welch).", values)
+    return Finding("seeds", "equal", values[0][1])
+
+
+def _sources(group: Group) -> Finding:
+    lacking = [(str(entry.path), entry.note) for variant in group.variants for entry in variant.entries if entry.note]
+    if not lacking:
+        return Finding("evaluation", "equal", "every run has an evaluation.json")
+    sentence = "Some runs lack a usable evaluation.json: only the numbers of training's own test are known of them."
+    return Finding("evaluation", "warning", sentence, tuple(lacking))
+
+
+def _sizes(group: Group) -> list[Finding]:
+    """Metrics whose sample sizes differ between runs, by the sizes that differ."""
+    entries = [entry for variant in group.variants for entry in variant.entries]
+    numbers = [entry.numbers for entry in entries]
+    differing = [
+        name
+        for name in CATALOGUE
+        if len({found[name].sizes for found in numbers if name in found and found[name].value is not None}) > 1
+    ]
+    if not differing:
+        return [Finding("sample sizes", "equal", "each number was estimated over equally many images and draws")]
+    sentence = f"Estimated over different numbers of images or draws, so not ranked: {', '.join(differing)}."
+    settings = _by_variant(group, lambda entry: _plain(entry.evaluation.get("settings", {})))
+    return [Finding("sample sizes", "invalid", sentence, settings, frozenset(differing))]
+
+
+def _plain(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed") or "training's own test"

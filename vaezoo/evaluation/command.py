@@ -1,0 +1,104 @@
+"""`vaezoo evaluate RUN... [KEY=VALUE...]`: reads the command line, shows progress, writes evaluation.json."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from yaml import YAMLError
+
+from vaezoo import runs
+from vaezoo.errors import ConfigError, VaezooError
+
+USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
+
+Measure the best weights of runs on their test sets, and write evaluation.json into each run folder.
+
+  quick=true        the small sample sizes that every training ends with
+  device=cpu        where to compute; a GPU if there is one
+  packages=[NAME]   packages of your own whose models may be made
+  data.root=PATH    where the images lie on this machine, if not where they lay in training
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Evaluate every run that is named; 0 if all went well. Errors are told, and the other runs go on."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE + _settings_in_words())
+        return 0 if arguments else 2
+    try:
+        paths, changes = read(arguments)
+        options = {name: changes.pop(name, None) for name in ("quick", "device", "data.root", "packages")}
+        _settings(options, changes)  # a mistake is told before the first run
+    except VaezooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    failed = 0
+    for path in paths:
+        try:
+            evaluate(path, options, changes)
+        except VaezooError as error:
+            print(f"error: {path}: {error}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
+
+
+def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
+    """Run folders and settings; an argument is a folder if there is one of that name, whatever signs are in it."""
+    folders = [Path(argument) for argument in arguments if Path(argument).is_dir() or "=" not in argument]
+    settings = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
+    if not folders:
+        raise ConfigError("vaezoo evaluate wants at least one run folder")
+    try:
+        parts = [setting.partition("=") for setting in settings]
+        return folders, {name: OmegaConf.create(f"value: {value}").value for name, _, value in parts}
+    except YAMLError as error:
+        raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
+
+
+def _settings(options: dict[str, Any], changes: dict[str, Any]) -> Any:
+    from vaezoo.evaluation.settings import FULL, QUICK, with_changes
+
+    return with_changes(QUICK if options["quick"] else FULL, changes)
+
+
+def _settings_in_words() -> str:
+    from vaezoo.evaluation.settings import FULL
+
+    defaults = ", ".join(f"{name}={value}" for name, value in FULL.as_dict().items())
+    return f"\nSample sizes and their defaults: {defaults}"
+
+
+def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Evaluate one run and write what comes out."""
+    import torch
+    from hydra.utils import instantiate
+
+    from vaezoo import console
+    from vaezoo.evaluation.evaluate import evaluate_run
+
+    console.quieten()
+    run = runs.Run(path)
+    cfg = run.config
+    if options["data.root"] is not None:
+        cfg.data.root = str(options["data.root"])
+    status = run.summary["status"]
+    if status != "finished":
+        print(f"note: {path} is {status}; its best weights so far are evaluated")
+    device = torch.device(options["device"]) if options["device"] else None
+    with console.progress(f"evaluating {path}") as report:
+        found = evaluate_run(
+            run,
+            _settings(options, changes),
+            data=instantiate(cfg.data),
+            packages=["vaezoo", *(options["packages"] or [])],
+            device=device,
+            report=report,
+        )
+    runs.write_evaluation(path, found)
+    print(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s")
+
+
+def _in_short(found: dict[str, Any]) -> str:
+    shown = [(name, found["metrics"][name]["value"]) for name in ("elbo", "iw_bound", "psnr", "prior_fd_classifier")]
+    return ", ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)

@@ -1,0 +1,142 @@
+"""Bounds on log p(x), image by image, by drawing codes. They know a model's densities, nothing of variants and data.
+
+Both functions for whole sets work through their images in blocks of ``NOISE_BLOCK``, each with a generator of its own
+made from ``seed``, and draw code after code; so ``budget`` moves memory and speed, and results by rounding alone. They
+leave the global random state as it is. Images may lie on another device than the model.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NOISE_BLOCK = 128
+"""Images that share one stream of noise; another number gives other draws."""
+
+BUDGET = 2**20
+"""Decoded pixels times channels times codes at once."""
+
+
+@torch.no_grad()
+def importance_weights(
+    model: Any, x: Tensor, samples: int, generator: torch.Generator | None = None, *, budget: int = BUDGET
+) -> Tensor:
+    """log p(x|z) + log p(z) - log q(z|x) of draws z ~ q(z|x), in nats: (B, C, H, W) -> (samples, B), float64.
+
+    ``x`` and ``generator`` are on the model's device. ValueError if the model has no posterior or no prior, or trains.
+    """
+    _check(model, x, samples, "samples")
+    return _log_weights(model, x, _posterior(model, x), samples, generator, budget)
+
+
+@torch.no_grad()
+def importance_weighted_bound(
+    model: Any, x: Tensor, k: int, *, seed: int = 0, budget: int = BUDGET
+) -> tuple[Tensor, Tensor]:
+    """The bound E[log 1/k sum w] <= log p(x) of Burda et al. (2016), from one set of ``k`` draws for each image.
+
+    Here w = p(x, z) / q(z|x), z ~ q(z|x). The second result is the effective sample size (sum w)^2 / sum w^2, between
+    1 and ``k``: where it is small, the bound is loose and its own error is underestimated.
+
+    Args:
+        model: in evaluation mode; it has ``posterior``, ``log_prior`` and ``log_likelihood``.
+        x: images (B, C, H, W).
+        k: draws for each image; k = 1 is the ELBO in expectation.
+        budget: elements that are decoded at once, a single image's at least.
+
+    Returns:
+        The bound in nats and the effective sample size, both (B,), float64, on the model's device.
+
+    Raises:
+        ValueError: the model has no posterior or no prior, is in training mode, or there is nothing to draw.
+    """
+    _check(model, x, k, "k")
+    blocks = [_bound_of_block(model, images, k, seed_of_block, budget) for images, seed_of_block in _blocks(x, seed)]
+    bound, ess = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return bound, ess
+
+
+@torch.no_grad()
+def elbo_terms(model: Any, x: Tensor, *, seed: int = 0, draws: int = 1, budget: int = BUDGET) -> tuple[Tensor, Tensor]:
+    """The two terms of the negative ELBO, (B, C, H, W) -> recon (B,) and kl (B, D), float64, in nats.
+
+    ``recon`` is -log p(x|z), averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact. A model without a posterior has
+    D = 0, and its ``recon`` is that of its own code: a distortion, but no part of a bound.
+    """
+    _check(model, x, draws, "draws")
+    blocks = [
+        _terms_of_block(model, images, draws, seed_of_block, budget) for images, seed_of_block in _blocks(x, seed)
+    ]
+    recon, kl = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return recon, kl
+
+
+def _bound_of_block(model: Any, x: Tensor, k: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
+    x = x.to(model.device)
+    posterior = _posterior(model, x)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    at_once = max(1, budget // x.numel())
+    log_sum = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+    log_sum_of_squares = log_sum.clone()
+    for start in range(0, k, at_once):
+        log_weights = _log_weights(model, x, posterior, min(at_once, k - start), generator, budget)
+        log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
+        log_sum_of_squares = torch.logaddexp(log_sum_of_squares, (2 * log_weights).logsumexp(0))
+    return log_sum - math.log(k), torch.exp(2 * log_sum - log_sum_of_squares)
+
+
+def _terms_of_block(model: Any, x: Tensor, draws: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
+    x = x.to(model.device)
+    posterior = model.posterior(x)
+    if posterior is None:
+        log_likelihood = _log_likelihood(model, x, model.encode(x)[None], budget)
+        return -log_likelihood[0], log_likelihood.new_zeros(len(x), 0)
+    codes = _draw(posterior, draws, torch.Generator(x.device).manual_seed(seed))
+    return -_log_likelihood(model, x, codes, budget).mean(0), posterior.kl().double()
+
+
+def _log_weights(
+    model: Any, x: Tensor, posterior: Any, samples: int, generator: torch.Generator | None, budget: int
+) -> Tensor:
+    codes = _draw(posterior, samples, generator)
+    log_prior = model.log_prior(codes.flatten(0, 1))
+    if log_prior is None:
+        raise ValueError("an importance-weighted bound needs a prior, and this model's log_prior gives None")
+    log_likelihood = _log_likelihood(model, x, codes, budget)
+    return log_likelihood + log_prior.double().view_as(log_likelihood) - posterior.log_prob(codes).double()
+
+
+def _draw(posterior: Any, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Draw after draw, so that two of three give the same codes as three of three: (samples, B, D)."""
+    return torch.stack([posterior.sample(generator) for _ in range(samples)])
+
+
+def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor:
+    """log p(x|z) of images (B, C, H, W) and several codes for each (S, B, D), in bounded memory: (S, B), float64."""
+    of_code = torch.arange(codes[..., 0].numel(), device=x.device) % len(x)
+    at_once = max(1, budget // x[0].numel())
+    chunks = zip(of_code.split(at_once), codes.flatten(0, 1).split(at_once), strict=True)
+    return torch.cat([model.log_likelihood(x[of], code).double() for of, code in chunks]).view(codes.shape[:2])
+
+
+def _posterior(model: Any, x: Tensor) -> Any:
+    posterior = model.posterior(x)
+    if posterior is None:
+        raise ValueError("an importance-weighted bound needs a posterior, and this model's posterior gives None")
+    return posterior
+
+
+def _blocks(x: Tensor, seed: int) -> Iterator[tuple[Tensor, int]]:
+    """Images block by block, each block with its own seed: a CPU generator takes no more than 32 bits of one."""
+    for number, images in enumerate(x.split(NOISE_BLOCK)):
+        yield images, int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+
+
+def _check(model: Any, x: Tensor, count: int, name: str) -> None:
+    if model.training:
+        raise ValueError("the model is in training mode, where dropout and batch statistics change it: call eval()")
+    if len(x) == 0 or count < 1:
+        raise ValueError(f"needs at least one image and {name} of at least 1, got {len(x)} and {count}")

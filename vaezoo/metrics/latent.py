@@ -1,0 +1,132 @@
+"""What a whole set of codes is like: its averaged KL taken apart, its effective dimensions. It knows tensors alone."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaezoo.losses import gaussian_kl, gaussian_log_prob
+
+SAMPLES = 2000
+"""Draws from the aggregate posterior."""
+
+POSTERIORS = 10_000
+"""Most images whose posteriors make up the aggregate one: the cost is draws x posteriors x dimensions."""
+
+CHUNK = 2**17
+"""Densities at once: these stay in a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The averaged KL(q(z|x) || N(0, I)) and its three parts, in nats; see ``decompose``.
+
+    ``kl`` = ``mutual_information`` + ``total_correlation`` + ``dimensionwise_kl`` up to the error of the draws, and
+    ``aggregate_kl`` is exactly the sum of the last two. ``standard_errors`` has the error that the draws leave in each
+    part by its name; ``kl`` is exact for its ``n`` images.
+
+    Mutual information cannot exceed log n, so all of a larger ``kl`` than that must show up in the other two: where
+    ``saturated``, these are as large for want of images, and say little of the distribution that the images are from.
+    """
+
+    kl: float
+    mutual_information: float
+    total_correlation: float
+    dimensionwise_kl: float
+    aggregate_kl: float
+    standard_errors: dict[str, float]
+    n: int
+    samples: int
+
+    @property
+    def saturated(self) -> bool:
+        """Whether mutual information is within 5% of log n, the most that n images can show."""
+        return self.mutual_information > 0.95 * math.log(self.n)
+
+
+@torch.no_grad()
+def decompose(
+    mean: Tensor,
+    logvar: Tensor,
+    *,
+    generator: torch.Generator,
+    samples: int = SAMPLES,
+    posteriors: int = POSTERIORS,
+    chunk: int = CHUNK,
+) -> Decomposition:
+    """Index-code mutual information, total correlation and dimension-wise KL (Chen et al., 2018).
+
+    The aggregate posterior q(z) is the mixture of all N posteriors, and every draw of it is scored against all N, in
+    the joint density as in the marginals. So 0 <= mutual information <= log N and 0 <= total correlation hold up to the
+    error of the draws, unlike with estimators that score a minibatch. Compare at equal ``n`` alone.
+
+    Args:
+        mean, logvar: of the posteriors, (N, D), whose prior is N(0, I).
+        generator: draws codes, and the images where there are more than ``posteriors``; on any device.
+        samples: draws of q(z), 2 at least; these use every posterior equally often, up to one.
+        posteriors: how many images to use at most.
+        chunk: densities in memory at once; it does not change the draws.
+    """
+    if mean.shape != logvar.shape or mean.ndim != 2 or len(mean) == 0 or samples < 2:
+        raise ValueError(f"needs (N, D) twice and 2 draws, got {tuple(mean.shape)}, {tuple(logvar.shape)}, {samples}")
+    kept = _permutation(len(mean), generator)[:posteriors].to(mean.device)
+    mean, logvar = mean[kept].double(), logvar[kept].double()
+    codes, log_conditional = _draw(mean, logvar, samples, generator)
+    log_joint, log_marginals = aggregate_log_density(codes, mean, logvar, chunk=chunk)
+    log_product = log_marginals.sum(1)
+    log_prior = gaussian_log_prob(codes, torch.zeros_like(codes), torch.zeros_like(codes)).sum(1)
+    parts = {
+        "mutual_information": log_conditional - log_joint,
+        "total_correlation": log_joint - log_product,
+        "dimensionwise_kl": log_product - log_prior,
+        "aggregate_kl": log_joint - log_prior,
+    }
+    values = {name: part.mean().item() for name, part in parts.items()}
+    errors = {name: (part.std() / samples**0.5).item() for name, part in parts.items()}
+    kl = gaussian_kl(mean, logvar).sum(1).mean().item()
+    return Decomposition(kl=kl, **values, standard_errors=errors, n=len(mean), samples=samples)
+
+
+def _draw(mean: Tensor, logvar: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draws of the mixture (samples, D), and log q(z|x) under the posterior that each came from (samples,)."""
+    rounds = [_permutation(len(mean), generator) for _ in range(-(-samples // len(mean)))]
+    own = torch.cat(rounds)[:samples].to(mean.device)
+    noise = torch.randn(samples, mean.shape[1], generator=generator, device=generator.device, dtype=mean.dtype)
+    codes = mean[own] + torch.exp(0.5 * logvar[own]) * noise.to(mean.device)
+    return codes, gaussian_log_prob(codes, mean[own], logvar[own]).sum(1)
+
+
+def _permutation(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(count, generator=generator, device=generator.device)
+
+
+def aggregate_log_density(codes: Tensor, mean: Tensor, logvar: Tensor, *, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """log q(z) and log q(z_k) of codes (S, D) under the mixture of all posteriors (N, D), in nats: (S,) and (S, D)."""
+    at_once = max(1, chunk // len(mean))
+    scored = [_score(part, mean.T.contiguous(), logvar.T.contiguous()) for part in codes.split(at_once)]
+    joint, marginals = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    return joint - math.log(len(mean)), marginals - math.log(len(mean))
+
+
+def _score(codes: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the mixture in logarithms, dimension by dimension; ``mean`` and ``logvar`` are (D, N) here."""
+    joint = codes.new_zeros(len(codes), mean.shape[1])
+    marginals = torch.empty_like(codes)
+    for dimension in range(len(mean)):
+        log_prob = gaussian_log_prob(codes[:, dimension, None], mean[dimension], logvar[dimension])
+        joint += log_prob
+        marginals[:, dimension] = log_prob.logsumexp(1)
+    return joint.logsumexp(1), marginals
+
+
+def participation_ratio(codes: Tensor) -> float:
+    """How many dimensions the codes (N, D) fill: (sum of variances)^2 / sum of their squares, along principal axes.
+
+    Between 1 and D, whatever the rotation and scale; 0 if all codes are the same. It says for points what active
+    units say for posteriors.
+    """
+    centred = codes.double() - codes.double().mean(0)
+    covariance = centred.T @ centred / len(codes)
+    squares = covariance.square().sum()
+    return (covariance.trace().square() / squares).item() if squares > 0 else 0.0

@@ -1,0 +1,163 @@
+"""``vaezoo compare``: from run folders to a page, tables and pictures. It knows no variant's class."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from vaezoo import config
+from vaezoo.comparison import Finding, Group, Refusal, check, gather, group, spoiled
+from vaezoo.errors import ConfigError, RunError, VaezooError
+from vaezoo.report import exports, pictures, sections, tables
+from vaezoo.report.drawing import styled
+from vaezoo.report.material import Images, Shown, images_of, show
+from vaezoo.report.page import render, render_markdown
+from vaezoo.report.pictures import Models, Picture
+from vaezoo.report.tables import Table
+from vaezoo.runs import Run
+
+USAGE = "vaezoo compare RUN... out=DIR"
+ORDER = (
+    *("Reconstructions", "Interpolations", "Rate and distortion", "Latent maps", "Samples", "Latent dimensions"),
+    *("Training", "Cost"),
+)
+
+
+@dataclass
+class Part:
+    """All that a page says of one group. ``problems`` are sentences on what had to be left out."""
+
+    group: Group
+    anchor: str
+    tables: list[Table]
+    findings: list[Finding]
+    chapters: list[tuple[str, str, list[Picture]]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def main(arguments: list[str]) -> int:
+    """Compare the runs that the command line names; returns the exit code."""
+    try:
+        paths, out = parse(arguments)
+        refused = build(paths, out)
+    except VaezooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for refusal in refused:
+        print(f"left out: {refusal.reason}", file=sys.stderr)
+    print(f"report  {out / 'report.html'}")
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[list[str], Path]:
+    """Run folders and the folder for the report; ConfigError for anything else."""
+    settings = [argument for argument in arguments if argument.startswith("out=")]
+    unknown = [a for a in arguments if "=" in a and a not in settings and not Path(a).exists()]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is not a setting here; write {USAGE}")
+    paths = [argument for argument in arguments if argument not in settings]
+    if not paths or len(settings) != 1 or settings[0] == "out=":
+        raise ConfigError(f"compare wants run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
+    return paths, Path(settings[0].removeprefix("out="))
+
+
+def build(paths: Sequence[str | Path], out: Path) -> list[Refusal]:
+    """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns what was left out.
+
+    Raises RunError if there is nothing to compare or ``out`` cannot be written to.
+    """
+    entries, refused = gather(paths)
+    if not entries:
+        reasons = "; ".join(refusal.reason for refusal in refused)
+        raise RunError(f"there is no finished run to compare: {reasons or 'no folder holds one'}")
+    groups = group(entries)
+    refused += [refusal for found in groups for refusal in found.refused]
+    figures = out / "figures"
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        with styled():
+            parts = [_part(found, at, len(groups), figures) for at, found in enumerate(groups)]
+        _write(out, parts, refused)
+    except OSError as error:
+        raise RunError(f"cannot write to out={out}: {error.strerror or error}; choose another") from error
+    return refused
+
+
+def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None:
+    groups = [part.group for part in parts]
+    texts = {
+        "report.html": render(parts, refused),
+        "report.md": render_markdown(parts, refused),
+        "table.csv": exports.as_csv(groups),
+        "table.tex": exports.as_latex([(part.group.name, part.tables[0]) for part in parts]),
+    }
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")
+
+
+def _part(found: Group, at: int, count: int, figures: Path) -> Part:
+    findings = check(found)
+    part = Part(found, f"g{at + 1}", tables.tables(found, spoiled(findings)), findings)
+    makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
+    for title in ORDER:
+        shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
+        if shown:
+            part.chapters.append((title, f"{part.anchor}-{title.lower().replace(' ', '-')}", shown))
+    return part
+
+
+def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], list[Picture]]]:
+    """What draws each chapter; those that need images are missing where there are none."""
+    found = part.group
+    images, models = _models(part)
+    of_numbers: dict[str, Callable[[], list[Picture]]] = {
+        "Rate and distortion": lambda: [sections.rate_distortion(found, prefix, figures)],
+        "Training": lambda: [sections.training(found, prefix, figures)],
+        "Cost": lambda: [sections.cost(found, prefix, figures)],
+    }
+    if images is None or not models:
+        return of_numbers
+    return of_numbers | {
+        "Reconstructions": lambda: pictures.reconstructions(images, models, prefix, figures),
+        "Interpolations": lambda: pictures.interpolations(images, models, prefix, figures),
+        "Latent maps": lambda: [sections.latent_maps(images, models, prefix, figures)],
+        "Samples": lambda: pictures.samples(models, prefix, figures),
+        "Latent dimensions": lambda: [
+            pictures.traversals(models, prefix, figures),
+            sections.kl_by_dimension(models, prefix, figures),
+        ],
+    }
+
+
+def _models(part: Part) -> tuple[Images | None, Models]:
+    """The images of a group and what each variant's first seed makes of them; problems are noted in the part."""
+    try:
+        images = images_of(_data(part.group))
+    except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
+        reason = config.explain(error) or " ".join(str(error).split()) or type(error).__name__
+        part.problems.append(f"Pictures that need the images are missing, as the data cannot be had here: {reason}")
+        return None, []
+    models = []
+    for at, variant in enumerate(part.group.variants):
+        shown = _show(variant.first.path, images)
+        if isinstance(shown, Shown):
+            models.append((at, variant, shown))
+        else:
+            part.problems.append(f"{variant.label} is missing from the pictures: {shown}")
+    return images, models
+
+
+def _show(path: Path, images: Images) -> Shown | str:
+    try:
+        return show(Run(path).model(), images)
+    except (FloatingPointError, ArithmeticError, ValueError, RuntimeError) as error:
+        return " ".join(str(error).split())
+
+
+def _data(found: Group) -> Any:
+    """The data module of the group's first run, with the images where they lie on this machine."""
+    return instantiate(found.variants[0].first.config["data"])

@@ -1,0 +1,50 @@
+"""Maps of latent spaces for a page: codes in a plane or on a line, by label, on axes of equal scale."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.collections import EllipseCollection
+from matplotlib.patches import Circle
+
+from vaezoo.callbacks.latents import SIGMAS, axis_names
+from vaezoo.figures import Labels
+from vaezoo.report.drawing import FAINT, INK, WIDTH, Panel, chart, panel
+from vaezoo.report.material import Shown
+
+
+def latent_map(shown: Shown, labels: Labels, title: str, name: str, out: Path) -> Panel:
+    """Codes by label; the standard normal as a circle of two standard deviations, posteriors as ellipses."""
+    if shown.axes is None:
+        return _line(shown, labels, title, name, out)
+    first, second = axis_names(shown.axes)
+    figure, axes = chart(title, _shorter(first), _shorter(second), width=WIDTH, height=WIDTH + 6)
+    axes.set(xlim=shown.plane[:2], ylim=shown.plane[2:], aspect="equal")
+    axes.grid(False)
+    points, colours = shown.axes.project(shown.codes).numpy(), labels.colours()
+    if shown.kl is not None:
+        shapes = shown.outlines
+        outlines = EllipseCollection(
+            *shapes.T, units="xy", facecolors="none", edgecolors=colours[: len(shapes)], alpha=0.35, linewidths=0.6,
+            offsets=points[: len(shapes)], offset_transform=axes.transData, rasterized=True,
+        )  # fmt: skip
+        axes.add_collection(outlines, autolim=False)
+    axes.scatter(points[:, 0], points[:, 1], c=colours, s=7, linewidths=0, alpha=0.85, rasterized=True)
+    x, y = shown.axes.project(torch.zeros_like(shown.codes[0])).tolist()
+    axes.add_patch(Circle((x, y), SIGMAS, fill=False, edgecolor=INK, linestyle="--", linewidth=1.4, zorder=4))
+    return panel(figure, name, f"Latent map of {title}", out)
+
+
+def _line(shown: Shown, labels: Labels, title: str, name: str, out: Path) -> Panel:
+    figure, axes = chart(title, "z0", "density of codes")
+    codes, palette = shown.codes[:, 0].numpy(), labels.palette() if labels.few else {}
+    edges = np.linspace(*shown.plane[:2], 61)
+    groups = [codes[labels.values == value] for value in palette] or [codes]
+    axes.hist(groups, edges.tolist(), stacked=True, density=True, color=list(palette.values()) or [FAINT])
+    normal = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
+    axes.plot(edges, normal, color=FAINT, linestyle="--", linewidth=1.1)
+    return panel(figure, name, f"Latent line of {title}", out)
+
+
+def _shorter(axis: str) -> str:
+    return axis.replace(" of the variance", "").replace("principal axis", "axis")

@@ -1,0 +1,84 @@
+"""From what a page says to HTML and Markdown, by templates that lie beside this file. It knows no runs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vaezoo import __version__
+from vaezoo.comparison import Refusal
+from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.report.charts import readable
+from vaezoo.report.drawing import SERIES, colour
+from vaezoo.report.exports import as_markdown
+
+if TYPE_CHECKING:
+    from vaezoo.report.build import Part
+
+
+def render(parts: Sequence["Part"], refused: Sequence[Refusal]) -> str:
+    """One file that needs nothing else: style, script and pictures lie in it. All names in it are escaped."""
+    environment = Environment(
+        loader=PackageLoader("vaezoo.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals |= {"colour": lambda index: f"var(--c{index % len(SERIES)})", "readable": readable}
+    templates = files("vaezoo.report") / "templates"
+    return environment.get_template("report.html").render(
+        parts=parts,
+        refused=refused,
+        title=_title(parts),
+        warnings=_warnings(parts),
+        used=[CATALOGUE[name] for name in _used(parts)],
+        series=[colour(index) for index in range(len(SERIES))],
+        style=(templates / "style.css").read_text(),
+        script=(templates / "script.js").read_text(),
+        version=__version__,
+        day=datetime.now(UTC).strftime("%-d %B %Y"),
+    )
+
+
+def render_markdown(parts: Sequence["Part"], refused: Sequence[Refusal]) -> str:
+    """The same in Markdown, with the pictures as links to files."""
+    lines = [f"# {_title(parts)}", ""]
+    lines += [f"> **{sentence}**\n" for sentence in _warnings(parts)]
+    lines += [f"> Left out: {refusal.reason}\n" for refusal in refused]
+    for part in parts:
+        lines += [f"## {part.group.name}", "", *(f"> {problem}\n" for problem in part.problems)]
+        for table in part.tables:
+            lines += [f"### {table.title}", "", as_markdown(table)]
+        lines += ["### Fairness", ""]
+        lines += [f"- **{found.severity}**, {found.topic}: {found.sentence}{_values(found)}" for found in part.findings]
+        for title, _, pictures in part.chapters:
+            lines += ["", f"### {title}", ""]
+            for picture in pictures:
+                lines += [f"**{picture.title}.** {picture.how_to_read}", ""]
+                lines += [f"![{panel.alt}](figures/{panel.name}.png)" for panel in picture.panels]
+                lines += [f"![{picture.title}](figures/{name}.png)" for name in picture.files]
+    return "\n".join(lines) + "\n"
+
+
+def _values(found: object) -> str:
+    values = getattr(found, "values", ())
+    return f" ({'; '.join(f'{label}: {value}' for label, value in values)})" if values else ""
+
+
+def _title(parts: Sequence["Part"]) -> str:
+    count = sum(len(part.group.variants) for part in parts)
+    return f"{count} {'model' if count == 1 else 'models'} on {' and '.join(part.group.name for part in parts)}"
+
+
+def _warnings(parts: Sequence["Part"]) -> list[str]:
+    if len(parts) < 2:
+        return []
+    return [
+        "These runs are on different data (or on data that were binarised differently). Each group is compared within"
+        " itself; no number may be compared across groups."
+    ]
+
+
+def _used(parts: Sequence["Part"]) -> list[str]:
+    columns = [column.metric.name for part in parts for table in part.tables for column in table.columns]
+    return [name for name in CATALOGUE if name in columns]

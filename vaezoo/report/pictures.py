@@ -1,0 +1,194 @@
+"""The page's sections of images: the same ones through every model. They make no markup."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaezoo.comparison import Variant
+from vaezoo.figures import raster
+from vaezoo.report import charts, strips
+from vaezoo.report.drawing import Panel
+from vaezoo.report.material import COLUMNS, EXTENT, STEPS, Images, Shown
+
+Models = Sequence[tuple[int, Variant, Shown]]
+"""Place in the group, variant, and what its first seed's model shows."""
+
+
+@dataclass
+class Strip:
+    """A row of images: whose, what it is, the picture's address, and a text below each image."""
+
+    label: str
+    note: str
+    uri: str
+    count: int
+    side: int
+    index: int | None = None
+    below: list[str] = field(default_factory=list)
+    minor: bool = False
+    block: str = ""
+    """Rows of one block stand together under its name."""
+
+
+@dataclass
+class Picture:
+    """A figure with the one sentence on how to read it."""
+
+    title: str
+    how_to_read: str
+    panels: list[Panel] = field(default_factory=list)
+    strips: list[Strip] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    """Addresses of pictures that stand beside panels, by the panel's name."""
+    above: list[str] = field(default_factory=list)
+    folded: bool = False
+    files: list[str] = field(default_factory=list)
+    """Names of the figures that hold the rows of images."""
+
+    @property
+    def blocks(self) -> list[tuple[str, list[Strip]]]:
+        """Rows of images by block, in order."""
+        return [(name, list(rows)) for name, rows in groupby(self.strips, key=lambda strip: strip.block)]
+
+
+def _strip(label: str, images: Tensor, *, note: str = "", index: int | None = None, **more: object) -> Strip:
+    return Strip(label, note, strips.strip(images), len(images), images.shape[-1], index, **more)  # type: ignore[arg-type]
+
+
+def _file(
+    picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, name: str, out: Path, note: str = ""
+) -> None:
+    """Write rows of a picture as a file of the same content."""
+    strips.save(raster(strips.page(rows, title, note)), out / f"{name}.png")
+    picture.files.append(name)
+
+
+# images --------------------------------------------------------------------------------------------------------------
+
+
+def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same random test images through every model, and those that all of them reconstruct worst."""
+    mean_psnr = torch.stack([shown.psnr for _, _, shown in models]).mean(0)
+    worst = mean_psnr.argsort(stable=True)[:COLUMNS].tolist()
+    read = (
+        "Compare down a column: the original on top, then what each model makes of it with the PSNR in dB (higher is"
+        " closer), then where it errs on one scale for all models, from black (no error) to light yellow ({:.2f}"
+        " and more)."
+    )
+    chosen = {"random": ("Random test images", images.random), "worst": ("The hardest test images", worst)}
+    pictures = []
+    for name, (title, places) in chosen.items():
+        x = images.test[places]
+        most = max(float((x - shown.recon[places]).abs().mean(1).max()) for _, _, shown in models)
+        picture = Picture(title, read.format(most), strips=[_strip("original", x)])
+        if name == "worst":
+            picture.how_to_read += (
+                f" These have the lowest mean PSNR over the models among {len(images.test)} test images."
+            )
+        rows = [("original", x)]
+        for index, variant, shown in models:
+            recon, error = shown.recon[places], strips.errors(x, shown.recon[places], most)
+            below = [f"{value:.1f}" for value in shown.psnr[places].tolist()]
+            picture.strips += [
+                _strip(variant.label, recon, index=index, below=below),
+                _strip("", error, note="error", minor=True),
+            ]
+            rows += [(variant.label, recon), ("error", error)]
+        _file(
+            picture, rows, title, f"{prefix}reconstructions-{name}", out, f"errors: black 0 to light yellow {most:.2f}"
+        )
+        pictures.append(picture)
+    return pictures
+
+
+def interpolations(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same pairs through every model by both methods, and the pace of each path."""
+    pictures = []
+    for method, folded in (("linear", False), ("spherical", True)):
+        picture = Picture(
+            f"Between two test images, {method} paths",
+            "The first and last image of each row are real, those between are decoded from codes on the way: a"
+            " good latent"
+            " space changes one into the other by images that could be real, a poor one blends or jumps.",
+            folded=folded,
+        )
+        rows = []
+        for at, (start, end) in enumerate(zip(images.start, images.end, strict=True)):
+            for index, variant, shown in models:
+                row = torch.cat([start[None], shown.strips[method][at], end[None]])
+                picture.strips.append(_strip(variant.label, row, index=index, block=f"Pair {at + 1}"))
+                rows.append((f"{variant.label}, pair {at + 1}", row))
+            picture.strips[-1].below = ["real", *(f"{step / (STEPS - 1):.2g}" for step in range(STEPS)), "real"]
+        if rows:
+            _file(picture, rows, picture.title, f"{prefix}interpolations-{method}", out)
+            pictures.append(picture)
+    read = (
+        "How far the decoded image moves in each small step along the path, over the mean step: a level line at"
+        " 1 changes"
+        " evenly, a peak is a jump from one image to another."
+    )
+    panels = [
+        charts.paces(
+            [(index, shown.paces["linear"][at].numpy()) for index, _, shown in models],
+            f"Pace of pair {at + 1}, linear",
+            f"{prefix}pace-{at + 1}",
+            out,
+        )
+        for at in range(len(images.pairs))
+    ]
+    return [*pictures, Picture("Smoothness of the paths", read, panels)] if panels else pictures
+
+
+def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same draws decoded by every model, each with the training image nearest to it."""
+    texts = {
+        "prior": ("Samples from the prior", "the same draws of N(0, I) for every model with as many dimensions"),
+        "mixture": (
+            "Samples from a Gaussian mixture",
+            "draws from ten Gaussians fitted to each model's training codes",
+        ),
+    }
+    pictures = []
+    for source, (title, drawn) in texts.items():
+        read = (
+            f"Each row holds {drawn}; the row below it shows the nearest training images in pixels, so that a copy"
+            " of a training image would give itself away."
+        )
+        picture, rows = Picture(title, read), []
+        for index, variant, shown in models:
+            draws = shown.draws[source]
+            note = draws.source if draws.source.startswith("no prior") else ""
+            picture.strips += [
+                _strip(variant.label, draws.images, index=index, note=note),
+                _strip("", draws.nearest, note="nearest training image", minor=True),
+            ]
+            rows += [(variant.label, draws.images), ("nearest training image", draws.nearest)]
+        _file(picture, rows, title, f"{prefix}samples-{source}", out)
+        pictures.append(picture)
+    return pictures
+
+
+def traversals(models: Models, prefix: str, out: Path) -> Picture:
+    """One latent dimension a row, by KL, around each model's mean code."""
+    picture = Picture(
+        "Traversals",
+        "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes, the others stay"
+        " at the mean"
+        " code; dimensions with the most KL come first (with the most variance where there is no KL), and one that the"
+        " model does not use changes nothing.",
+    )
+    for index, variant, shown in models:
+        unit = "variance" if shown.kl is None else "nats"
+        rows = []
+        for at, dimension in enumerate(shown.dimensions):
+            note = f"z{dimension}: {shown.spread[at]:.2f} {unit}"
+            picture.strips.append(_strip("", shown.traversal[at], note=note, block=variant.label))
+            rows.append((note, shown.traversal[at]))
+        offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
+        picture.strips[-1].below = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
+        _file(picture, rows, f"Traversals of {variant.label}", f"{prefix}traversals-{index}", out)
+    return picture

@@ -1,0 +1,116 @@
+"""The page's sections of charts: maps of codes, rate and distortion, training, cost. They make no markup."""
+
+from pathlib import Path
+
+from vaezoo.callbacks.latents import labels_of
+from vaezoo.comparison import Group
+from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.report import charts, curves, maps, strips
+from vaezoo.report.drawing import Panel
+from vaezoo.report.material import Images
+from vaezoo.report.pictures import Models, Picture
+
+
+def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Picture:
+    """Codes of the same test images, side by side, and the decoded plane of two-dimensional codes."""
+    labels = labels_of(images.labels[: len(models[0][2].codes)], images.factors)
+    known = bool(labels.known)
+    picture = Picture(
+        "Where the encoder puts the same test images",
+        "Each dot is one image" + (", coloured by its label" if known else "; the data have no labels")
+        + "; the dashed circle is two standard deviations of N(0, I), which holds 86% of the prior's draws. A plain"
+        " autoencoder puts codes anywhere and leaves gaps; the KL of a VAE draws them into the circle and"
+        " spreads each over"
+        " an ellipse, so that any place drawn from the prior decodes to an image. Mind the axes: each map has"
+        " its own scale.",
+        above=[f"{labels.name(value)}|{tint}" for value, tint in labels.palette().items()] if labels.few else [],
+    )  # fmt: skip
+    for index, variant, shown in models:
+        name = f"{prefix}latent-map-{index}"
+        picture.panels.append(maps.latent_map(shown, labels, variant.label, name, out))
+        if shown.decoded is not None:
+            pixels = (shown.decoded * 255).round().clip(0, 255).astype("uint8")
+            picture.images[name] = strips.data_uri(pixels)
+            strips.save(pixels, out / f"{prefix}decoded-plane-{index}.png")
+    if picture.images:
+        picture.how_to_read += " Below a map of two dimensions stands what the decoder makes of the same square."
+    return picture
+
+
+def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
+    """A plane for each likelihood."""
+    panels = []
+    for at, (likelihood, variants) in enumerate(group.likelihoods.items()):
+        indices = [group.variants.index(variant) for variant in variants]
+        if any(variant.values("recon") for variant in variants):
+            title = f"Rate and distortion, {likelihood}"
+            panels.append(charts.rate_distortion(variants, indices, f"{prefix}rate-distortion-{at + 1}", title, out))
+    return Picture(
+        "Rate and distortion",
+        "To the right the code says more about an image, further down the image is described better; dotted lines join"
+        " equal ELBO, so a model below another's dotted line has the better one. Sweeps of one setting are"
+        " joined, and a"
+        " model without KL is a dashed level.",
+        panels,
+    )
+
+
+def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
+    """Sorted KL of the dimensions of every model that has one."""
+    having = [(index, variant, shown.kl.mean(0).numpy()) for index, variant, shown in models if shown.kl is not None]
+    most = max((float(kl.max()) for _, _, kl in having), default=1.0)
+    panels = [
+        charts.kl_of_dimensions(kl, index, variant.label, most, f"{prefix}kl-{index}", out)
+        for index, variant, kl in having
+    ]
+    return Picture(
+        "KL of each latent dimension",
+        "A tall bar is a dimension that tells much about the image, one near 0 is switched off (collapsed); all"
+        " charts have"
+        " the same scale.",
+        panels,
+    )
+
+
+def training(group: Group, prefix: str, out: Path) -> Picture:
+    """Recon, KL and −ELBO by step and by the clock, a line for each run."""
+    runs = [(at, curves.read(entry.path)) for at, variant in enumerate(group.variants) for entry in variant.entries]
+    panels: list[Panel | None] = []
+    for by_clock, word in ((False, "step"), (True, "time")):
+        for quantity, title in (("recon", "recon"), ("kl", "KL"), ("-elbo", "−ELBO")):
+            name = f"{prefix}training-{quantity.strip('-')}-by-{word}"
+            panels.append(charts.curves(runs, quantity, f"{title} by {word}", name, out, by_clock=by_clock))
+    timed = (
+        "" if all(run.clock for _, run in runs) else " Runs without TensorBoard files are missing from charts by time."
+    )
+    apart = " Likelihoods differ, so compare lines of the same one only." if len(group.likelihoods) > 1 else ""
+    return Picture(
+        "Training",
+        "A line for each run on validation images, dashed on training images: a dashed line that goes on falling"
+        " while the"
+        " other rises is overfitting." + apart + timed,
+        [found for found in panels if found is not None],
+    )
+
+
+QUALITIES = ("elbo", "psnr", "prior_fd_classifier", "mixture_fd_classifier", "probe_accuracy")
+
+
+def cost(group: Group, prefix: str, out: Path) -> Picture:
+    """Qualities against what they cost."""
+    panels = []
+    for against in ("seconds", "flops_per_image"):
+        for quality in QUALITIES:
+            parts = group.likelihoods if CATALOGUE[quality].section == "likelihood" else {"": group.variants}
+            for at, variants in enumerate(parts.values()):
+                if any(v.values(against) and v.values(quality) for v in variants):
+                    indices = [group.variants.index(variant) for variant in variants]
+                    name = f"{prefix}cost-{quality}-{against}-{at + 1}"
+                    panels.append(charts.cost(variants, indices, against, quality, name, out))
+    return Picture(
+        "What quality costs",
+        "Each mark is one run; the arrow in a title says which way its quality is better, and cheaper runs stand"
+        " further to"
+        " the left. Times can be compared only between runs on the same machine.",
+        panels,
+    )
