@@ -218,7 +218,8 @@ def test_another_machine_spoils_times_and_no_quality():
 def test_another_number_of_draws_forbids_to_rank_that_number_alone():
     one = record(iw_bound={"value": -90.0, "n": 300, "k": 500}, psnr={"value": 20.0, "n": 300})
     other = record(model_beta=4.0, iw_bound={"value": -91.0, "n": 300, "k": 50}, psnr={"value": 21.0, "n": 300})
-    other.evaluation["metrics"]["psnr"]["of_factors"] = {"class": 0.5}  # a result and no size
+    other.evaluation["metrics"]["psnr"]["of_factors"] = {"class": 0.5}  # results and no sizes
+    other.evaluation["metrics"]["psnr"]["note"] = "at its limit"
     assert findings(one, other)["sample sizes"].spoils == {"iw_bound"}
 
 

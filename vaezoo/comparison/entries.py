@@ -145,7 +145,7 @@ def _evaluated(evaluation: dict[str, Any]) -> dict[str, Number]:
 
 
 def _number(said: dict[str, Any]) -> Number:
-    told = {name: value for name, value in said.items() if name not in ("value", "se", "reason")}
+    told = {name: value for name, value in said.items() if name not in ("value", "se", "reason", "note")}
     sizes = tuple((name, value) for name, value in told.items() if isinstance(value, int | str))
     value = finite(said.get("value"))
     silent = "" if value is not None else "not finite" if said.get("value") is not None else "not defined"

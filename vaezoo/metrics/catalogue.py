@@ -29,7 +29,7 @@ NATS = "nats per image"
 _LIKELIHOOD = _section(
     "likelihood",
     ("elbo", NATS, "higher", "Evidence lower bound at beta = 1, from one draw of the code for each test image."),
-    ("recon", NATS, "lower", "Distortion: -log p(x|z), summed over pixels, from one draw of the code."),
+    ("recon", NATS, "", "Distortion: -log p(x|z), summed over pixels, from one draw of the code; an AE draws none."),
     ("kl", NATS, "", "Rate: divergence of the posterior from the prior, summed over latent dimensions, exact."),
     ("iw_bound", NATS, "higher", "Importance-weighted bound on log p(x) from K draws (Burda et al., 2016)."),
     ("iw_ess", "draws", "higher", "Median over images of how many of the K draws really count, (sum w)² / sum w²."),
@@ -50,8 +50,8 @@ _RECONSTRUCTION = _section(
 )
 
 SOURCES = {
-    "prior": "images decoded from the prior",
-    "mixture": "images decoded from a Gaussian mixture fitted to training codes (Ghosh et al., 2020)",
+    "prior": "pixel means decoded from the prior",
+    "mixture": "pixel means decoded from a Gaussian mixture fitted to training codes (Ghosh et al., 2020)",
     "reconstruction": "reconstructions of test images",
 }
 FEATURES = {
