@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from vaezoo import config, load
+from vaezoo.benchmark import grid
 from vaezoo.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +46,17 @@ def test_every_command_of_the_readme_is_a_valid_config(overrides: list[str]) -> 
     with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
         cfg = compose("train", overrides=[*overrides, *extra, *(["run_dir=somewhere"] if resumed else [])])
     config.check(cfg)
+
+
+def test_every_benchmark_of_the_readme_is_a_valid_grid(tmp_path: Path) -> None:
+    lines = "\n".join(blocks(README, "bash")).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("vaezoo benchmark")]
+    assert len(commands) == 2
+    counts = []
+    for words in commands:
+        words = [word.replace("DIR", str(tmp_path)).replace("PATH", str(tmp_path)) for word in words]
+        counts.append(len(grid.read_cells(grid.read(words))))
+    assert counts == [9, 12]
 
 
 def test_there_are_commands_to_check() -> None:
