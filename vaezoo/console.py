@@ -84,14 +84,14 @@ def objective_lines(model: "Autoencoder") -> list[str]:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner with what is being done and for how long, on a terminal; nothing elsewhere."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def progress(title: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar that goes on with each of so many steps and says what is being done, on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(title)
-        yield lambda what: bar.update(task, description=f"{title}: {what}")
+        task = bar.add_task(title, total=steps, completed=-1)
+        yield lambda what: bar.update(task, description=f"{title}: {what}", advance=1)
 
 
 def show_result(summary: dict[str, Any], run_dir: Path) -> None:

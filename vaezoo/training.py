@@ -19,7 +19,7 @@ from vaezoo import config, console, environment, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, RunError
-from vaezoo.evaluation import FULL, QUICK, evaluate_run
+from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
 from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ def _evaluate_further(run: Training) -> None:
     sizes = {"quick": QUICK, "full": FULL, "none": None}[run.cfg.evaluation]
     if sizes is None or not runs.Run(run.run_dir).checkpoints():
         return
-    with console.progress("evaluating") as report:
+    with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
         packages = ["vaezoo", type(run.model).__module__.partition(".")[0]]
         device = run.trainer.strategy.root_device
         found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+import vaezoo
 from vaezoo.errors import ConfigError
-from vaezoo.evaluation import FULL, QUICK, Settings, evaluate_run, with_changes
+from vaezoo.evaluation import FULL, QUICK, Settings, count_steps, evaluate_run, with_changes
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.runs import Run
 
@@ -171,3 +172,11 @@ def test_every_training_ends_with_a_quick_evaluation(program: Program, tmp_path:
     found = Run(tmp_path / "run").evaluation
     assert found is not None
     assert found["settings"] == QUICK.as_dict()
+
+
+def test_the_bar_counts_what_is_reported(train: Train) -> None:
+    run = train("run")
+    seen: list[str] = []
+    data = vaezoo.ImageDataModule(source="digits", image_size=16, channels=1, val_size=297, test_size=300)
+    evaluate_run(run, SMALL, data=data, report=seen.append)
+    assert len(seen) == count_steps(SMALL, data) == 9

@@ -75,7 +75,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
     from hydra.utils import instantiate
 
     from vaezoo import console
-    from vaezoo.evaluation.evaluate import evaluate_run
+    from vaezoo.evaluation.evaluate import count_steps, evaluate_run
 
     console.quieten()
     run = runs.Run(path)
@@ -86,11 +86,12 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
     if status != "finished":
         print(f"note: {path} is {status}; its best weights so far are evaluated")
     device = torch.device(options["device"]) if options["device"] else None
-    with console.progress(f"evaluating {path}") as report:
+    sizes, data = _settings(options, changes), instantiate(cfg.data)
+    with console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
         found = evaluate_run(
             run,
-            _settings(options, changes),
-            data=instantiate(cfg.data),
+            sizes,
+            data=data,
             packages=["vaezoo", *(options["packages"] or [])],
             device=device,
             report=report,

@@ -20,7 +20,14 @@ from vaezoo.runs import Run
 SCHEMA = 1
 """Raise it whenever a number of the same name comes to mean something else."""
 
+SECTIONS = ("codes", "likelihood", "reconstruction", "generation", "interpolation", "latent space", "disentanglement")
+
 Report = Callable[[str], None]
+
+
+def count_steps(settings: Settings, data: ImageDataModule) -> int:
+    """How often ``report`` will be called."""
+    return len(SECTIONS) + (2 + data.has_known_factors if settings.references else 0)
 
 
 def evaluate_run(
@@ -62,18 +69,18 @@ def evaluate_run(
 
 def evaluate_model(model: Autoencoder, material: Material, report: Report = lambda _: None) -> tuple[Numbers, Vectors]:
     """Every number of the catalogue that a model can have by itself; None with a reason for the others."""
-    report("codes")
+    report(SECTIONS[0])
     train_codes = material.map(model.encode, material.train)
     test_codes = material.map(model.encode, material.test)
-    steps: dict[str, Callable[[], tuple[Numbers, Vectors]]] = {
-        "likelihood": lambda: sections.likelihood(model, material),
-        "reconstruction": lambda: sections.reconstruction(model, material),
-        "generation": lambda: sections.generated(model, material, train_codes),
-        "interpolation": lambda: sections.interpolation(model, material),
-        "latent space": lambda: sections.latent_space(model, material, train_codes, test_codes),
-        "disentanglement": lambda: (sections.disentanglement(material, train_codes, test_codes), {}),
-    }
-    numbers, vectors = _in_turn(steps, report)
+    steps: tuple[Callable[[], tuple[Numbers, Vectors]], ...] = (
+        lambda: sections.likelihood(model, material),
+        lambda: sections.reconstruction(model, material),
+        lambda: sections.generated(model, material, train_codes),
+        lambda: sections.interpolation(model, material),
+        lambda: sections.latent_space(model, material, train_codes, test_codes),
+        lambda: (sections.disentanglement(material, train_codes, test_codes), {}),
+    )
+    numbers, vectors = _in_turn(dict(zip(SECTIONS[1:], steps, strict=True)), report)
     return numbers | _build(model), vectors
 
 

@@ -183,27 +183,29 @@ def interpolation(subject: Any, material: Material) -> tuple[Numbers, Vectors]:
     extractor = material.extractors["classifier"]
     start, end = material.pairs
     codes = material.map(subject.encode, material.test)
+    middles = {method: path(codes[start], codes[end], 3)[:, 1] for method, path in METHODS.items()}
     numbers: Numbers = {}
-    for method, path in METHODS.items():
-        middles = path(codes[start], codes[end], 3)[:, 1]
+    for place, chosen in {"endpoints": codes[start], **middles}.items():
         if isinstance(extractor, str):
-            numbers |= missing([f"interpolation_{short}_{method}" for short in ("fd", "kd")], extractor)
+            numbers |= missing([f"interpolation_{short}_{place}" for short in ("fd", "kd")], extractor)
         else:
-            decoded = (subject.decode(part.to(material.device)) for part in middles.split(CHUNK))
-            numbers |= _midpoints(material, method, extractor, decoded)
+            decoded = (subject.decode(part.to(material.device)) for part in chosen.split(CHUNK))
+            numbers |= _distances_at(material, place, extractor, decoded)
+    for method in METHODS:
         numbers |= _paces(subject, material, method, extractor)
     return numbers, {}
 
 
-def _midpoints(material: Material, method: str, extractor: FeatureExtractor, decoded: Iterator[Tensor]) -> Numbers:
+def _distances_at(material: Material, place: str, extractor: FeatureExtractor, decoded: Iterator[Tensor]) -> Numbers:
+    """Distances from the test set of what is decoded at one place of all paths."""
     with torch.no_grad():
         fake = material.features(extractor, decoded)
     real = material.real_features("classifier", "test")
     n = {"n": len(fake), "n_real": len(real), "features": extractor.version}
     kernel = generation.kernel_distance(real, fake)
     return {
-        f"interpolation_fd_{method}": {"value": generation.frechet_distance(real, fake), **n},
-        f"interpolation_kd_{method}": {"value": 1e3 * kernel.value, "se": 1e3 * kernel.se, **n},
+        f"interpolation_fd_{place}": {"value": generation.frechet_distance(real, fake), **n},
+        f"interpolation_kd_{place}": {"value": 1e3 * kernel.value, "se": 1e3 * kernel.se, **n},
     }
 
 

@@ -109,6 +109,18 @@ _GENERATION = _section(
 
 _INTERPOLATION = _section(
     "interpolation",
+    (
+        "interpolation_fd_endpoints",
+        "",
+        "lower",
+        "Frechet distance of as many reconstructions of the paths' ends: what midpoints can reach at best.",
+    ),
+    (
+        "interpolation_kd_endpoints",
+        "×10³",
+        "lower",
+        "Kernel distance of as many reconstructions of the paths' ends: what midpoints can reach at best.",
+    ),
     *(
         row
         for method in ("linear", "spherical")
