@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo import config, console, environment, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.data import ImageDataModule
-from vaezoo.errors import ConfigError, RunError
+from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
 from vaezoo.models import Autoencoder
 
@@ -150,7 +150,11 @@ def _evaluate_further(run: Training) -> None:
     with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
         packages = ["vaezoo", type(run.model).__module__.partition(".")[0]]
         device = run.trainer.strategy.root_device
-        found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)
+        try:
+            found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)
+        except DataError as error:  # the training is good all the same
+            log.warning("warning     no evaluation.json: %s", error)
+            return
     runs.write_evaluation(run.run_dir, found)
 
 

@@ -174,6 +174,19 @@ def test_every_training_ends_with_a_quick_evaluation(program: Program, tmp_path:
     assert found["settings"] == QUICK.as_dict()
 
 
+def test_too_few_images_cost_the_evaluation_and_not_the_training(program: Program, tmp_path: Path) -> None:
+    small = ["model.widths=[8]", "trainer.max_epochs=1", "callbacks=none", "data.limit=64", "data.test_size=3"]
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", *small)
+    assert code == 0, printed
+    assert "needs at least 10 training and 10 test images to say anything, got 64 and 3" in printed
+    run = Run(tmp_path / "run")
+    assert run.summary["status"] == "finished"
+    assert run.evaluation is None
+    code, printed = program("evaluate", str(run.path))
+    assert code == 1
+    assert "Traceback" not in printed
+
+
 def test_the_bar_counts_what_is_reported(train: Train) -> None:
     run = train("run")
     seen: list[str] = []

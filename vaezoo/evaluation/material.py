@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from vaezoo.data import ImageDataModule
+from vaezoo.errors import DataError
 from vaezoo.evaluation.settings import Settings
 from vaezoo.metrics.features import FeatureExtractor, classifier_features, inception_features
 from vaezoo.metrics.paths import choose_pairs
+
+FEWEST = 10
+"""Images below which neighbours, covariances and probes mean nothing."""
 
 CHUNK = 250
 """Images that go through a network at once."""
@@ -40,6 +44,11 @@ class Material:
         self.data.setup()
         self.test, self.test_labels = self.data.examples(self.settings.images, "test")
         self.train, self.train_labels = self.data.examples(self.settings.train_images, "train")
+        if min(len(self.test), len(self.train)) < FEWEST:
+            raise DataError(
+                f"an evaluation needs at least {FEWEST} training and {FEWEST} test images to say anything, got"
+                f" {len(self.train)} and {len(self.test)}; add images or set data.test_size"
+            )
 
     @property
     def labelled(self) -> bool:
