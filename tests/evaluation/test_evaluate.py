@@ -165,6 +165,22 @@ def test_the_command_writes_the_evaluation_and_goes_on_past_a_bad_run(
     assert found["settings"]["images"] == 50
 
 
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ("device=foo", "evaluate.device=foo is not to be had on this machine"),
+        ("quick=maybe", "evaluate.quick must be true or false, got 'maybe'"),
+        ("k=many", "evaluate.k must be int, got 'many'"),
+        ("k=[", "cannot read a setting"),
+    ],
+)
+def test_a_mistake_is_told_before_the_first_run(mistake: str, sentence: str, program: Program, tmp_path: Path) -> None:
+    code, printed = program("evaluate", str(tmp_path), mistake)
+    assert code == 1
+    assert sentence in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
 def test_every_training_ends_with_a_quick_evaluation(program: Program, tmp_path: Path) -> None:
     small = ["model.widths=[8]", "trainer.max_epochs=1", "callbacks=none", "data.limit=64"]
     code, printed = program("train", f"run_dir={tmp_path / 'run'}", *small)

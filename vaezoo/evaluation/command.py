@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
         paths, changes = read(arguments)
         options = {name: changes.pop(name, None) for name in ("quick", "device", "data.root", "packages")}
         _settings(options, changes)  # a mistake is told before the first run
+        _device(options["device"])
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -59,7 +60,24 @@ def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
 def _settings(options: dict[str, Any], changes: dict[str, Any]) -> Any:
     from vaezoo.evaluation.settings import FULL, QUICK, with_changes
 
+    if options["quick"] not in (None, True, False):
+        raise ConfigError(f"evaluate.quick must be true or false, got {options['quick']!r}")
     return with_changes(QUICK if options["quick"] else FULL, changes)
+
+
+def _device(name: Any) -> Any:
+    """The device of that name, or None for whatever there is; ConfigError if there is none such on this machine."""
+    import torch
+
+    if name is None:
+        return None
+    try:
+        torch.zeros(1, device=str(name))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"evaluate.device={name} is not to be had on this machine; use cpu, or cuda with a GPU"
+        ) from error
+    return torch.device(str(name))
 
 
 def _settings_in_words() -> str:
@@ -71,7 +89,6 @@ def _settings_in_words() -> str:
 
 def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
     """Evaluate one run and write what comes out."""
-    import torch
     from hydra.utils import instantiate
 
     from vaezoo import console
@@ -85,7 +102,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
     status = run.summary["status"]
     if status != "finished":
         print(f"note: {path} is {status}; its best weights so far are evaluated")
-    device = torch.device(options["device"]) if options["device"] else None
+    device = _device(options["device"])
     sizes, data = _settings(options, changes), instantiate(cfg.data)
     with console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
         found = evaluate_run(
