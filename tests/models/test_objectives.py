@@ -23,39 +23,39 @@ def at_step(model: BetaVAE, step: int) -> BetaVAE:
 
 
 def test_ae_minimises_the_reconstruction_alone() -> None:
-    assert AE(image_shape=SHAPE).objective(TERMS).tolist() == [10, 20]
+    assert AE(image_shape=SHAPE).objective(TERMS, {}).tolist() == [10, 20]
 
 
 def test_vae_minimises_minus_the_elbo() -> None:
-    torch.testing.assert_close(VAE(image_shape=SHAPE).objective(TERMS), -TERMS.elbo)
+    torch.testing.assert_close(VAE(image_shape=SHAPE).objective(TERMS, {}), -TERMS.elbo)
 
 
 def test_conv_vae_is_a_vae_with_another_network() -> None:
     model = ConvVAE(image_shape=SHAPE)
     assert model.hparams["network"] == "conv"
-    torch.testing.assert_close(model.objective(TERMS), -TERMS.elbo)
+    torch.testing.assert_close(model.objective(TERMS, model.weights()), -TERMS.elbo)
 
 
 def test_beta_vae_weighs_the_kl() -> None:
-    assert BetaVAE(image_shape=SHAPE, beta=4.0).objective(TERMS).tolist() == [22, 23]
+    assert BetaVAE(image_shape=SHAPE, beta=4.0).objective(TERMS, {"beta": 4.0}).tolist() == [22, 23]
 
 
 def test_beta_one_is_the_vae_and_beta_zero_no_kl() -> None:
-    assert BetaVAE(image_shape=SHAPE, beta=1.0).objective(TERMS).tolist() == [13, 20.75]
-    assert BetaVAE(image_shape=SHAPE, beta=0.0).objective(TERMS).tolist() == [10, 20]
+    assert BetaVAE(image_shape=SHAPE, beta=1.0).objective(TERMS, {"beta": 1.0}).tolist() == [13, 20.75]
+    assert BetaVAE(image_shape=SHAPE, beta=0.0).objective(TERMS, {"beta": 0.0}).tolist() == [10, 20]
 
 
 @pytest.mark.parametrize(("step", "beta"), [(0, 0.0), (50, 2.0), (100, 4.0), (1000, 4.0)])
 def test_warm_up_follows_the_step(step: int, beta: float) -> None:
     model = at_step(BetaVAE(image_shape=SHAPE, beta=4.0, beta_schedule="linear", schedule_steps=100), step)
     assert model.weights() == {"beta": beta}
-    assert model.objective(TERMS)[0].item() == 10 + 3 * beta
+    assert model.objective(TERMS, model.weights())[0].item() == 10 + 3 * beta
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 10 + 5 * 3.0), (50, 10 + 5 * 1.0), (100, 10 + 5 * 1.0)])
 def test_capacity_draws_each_images_kl_to_a_rising_number_of_nats(step: int, expected: float) -> None:
     model = at_step(BetaVAE(image_shape=SHAPE, beta=5.0, capacity=4.0, capacity_steps=100), step)
-    assert model.objective(TERMS)[0].item() == pytest.approx(expected)
+    assert model.objective(TERMS, model.weights())[0].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

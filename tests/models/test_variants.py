@@ -19,7 +19,7 @@ def test_terms_are_one_number_per_image_and_latent_dimension(variant: str, make_
     terms = model.loss_terms(torch.rand(5, 1, 16, 16))
     assert terms.recon.shape == (5,)
     assert terms.kl.shape in [(5, 3), (5, 0)]
-    assert model.objective(terms).shape == (5,)
+    assert model.objective(terms, model.weights()).shape == (5,)
 
 
 def test_an_untrained_bernoulli_decoder_costs_about_ln_2_nats_a_pixel(variant: str, make_model: Make) -> None:
@@ -42,12 +42,12 @@ def test_nothing_depends_on_the_batch(variant: str, make_model: Make, monkeypatc
     together, alone = model.loss_terms(x), model.loss_terms(x[:1])
     torch.testing.assert_close(alone.kl, together.kl[:1])
     torch.testing.assert_close(alone.recon, together.recon[:1])
-    torch.testing.assert_close(model.objective(alone), model.objective(together)[:1])
+    torch.testing.assert_close(model.objective(alone, model.weights()), model.objective(together)[:1])
 
 
 def test_a_batch_of_one_image_trains(variant: str, make_model: Make) -> None:
     model = make_model(variant)
-    model.objective(model.loss_terms(torch.rand(1, 1, 16, 16))).mean().backward()
+    model.objective(model.loss_terms(torch.rand(1, 1, 16, 16)), model.weights()).mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     assert sum(p.grad is not None for p in model.parameters()) == len(list(model.parameters()))
 
@@ -70,7 +70,7 @@ def test_every_model_takes_every_network_and_image(
     x = torch.rand(2, *image_shape)
     assert model.encode(x).shape == (2, 2)
     assert model.reconstruct(x).shape == x.shape
-    assert torch.isfinite(model.objective(model.loss_terms(x))).all()
+    assert torch.isfinite(model.objective(model.loss_terms(x), model.weights())).all()
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
@@ -81,7 +81,7 @@ def test_every_model_takes_every_likelihood_and_learns(variant: str, likelihood:
     losses = []
     for _ in range(150):
         optimizer.zero_grad()
-        loss = model.objective(model.loss_terms(x)).mean()
+        loss = model.objective(model.loss_terms(x), model.weights()).mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

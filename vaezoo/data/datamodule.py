@@ -183,6 +183,12 @@ class ImageDataModule(LightningDataModule):
             return InMemoryLoader(images.to(device), order, noise_seed)
         return InMemoryLoader(images, order, noise_seed, pin_memory=device.type == "cuda")
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
+        """Stored pixels where the model is; those of images in memory lie there already."""
+        assert isinstance(batch, Batch)
+        images, labels = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels))
+        return Batch(images, labels, batch.noise_seed)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Stored pixels become (x, y), on the device where the model is."""
         assert isinstance(batch, Batch)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from vaezoo.losses import Terms
 from vaezoo.models.base import Autoencoder
+from vaezoo.models.loop import Weights
 
 
 class AE(Autoencoder):
@@ -12,7 +13,7 @@ class AE(Autoencoder):
     def loss_terms(self, x: Tensor) -> Terms:
         return Terms(recon=-self.log_likelihood(x, self.encode(x)), kl=x.new_zeros(len(x), 0))
 
-    def objective(self, terms: Terms) -> Tensor:
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
         return terms.recon
 
     def formula(self) -> str:

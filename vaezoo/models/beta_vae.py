@@ -7,6 +7,7 @@ from torch import Tensor
 from vaezoo.checks import at_least
 from vaezoo.errors import ConfigError
 from vaezoo.losses import Terms
+from vaezoo.models.loop import Weights
 from vaezoo.models.vae import VAE
 from vaezoo.schedules import linear, share
 
@@ -50,12 +51,11 @@ class BetaVAE(VAE):
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights
 
-    def objective(self, terms: Terms) -> Tensor:
-        now = self.weights()
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
         kl = terms.kl.sum(1)
         if self.capacity is None:
-            return terms.recon + now["beta"] * kl
-        return terms.recon + now["beta"] * (kl - now["capacity"]).abs()
+            return terms.recon + weights["beta"] * kl
+        return terms.recon + weights["beta"] * (kl - weights["capacity"]).abs()
 
     def formula(self) -> str:
         if self.capacity is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from vaezoo import metrics
 from vaezoo.errors import ConfigError, NonFiniteLossError
 from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
+from vaezoo.models.captured import CapturingLoop, why_not_captured
+from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
@@ -22,9 +25,15 @@ from vaezoo.sums import Sums
 Batch = Sequence[Tensor]
 """Images (B, C, H, W) in [0, 1], then labels."""
 
+Weights = Mapping[str, float | Tensor]
+"""Weights of an objective by name; tensors () where a step is compiled or captured once for all of their values."""
+
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
 
+STEPPING = ("fast", "lightning", "graph")
+"""``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), ``graph`` replays
+each step as a CUDA graph (``CapturingLoop``). They differ in speed alone; what cannot be taken so is taken one down."""
 
 REMEDY = (
     "weights saved before are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or"
@@ -42,6 +51,9 @@ class Loop(L.LightningModule):
     selection = ("val/recon", "min")
     """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
 
+    stepping = "fast"
+    """How batches are stepped through: see ``STEPPING``."""
+
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
     """Of the last evaluation: ``kl`` (D,) in nats and ``variance`` (D,) of posterior means; empty without posterior."""
@@ -56,6 +68,7 @@ class Loop(L.LightningModule):
         self._recent: list[tuple[int, Tensor]] = []
         self._logged_step = 0
         self._planned_steps: int | None = None
+        self._inner_loop: InnerLoop | None = None
 
     # what a model gives ----------------------------------------------------------------------------------------------
 
@@ -63,8 +76,8 @@ class Loop(L.LightningModule):
         """Unweighted terms in nats per image, with one draw of the code: (B, C, H, W) -> Terms."""
         raise NotImplementedError
 
-    def objective(self, terms: Terms) -> Tensor:
-        """What training minimises, image by image: (B,)."""
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+        """What training minimises, image by image, with what ``weights()`` gives at this step: (B,)."""
         raise NotImplementedError
 
     def formula(self) -> str:
@@ -93,12 +106,47 @@ class Loop(L.LightningModule):
         torch.manual_seed(torch.initial_seed() + self.global_rank)  # each process draws noise of its own
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        terms = self.loss_terms(batch[0])
-        objective = self.objective(terms)
-        self._sums["train"].add({"loss": objective, **_named(terms)})
-        loss = objective.mean()
-        self._recent.append((self.global_step, loss.detach()))
+        loss, values = self.losses(batch[0], self.weights())
+        self.account(loss, values)
         return loss
+
+    def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
+
+        All that the device computes in a step's forward pass, for ``torch.compile`` and CUDA graphs.
+        """
+        terms = self.loss_terms(x)
+        objective = self.objective(terms, weights)
+        return objective.mean(), {"loss": objective, **_named(terms)}
+
+    def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Keep what a step came to until it is logged, on the device."""
+        self._sums["train"].add(values)
+        self._recent.append((self.global_step, loss.detach()))
+
+    def on_train_start(self) -> None:
+        self._inner_loop, reason = self._choose_inner_loop()
+        if reason is not None:
+            rank_zero_info(f"stepping    not {self.stepping}: {reason}")
+
+    def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
+        """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""
+        if self.stepping == "lightning":
+            return None, None
+        reason = why_not(self.trainer, self)
+        if reason is not None:
+            return None, reason
+        if self.stepping == "graph":
+            reason = why_not_captured(self.trainer, self)
+            return (InnerLoop if reason else CapturingLoop)(self.trainer), reason
+        return InnerLoop(self.trainer), None
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        if self._inner_loop is not None:
+            self._inner_loop.run()
+
+    def on_train_end(self) -> None:
+        self._inner_loop = None
 
     def configure_callbacks(self) -> list[L.Callback]:
         return [_LogTraining()]
@@ -163,7 +211,7 @@ class Loop(L.LightningModule):
         posterior = self.posterior(x)
         code = self.encode(x) if posterior is None else posterior.mean
         mse = metrics.mse(x, self.decode(code))
-        values = {"loss": self.objective(terms), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
+        values = {"loss": self.objective(terms, self.weights()), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
         if posterior is not None:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
             values |= {"mean": posterior.mean, "square": posterior.mean.double().square()}
@@ -214,7 +262,7 @@ class Loop(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         fused = (
-            self.device.type == "cuda" and self.trainer.precision != "16-mixed"
+            self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         )  # its scaler cannot clip fused steps
         optimizer = make_optimizer(self.parameters(), self._optimizer, fused=fused)
         if self._scheduler is None:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from vaezoo.losses import Terms, gaussian_log_prob
 from vaezoo.models.base import Autoencoder
+from vaezoo.models.loop import Weights
 from vaezoo.posteriors import DiagonalGaussian
 
 
@@ -22,7 +23,7 @@ class VAE(Autoencoder):
         posterior = self.posterior(x)
         return Terms(recon=-self.log_likelihood(x, posterior.sample()), kl=posterior.kl())
 
-    def objective(self, terms: Terms) -> Tensor:
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
         return terms.recon + terms.kl.sum(1)
 
     def formula(self) -> str:
