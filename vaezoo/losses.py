@@ -15,12 +15,14 @@ class Terms:
 
     ``recon`` (B,) is -log p(x|z), summed over pixels and channels. ``kl`` (B, D) is the divergence of each latent
     dimension's posterior from its prior; a model without a posterior has D = 0. ``penalties`` holds further terms (B,)
-    by their own names.
+    by their own names. ``code`` (B, D) is what the images are encoded to without noise, so the mean of a posterior: a
+    model that gives it is not asked to encode the same images again when it is evaluated.
     """
 
     recon: Tensor
     kl: Tensor
     penalties: dict[str, Tensor] = field(default_factory=dict)
+    code: Tensor | None = None
 
     @property
     def has_posterior(self) -> bool:
