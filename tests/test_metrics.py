@@ -41,8 +41,36 @@ def test_uneven_shards_add_up_to_one_device() -> None:
     one, other = Sums(), Sums()
     one.add({"a": values[:7]})
     other.add({"a": values[7:]})
-    totals = iter([torch.tensor(10.0), one.totals["a"] + other.totals["a"]])
-    torch.testing.assert_close(one.means(lambda _: next(totals))["a"], values.double().mean())
+    sent: list[torch.Tensor] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        sent.append(tensor)
+        return tensor
+
+    other.means(keep)
+    torch.testing.assert_close(one.means(lambda mine: mine + sent[0])["a"], values.double().mean())
+    assert len(sent) == 1
+
+
+def test_a_value_that_only_some_batches_have_is_kept_beside_the_others() -> None:
+    sums = Sums()
+    sums.add({"a": torch.ones(2), "b": torch.ones(2, 3)})
+    sums.add({"a": torch.zeros(2)})
+    assert sums.means()["a"] == 0.5
+    assert sums.means()["b"].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_sums_lose_no_digits_that_single_precision_would() -> None:
+    sums = Sums()
+    for value in (2.0**24, 1.0, 1.0, 1.0):
+        sums.add({"a": torch.tensor([value])})
+    assert sums.totals["a"].item() == 2**24 + 3
+
+
+def test_sums_hold_no_graph() -> None:
+    sums = Sums()
+    sums.add({"a": torch.ones(2, requires_grad=True) * 2})
+    assert not sums.totals["a"].requires_grad
 
 
 def test_sums_go_on_from_their_state() -> None:

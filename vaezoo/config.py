@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from vaezoo.checks import check_arguments, did_you_mean
-from vaezoo.choices import EVALUATIONS
+from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -33,6 +33,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
     if cfg.evaluation not in EVALUATIONS:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    if cfg.stepping not in STEPPING:
+        raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):

@@ -15,12 +15,18 @@ class Terms:
 
     ``recon`` (B,) is -log p(x|z), summed over pixels and channels. ``kl`` (B, D) is the divergence of each latent
     dimension's posterior from its prior; a model without a posterior has D = 0. ``penalties`` holds further terms (B,)
-    by their own names.
+    by their own names. ``code`` (B, D) is what the images are encoded to without noise, so the mean of a posterior: a
+    model that gives it is not asked to encode the same images again when it is evaluated.
     """
 
     recon: Tensor
     kl: Tensor
     penalties: dict[str, Tensor] = field(default_factory=dict)
+    code: Tensor | None = None
+    rate: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rate = self.kl.sum(1)
 
     @property
     def has_posterior(self) -> bool:
@@ -30,7 +36,7 @@ class Terms:
     @property
     def elbo(self) -> Tensor:
         """Evidence lower bound log p(x|z) - KL, at beta = 1 whatever was trained on, in nats: (B,)."""
-        return -self.recon - self.kl.sum(1)
+        return -self.recon - self.rate
 
 
 def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:

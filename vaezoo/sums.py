@@ -1,49 +1,90 @@
 """Running means that are exact: sums and counts, on the device until they are asked for. They know tensors alone."""
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Layout = tuple[tuple[str, int | None], ...]
+"""Names of values and how many columns each has beside the axis of images; None for a plain number for each image."""
+
 
 class Sums:
     """Sums over images of named values, and how many images they are over.
 
-    A short last batch weighs no more than its images do, and uneven shards add up to what one device would get.
+    A short last batch weighs no more than its images do, and uneven shards add up to what one device would get. Batches
+    are kept as they come, and added up a few at a time, side by side in one operation, in double precision.
     """
 
+    KEPT = 32
+    """Batches that wait to be added up, at most."""
+
     def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
         self.count = 0
+        self._sums: dict[Layout, Tensor] = {}
+        self._waiting: list[dict[str, Tensor]] = []
+
+    @property
+    def totals(self) -> dict[str, Tensor]:
+        """The sum over images of each name: () or (D,)."""
+        self._add_up()
+        return self._by_name(self._sums)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one batch; each value has images as its first axis: (B, ...)."""
-        for name, value in values.items():
-            dtype = torch.float32 if value.device.type == "mps" else torch.float64  # mps has no float64
-            total = value.detach().sum(0, dtype=dtype)
-            self.totals[name] = self.totals[name] + total if name in self.totals else total
+        """Add one batch; each value has images as its first axis: (B,) or (B, D)."""
+        self._waiting.append({name: value.detach() for name, value in values.items()})
         self.count += len(next(iter(values.values())))
+        if len(self._waiting) == self.KEPT:
+            self._add_up()
+
+    @torch.no_grad()
+    def _add_up(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for names, batches in groupby(waiting, key=lambda batch: tuple(batch)):
+            several = list(batches)
+            values = {name: torch.cat([batch[name] for batch in several]) for name in names}
+            layout = tuple((name, value.shape[1] if value.dim() > 1 else None) for name, value in values.items())
+            side_by_side = torch.column_stack(tuple(values.values()))
+            dtype = torch.float32 if side_by_side.device.type == "mps" else torch.float64  # mps has no float64
+            total = side_by_side.sum(0, dtype=dtype)
+            self._sums[layout] = self._sums[layout] + total if layout in self._sums else total
 
     def means(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
-        """The mean over images of each name; ``reduce`` adds a tensor up over processes."""
-        if not self.totals:
+        """The mean over images of each name; ``reduce`` adds a tensor up over processes, and is called once."""
+        self._add_up()
+        if not self._sums:
             return {}
-        count: Tensor = torch.tensor(float(self.count), device=next(iter(self.totals.values())).device)
-        if reduce is None:
-            return {name: total / count for name, total in self.totals.items()}
-        count = reduce(count)
-        return {name: reduce(total) / count for name, total in self.totals.items()}
+        sums = list(self._sums.values())
+        together = torch.cat([*sums, sums[0].new_tensor([self.count])])
+        if reduce is not None:
+            together = reduce(together)
+        means = (together[:-1] / together[-1]).split([len(total) for total in sums])
+        return self._by_name(dict(zip(self._sums, means, strict=True)))
 
     def reset(self) -> None:
         """Forget everything."""
-        self.totals, self.count = {}, 0
+        self._sums, self._waiting, self.count = {}, [], 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that ``load_state_dict`` needs, in types that a checkpoint may hold."""
-        return {"totals": dict(self.totals), "count": self.count}
+        return {"totals": self.totals, "count": self.count}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on from what ``state_dict`` gave."""
-        self.totals = {name: total.to(device) for name, total in state["totals"].items()}
-        self.count = state["count"]
+        totals = {name: total.to(device) for name, total in state["totals"].items()}
+        layout = tuple((name, len(total) if total.dim() else None) for name, total in totals.items())
+        self._sums = {layout: torch.cat([total.reshape(-1) for total in totals.values()])} if totals else {}
+        self.count, self._waiting = state["count"], []
+
+    @staticmethod
+    def _by_name(sums: Mapping[Layout, Tensor]) -> dict[str, Tensor]:
+        """What lies side by side, each under its name; a name that came in several layouts is their sum."""
+        named: dict[str, Tensor] = {}
+        for layout, total in sums.items():
+            parts = total.split([1 if columns is None else columns for _, columns in layout])
+            for (name, columns), part in zip(layout, parts, strict=True):
+                value = part[0] if columns is None else part
+                named[name] = named[name] + value if name in named else value
+        return named

@@ -24,7 +24,7 @@ from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
 
-CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers")
+CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
 
@@ -81,9 +81,9 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
+    model.stepping = cfg.stepping
     if cfg.compile:
-        model.encoder.compile()
-        model.decoder.compile()
+        model.compile_losses()
 
     def keep_config(trainer: L.Trainer, _: L.LightningModule) -> None:
         if trainer.is_global_zero:  # what a resumed run was changed to, once it is known to work

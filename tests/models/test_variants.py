@@ -1,5 +1,6 @@
 """What is true of every variant of the zoo, whatever it minimises."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.models import Autoencoder
 from vaezoo.posteriors import DiagonalGaussian
+from vaezoo.sums import Sums
 
 Make = Callable[..., Autoencoder]
 
@@ -42,7 +44,7 @@ def test_nothing_depends_on_the_batch(variant: str, make_model: Make, monkeypatc
     together, alone = model.loss_terms(x), model.loss_terms(x[:1])
     torch.testing.assert_close(alone.kl, together.kl[:1])
     torch.testing.assert_close(alone.recon, together.recon[:1])
-    torch.testing.assert_close(model.objective(alone, model.weights()), model.objective(together)[:1])
+    torch.testing.assert_close(model.objective(alone, model.weights()), model.objective(together, model.weights())[:1])
 
 
 def test_a_batch_of_one_image_trains(variant: str, make_model: Make) -> None:
@@ -133,3 +135,26 @@ def test_losses_stay_in_float32_under_autocast(variant: str, make_model: Make) -
     with torch.autocast("cpu", torch.bfloat16):
         terms = model.loss_terms(torch.rand(2, 1, 16, 16))
     assert terms.recon.dtype == terms.kl.dtype == torch.float32
+
+
+def test_evaluation_encodes_each_image_once(variant: str, make_model: Make) -> None:
+    model, encoded = make_model(variant), []
+    model.encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
+    model._evaluate(torch.rand(7, 1, 16, 16), Sums())
+    assert encoded == [7]
+
+
+def test_terms_without_the_code_evaluate_to_the_same_numbers(
+    variant: str, make_model: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = make_model(variant), torch.rand(7, 1, 16, 16)
+    given, without = Sums(), Sums()
+    torch.manual_seed(1)
+    model._evaluate(x, given)
+    terms = model.loss_terms
+    monkeypatch.setattr(model, "loss_terms", lambda images: dataclasses.replace(terms(images), code=None))
+    torch.manual_seed(1)
+    model._evaluate(x, without)
+    assert given.totals.keys() == without.totals.keys()
+    for name, total in given.totals.items():
+        assert torch.equal(total, without.totals[name]), name

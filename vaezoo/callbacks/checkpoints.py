@@ -1,19 +1,30 @@
 """Which weights are kept: ``last.ckpt`` to go on from, ``best.ckpt`` to use. They know no variant."""
 
+import time
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from vaezoo.checks import at_least
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training."""
+    """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
 
-    def __init__(self, *, dirpath: str, every_n_epochs: int = 1, every_n_steps: int = 1000) -> None:
+    Between two of them lie ``min_seconds`` at least, so that small models, whose epochs are short, train rather than
+    write. It is no more than that which an interruption costs; a resumed run ends the same wherever it started.
+    """
+
+    def __init__(
+        self, *, dirpath: str, every_n_epochs: int = 1, every_n_steps: int = 1000, min_seconds: float = 10.0
+    ) -> None:
         at_least(every_n_epochs, 1, "callbacks.last.every_n_epochs")
         at_least(every_n_steps, 1, "callbacks.last.every_n_steps")
+        at_least(min_seconds, 0, "callbacks.last.min_seconds")
         super().__init__(
             dirpath=dirpath,
             filename="last",
@@ -21,13 +32,18 @@ class LastCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.min_seconds = every_n_steps, min_seconds
+        self._saved_at = float("-inf")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps == 0 and not trainer.is_last_batch:  # else validation is to come
-            self.save(trainer)
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+            self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
@@ -36,10 +52,22 @@ class LastCheckpoint(ModelCheckpoint):
         """Save the present step, once."""
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+            self._saved_at = time.monotonic()
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        due = time.monotonic() - self._saved_at >= self.min_seconds
+        if trainer.world_size > 1:  # all take part in saving, and their clocks differ
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due:
+            self.save(trainer)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``: the weights of the best validation, by the metric that the model names as its ``selection``."""
+    """``best.ckpt``: the weights of the best validation, by the metric that the model names as its ``selection``.
+
+    They are kept in memory until ``last.ckpt`` is written or training ends in any way, and written then: early in a
+    training almost every validation is the best so far.
+    """
 
     def __init__(self, *, dirpath: str) -> None:
         super().__init__(
@@ -49,8 +77,45 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+        self._held: tuple[str, dict[str, Any]] | None = None
+        self._holds = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
         self.monitor, self.mode = selection
+        self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.write(trainer)  # that checkpoint will say that this one is there
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.write(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Bring what is held to disk."""
+        held, self._held = self._held, None
+        if held is not None:
+            trainer.strategy.save_checkpoint(held[1], held[0])
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._held = None
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+        self._held = (filepath, copied(checkpoint))
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        if not self._holds:
+            self.write(trainer)
+
+
+def copied(node: Any) -> Any:
+    """A copy of plain values and tensors, on the CPU, that training does not change."""
+    if isinstance(node, Tensor):
+        return node.detach().to("cpu", copy=True)
+    if isinstance(node, Mapping):
+        return {key: copied(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [copied(value) for value in node]
+    return deepcopy(node)

@@ -11,7 +11,8 @@ class AE(Autoencoder):
     """Maps each image to a point, and is asked for nothing but the image back (Rumelhart et al., 1986)."""
 
     def loss_terms(self, x: Tensor) -> Terms:
-        return Terms(recon=-self.log_likelihood(x, self.encode(x)), kl=x.new_zeros(len(x), 0))
+        code = self.encode(x)
+        return Terms(-self.log_likelihood(x, code), kl=x.new_zeros(len(x), 0), code=code)
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
         return terms.recon

@@ -52,10 +52,9 @@ class BetaVAE(VAE):
         return weights
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
-        kl = terms.kl.sum(1)
         if self.capacity is None:
-            return terms.recon + weights["beta"] * kl
-        return terms.recon + weights["beta"] * (kl - weights["capacity"]).abs()
+            return terms.recon + weights["beta"] * terms.rate
+        return terms.recon + weights["beta"] * (terms.rate - weights["capacity"]).abs()
 
     def formula(self) -> str:
         if self.capacity is not None:

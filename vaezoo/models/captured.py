@@ -15,7 +15,7 @@ from vaezoo.models.inner_loop import InnerLoop
 log = logging.getLogger(__name__)
 
 WARMUP = 3
-"""Steps that are taken as usual, on a stream of their own, before one is captured: libraries set themselves up there."""
+"""Steps that are taken as usual, on a stream of their own, before one is captured: libraries set themselves up."""
 
 
 class CapturingLoop(InnerLoop):

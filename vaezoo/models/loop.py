@@ -31,10 +31,6 @@ Weights = Mapping[str, float | Tensor]
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
 
-STEPPING = ("fast", "lightning", "graph")
-"""``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), ``graph`` replays
-each step as a CUDA graph (``CapturingLoop``). They differ in speed alone; what cannot be taken so is taken one down."""
-
 REMEDY = (
     "weights saved before are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or"
     " trainer.precision=32-true"
@@ -52,7 +48,8 @@ class Loop(L.LightningModule):
     """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
 
     stepping = "fast"
-    """How batches are stepped through: see ``STEPPING``."""
+    """``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), ``graph``
+    replays each step as a CUDA graph (``CapturingLoop``). They differ in speed alone; one that cannot be is replaced."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
@@ -118,6 +115,18 @@ class Loop(L.LightningModule):
         terms = self.loss_terms(x)
         objective = self.objective(terms, weights)
         return objective.mean(), {"loss": objective, **_named(terms)}
+
+    def compile_losses(self) -> None:
+        """Have ``torch.compile`` make one program of ``losses``, for training alone; the state dict stays as it is."""
+        compiled = torch.compile(self.losses)
+
+        def losses(x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+            # As numbers they would be part of the program, and each new value would have it compiled anew.
+            tensors = {name: torch.as_tensor(weight) for name, weight in weights.items()}
+            loss, values = compiled(x, tensors)
+            return loss, values
+
+        self.losses = losses  # type: ignore[method-assign]
 
     def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Keep what a step came to until it is logged, on the device."""
@@ -185,14 +194,10 @@ class Loop(L.LightningModule):
     # validation and test ---------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # compiling for evaluation's batches would cost more than it saves
-            self._evaluate(batch[0], self._sums["val"])
+        self._evaluate(batch[0], self._sums["val"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        with torch.compiler.set_stance("force_eager"):
-            self._evaluate(batch[0], self._sums["test"])
+        self._evaluate(batch[0], self._sums["test"])
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation("val")
@@ -208,13 +213,12 @@ class Loop(L.LightningModule):
 
     def _evaluate(self, x: Tensor, sums: Sums) -> None:
         terms = self.loss_terms(x)
-        posterior = self.posterior(x)
-        code = self.encode(x) if posterior is None else posterior.mean
+        code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
         values = {"loss": self.objective(terms, self.weights()), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
-        if posterior is not None:
+        if terms.has_posterior:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
-            values |= {"mean": posterior.mean, "square": posterior.mean.double().square()}
+            values |= {"mean": code, "square": code.double().square()}
         sums.add(values)
 
     def _start_evaluation(self, stage: str) -> None:
@@ -232,11 +236,12 @@ class Loop(L.LightningModule):
             means[prefix + "active_units"] = metrics.active_units(variance)
             if means.pop(prefix + "supported") == 1 and self.likelihood.discrete:
                 means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
-        wrong = [name for name, value in means.items() if not torch.isfinite(value)]
+        scalars = _scalars(means)
+        wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
         if wrong:
             raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
         trains_or_tests = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.TESTING)
-        self._log(means, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
+        self._log(scalars, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
 
     @property
     def pixels(self) -> int:
@@ -252,10 +257,12 @@ class Loop(L.LightningModule):
         return {f"{stage}/{name}": value for name, value in self._sums[stage].means(add_up).items()}
 
     def _log(self, values: Mapping[str, Tensor | float], *, to_loggers: bool = True) -> None:
-        """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them."""
-        on_device = [torch.as_tensor(value, dtype=torch.float32, device=self.device) for value in values.values()]
-        scalars = dict(zip(values, torch.stack(on_device).tolist(), strict=True))
-        self.log_dict(scalars, logger=False, sync_dist=True)
+        """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them.
+
+        They are the same in all processes already, so none of what Lightning's own ``log`` does is needed.
+        """
+        scalars = _scalars(values)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
         if to_loggers:
             for logger in self.trainer.loggers:
                 logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)
@@ -295,6 +302,8 @@ class Loop(L.LightningModule):
         self.check_finite()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
             raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
+        for logger in self.trainer.loggers:  # who goes on from here relies on what was logged before
+            logger.save()
         checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["training_sums"] = self._sums["train"].state_dict()
@@ -315,5 +324,12 @@ class _LogTraining(L.Callback):
 
 def _named(terms: Terms) -> dict[str, Tensor]:
     """The terms under the names that they are logged by, each (B,)."""
-    kl = {"kl": terms.kl.sum(1)} if terms.has_posterior else {}
+    kl = {"kl": terms.rate} if terms.has_posterior else {}
     return {"recon": terms.recon, **kl, **terms.penalties}
+
+
+def _scalars(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """The same numbers rounded to float32, brought from the device in one go."""
+    device = next((value.device for value in values.values() if isinstance(value, Tensor)), None)
+    rounded = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values.values()]
+    return dict(zip(values, torch.stack(rounded).tolist(), strict=True))

@@ -21,10 +21,11 @@ class VAE(Autoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         posterior = self.posterior(x)
-        return Terms(recon=-self.log_likelihood(x, posterior.sample()), kl=posterior.kl())
+        recon = -self.log_likelihood(x, posterior.sample())
+        return Terms(recon, kl=posterior.kl(), code=posterior.mean)
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
-        return terms.recon + terms.kl.sum(1)
+        return terms.recon + terms.rate
 
     def formula(self) -> str:
         return "recon + kl"

@@ -37,7 +37,7 @@ def clock(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 
     A run that was interrupted goes on in another file: the time in between does not count.
     """
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     steps, seconds, before = [0.0], [0.0], 0.0
     for file in sorted(path.glob("events.out.tfevents.*"), key=lambda file: file.name):
