@@ -42,7 +42,7 @@ class Sums:
     @torch.no_grad()
     def _add_up(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for names, batches in groupby(waiting, key=lambda batch: tuple(batch)):
+        for names, batches in groupby(waiting, key=list):
             several = list(batches)
             values = {name: torch.cat([batch[name] for batch in several]) for name in names}
             layout = tuple((name, value.shape[1] if value.dim() > 1 else None) for name, value in values.items())

@@ -51,7 +51,7 @@ class InnerLoop:
         self.starting = _listeners(trainer, "on_train_batch_start")
         self.ending = _listeners(trainer, "on_train_batch_end")
         self.foreign = any(not _known(hook) for hook in (*self.starting, *self.ending))
-        hooks = trainer._data_connector._datahook_selector
+        hooks: Any = trainer._data_connector._datahook_selector
         self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFERS)
 
     def run(self) -> None:
@@ -120,7 +120,7 @@ class InnerLoop:
         """Move the weights against the gradient of a loss."""
         for parameter in self.parameters:
             parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip = self.trainer.gradient_clip_val
         if clip is not None:
             self.trainer.lightning_module.clip_gradients(self.optimizer, clip, self.trainer.gradient_clip_algorithm)

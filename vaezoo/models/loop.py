@@ -48,8 +48,8 @@ class Loop(L.LightningModule):
     """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
 
     stepping = "fast"
-    """``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), ``graph``
-    replays each step as a CUDA graph (``CapturingLoop``). They differ in speed alone; one that cannot be is replaced."""
+    """``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), and
+    ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone; what cannot be is replaced."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
