@@ -278,8 +278,8 @@ def test_a_schedule_that_spans_the_run_cannot_be_made_longer(train: Train, progr
 def test_a_run_interrupted_in_the_middle_of_an_epoch_goes_on_exactly(
     train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["data.binarize=dynamic", "callbacks.last.every_n_steps=3", "trainer.max_epochs=4"]
-    settings += ["trainer.log_every_n_steps=2"]
+    settings = ["data.binarize=dynamic", "callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0"]
+    settings += ["trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
     whole = train("whole", *settings)
     interrupt_at(monkeypatch, 7)
     small = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]

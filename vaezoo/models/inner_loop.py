@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import LBFGS
 
-SECONDS = 0.05
+SECONDS = 0.1
 """From one return to Lightning to the next: as long as a progress bar may stand still, and a signal wait."""
 
 OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
