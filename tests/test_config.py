@@ -1,9 +1,6 @@
 """Every yaml composes into something that could be trained, and says what it holds."""
 
 import itertools
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,17 +67,3 @@ def test_a_class_that_passes_on_arguments_takes_those_of_its_parent() -> None:
 def test_a_near_name_is_offered_and_else_all_of_them() -> None:
     assert did_you_mean("bta", ["beta", "sigma"]) == "did you mean 'beta'?"
     assert did_you_mean("xyz", ["beta", "alpha"]) == "known are: alpha, beta"
-
-
-@pytest.mark.parametrize(
-    "command", [["-m", "vaezoo.cli", "list"], ["train.py", "--help"], ["train.py", "model=ae", "--cfg", "job"]]
-)
-def test_commands_that_only_tell_do_not_import_torch(command: list[str]) -> None:
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command], cwd=root, capture_output=True, text=True, check=True
-    )
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "hydra" in imported
-    assert not imported & {"torch", "lightning", "matplotlib", "sklearn", "torchvision"}
-    assert done.stdout.strip()

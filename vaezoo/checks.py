@@ -7,8 +7,6 @@ import typing
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from typeguard import TypeCheckError, check_type
-
 from vaezoo.errors import ConfigError
 
 
@@ -69,6 +67,8 @@ def _named(function: Any) -> dict[str, Any]:
 
 
 def _check_type(value: Any, annotation: Any, key: str) -> None:
+    from typeguard import TypeCheckError, check_type  # here, as help and lists need no checks
+
     wrong_bool = isinstance(value, bool) and annotation in (int, float, int | None, float | None)
     try:
         check_type(value, annotation)

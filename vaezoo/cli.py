@@ -53,13 +53,17 @@ def list_choices() -> None:
 
 def train() -> None:
     """Compose a config from the command line and train; ends the process with its exit code."""
-    import hydra
-
     words = sys.argv[1:]
     resumed = [word for word in words if word.startswith("resume=") and word != "resume=null"]
     if resumed:
         _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
         return
+    flags = [word for word in words if word.startswith("-")]
+    if flags in (["--help"], ["-h"]):
+        _in_one_sentence(lambda: _help([word for word in words if word not in flags]))
+        return
+    import hydra
+
     program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         program()
@@ -69,6 +73,19 @@ def train() -> None:
             _in_one_sentence(program)
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _help(overrides: list[str]) -> None:
+    """Print what Hydra would, in half the time: it also lists every group that there is, which ours does not show."""
+    from string import Template
+
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+        cfg = compose("train", overrides, return_hydra_config=True)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    print(Template(cfg.hydra.help.template).substitute(CONFIG=OmegaConf.to_yaml(own)))
 
 
 def _in_one_sentence(program: Callable[[], object]) -> None:

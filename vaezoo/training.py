@@ -139,6 +139,9 @@ def _evaluate(run: Training) -> dict[str, Any]:
     if run.trainer.is_global_zero:
         _evaluate_further(run)
         console.show_result(summary, run.run_dir)
+        waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
+        if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
+            log.warning("note        %s", held_back)
     return summary
 
 
@@ -185,6 +188,7 @@ def _summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "cost": {
             "seconds": run.cost.seconds,
             "images_per_second": run.cost.images_per_second,
+            "loader_wait_seconds": run.cost.loader_wait_seconds,
             "peak_memory_bytes": environment.peak_memory_bytes(run.trainer.strategy.root_device),
         },
         "environment": environment.describe(run.trainer.strategy.root_device),

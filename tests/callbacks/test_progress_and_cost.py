@@ -61,3 +61,30 @@ def test_validation_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) 
     cost.on_train_end(trainer, trainer)
     assert cost.training_seconds == 5
     assert cost.images_per_second == 10
+
+
+def test_waits_for_images_are_booked_with_training_and_go_on_after_a_resume() -> None:
+    loader = SimpleNamespace(waited=0.5)  # before training
+    trainer: Any = SimpleNamespace(
+        state=SimpleNamespace(fn="fit"),
+        sanity_checking=False,
+        training=True,
+        train_dataloader=loader,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
+    cost = Cost()
+    cost.on_train_start(trainer, trainer)
+    loader.waited += 2.0
+    cost.on_validation_start(trainer, trainer)
+    cost.on_validation_end(trainer, trainer)
+    loader.waited += 1.0
+    cost.on_save_checkpoint(trainer, trainer, {})
+    assert cost.loader_wait_seconds == 3.0
+
+    resumed = Cost()
+    resumed.load_state_dict(cost.state_dict())
+    loader.waited = 0.0  # a loader of its own
+    resumed.on_train_start(trainer, trainer)
+    loader.waited += 4.0
+    resumed.on_train_end(trainer, trainer)
+    assert resumed.loader_wait_seconds == 7.0

@@ -1,5 +1,6 @@
 """``ImageDataModule`` as models, callbacks and Lightning see it."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from PIL import Image
 from torch import Tensor
 
+from tests.data.operations import Operations
 from vaezoo.data import ImageDataModule
+from vaezoo.data.loader import InMemoryLoader
 from vaezoo.errors import ConfigError
 
 DIGITS: dict[str, Any] = {
@@ -297,3 +301,51 @@ def test_overfitting_sees_the_same_batches_in_every_epoch(tmp_path: Path) -> Non
     model = Recorder()
     trainer(tmp_path, max_epochs=2, overfit_batches=2).fit(model, datamodule=digits())
     assert model.seen["train"][:2] == model.seen["train"][2:]
+
+
+def all_pixels() -> int:
+    """Bytes of all uint8 storages that are alive, each counted once."""
+    gc.collect()
+    found = {}
+    for thing in gc.get_objects():
+        if type(thing) is Tensor and thing.dtype == torch.uint8:
+            storage = thing.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+@pytest.mark.parametrize("source", ["digits", "sprites", "image_folder"])
+def test_images_lie_in_memory_once(source: str, tmp_path: Path) -> None:
+    before = all_pixels()
+    changes: dict[str, Any] = {"source": source}
+    if source == "sprites":
+        changes |= {"root": str(tmp_path), "image_size": 64, "limit": 2000}
+    if source == "image_folder":
+        changes |= {"root": str(tmp_path), "val_size": 10, "test_size": 10}
+        for number in range(100):
+            Image.new("L", (16, 16), number).save(tmp_path / f"{number}.png")
+    data = digits(**changes)
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    count = sum(data.describe()[split] for split in ("train", "val", "test"))
+    bytes_per_image = 64 * 64 // 8 if source == "sprites" else 16 * 16
+    assert all_pixels() - before == count * bytes_per_image
+    assert all(isinstance(loader, InMemoryLoader) for loader in loaders)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"binarize": "dynamic"}, {"source": "sprites", "image_size": 64, "limit": 300}]
+)
+def test_a_batch_becomes_floats_by_as_many_operations_whatever_its_size(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    """And none of them waits for the device, as reading a number off it would."""
+    names = []
+    for batch_size in (16, 128):
+        data = digits(**changes, batch_size=batch_size, root=str(tmp_path))
+        batch = next(iter(data.train_dataloader()))
+        with Operations() as counted:
+            data.on_after_batch_transfer(batch, 0)
+        names.append(counted.names)
+    assert names[0] == names[1]
+    assert len(names[0]) < 10
+    assert not set(names[0]) & {"aten::_local_scalar_dense", "aten::nonzero", "aten::item"}

@@ -89,6 +89,27 @@ def test_a_fine_pattern_becomes_grey_and_no_moire(tmp_path: Path) -> None:
     assert np.all(np.abs(decode(str(tmp_path / "board.png"), GREY).astype(int) - 127) <= 8)
 
 
+def test_a_large_photograph_is_decoded_in_part_and_looks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def upright(image: Image.Image) -> Image.Image:
+        sizes.append(image.size)
+        return image.copy()
+
+    monkeypatch.setattr("vaezoo.data.files.ImageOps.exif_transpose", upright)
+    noise = np.random.default_rng(0).integers(0, 256, (25, 25, 3), np.uint8)
+    photograph = Image.fromarray(noise).resize((1000, 1000), Image.Resampling.BICUBIC)
+    photograph.save(tmp_path / "image.jpg", quality=95)
+    with Image.open(tmp_path / "image.jpg") as image:
+        image.convert("RGB").save(tmp_path / "whole.png")
+    part, whole = (decode(str(tmp_path / name), (3, 64, 64)).astype(float) for name in ("image.jpg", "whole.png"))
+    assert sizes == [(250, 250), (1000, 1000)]
+    assert np.sqrt(np.mean((part - whole) ** 2)) < 1.5
+    assert np.abs(part - whole).max() <= 6
+
+
 def test_orientation_of_a_photograph_is_applied(tmp_path: Path) -> None:
     left_dark = np.zeros((16, 16), np.uint8)
     left_dark[:, 8:] = 255

@@ -1,5 +1,6 @@
 """Loaders: labels stay with their images, positions are saved, and no global random state is touched."""
 
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data.operations import Operations
 from vaezoo.data.files import ImageFiles, Unreadable
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.loader import InMemoryLoader, Loader, StreamingLoader
@@ -109,3 +111,58 @@ def test_loading_leaves_the_global_random_state_alone(kind: str, tmp_path: Path)
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("seconds_per_image", [0.0, 1.0, 5.0])
+def test_only_the_time_until_a_batch_is_there_is_waited(
+    seconds_per_image: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def slow(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+        clock.now += seconds_per_image
+        return np.zeros(image_shape, np.uint8)
+
+    loader = make("streaming", tmp_path)
+    assert isinstance(loader, StreamingLoader)
+    monkeypatch.setattr("vaezoo.data.files.decode", slow)
+    monkeypatch.setattr("vaezoo.data.loader.time.perf_counter", clock)
+    for epoch in range(2):
+        for _ in loader:
+            clock.now += 1000  # a training step
+        assert loader.waited == (epoch + 1) * COUNT * seconds_per_image
+
+
+def test_workers_decode_with_one_thread_each_and_live_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+        return np.full(image_shape, torch.get_num_threads(), np.uint8)
+
+    loader = make("workers", tmp_path)
+    monkeypatch.setattr("vaezoo.data.files.decode", threads)
+    torch.set_num_threads(3)
+    before = set(active_children())
+    assert all(bool((batch.images == 1).all()) for batch in loader)
+    workers = set(active_children()) - before
+    assert len(workers) == 2
+    list(loader)
+    assert set(active_children()) - before == workers
+
+
+def test_a_batch_from_memory_is_two_lookups_and_nothing_else(tmp_path: Path) -> None:
+    loader = make("memory", tmp_path, noise_seed=0)
+    passing = iter(loader)
+    next(passing)  # the order of the whole epoch is made before
+    with Operations() as counted:
+        next(passing)
+        next(passing)
+    assert counted.names == ["aten::index_select"] * 4

@@ -8,12 +8,17 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Cost(Callback):
-    """Counts training images, and the seconds of training with and without validation; goes on after a resume."""
+    """Counts training images, and the seconds of training with and without validation; goes on after a resume.
+
+    ``loader_wait_seconds`` are those of training in which this process waited for images to be decoded.
+    """
 
     def __init__(self) -> None:
         self.images = 0
         self.seconds = 0.0
         self.training_seconds = 0.0
+        self.loader_wait_seconds = 0.0
+        self._waited = 0.0
         self._started = self._resumed = 0.0
 
     @property
@@ -22,6 +27,7 @@ class Cost(Callback):
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._waited = _waited(trainer)
         self._started = self._resumed = time.perf_counter()
 
     def on_train_batch_end(
@@ -44,11 +50,13 @@ class Cost(Callback):
             self._stop_clock(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self.images, "seconds": self.seconds, "training_seconds": self.training_seconds}
+        names = ("images", "seconds", "training_seconds", "loader_wait_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.images = state_dict["images"]
         self.seconds, self.training_seconds = state_dict["seconds"], state_dict["training_seconds"]
+        self.loader_wait_seconds = state_dict.get("loader_wait_seconds", 0.0)
 
     def _stop_clock(self, trainer: L.Trainer) -> None:
         """Book what has passed since the last time."""
@@ -60,3 +68,11 @@ class Cost(Callback):
         self.seconds += now - self._started
         self.training_seconds += now - self._resumed
         self._started = self._resumed = now
+        waited = _waited(trainer)
+        self.loader_wait_seconds += waited - self._waited
+        self._waited = waited
+
+
+def _waited(trainer: L.Trainer) -> float:
+    """Seconds that the training loader was waited for so far; 0 for one that does not count them."""
+    return float(getattr(getattr(trainer, "train_dataloader", None), "waited", 0.0))

@@ -1,6 +1,5 @@
 """``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from vaezoo.data import settings
+from vaezoo.data import settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.loader import Batch, InMemoryLoader, StreamingLoader
@@ -123,8 +122,11 @@ class ImageDataModule(LightningDataModule):
 
     def _fits_in_memory(self, count: int) -> bool:
         if self.in_memory == "auto":
-            return count * int(np.prod(self.image_shape)) <= self.memory_limit_gib * 2**30
+            return self._byte_count(count) <= self.memory_limit_gib * 2**30
         return bool(self.in_memory)
+
+    def _byte_count(self, count: int) -> int:
+        return count * int(np.prod(self.image_shape))
 
     def _load(self, split: str, part: Images, in_memory: bool) -> ImageTensor | ImageFiles:
         """A split ready for its loader, binarised where that is done once for all."""
@@ -232,6 +234,20 @@ class ImageDataModule(LightningDataModule):
             "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
         }
 
+    def held_back(self, waited: float, seconds: float, images: int) -> str | None:
+        """One sentence for a training of so many images that ``waited`` for files to be decoded; see ``waiting``."""
+        train = self._split("train")
+        if not isinstance(train, ImageFiles):
+            return None
+        return waiting.sentence(
+            waited,
+            seconds,
+            images,
+            workers=self._workers(len(train)),
+            most_workers=self._most_workers(),
+            byte_count=self._sharing() * self._byte_count(sum(len(split) for split in self._splits.values())),
+        )
+
     def _split(self, split: str) -> ImageTensor | ImageFiles:
         self.setup()
         return self._splits[split]
@@ -250,8 +266,14 @@ class ImageDataModule(LightningDataModule):
             return int(self.num_workers)
         if count < FEW_FILES:
             return 0
-        sharing = 1 if self.trainer is None else self.trainer.num_devices
-        return max(1, min(MAX_WORKERS, (os.cpu_count() or 1) // sharing))
+        return self._most_workers()
+
+    def _most_workers(self) -> int:
+        """As many as there are processors, shared with the other processes of this machine."""
+        return max(1, min(MAX_WORKERS, waiting.processors() // self._sharing()))
+
+    def _sharing(self) -> int:
+        return 1 if self.trainer is None else self.trainer.num_devices
 
 
 def _fits_on(device: torch.device, byte_count: int) -> bool:

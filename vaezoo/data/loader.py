@@ -1,7 +1,8 @@
 """Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -87,7 +88,10 @@ class InMemoryLoader(Loader):
 
 
 class StreamingLoader(Loader):
-    """Files decoded by worker processes that live as long as the loader. Batches are short by what cannot be read."""
+    """Files decoded by worker processes that live as long as the loader. Batches are short by what cannot be read.
+
+    ``waited``: seconds in which a batch was asked for and was not there yet, over all passes.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class StreamingLoader(Loader):
     ) -> None:
         super().__init__(order, noise_seed)
         self.unreadable = unreadable
+        self.waited = 0.0
         self._wanted = _Wanted()
         self._decoded: DataLoader[Decoded] = DataLoader(
             unreadable.files,
@@ -113,7 +118,7 @@ class StreamingLoader(Loader):
 
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         self._wanted.batches = batches
-        for decoded in self._decoded:
+        for decoded in self._wait_for(self._decoded):
             self.unreadable.add(decoded.failed)
             self.unreadable.check()
             if len(decoded.images):
@@ -122,6 +127,14 @@ class StreamingLoader(Loader):
                 # Ranks wait for each other: a batch must not go missing, so one image stands in for it.
                 _, images, labels = first_readable(self.unreadable, 1)
                 yield images, labels
+
+    def _wait_for(self, source: Iterable[Decoded]) -> Iterator[Decoded]:
+        """Hand on what comes, and book how long it was waited for."""
+        asked = time.perf_counter()
+        for decoded in source:
+            self.waited += time.perf_counter() - asked
+            yield decoded
+            asked = time.perf_counter()
 
 
 class _Wanted:

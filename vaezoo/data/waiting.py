@@ -1,0 +1,35 @@
+"""Whether decoding held a training back, in one sentence with what would help. It knows no loaders and no files."""
+
+import os
+
+MUCH = 0.1  # of training
+
+
+def sentence(
+    waited: float, seconds: float, images: int, *, workers: int, most_workers: int, byte_count: int
+) -> str | None:
+    """For a training on so many images that took ``seconds`` and ``waited`` in them; None where that was little.
+
+    ``byte_count``: what all images would take in memory.
+    """
+    if waited <= MUCH * seconds:
+        return None
+    by = "this process alone" if workers == 0 else f"{workers} worker{'' if workers == 1 else 's'}"
+    rates = f"{images / seconds:,.0f} images/s from {by}; the model takes {images / max(seconds - waited, 1e-9):,.0f}"
+    remedies = []
+    if workers < most_workers:
+        remedies.append(f"data.num_workers={most_workers}")
+    if byte_count <= memory_bytes() // 2:
+        remedies.append(f"data.in_memory=true (needs {byte_count / 2**20:,.0f} MiB)")
+    what = f"set {' or '.join(remedies)}" if remedies else "keep smaller files on disk, or give the run more processors"
+    return f"decoding was the limit: training waited for images in {waited / seconds:.0%} of its time ({rates}); {what}"
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
