@@ -22,6 +22,8 @@ from vaezoo.figures import raster
 
 CHUNK = 256
 """Images that go through a model at once."""
+COMPRESSION = 3
+"""Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
 
 
 class Picture(L.Callback):
@@ -106,14 +108,23 @@ def unnoticed(model: torch.nn.Module) -> Iterator[None]:
 
 
 def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
-    """Write a picture (H, W, 3) uint8 to the run folder and to each TensorBoard logger."""
+    """Write a picture (H, W, 3) uint8 to the run folder and, the very same file, to each TensorBoard logger."""
     step = trainer.global_step
     path = Path(trainer.default_root_dir, "figures", name, f"step={step:08d}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, compress_level=COMPRESSION)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
+            add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)
+
+
+def add_png(logger: TensorBoardLogger, tag: str, png: bytes, shape: tuple[int, ...], step: int) -> None:
+    """Give TensorBoard an encoded image of this (height, width, channels)."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # for those who use it
+
+    height, width, channels = shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
+    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 # what pictures ask of a model ----------------------------------------------------------------------------------------
