@@ -6,23 +6,33 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
+from vaezoo.callbacks.pictures import Picture
+
+KEPT = ("images", "seconds", "training_seconds", "validation_seconds", "pictures_seconds")
+"""What goes into checkpoints."""
+
 
 class Cost(Callback):
-    """Counts training images, and the seconds of training with and without validation; goes on after a resume."""
+    """Counts training images, and the seconds of training, of validation and of pictures; goes on after a resume.
+
+    ``seconds`` are those of all three; a picture that is drawn within validation counts as a picture alone.
+    """
 
     def __init__(self) -> None:
         self.images = 0
         self.seconds = 0.0
         self.training_seconds = 0.0
-        self._started = self._resumed = 0.0
+        self.validation_seconds = 0.0
+        self.pictures_seconds = 0.0
+        self._since = self._drawn = 0.0
 
     @property
     def images_per_second(self) -> float:
-        """Training images of all devices over the time of training alone, without validation and its pictures."""
+        """Training images of all devices over the time of training alone, without validation and pictures."""
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started = self._resumed = time.perf_counter()
+        self._since, self._drawn = time.perf_counter(), seconds_of_pictures(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -31,32 +41,49 @@ class Cost(Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._stop_clock(trainer)
+            self.training_seconds += self._lap(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._resumed = time.perf_counter()
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.validation_seconds += self._lap(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop_clock(trainer)
+        self.training_seconds += self._lap(trainer)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Add the last pictures, which come when training has ended."""
+        if stage == "fit":
+            last = seconds_of_pictures(trainer) - self._drawn
+            self._drawn += last
+            self.pictures_seconds += last
+            self.seconds += last
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.training:
-            self._stop_clock(trainer)
+            self.training_seconds += self._lap(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self.images, "seconds": self.seconds, "training_seconds": self.training_seconds}
+        return {name: getattr(self, name) for name in KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.images = state_dict["images"]
-        self.seconds, self.training_seconds = state_dict["seconds"], state_dict["training_seconds"]
+        for name in KEPT:
+            setattr(self, name, state_dict.get(name, 0.0))
 
-    def _stop_clock(self, trainer: L.Trainer) -> None:
-        """Book what has passed since the last time."""
+    def _lap(self, trainer: L.Trainer) -> float:
+        """Seconds since the last time without those of pictures, which are booked here."""
         if trainer.strategy.root_device.type == "cuda":
             import torch
 
             torch.cuda.synchronize(trainer.strategy.root_device)
-        now = time.perf_counter()
-        self.seconds += now - self._started
-        self.training_seconds += now - self._resumed
-        self._started = self._resumed = now
+        now, drawn = time.perf_counter(), seconds_of_pictures(trainer)
+        passed, pictures = now - self._since, drawn - self._drawn
+        self._since, self._drawn = now, drawn
+        self.seconds += passed
+        self.pictures_seconds += pictures
+        return passed - pictures
+
+
+def seconds_of_pictures(trainer: L.Trainer) -> float:
+    """What all pictures of this process have taken so far."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return sum(callback.seconds for callback in callbacks if isinstance(callback, Picture))

@@ -1,5 +1,6 @@
 """Pictures while training: when they are drawn and where they go. They know no variant of a model."""
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,10 +42,13 @@ class Picture(L.Callback):
     """
 
     name: ClassVar[str]
+    seconds: float
+    """What drawing and writing have taken so far in this process."""
 
     def __init__(self, *, every_n_epochs: int = 10) -> None:
         at_least(every_n_epochs, 0, f"callbacks.{self.name}.every_n_epochs")
         self.every_n_epochs = every_n_epochs
+        self.seconds = 0.0
         self._epochs = 0
         self._step = -1
 
@@ -78,11 +82,17 @@ class Picture(L.Callback):
         if step == self._step or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._step = step
+        started = time.perf_counter()
+        self._publish(trainer, model)
+        self.seconds += time.perf_counter() - started
+
+    def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         with unnoticed(model):
             try:
                 figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
             except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-                warnings.warn(f"no picture of {self.name} at step {step}: {error}", stacklevel=2)
+                message = f"no picture of {self.name} at step {trainer.global_step}: {error}"
+                warnings.warn(message, stacklevel=2)
                 return
         if figure is not None:
             write_picture(raster(figure), self.name, trainer)
