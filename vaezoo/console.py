@@ -110,14 +110,18 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     console = Console()
     console.print(f"{summary['model']} after {summary['steps']:,} steps, {_which_weights(run_dir)}", highlight=False)
     console.print(table)
-    cost = summary["cost"]
-    console.print(
-        f"{cost['seconds']:.1f} s of training, {cost['images_per_second']:,.0f} images/s,"
-        f" {cost['peak_memory_bytes'] / 2**20:,.0f} MiB at most",
-        highlight=False,
-    )
+    console.print(cost_line(summary["cost"]), highlight=False)
     console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {shlex.quote(str(run_dir))}", highlight=False, soft_wrap=True)
+
+
+def cost_line(cost: dict[str, Any]) -> str:
+    """Seconds of training and which shares of them were not training itself, speed and memory."""
+    shares = ((name, cost[f"{name}_seconds"] / max(cost["seconds"], 1e-9)) for name in ("validation", "pictures"))
+    return (
+        f"{cost['seconds']:.1f} s of training: {', '.join(f'{name} {share:.0%}' for name, share in shares)};"
+        f" {cost['images_per_second']:,.0f} images/s, {cost['peak_memory_bytes'] / 2**20:,.0f} MiB at most"
+    )
 
 
 def show_interrupted(run_dir: Path) -> None:

@@ -187,6 +187,8 @@ def _summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         **more,
         "cost": {
             "seconds": run.cost.seconds,
+            "validation_seconds": run.cost.validation_seconds,
+            "pictures_seconds": run.cost.pictures_seconds,
             "images_per_second": run.cost.images_per_second,
             "loader_wait_seconds": run.cost.loader_wait_seconds,
             "peak_memory_bytes": environment.peak_memory_bytes(run.trainer.strategy.root_device),

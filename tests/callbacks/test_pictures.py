@@ -139,14 +139,16 @@ def test_images_without_labels_and_with_several_factors_have_pictures_too(labels
     assert written(tmp_path) == {picture.name: [8] for picture in PICTURES}
 
 
-def test_tensorboard_gets_the_same_pixels_under_the_same_step(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_very_same_file_under_the_same_step(tmp_path: Path) -> None:
     loggers = [TensorBoardLogger(tmp_path, name="", version="tb"), TensorBoardLogger(tmp_path, name="", version="tb2")]
     train(small(), [Reconstructions(every_n_epochs=1)], tmp_path, logger=loggers)
     for logger in loggers:
         events = EventAccumulator(logger.log_dir, size_guidance={"images": 0}).Reload()
         shown = events.Images("figures/reconstructions")
         assert [event.step for event in shown] == [4, 8]
-        file = Image.open(tmp_path / "figures" / "reconstructions" / "step=00000008.png")
+        path = tmp_path / "figures" / "reconstructions" / "step=00000008.png"
+        file = Image.open(path)
+        assert shown[-1].encoded_image_string == path.read_bytes()
         assert (shown[-1].width, shown[-1].height) == file.size
         assert file.size[0] > 300
 

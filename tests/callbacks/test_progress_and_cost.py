@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from vaezoo.callbacks import Cost, ProgressBar
+from vaezoo.callbacks.pictures import Picture
+from vaezoo.console import cost_line
 from vaezoo.runs import Run
 
 
@@ -44,23 +46,67 @@ def test_cost_counts_every_training_image_and_goes_on_after_a_resume(
     assert again["seconds"] > content["seconds"]
 
 
-def test_validation_is_not_counted_as_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 2.0, 7.0, 10.0])
+class Drawing(Picture):
+    """A picture whose seconds are set from outside."""
+
+    name = "drawing"
+
+    def draw(self, model: Any, data: Any) -> None:
+        raise AssertionError("not drawn here")
+
+
+def test_validation_and_pictures_are_not_counted_as_training_nor_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 9.0, 20.0])
     monkeypatch.setattr("vaezoo.callbacks.cost.time.perf_counter", lambda: next(clock))
+    picture = Drawing()
     trainer: Any = SimpleNamespace(
         state=SimpleNamespace(fn="fit"),
         sanity_checking=False,
         world_size=1,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        callbacks=[picture],
     )
     cost = Cost()
     cost.on_train_start(trainer, trainer)
     cost.on_train_batch_end(trainer, trainer, None, (torch.zeros(50, 1),), 0)
     cost.on_validation_start(trainer, trainer)
+    picture.seconds_of_drawing += 4  # within validation
     cost.on_validation_end(trainer, trainer)
+    picture.seconds_of_drawing += 3  # after it, as far as this callback is told
     cost.on_train_end(trainer, trainer)
-    assert cost.training_seconds == 5
-    assert cost.images_per_second == 10
+    picture.seconds_of_drawing += 1  # after training
+    cost.teardown(trainer, trainer, "fit")
+    assert cost.training_seconds == 2 + 11 - 3
+    assert cost.validation_seconds == 7 - 4
+    assert cost.pictures_seconds == 4 + 3 + 1
+    assert cost.seconds == 20 + 1
+    assert cost.images_per_second == 5
+
+
+def test_seconds_of_all_kinds_are_kept_over_a_resume() -> None:
+    before, after = Cost(), Cost()
+    before.images, before.seconds, before.training_seconds = 10, 9.0, 4.0
+    before.validation_seconds, before.pictures_seconds = 3.0, 2.0
+    after.load_state_dict(before.state_dict())
+    assert after.state_dict() == {
+        "images": 10,
+        "seconds": 9.0,
+        "training_seconds": 4.0,
+        "validation_seconds": 3.0,
+        "pictures_seconds": 2.0,
+        "loader_wait_seconds": 0.0,
+    }
+
+
+def test_pictures_that_were_drawn_are_timed(train: Callable[..., Run]) -> None:
+    cost = train("run", "+callbacks.samples._target_=vaezoo.callbacks.Samples").summary["cost"]
+    assert 0 < cost["pictures_seconds"] < cost["seconds"]
+
+
+def test_the_last_line_says_the_shares_of_what_is_not_training() -> None:
+    cost = {"seconds": 58.5, "validation_seconds": 2.34, "pictures_seconds": 1.17}
+    line = cost_line(cost | {"images_per_second": 1234.5, "peak_memory_bytes": 2**30})
+    assert line == "58.5 s of training: validation 4%, pictures 2%; 1,234 images/s, 1,024 MiB at most"
 
 
 def test_waits_for_images_are_booked_with_training_and_go_on_after_a_resume() -> None:
@@ -70,6 +116,7 @@ def test_waits_for_images_are_booked_with_training_and_go_on_after_a_resume() ->
         sanity_checking=False,
         training=True,
         train_dataloader=loader,
+        callbacks=[],
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
     cost = Cost()

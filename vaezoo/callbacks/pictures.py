@@ -1,5 +1,6 @@
 """Pictures while training: when they are drawn and where they go. They know no variant of a model."""
 
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from vaezoo.figures import raster
 
 CHUNK = 256
 """Images that go through a model at once."""
+COMPRESSION = 3
+"""Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
 
 
 class Picture(L.Callback):
@@ -39,10 +42,13 @@ class Picture(L.Callback):
     """
 
     name: ClassVar[str]
+    seconds_of_drawing: float
+    """What drawing and writing have taken so far in this process."""
 
     def __init__(self, *, every_n_epochs: int = 10) -> None:
         at_least(every_n_epochs, 0, f"callbacks.{self.name}.every_n_epochs")
         self.every_n_epochs = every_n_epochs
+        self.seconds_of_drawing = 0.0
         self._epochs = 0
         self._step = -1
 
@@ -76,11 +82,17 @@ class Picture(L.Callback):
         if step == self._step or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._step = step
+        started = time.perf_counter()
+        self._publish(trainer, model)
+        self.seconds_of_drawing += time.perf_counter() - started
+
+    def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         with unnoticed(model):
             try:
                 figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
             except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-                warnings.warn(f"no picture of {self.name} at step {step}: {error}", stacklevel=2)
+                message = f"no picture of {self.name} at step {trainer.global_step}: {error}"
+                warnings.warn(message, stacklevel=2)
                 return
         if figure is not None:
             write_picture(raster(figure), self.name, trainer)
@@ -106,14 +118,23 @@ def unnoticed(model: torch.nn.Module) -> Iterator[None]:
 
 
 def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
-    """Write a picture (H, W, 3) uint8 to the run folder and to each TensorBoard logger."""
+    """Write a picture (H, W, 3) uint8 to the run folder and, the very same file, to each TensorBoard logger."""
     step = trainer.global_step
     path = Path(trainer.default_root_dir, "figures", name, f"step={step:08d}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, compress_level=COMPRESSION)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(f"figures/{name}", pixels, step, dataformats="HWC")
+            add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)
+
+
+def add_png(logger: TensorBoardLogger, tag: str, png: bytes, shape: tuple[int, ...], step: int) -> None:
+    """Give TensorBoard an encoded image of this (height, width, channels)."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # for those who use it
+
+    height, width, channels = shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
+    logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 # what pictures ask of a model ----------------------------------------------------------------------------------------

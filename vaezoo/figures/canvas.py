@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.transforms import IdentityTransform
 
 from vaezoo.figures.mosaics import Mosaic
 
@@ -32,6 +36,23 @@ def raster(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+class Pixels(Artist):
+    """Pixels (H, W, 3) in [0, 1] that lie one for one on a page, their upper left corner at (left, top).
+
+    Axes would resample them to where they are already, which costs most of a picture's time.
+    """
+
+    def __init__(self, pixels: np.ndarray, left: int, top: int) -> None:
+        super().__init__()
+        self._rgba = np.full((*pixels.shape[:2], 4), 255, dtype=np.uint8)
+        np.multiply(pixels, 255, out=self._rgba[::-1, :, :3], casting="unsafe")  # Agg reads upwards
+        self._left, self._top = left, top
+
+    def draw(self, renderer: RendererBase) -> None:
+        below = round(renderer.get_canvas_width_height()[1]) - self._top - len(self._rgba)
+        renderer.draw_image(renderer.new_gc(), self._left, below, self._rgba)
+
+
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Axes at this place, in pixels from the figure's upper left."""
     whole_width, whole_height = figure.get_size_inches() * DPI
@@ -53,6 +74,14 @@ def write(
     """Text with its corner or centre at (x, y), in pixels from the figure's upper left."""
     width, height = figure.get_size_inches() * DPI
     figure.text(x / width, 1 - y / height, text, size=size, ha=align, va=vertical, color=colour)
+
+
+def mark(figure: Figure, places: Sequence[tuple[float, float]]) -> None:
+    """Small triangles at places (x, y), in pixels from the figure's upper left."""
+    height = figure.get_size_inches()[1] * DPI
+    x, y = [x for x, _ in places], [height - y for _, y in places]
+    line = Line2D(x, y, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, transform=IdentityTransform())
+    figure.add_artist(line)
 
 
 @lru_cache(maxsize=1024)
@@ -83,28 +112,26 @@ def mosaic_page(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     captions: Sequence[str] = (),
-) -> tuple[Figure, Axes]:
-    """A mosaic at its own size with labels left of the rows, above the columns and below them; axes in its pixels.
+) -> tuple[Figure, tuple[int, int]]:
+    """A mosaic at its own size with labels left of the rows, above the columns and below them.
 
-    Labels of columns are left out where they are wider than a tile.
+    With it comes where its upper left corner lies, in pixels from the figure's. Labels of columns are left out where
+    they are wider than a tile.
     """
     column_labels, captions = (_if_they_fit(labels, mosaic) for labels in (column_labels, captions))
-    left = MARGIN + max((text_width(label, LABEL) + 8 for label in row_labels), default=0)
+    left = round(MARGIN + max((text_width(label, LABEL) + 8 for label in row_labels), default=0))
     top = heading_height(note) + (16 if column_labels else 0)
     height, width = mosaic.pixels.shape[:2]
     words = max(text_width(title, TITLE), text_width(note, NOTE)) + 2 * MARGIN
     figure = page(round(max(left + width + MARGIN, words)), top + height + (18 if captions else 0) + MARGIN)
     heading(figure, title, note)
-    axes = panel(figure, left, top, width, height)
-    axes.imshow(mosaic.pixels, interpolation="none", aspect="auto", extent=(0, width, height, 0))
-    axes.autoscale(False)  # a mark at the edge must not stretch the pixels
-    axes.set_axis_off()
+    figure.add_artist(Pixels(mosaic.pixels, left, top))
     for y, label in zip(mosaic.tops, row_labels, strict=False):
         write(figure, left - 4, top + y + mosaic.height / 2, label, align="right", vertical="center")
     for labels, y, vertical in ((column_labels, top - 1, "bottom"), (captions, top + height + 1, "top")):
         for x, label in zip(mosaic.lefts, labels, strict=False):
             write(figure, left + x + mosaic.width / 2, y, label, align="center", vertical=vertical, colour=FAINT)
-    return figure, axes
+    return figure, (left, top)
 
 
 def _if_they_fit(labels: Sequence[str], mosaic: Mosaic) -> Sequence[str]:

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaezoo.figures.canvas import FAINT, INK, NOTE, mosaic_page
+from vaezoo.figures.canvas import FAINT, NOTE, mark, mosaic_page, write
 from vaezoo.figures.mosaics import interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
 
 
@@ -60,14 +60,17 @@ def traversals(
     mosaic = traversal_mosaic(image, recon, strips)
     title = "Traversals: one latent dimension a row, the others stay at the image's code"
     labels = ["real, reconstruction", *row_labels]
-    figure, axes = mosaic_page(mosaic, title, note, row_labels=labels)
-    centres = [left + mosaic.width / 2 for left in mosaic.lefts]
+    figure, (left, top) = mosaic_page(mosaic, title, note, row_labels=labels)
+    centres = [left + x + mosaic.width / 2 for x in mosaic.lefts]
     offsets = torch.linspace(-extent, extent, strips.shape[1]).tolist()
+    above = top + mosaic.tops[1] - 3
     for x, offset in zip(centres, offsets, strict=False):
         label = "mean" if abs(offset) < 1e-6 else f"{offset:+.1f}σ"
-        axes.text(x, mosaic.tops[1] - 3, label, size=NOTE - 1, ha="center", va="bottom", color=FAINT)
-    marks = [(value, top) for value, top in zip(own, mosaic.tops[1:], strict=True) if abs(value) <= extent]
-    places = [np.interp(value, offsets, centres[: len(offsets)]) for value, _ in marks]
-    heights = [top + mosaic.height + 5 for _, top in marks]
-    axes.plot(places, heights, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, clip_on=False)
+        write(figure, x, above, label, NOTE - 1, align="center", vertical="bottom", colour=FAINT)
+    own_places = [
+        (float(np.interp(value, offsets, centres[: len(offsets)])), top + y + mosaic.height + 5)
+        for value, y in zip(own, mosaic.tops[1:], strict=True)
+        if abs(value) <= extent
+    ]
+    mark(figure, own_places)
     return figure
