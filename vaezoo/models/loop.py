@@ -49,7 +49,7 @@ class Loop(L.LightningModule):
 
     stepping = "fast"
     """``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), and
-    ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone; what cannot be is replaced."""
+    ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone; one may be replaced."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]

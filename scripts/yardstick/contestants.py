@@ -1,0 +1,36 @@
+"""Who is measured: the name of each, the module that trains it, and why one may be missing."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Trains a VAE in a process of its own: ``python -m yardstick.MODULE JOB``."""
+
+    name: str
+    module: str
+    about: str
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    needs: str | None = None
+    """A package that does not come with vaezoo."""
+
+
+CONTESTANTS = {
+    contestant.name: contestant
+    for contestant in (
+        Contestant("bare", "bare", "a hand-written PyTorch loop over one tensor of images, fused Adam"),
+        Contestant("bare-graph", "bare", "the same as one CUDA graph, the practical limit", devices=("cuda",)),
+        Contestant("vaezoo", "product", "python train.py, everything on: logging, checkpoints, validation, pictures"),
+        Contestant("textbook-0", "textbook", "Lightning as its tutorials write it, DataLoader without workers"),
+        Contestant("textbook-2", "textbook", "the same with 2 workers"),
+        Contestant("pythae", "pythae_vae", "pythae 0.1.2's own trainer on the same networks", needs="pythae"),
+    )
+}
+
+
+def missing(contestant: Contestant) -> str | None:
+    """Why a contestant cannot be measured here, None if it can."""
+    if contestant.needs is None or find_spec(contestant.needs) is not None:
+        return None
+    return f'{contestant.needs} is not installed; run: pip install -e ".[bench]"'

@@ -1,0 +1,44 @@
+"""vaezoo as it is: ``train.py`` with nothing but the settings of the load, and a stopwatch among its callbacks."""
+
+import json
+import runpy
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from yardstick.readings import imported_bytes, read_job, write_result
+
+TRAIN = Path(__file__).resolve().parent.parent.parent / "train.py"
+
+
+def main() -> None:
+    job = read_job()
+    import_module("vaezoo.training")  # what train.py imports anyway, so that its memory can be told from data and model
+    imported = imported_bytes()
+    with tempfile.TemporaryDirectory() as scratch:
+        laps = Path(scratch, "laps.json")
+        train(job, Path(scratch, "run"), callbacks={"stopwatch": ("yardstick.stopwatch.Stopwatch", {"out": str(laps)})})
+        found = json.loads(laps.read_text())
+    write_result(job, images=job["images"] * job["epochs"], imported=imported, **found)
+
+
+def train(job: dict[str, Any], run_dir: Path, callbacks: dict[str, tuple[str, dict[str, Any]]], *more: str) -> None:
+    """Run ``train.py`` in this process. What comes after training is left out: it is not measured."""
+    sys.argv = [str(TRAIN), *arguments(job, run_dir, callbacks), *more]
+    runpy.run_path(str(TRAIN), run_name="__main__")
+
+
+def arguments(job: dict[str, Any], run_dir: Path, callbacks: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
+    """The words behind ``python train.py``."""
+    words = [*job["settings"], f"run_dir='{run_dir}'", f"trainer.max_epochs={1 + job['epochs']}"]
+    words += [f"trainer.accelerator={'gpu' if job['device'] == 'cuda' else 'cpu'}", "evaluation=none", "test=false"]
+    for name, (target, options) in callbacks.items():
+        words.append(f"+callbacks.{name}._target_={target}")
+        words += [f"+callbacks.{name}.{key}='{value}'" for key, value in options.items()]
+    return words
+
+
+if __name__ == "__main__":
+    main()
