@@ -105,10 +105,9 @@ def validates_training(trainer: L.Trainer) -> bool:
 
 @contextmanager
 def unnoticed(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients and compilation; random states and every submodule's mode are put back."""
+    """Evaluation mode without gradients; random states and every submodule's mode are put back."""
     modes = [(module, module.training) for module in model.modules()]
-    # Pictures come in odd batch sizes, and at the end on another device: compiling for those takes longer than drawing.
-    with isolate_rng(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with isolate_rng(), torch.no_grad():
         model.eval()
         try:
             yield

@@ -22,26 +22,30 @@ class CapturingLoop(InnerLoop):
     """``InnerLoop`` that replays forward pass, backward pass and optimiser as one CUDA graph.
 
     Each batch is copied to where the graph reads, and so are the objective's weights and the learning rate when they
-    change; what the step came to is copied out, to be logged as ever. Batches of another size than the captured one, as
-    the last of an epoch often is, take the usual way. The optimiser and its checkpoints are as without a graph.
+    change; what the step came to is copied out, to be logged as ever. A batch below the usual size, as the last of an
+    epoch often is, takes the usual way. The optimiser and its checkpoints are as without a graph.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
         super().__init__(trainer)
         self.model = self.trainer.lightning_module
-        self.taken = 0
+        self.size = self.taken = 0  # images in the batches that are captured, and how many of those there were
         self.replay: Callable[[], None] | None = None
         self.refused = False
 
     def _forward_and_update(self, batch: Any, index: int) -> Tensor:
         x = batch[0]
+        if len(x) > self.size and self.replay is None:
+            self.size, self.taken = len(x), 0
+        if len(x) != self.size or self.refused:
+            return super()._forward_and_update(batch, index)
         self.taken += 1
         if self.taken <= WARMUP:
             with side_stream(x.device):
                 return super()._forward_and_update(batch, index)
-        if self.replay is None and not self.refused:
+        if self.replay is None:
             self._capture(x)
-        if self.replay is None or x.shape != self.x.shape:
+        if self.replay is None:
             return super()._forward_and_update(batch, index)
         self.x.copy_(x)
         for name, value in self._numbers().items():

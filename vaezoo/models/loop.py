@@ -1,5 +1,6 @@
 """Training, validation and test of every autoencoder: metric names, logging, optimisers. It knows no variant."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from vaezoo.models.optimizers import check_settings, make_optimizer, make_schedu
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
 from vaezoo.sums import Sums
+
+log = logging.getLogger(__name__)
 
 Batch = Sequence[Tensor]
 """Images (B, C, H, W) in [0, 1], then labels."""
@@ -135,8 +137,8 @@ class Loop(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._inner_loop, reason = self._choose_inner_loop()
-        if reason is not None:
-            rank_zero_info(f"stepping    not {self.stepping}: {reason}")
+        if reason is not None and self.trainer.is_global_zero:
+            log.info("stepping    not %s: %s", self.stepping, reason)
 
     def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
         """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""

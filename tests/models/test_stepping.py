@@ -1,0 +1,467 @@
+"""How batches are stepped through changes the speed of a training, and nothing else."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from shutil import which
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from torch import Tensor
+
+from vaezoo.data import ImageDataModule
+from vaezoo.models import AE, VAE, BetaVAE, captured, inner_loop
+from vaezoo.models.captured import why_not_captured
+from vaezoo.models.inner_loop import InnerLoop, why_not
+from vaezoo.runs import Run
+
+Train = Callable[..., Run]
+Program = Callable[..., tuple[int, str]]
+
+
+def digits(**settings: Any) -> ImageDataModule:
+    chosen = {"batch_size": 32, "limit": 144, **settings}  # four whole batches and a short one
+    return ImageDataModule(source="digits", image_size=16, channels=1, val_size=297, test_size=300, **chosen)
+
+
+def small(cls: type[VAE] | type[AE] = VAE, **settings: Any) -> Any:
+    torch.manual_seed(0)
+    return cls(image_shape=(1, 16, 16), latent_dim=4, widths=[16], **settings)
+
+
+def fit(
+    model: Any, stepping: str, callbacks: list[L.Callback] | None = None, data: Any = None, **settings: Any
+) -> L.Trainer:
+    """A training on the digits without a run folder."""
+    model.stepping = stepping
+    chosen: dict[str, Any] = {"max_epochs": 3, "accelerator": "cpu", "use_distributed_sampler": False, **settings}
+    trainer = L.Trainer(
+        callbacks=callbacks or [],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **chosen,
+    )
+    torch.manual_seed(1)
+    trainer.fit(model, datamodule=data or digits())
+    return trainer
+
+
+def assert_equal_weights(one: torch.nn.Module, other: torch.nn.Module) -> None:
+    ours, theirs = one.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture
+def steps_of_lightning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The step at the end of each batch that Lightning's own loop took, and no time limit on the inner loop."""
+    taken: list[int] = []
+    run = InnerLoop.run
+
+    def counting(self: InnerLoop) -> None:
+        taken.append(self.trainer.global_step)
+        run(self)
+
+    monkeypatch.setattr(InnerLoop, "run", counting)
+    monkeypatch.setattr(inner_loop, "SECONDS", 1e9)
+    return taken
+
+
+# the same training --------------------------------------------------------------------------------------------------
+
+
+def test_every_variant_trains_alike_and_leaves_the_same_record(variant: str, train: Train) -> None:
+    settings = [f"model={variant}", "data.binarize=dynamic", "trainer.log_every_n_steps=3", "trainer.max_epochs=3"]
+    if variant == "beta_vae":
+        settings += ["model.beta_schedule=linear", "model.schedule_steps=8"]
+    fast, slow = (train(stepping, *settings, f"stepping={stepping}") for stepping in ("fast", "lightning"))
+    assert_equal_weights(fast.model("last"), slow.model("last"))
+    assert_equal_weights(fast.model("best"), slow.model("best"))
+    assert fast.metrics == slow.metrics
+    assert fast.summary["test"] == slow.summary["test"]
+
+
+def test_lightning_takes_the_first_batch_of_an_epoch_alone(steps_of_lightning: list[int]) -> None:
+    trainer = fit(small(), "fast")
+    assert steps_of_lightning == [1, 6, 11]
+    assert trainer.global_step == 15
+
+
+def test_lightning_comes_back_after_so_many_seconds(
+    steps_of_lightning: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inner_loop, "SECONDS", 0.0)
+    fit(small(), "fast", max_epochs=1)
+    assert steps_of_lightning == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_steps": 7, "max_epochs": -1},
+        {"limit_train_batches": 3},
+        {"limit_train_batches": 0.5},
+        {"overfit_batches": 2},
+        {"val_check_interval": 2},
+        {"val_check_interval": 0.5},
+        {"val_check_interval": 3, "check_val_every_n_epoch": None},
+        {"check_val_every_n_epoch": 2},
+        {"limit_val_batches": 0},
+        {"gradient_clip_val": 0.5},
+        {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
+        {"precision": "bf16-mixed"},
+        {"precision": "64-true"},
+        {"fast_dev_run": True},
+        {"min_epochs": 2, "max_epochs": 2},
+        {"detect_anomaly": True},
+    ],
+    ids=str,
+)
+def test_settings_of_the_trainer_mean_the_same(settings: dict[str, Any], steps_of_lightning: list[int]) -> None:
+    fast, slow = small(), small()
+    trainers = [fit(fast, "fast", **settings), fit(slow, "lightning", **settings)]
+    assert_equal_weights(fast, slow)
+    assert trainers[0].global_step == trainers[1].global_step
+    assert trainers[0].current_epoch == trainers[1].current_epoch
+    assert trainers[0].callback_metrics == trainers[1].callback_metrics
+    epochs = max(1, trainers[0].current_epoch)
+    assert len(steps_of_lightning) < trainers[0].global_step or trainers[0].global_step <= epochs
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"name": "ExponentialLR", "gamma": 0.9},
+        {"name": "ExponentialLR", "gamma": 0.9, "frequency": 2},
+        {"name": "ExponentialLR", "gamma": 0.5, "interval": "epoch"},
+        {"name": "OneCycleLR", "max_lr": 0.01, "total_steps": "total_steps"},
+        {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5},
+        {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5, "interval": "step", "monitor": "train/loss"},
+    ],
+    ids=str,
+)
+def test_learning_rates_are_scheduled_alike(scheduler: dict[str, Any]) -> None:
+    class Rates(L.Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    fast, slow, rates = small(scheduler=scheduler), small(scheduler=scheduler), (Rates(), Rates())
+    fit(fast, "fast", [rates[0]], log_every_n_steps=1)
+    fit(slow, "lightning", [rates[1]], log_every_n_steps=1)
+    assert_equal_weights(fast, slow)
+    assert rates[0].seen == rates[1].seen
+    assert len(set(rates[0].seen)) > 1
+
+
+class Witness(L.Callback):
+    """Writes down all that a callback can see of batches, logs a number, and may stop the training."""
+
+    def __init__(self, stop_at: int = -1) -> None:
+        self.stop_at = stop_at
+        self.seen: list[tuple[Any, ...]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.seen.append(("start", trainer.global_step, batch_idx, len(batch[0]), trainer.is_last_batch))
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.seen.append(("end", trainer.global_step, batch_idx, batch[0].sum().item(), outputs["loss"].item()))
+        pl_module.log("witness", float(batch_idx), on_step=True, on_epoch=True)
+        if trainer.global_step == self.stop_at:
+            trainer.should_stop = True
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.seen.append(("validation", trainer.global_step))
+
+
+@pytest.mark.parametrize("stop_at", [-1, 7])
+def test_callbacks_see_every_batch(stop_at: int) -> None:
+    fast, slow = Witness(stop_at), Witness(stop_at)
+    trainers = fit(small(), "fast", [fast]), fit(small(), "lightning", [slow])
+    assert fast.seen == slow.seen
+    assert ("end", 7) in [entry[:2] for entry in fast.seen]
+    assert trainers[0].callback_metrics == trainers[1].callback_metrics
+    assert trainers[0].global_step == trainers[1].global_step == (15 if stop_at < 0 else 7)
+
+
+def test_what_callbacks_log_reaches_the_loggers_alike(tmp_path: Path, train: Train) -> None:
+    witness = f"+callbacks.witness._target_={Witness.__module__}.Witness"
+    settings = [witness, "trainer.log_every_n_steps=2", "trainer.max_epochs=3"]
+    fast, slow = (train(stepping, *settings, f"stepping={stepping}") for stepping in ("fast", "lightning"))
+    assert fast.metrics == slow.metrics
+    assert sum("witness_step" in row for row in fast.metrics) == 6
+
+
+def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
+    ema = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
+    fast, slow = (train(stepping, *ema, f"stepping={stepping}") for stepping in ("fast", "lightning"))
+    assert_equal_weights(fast.model("best"), slow.model("best"))
+
+
+@pytest.mark.parametrize(("before", "after"), [("fast", "lightning"), ("lightning", "fast")])
+def test_a_run_goes_on_in_the_other_way_exactly(
+    before: str, after: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=4"]
+    whole = train("whole", *settings)
+    step = VAE.training_step
+
+    def interrupted(self: VAE, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_step == 7:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VAE, "training_step", interrupted)
+        usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
+        assert program("train", f"run_dir={tmp_path / 'run'}", *usual, *settings, f"stepping={before}")[0] == 130
+    run = Run(tmp_path / "run")
+    code, printed = program("train", f"resume={run.path}", f"stepping={after}")
+    assert code == 0, printed
+    assert_equal_weights(run.model("last"), whole.model("last"))
+    assert run.metrics == whole.metrics
+
+
+# what goes the usual way --------------------------------------------------------------------------------------------
+
+
+class OwnBackward(VAE):
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        self.norm = 1.0
+
+
+class GradientWatch(L.Callback):
+    def on_after_backward(self, trainer: L.Trainer, pl_module: Any) -> None:
+        assert pl_module.encoder[1].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("model", "callbacks", "settings", "reason"),
+    [
+        (VAE, [], {"accumulate_grad_batches": 2}, "gradients are accumulated"),
+        (VAE, [GradientAccumulationScheduler({1: 2})], {}, "gradients are accumulated"),
+        (VAE, [], {"profiler": "simple"}, "a profiler is on"),
+        (VAE, [GradientWatch()], {}, "GradientWatch listens to on_after_backward"),
+        (OwnBackward, [], {}, "OwnBackward has on_before_optimizer_step of its own"),
+    ],
+)
+def test_what_only_lightning_can_do_is_left_to_it(
+    model: type[VAE],
+    callbacks: list[L.Callback],
+    settings: dict[str, Any],
+    reason: str,
+    steps_of_lightning: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = small(model)
+    with caplog.at_level("INFO"):
+        trainer = fit(made, "fast", callbacks, **settings)
+    assert why_not(trainer, made) == reason
+    assert reason in caplog.text
+    assert not steps_of_lightning
+    assert trainer.global_step > 0
+
+
+def test_an_optimiser_that_evaluates_a_batch_several_times_is_left_to_lightning() -> None:
+    model = small(optimizer={"name": "LBFGS", "lr": 0.01})
+    trainer = fit(model, "fast", max_epochs=1)
+    assert why_not(trainer, model) == "the optimiser evaluates each batch several times"
+
+
+def test_a_default_run_says_nothing_of_stepping(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(small(), "fast", max_epochs=1)
+    assert "stepping" not in caplog.text
+
+
+def test_an_unknown_way_is_refused(program: Program, tmp_path: Path) -> None:
+    code, printed = program("train", "stepping=quick", f"run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert printed == "error: stepping must be one of fast, lightning, graph, got 'quick'\n"
+    assert not (tmp_path / "run").exists()
+
+
+# compiled ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Programs are traced as for torch.compile, and run as they are; the list has the number of operations of each."""
+    torch.compiler.reset()
+    programs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        programs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend=backend))
+    yield programs
+    torch.compiler.reset()
+
+
+def test_each_variant_is_one_program_whatever_its_schedule(variant: str, traced: list[int], train: Train) -> None:
+    settings = [f"model={variant}", "data.binarize=dynamic", "data.limit=144", "model.optimizer.lr=0.01"]
+    if variant == "beta_vae":
+        settings += ["model.beta_schedule=linear", "model.schedule_steps=8"]
+    eager = train("eager", *settings)
+    assert not traced
+    compiled = train("compiled", *settings, "compile=true")
+    assert len(traced) == 2  # for whole batches, and for batches of any size
+    ours, theirs = compiled.model("last").state_dict(), eager.model("last").state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight)
+    assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-4)
+
+
+def test_a_compiled_run_goes_on_as_one_that_was_not_stopped(traced: list[int], train: Train, program: Program) -> None:
+    whole = train("whole", "compile=true", "trainer.max_epochs=4")
+    halves = train("halves", "compile=true", "trainer.max_epochs=2")
+    code, printed = program("train", f"resume={halves.path}", "trainer.max_epochs=4")
+    assert code == 0, printed
+    assert_equal_weights(halves.model("last"), whole.model("last"))
+
+
+@pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_really_compiled_autoencoder_learns_the_same(train: Train) -> None:
+    eager, compiled = train("eager", "model=ae"), train("compiled", "model=ae", "compile=true")
+    assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
+
+
+# graphs, whose replay stands in for CUDA's by computing the step anew ------------------------------------------------
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Steps are captured on the CPU; the list grows by the number of images with each replay."""
+    replayed: list[int] = []
+
+    def capture(step: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            step()
+            loop = next(cell.cell_contents for cell in step.__closure__ or () if hasattr(cell.cell_contents, "x"))
+            replayed.append(len(loop.x))
+
+        return replay
+
+    @contextmanager
+    def reading(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
+        before = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate.item()
+        yield
+        for group, rate in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = rate
+
+    monkeypatch.setattr(captured, "capture", capture)
+    monkeypatch.setattr(captured, "reading", reading)
+    monkeypatch.setattr(captured, "side_stream", lambda device: nullcontext())
+    monkeypatch.setattr("vaezoo.models.loop.why_not_captured", lambda trainer, model: None)
+    monkeypatch.setattr(inner_loop, "SECONDS", 1e9)
+    return replayed
+
+
+@pytest.mark.parametrize(
+    ("cls", "options"),
+    [
+        (AE, {}),
+        (VAE, {}),
+        (VAE, {"likelihood": "learned_gaussian", "likelihood_options": {"sigma": "optimal"}}),
+        (BetaVAE, {"beta_schedule": "linear", "schedule_steps": 9}),
+        (BetaVAE, {"capacity": 5.0, "capacity_steps": 9}),
+    ],
+)
+def test_captured_steps_come_to_the_same(cls: Any, options: dict[str, Any], captures: list[int]) -> None:
+    scheduler = {"name": "ExponentialLR", "gamma": 0.9}
+    graph, slow = small(cls, scheduler=scheduler, **options), small(cls, scheduler=scheduler, **options)
+    trainers = fit(graph, "graph", log_every_n_steps=2), fit(slow, "lightning", log_every_n_steps=2)
+    # Of five batches an epoch Lightning takes the first, and the last is short; three more warm up.
+    assert captures == [32] * (3 * 3 - captured.WARMUP)
+    for name, weight in slow.state_dict().items():
+        torch.testing.assert_close(graph.state_dict()[name], weight, msg=lambda text, name=name: f"{name}: {text}")
+    ours, theirs = trainers[0].callback_metrics, trainers[1].callback_metrics
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_captured_steps_are_clipped_and_counted(captures: list[int]) -> None:
+    graph, slow = small(), small()
+    trainer = fit(graph, "graph", gradient_clip_val=0.1, max_steps=12)
+    fit(slow, "lightning", gradient_clip_val=0.1, max_steps=12)
+    assert trainer.global_step == 12
+    torch.testing.assert_close(graph.encoder[1].weight, slow.encoder[1].weight)
+
+
+def test_checkpoints_do_not_know_of_graphs(captures: list[int], train: Train) -> None:
+    run = train("run", "stepping=graph", "trainer.max_epochs=4")
+    assert captures
+    state = torch.load(run.checkpoint("last"), weights_only=True)["optimizer_states"][0]
+    assert isinstance(state["param_groups"][0]["lr"], float)
+    assert state["param_groups"][0]["capturable"] is False
+
+
+def test_a_step_that_cannot_be_captured_is_taken_without(
+    captures: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(step: Callable[[], None]) -> Callable[[], None]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(captured, "capture", refuse)
+    graph, slow = small(), small()
+    fit(graph, "graph")
+    fit(slow, "lightning")
+    assert_equal_weights(graph, slow)
+    assert caplog.text.count("operation not permitted when stream is capturing") == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "optimizer", "reason"),
+    [
+        ("cpu", torch.optim.Adam, "CUDA graphs need a CUDA device, and the model is on cpu"),
+        ("cuda", torch.optim.SGD, "torch's SGD cannot be captured with these settings; Adam can"),
+        ("cuda", torch.optim.Adam, None),
+    ],
+)
+def test_graphs_need_cuda_and_an_optimiser_that_can(device: str, optimizer: Any, reason: str | None) -> None:
+    made = optimizer([torch.nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
+    trainer: Any = SimpleNamespace(optimizers=[made])
+    model: Any = SimpleNamespace(device=torch.device(device))
+    assert why_not_captured(trainer, model) == reason
+
+
+def test_a_run_that_asks_for_graphs_on_the_processor_goes_on_and_says_so(program: Program, tmp_path: Path) -> None:
+    short = ["callbacks=none", "data.limit=64", "trainer.max_epochs=1", "evaluation=none", "trainer.accelerator=cpu"]
+    code, printed = program("train", "stepping=graph", *short, f"run_dir={tmp_path / 'run'}")
+    assert code == 0
+    assert "not graph: CUDA graphs need a CUDA device, and the model is on cpu" in printed
+
+
+def test_an_optimiser_reads_rates_from_tensors_within_a_capture_alone() -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
+    with captured.reading(optimizer, [torch.tensor(0.5)]):
+        assert optimizer.param_groups[0]["lr"].item() == 0.5
+        assert optimizer.param_groups[0]["capturable"] is True
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert optimizer.param_groups[0]["capturable"] is False
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("cls", "options"), [(AE, {}), (BetaVAE, {"beta_schedule": "linear", "schedule_steps": 9})])
+def test_cuda_graphs_come_to_the_same(cls: Any, options: dict[str, Any]) -> None:
+    scheduler = {"name": "ExponentialLR", "gamma": 0.9}
+    graph, slow = small(cls, scheduler=scheduler, **options), small(cls, scheduler=scheduler, **options)
+    fit(graph, "graph", accelerator="gpu", devices=1)
+    fit(slow, "lightning", accelerator="gpu", devices=1)
+    for name, weight in slow.state_dict().items():
+        torch.testing.assert_close(graph.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
