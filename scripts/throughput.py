@@ -7,17 +7,17 @@ not be measured.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from vaezoo.errors import ConfigError, DataError, RunError, VaezooError
+from vaezoo.errors import DataError, RunError, VaezooError
 from yardstick import children, start
 from yardstick.contestants import CONTESTANTS, missing
 from yardstick.loads import LOADS, Job, check_data, check_room, choose, make_job
+from yardstick.options import Parser, add_place, check_whole
 from yardstick.spreads import Measurement
 from yardstick.targets import SECONDS, START, judge
 
@@ -31,29 +31,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-class Parser(argparse.ArgumentParser):
-    """Mistakes in one sentence, as vaezoo has them."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def read(words: Sequence[str] | None) -> argparse.Namespace:
     """What the command line asks for; ConfigError if it cannot be."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="of torch, in every process; by default what torch takes")
+    add_place(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=[*LOADS, START], help=", ".join([*LOADS, START]))
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=[*CONTESTANTS], help=", ".join(CONTESTANTS))
-    parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("VAEZOO_DATA", "data")))
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
     parser.add_argument("--quick", action="store_true", help="a few steps each, to see that it works; no numbers")
     asked = parser.parse_args(words)
-    for name in ("repeats", "threads"):
-        value = getattr(asked, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name} must be at least 1, got {value}")
+    check_whole(asked, "repeats", "threads")
     asked.loads = choose(asked.loads, (*LOADS, START), "load")
     asked.contestants = choose(asked.contestants, tuple(CONTESTANTS), "contestant")
     return asked

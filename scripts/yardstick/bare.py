@@ -20,31 +20,23 @@ LEARNING_RATE = 1e-3
 
 def main() -> None:
     imported, job = imported_bytes(), read_job()
-    device = torch.device(job["device"])
+    device, batch_size = torch.device(job["device"]), job["batch_size"]
     torch.manual_seed(0)
     images = torch.load(Path(job["folder"], "train.pt")).to(device)
     graph = job["contestant"] == "bare-graph"
     step = make_step(job, device, capturable=graph)
-    batch_size = job["batch_size"]
-    if graph:
-        replay, batch = captured(step, images[:batch_size].clone())
-        count = len(images) // batch_size  # a graph has one size of batch
+    train_on = by_graph(step, images, batch_size) if graph else by_step(step, images)
+    used = len(images) // batch_size * batch_size if graph else len(images)  # a graph has one size of batch
 
-        def train_on(order: Tensor) -> None:
-            torch.index_select(images, 0, order, out=batch)
-            replay()
+    def epoch() -> None:
+        for batch in torch.randperm(len(images), device=device)[:used].split(batch_size):
+            train_on(batch)
 
-        batches = lambda: torch.randperm(len(images), device=device)[: count * batch_size].split(batch_size)  # noqa: E731
-    else:
-        count = -(-len(images) // batch_size)
-
-        def train_on(order: Tensor) -> None:
-            step(images.index_select(0, order))
-
-        batches = lambda: torch.randperm(len(images), device=device).split(batch_size)  # noqa: E731
-    seconds = timed(train_on, batches, job["epochs"])
-    trained = min(len(images), count * batch_size) * job["epochs"]
-    write_result(job, images=trained, seconds=seconds, imported=imported)
+    epoch()  # warm-up
+    started = now()
+    for _ in range(job["epochs"]):
+        epoch()
+    write_result(job, images=used * job["epochs"], seconds=now() - started, imported=imported)
 
 
 def make_step(job: dict[str, Any], device: torch.device, *, capturable: bool) -> Callable[[Tensor], None]:
@@ -70,8 +62,14 @@ def make_step(job: dict[str, Any], device: torch.device, *, capturable: bool) ->
     return step
 
 
-def captured(step: Callable[[Tensor], None], batch: Tensor) -> tuple[Callable[[], None], Tensor]:
-    """The step as a CUDA graph, and the tensor that it reads its batch from."""
+def by_step(step: Callable[[Tensor], None], images: Tensor) -> Callable[[Tensor], None]:
+    """Training on the images at some positions, call by call."""
+    return lambda positions: step(images.index_select(0, positions))
+
+
+def by_graph(step: Callable[[Tensor], None], images: Tensor, batch_size: int) -> Callable[[Tensor], None]:
+    """The same as a CUDA graph, which reads each batch from one place."""
+    batch = images[:batch_size].clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -81,23 +79,17 @@ def captured(step: Callable[[Tensor], None], batch: Tensor) -> tuple[Callable[[]
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step(batch)
-    return graph.replay, batch
 
+    def train_on(positions: Tensor) -> None:
+        torch.index_select(images, 0, positions, out=batch)
+        graph.replay()
 
-def timed(train_on: Callable[[Tensor], None], batches: Callable[[], tuple[Tensor, ...]], epochs: int) -> float:
-    """Seconds of so many epochs, after one of warm-up."""
-    started = 0.0
-    for epoch in range(1 + epochs):
-        if epoch == 1:
-            started = now()
-        for batch in batches():
-            train_on(batch)
-    return now() - started
+    return train_on
 
 
 def now() -> float:
     """Seconds, once the device has done all that it was asked to."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 

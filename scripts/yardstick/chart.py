@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from yardstick.contestants import CONTESTANTS
 from yardstick.loads import LOADS
@@ -23,10 +25,11 @@ def draw(measurements: Sequence[Measurement], caption: str, folder: Path) -> Non
     heights = [len(speeds) for speeds in found.values()]
     figure = Figure(figsize=(9, 1.1 + sum(0.75 + 0.34 * height for height in heights)), layout="constrained")
     panels = figure.subplots(len(found), 1, squeeze=False, height_ratios=[height + 0.8 for height in heights])[:, 0]
+    figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr,call-arg]
     for axes, (load, speeds) in zip(panels, found.items(), strict=True):
         panel(axes, LOADS[load].title, speeds)
-    panels[-1].set_xlabel("training images per second: median, least and largest")
-    figure.supxlabel(caption, fontsize=8, color="#64748b")
+    panels[-1].set_xlabel("training images per second: median, least and largest", fontsize=9, color="#475569")
+    figure.supxlabel(fill(caption, 120), fontsize=8, color="#64748b")
     for kind in ("png", "svg"):
         figure.savefig(folder / f"throughput.{kind}", dpi=150)
 
@@ -55,8 +58,9 @@ def panel(axes: Axes, title: str, speeds: dict[str, Spread]) -> None:
         axes.text(speeds[name].largest + 0.012 * most, position, label, va="center", fontsize=9)
     axes.set_xlim(0, 1.13 * most)
     axes.invert_yaxis()
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, pad=4)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.tick_params(axis="y", length=0, labelsize=10)
-    axes.tick_params(axis="x", labelsize=9)
+    axes.tick_params(axis="x", labelsize=8, labelcolor="#475569")
     axes.spines[["top", "right", "left"]].set_visible(False)

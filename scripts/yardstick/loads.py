@@ -149,8 +149,8 @@ def make_job(
     """A measurement of ``contestant``; ``quick`` makes it too short to say anything."""
     slow = contestant.startswith(("textbook", "pythae"))
     images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
-    places = {"root": _quoted(root), "folder": _quoted(folder)}
-    settings = [setting.format(**places) for setting in load.settings]
+    folder, root = folder.absolute(), root.expanduser().absolute()
+    settings = [_filled(setting, root=root, folder=folder) for setting in load.settings]
     if load.limited or (quick and load.name != "cifar-resnet"):
         settings.append(f"data.limit={images}")
     return Job(
@@ -172,10 +172,13 @@ def make_job(
     )
 
 
-def _quoted(path: Path) -> str:
-    """A path as Hydra reads it, whatever signs it has but backslashes, quotes and braces."""
-    text = str(path.absolute())
-    return text if all(sign.isalnum() or sign in "/._-+" for sign in text) else f"'{text}'"
+def _filled(setting: str, **places: Path) -> str:
+    """A setting with paths in their places, as Hydra reads them whatever signs they have."""
+    key, _, value = setting.partition("=")
+    if "{" not in value:
+        return setting
+    path = value.format(**places).replace("'", "\\'")
+    return f"{key}='{path}'"
 
 
 def check_data(load: Load, root: Path) -> None:

@@ -36,8 +36,13 @@ def arguments(job: dict[str, Any], run_dir: Path, callbacks: dict[str, tuple[str
     words += [f"trainer.accelerator={'gpu' if job['device'] == 'cuda' else 'cpu'}", "evaluation=none", "test=false"]
     for name, (target, options) in callbacks.items():
         words.append(f"+callbacks.{name}._target_={target}")
-        words += [f"+callbacks.{name}.{key}='{value}'" for key, value in options.items()]
+        words += [f"+callbacks.{name}.{key}={_quoted(value)}" for key, value in options.items()]
     return words
+
+
+def _quoted(value: Any) -> str:
+    """A value as Hydra reads it."""
+    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,8 @@ def mebibytes(found: Spread | None) -> str:
 
 def machine_line(machine: dict[str, Any]) -> str:
     """What was measured on, in a sentence."""
-    place = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"
+    threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
+    place = f"{machine['cpu']}, {machine['cores']} cores, {threads}"
     memory = f", {machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else ""
     gpu = f"; {machine['gpu']}, CUDA {machine['cuda']}" if machine["gpu"] else ""
     return (

@@ -1,0 +1,219 @@
+"""The yardstick measures whom it says, tells ratios from the same turn, and says what it could not measure."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+import throughput
+from vaezoo import config
+from yardstick import children, contestants, loads, machine, spreads, tables, targets
+from yardstick.stopwatch import Stopwatch
+
+QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """A smoke run of the loop, of vaezoo and of one that is not installed: code of exit and folder."""
+    out = tmp_path_factory.mktemp("smoke") / "throughput"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contestants, "find_spec", lambda name: None)
+        words = ["--loads", "digits-mlp", "--contestants", "pythae", "vaezoo", "bare", "--out", str(out)]
+        return throughput.main([*QUICK, *words]), out
+
+
+def record(smoke: tuple[int, Path]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((smoke[1] / "throughput.json").read_text())
+    return found
+
+
+def test_a_smoke_run_measures_the_loop_and_vaezoo(smoke: tuple[int, Path]) -> None:
+    code, _ = smoke
+    assert code == 0
+    found = {one["contestant"]: one for one in record(smoke)["measurements"]}
+    assert list(found) == ["pythae", "bare", "vaezoo"]
+    for name in ("bare", "vaezoo"):
+        assert found[name]["images"] == loads.QUICK_IMAGES
+        assert found[name]["threads"] == 1
+        assert found[name]["images_per_second"] == pytest.approx(found[name]["images"] / found[name]["seconds"])
+        assert 0 < found[name]["above_imports_bytes"] < found[name]["process_bytes"]
+    whole = found["vaezoo"]["seconds"] + found["vaezoo"]["validation_seconds"]
+    assert found["vaezoo"]["images_per_second_with_validation"] == pytest.approx(loads.QUICK_IMAGES / whole)
+    assert found["vaezoo"]["validation_seconds"] > 0
+    assert "validation_seconds" not in found["bare"]
+
+
+def test_the_record_says_what_was_measured_on(smoke: tuple[int, Path]) -> None:
+    about = record(smoke)["machine"]
+    assert about["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert about["threads"] == 1
+    assert about["cpu"]
+    assert about["gpu"] is None
+
+
+def test_a_contestant_that_is_not_installed_is_a_row_that_says_so(smoke: tuple[int, Path]) -> None:
+    entry = next(one for one in record(smoke)["summary"] if one["contestant"] == "pythae")
+    assert entry["failed"] == 'pythae is not installed; run: pip install -e ".[bench]"'
+    assert f"| pythae | {entry['failed']} |" in (smoke[1] / "throughput.md").read_text()
+
+
+def test_a_smoke_run_decides_no_target(smoke: tuple[int, Path]) -> None:
+    outcomes = [one["outcome"] for one in record(smoke)["targets"]]
+    assert outcomes == ["not measured"] * len(targets.targets("cpu"))
+    text = (smoke[1] / "throughput.md").read_text()
+    assert "A smoke run of a few steps, whose numbers say nothing." in text
+    assert "## digits-mlp: 16x16 digits" in text
+
+
+def test_the_chart_is_written_as_a_picture_and_as_vectors(smoke: tuple[int, Path]) -> None:
+    with Image.open(smoke[1] / "throughput.png") as picture:
+        assert picture.width > 800
+    assert "<svg" in (smoke[1] / "throughput.svg").read_text()
+
+
+# numbers from measurements -------------------------------------------------------------------------------------------
+
+
+def measured(load: str, contestant: str, *speeds: float, quantity: str = "images_per_second") -> list[dict[str, Any]]:
+    return [
+        {"load": load, "contestant": contestant, "repeat": repeat, quantity: speed}
+        for repeat, speed in enumerate(speeds)
+    ]
+
+
+def test_a_ratio_is_of_the_same_turn() -> None:
+    both = [*measured("mnist-mlp", "bare", 100, 50, 200), *measured("mnist-mlp", "vaezoo", 90, 50, 220)]
+    found = spreads.ratios(both, "mnist-mlp", "vaezoo", "bare", "images_per_second")
+    assert found == pytest.approx((1.0, 0.9, 1.1, 3))  # the medians alone, 90 and 100, would say 0.9
+
+
+def test_turns_without_a_partner_are_left_out() -> None:
+    both = [*measured("mnist-mlp", "bare", 100), *measured("mnist-mlp", "vaezoo", 90, 500)]
+    assert spreads.ratios(both, "mnist-mlp", "vaezoo", "bare", "images_per_second") == pytest.approx((0.9, 0.9, 0.9, 1))
+    assert spreads.ratios(both, "mnist-mlp", "pythae", "bare", "images_per_second") is None
+
+
+@pytest.mark.parametrize(("speed", "outcome"), [(95.0, "reached"), (94.0, "missed")])
+def test_a_speed_target_asks_for_at_least(speed: float, outcome: str) -> None:
+    found = [*measured("mnist-mlp", "bare", 100), *measured("mnist-mlp", "vaezoo", speed)]
+    verdict = targets.judge(found, "cpu")[0]
+    assert (verdict.what, verdict.bound, verdict.outcome) == ("images/s, mnist-mlp, vaezoo / bare", ">= 0.95", outcome)
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(6.0, "reached"), (6.1, "missed")])
+def test_the_first_steps_target_is_a_difference_of_at_most_two_seconds(seconds: float, outcome: str) -> None:
+    found = measured("start", "import torch, lightning", 4.0, quantity="seconds")
+    found += measured("start", "first step", seconds, quantity="seconds")
+    assert targets.judge(found, "cpu")[-1].outcome == outcome
+
+
+def test_a_gpu_has_targets_of_its_own() -> None:
+    bounds = {target.what: target.bounds["cuda"] for target in targets.targets("cuda")}
+    assert bounds["images/s, mnist-mlp, vaezoo / bare-graph"] == 0.8
+    assert not [target for target in targets.targets("cpu") if target.under == "bare-graph"]
+    memory = next(target for target in targets.targets("cuda") if "memory" in target.what)
+    assert memory.quantity == "cuda_allocated_bytes"
+
+
+def test_a_table_shows_the_median_and_its_spread() -> None:
+    found = [*measured("mnist-mlp", "bare", 100, 120, 80), *measured("mnist-mlp", "vaezoo", 50, 60, 40)]
+    rows = tables.of_load(found, "mnist-mlp", "cpu").rows
+    assert rows[0][:4] == ("bare", "100 (80 to 120)", "", "1.00 (1.00 to 1.00)")
+    assert rows[1][:4] == ("vaezoo", "50 (40 to 60)", "", "0.50 (0.50 to 0.50)")
+
+
+class Trainer:
+    """As much of one as a stopwatch looks at."""
+
+    current_epoch = 0
+
+
+def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    times = iter([10.0, 13.0, 14.0, 15.5])
+    monkeypatch.setattr("yardstick.stopwatch._now", lambda: next(times))
+    watch, trainer = Stopwatch(str(tmp_path / "laps.json")), Trainer()
+    for epoch in range(2):
+        trainer.current_epoch = epoch
+        watch.on_train_epoch_start(trainer)  # type: ignore[arg-type]
+        watch.on_validation_start(trainer)  # type: ignore[arg-type]
+        watch.on_validation_end(trainer)  # type: ignore[arg-type]
+    watch.on_train_end(trainer)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "laps.json").read_text()) == {"seconds": 4.5, "validation_seconds": 1.0}
+
+
+# what cannot be measured ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--loads", "mnist"], "there is no load 'mnist'; choose from mnist-mlp, digits-mlp"),
+        (["--contestants", "keras"], "there is no contestant 'keras'; choose from bare, bare-graph, vaezoo"),
+        (["--repeats", "0"], "--repeats must be at least 1, got 0"),
+        (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
+        (["--threads", "-1"], "--threads must be at least 1, got -1"),
+        (["--device", "cuda"], "--device cuda needs a GPU, and torch finds none on this machine; measure with"),
+        (["--out", "/dev/null/out"], "cannot write to --out /dev/null/out: Not a directory; choose another"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert throughput.main(words) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {sentence}")
+    assert len(printed.err.splitlines()) == 1
+    assert not printed.out
+
+
+def test_a_load_that_does_not_fit_says_how_much_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "available_bytes", lambda device: 2**27)
+    assert throughput.main(["--loads", "mnist-mlp", "--out", str(tmp_path / "out")]) == 1
+    # 60,000 images of 784 bytes, those as float32 too, and 652,824 weights, their gradients and two moments in float32
+    needed = (60_000 * 784 * 5 + 652_824 * 16) / 2**30
+    assert capsys.readouterr().err == (
+        f"error: mnist-mlp needs {needed:.2f} GiB of memory for its images and its model, and 0.12 GiB are available;"
+        " free some, or leave it out of --loads\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_mnist_that_is_not_there_is_said_and_the_code_of_exit_tells_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--loads", "mnist-mlp", "--contestants", "bare", "--data-root", str(tmp_path), "--out", str(tmp_path)]
+    assert throughput.main([*QUICK, *words]) == 1
+    sentence = f"MNIST is not in {tmp_path}; run: python scripts/prepare_data.py mnist --root {tmp_path}"
+    assert f"error: {sentence}\n" in capsys.readouterr().err
+    assert f"| bare | {sentence} |" in (tmp_path / "throughput.md").read_text()
+
+
+def test_a_process_that_fails_is_quoted_with_its_last_line(tmp_path: Path) -> None:
+    with pytest.raises(children.ChildError, match=r"^readings ended with code 0: it said nothing$"):
+        children.run("readings", {}, 1)
+    with pytest.raises(children.ChildError, match=r"^nowhere ended with code 1: .*No module named yardstick.nowhere"):
+        children.run("nowhere", {}, 1)
+
+
+def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Path) -> None:
+    folder = tmp_path / "it's here"
+    for load in loads.LOADS.values():
+        job = loads.make_job(load, "vaezoo", device="cpu", threads=None, quick=False, folder=folder, root=folder)
+        with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+            cfg = compose("train", overrides=[*job.settings, "run_dir=somewhere"])
+        assert (cfg.model.network, cfg.model.latent_dim) == (load.network, load.latent_dim)
+        assert cfg.model.widths == (None if load.widths is None else list(load.widths))
+        assert cfg.data.batch_size == load.batch_size
+        assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == load.image_shape
+        if load.name != "digits-mlp":
+            assert cfg.data.root.startswith(str(folder))
