@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vaezoo import figures
 from vaezoo.callbacks import images as image_pictures
+from vaezoo.callbacks import pictures
 from vaezoo.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
 from vaezoo.callbacks.latents import LatentKL, LatentMap, decoded_plane, labels_of
 from vaezoo.callbacks.pictures import Picture, unnoticed
@@ -172,6 +173,14 @@ def test_pictures_come_every_so_many_epochs_and_once_at_the_end(
 ) -> None:
     train(small(), [Samples(count=2, every_n_epochs=every)], tmp_path, **settings)
     assert written(tmp_path).get("samples", []) == steps
+
+
+def test_by_default_pictures_are_so_many_steps_apart_however_short_an_epoch_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "STEPS_APART", 6)
+    train(small(), [Samples(count=2)], tmp_path, max_epochs=6)  # of four steps
+    assert written(tmp_path)["samples"] == [8, 12, 20, 24]
 
 
 def test_validating_outside_of_training_draws_nothing(tmp_path: Path) -> None:

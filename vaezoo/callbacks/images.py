@@ -23,7 +23,7 @@ class Reconstructions(Picture):
 
     name = "reconstructions"
 
-    def __init__(self, *, count: int = 10, every_n_epochs: int = 10) -> None:
+    def __init__(self, *, count: int = 10, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         at_least(count, 1, "callbacks.reconstructions.count")
         self.count = count
@@ -39,7 +39,7 @@ class Interpolations(Picture):
 
     name = "interpolations"
 
-    def __init__(self, *, pairs: int = 4, steps: int = 9, every_n_epochs: int = 10) -> None:
+    def __init__(self, *, pairs: int = 4, steps: int = 9, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         at_least(pairs, 1, "callbacks.interpolations.pairs")
         at_least(steps, 2, "callbacks.interpolations.steps")
@@ -65,7 +65,9 @@ class Samples(Picture):
 
     name = "samples"
 
-    def __init__(self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, every_n_epochs: int = 10) -> None:
+    def __init__(
+        self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, every_n_epochs: int | None = None
+    ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         for value, key in ((count, "count"), (columns, "columns"), (fit_images, "fit_images")):
             at_least(value, 1, f"callbacks.samples.{key}")
@@ -106,7 +108,7 @@ class Traversals(Picture):
         extent: float = 2.5,
         image: int = 0,
         fit_images: int = 1000,
-        every_n_epochs: int = 10,
+        every_n_epochs: int | None = None,
     ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         for value, least, key in (

@@ -28,7 +28,7 @@ class LatentKL(Picture):
 
     name = "latent_kl"
 
-    def __init__(self, *, every_n_epochs: int = 10) -> None:
+    def __init__(self, *, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         self.history: dict[str, list[Any]] = {"steps": [], "kl": [], "active": []}
 
@@ -73,7 +73,9 @@ class LatentMap(Picture):
 
     name = "latent_map"
 
-    def __init__(self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, every_n_epochs: int = 10) -> None:
+    def __init__(
+        self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, every_n_epochs: int | None = None
+    ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
         for value, least, key in ((count, 2, "count"), (ellipses, 0, "ellipses"), (grid, 2, "grid")):
             at_least(value, least, f"callbacks.latent_map.{key}")
