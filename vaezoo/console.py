@@ -110,7 +110,7 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     console = Console()
     console.print(f"{summary['model']} after {summary['steps']:,} steps, {_which_weights(run_dir)}", highlight=False)
     console.print(table)
-    console.print(cost_line(summary["cost"]), highlight=False)
+    console.print(cost_line(summary["cost"]), highlight=False, soft_wrap=True)
     console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {shlex.quote(str(run_dir))}", highlight=False, soft_wrap=True)
 
@@ -120,7 +120,7 @@ def cost_line(cost: dict[str, Any]) -> str:
     shares = ((name, cost[f"{name}_seconds"] / max(cost["seconds"], 1e-9)) for name in ("validation", "pictures"))
     return (
         f"{cost['seconds']:.1f} s of training: {', '.join(f'{name} {share:.0%}' for name, share in shares)};"
-        f" {cost['images_per_second']:,.0f} images/s, {cost['peak_memory_bytes'] / 2**20:,.0f} MiB at most"
+        f" {cost['images_per_second']:,.0f} images/s, {cost['peak_memory_bytes'] / 2**20:,.0f} MiB peak"
     )
 
 

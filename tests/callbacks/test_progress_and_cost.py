@@ -106,7 +106,7 @@ def test_pictures_that_were_drawn_are_timed(train: Callable[..., Run]) -> None:
 def test_the_last_line_says_the_shares_of_what_is_not_training() -> None:
     cost = {"seconds": 58.5, "validation_seconds": 2.34, "pictures_seconds": 1.17}
     line = cost_line(cost | {"images_per_second": 1234.5, "peak_memory_bytes": 2**30})
-    assert line == "58.5 s of training: validation 4%, pictures 2%; 1,234 images/s, 1,024 MiB at most"
+    assert line == "58.5 s of training: validation 4%, pictures 2%; 1,234 images/s, 1,024 MiB peak"
 
 
 def test_waits_for_images_are_booked_with_training_and_go_on_after_a_resume() -> None:
