@@ -65,7 +65,7 @@ def run(asked: argparse.Namespace) -> int:
         measurements = list(measure_all(asked, Path(scratch)))
     verdicts = judge(measurements, asked.device, quick=asked.quick)
     found = tables.all_tables(measurements, verdicts, asked.device)
-    write(asked, about, measurements, found, [verdict.__dict__ for verdict in verdicts])
+    write(asked, about, measurements, found, [verdict.plain() for verdict in verdicts])
     for table in found:
         table.show()
     print(f"written to {asked.out}")

@@ -11,7 +11,7 @@ from PIL import Image
 
 import throughput
 from vaezoo import config
-from yardstick import children, contestants, loads, machine, spreads, tables, targets
+from yardstick import children, contestants, loads, machine, spreads, start, tables, targets
 from yardstick.stopwatch import Stopwatch
 
 QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
@@ -102,12 +102,13 @@ def test_turns_without_a_partner_are_left_out() -> None:
 def test_a_speed_target_asks_for_at_least(speed: float, outcome: str) -> None:
     found = [*measured("mnist-mlp", "bare", 100), *measured("mnist-mlp", "vaezoo", speed)]
     verdict = targets.judge(found, "cpu")[0]
+    assert verdict.plain()["measured"]["median"] == pytest.approx(speed / 100)
     assert (verdict.what, verdict.bound, verdict.outcome) == ("images/s, mnist-mlp, vaezoo / bare", ">= 0.95", outcome)
 
 
 @pytest.mark.parametrize(("seconds", "outcome"), [(6.0, "reached"), (6.1, "missed")])
 def test_the_first_steps_target_is_a_difference_of_at_most_two_seconds(seconds: float, outcome: str) -> None:
-    found = measured("start", "import torch, lightning", 4.0, quantity="seconds")
+    found = measured("start", "imported", 4.0, quantity="seconds")
     found += measured("start", "first step", seconds, quantity="seconds")
     assert targets.judge(found, "cpu")[-1].outcome == outcome
 
@@ -125,6 +126,28 @@ def test_a_table_shows_the_median_and_its_spread() -> None:
     rows = tables.of_load(found, "mnist-mlp", "cpu").rows
     assert rows[0][:4] == ("bare", "100 (80 to 120)", "", "1.00 (1.00 to 1.00)")
     assert rows[1][:4] == ("vaezoo", "50 (40 to 60)", "", "0.50 (0.50 to 0.50)")
+
+
+def test_a_command_that_notes_its_end_is_not_charged_for_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start.time, "time", lambda: 100.0)
+    noted = ["-c", "open(r'{end}', 'w').write('103.5')"]
+    monkeypatch.setitem(start.COMMANDS, "imported", noted)
+    monkeypatch.setitem(start.COMMANDS, "list", ["-c", "pass"])
+    assert start.measure("imported", 1) == 3.5
+    assert start.measure("list", 1) == 0.0  # until the process has ended, by a clock that stands still
+
+
+def test_a_command_that_ends_before_its_mark_is_not_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(start.COMMANDS, "imported", ["-c", "pass # {end}"])
+    with pytest.raises(children.ChildError, match="ended with code 0 before it was measured"):
+        start.measure("imported", 1)
+
+
+def test_what_is_set_against_each_other_is_measured_to_the_same_kind_of_end() -> None:
+    for target in targets.targets("cpu"):
+        if target.load == targets.START:
+            notes = ["{end}" in " ".join(start.COMMANDS[name]) for name in (target.over, target.under)]
+            assert notes[0] == notes[1], target.what
 
 
 class Trainer:
