@@ -40,9 +40,16 @@ def commit() -> str | None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory in use so far: on the GPU what torch allocated there, else what the process held."""
+    """Most memory in use so far: on the GPU what torch allocated there, else what the process held.
+
+    On Linux from VmHWM: ru_maxrss would start with what the parent process held when it started this one.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else []:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
 

@@ -26,6 +26,10 @@ class Likelihood(nn.Module):
         """log p(x|z) of images x and decoder outputs (both (B, C, H, W)), summed over pixels, in nats: (B,)."""
         raise NotImplementedError
 
+    def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """-log p(x|z), the reconstruction term, like ``log_prob``."""
+        return -self.log_prob(x, outputs)
+
     def mean(self, outputs: Tensor) -> Tensor:
         """E[x|z], the pixels to show, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
         raise NotImplementedError
@@ -45,7 +49,10 @@ class Bernoulli(Likelihood):
     discrete = True
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        return -F.binary_cross_entropy_with_logits(outputs, x, reduction="none").flatten(1).sum(1)
+        return -self.nll(x, outputs)
+
+    def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum((1, 2, 3))
 
     def mean(self, outputs: Tensor) -> Tensor:
         return torch.sigmoid(outputs)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, environment, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
+from vaezoo.cpu import quick_arithmetic
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
@@ -110,7 +111,8 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+            with quick_arithmetic(run.trainer.strategy.root_device):
+                run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
             return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first
             _summarise(run, "interrupted")

@@ -1,6 +1,7 @@
 """The hand-written loop: one tensor of images, the networks, the ELBO, fused Adam. It imports torch alone.
 
-``bare-graph`` is the same with the whole step captured as one CUDA graph.
+``bare-flush`` is the same with numbers too small for float32's exponent counted as zero (see ``vaezoo/cpu.py``),
+``bare-graph`` with the whole step captured as one CUDA graph.
 """
 
 import time
@@ -22,6 +23,7 @@ def main() -> None:
     imported, job = imported_bytes(), read_job()
     device, batch_size = torch.device(job["device"]), job["batch_size"]
     torch.manual_seed(0)
+    torch.set_flush_denormal(job["contestant"] == "bare-flush")
     images = torch.load(Path(job["folder"], "train.pt")).to(device)
     graph = job["contestant"] == "bare-graph"
     step = make_step(job, device, capturable=graph)

@@ -20,7 +20,8 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant("bare", "bare", "a hand-written PyTorch loop over one tensor of images, fused Adam"),
-        Contestant("bare-graph", "bare", "the same as one CUDA graph, the practical limit", devices=("cuda",)),
+        Contestant("bare-flush", "bare", "the same with denormal numbers flushed, as vaezoo does", devices=("cpu",)),
+        Contestant("bare-graph", "bare", "the loop as one CUDA graph, the practical limit", devices=("cuda",)),
         Contestant("vaezoo", "product", "python train.py, everything on: logging, checkpoints, validation, pictures"),
         Contestant("textbook-0", "textbook", "Lightning as its tutorials write it, DataLoader without workers"),
         Contestant("textbook-2", "textbook", "the same with 2 workers"),

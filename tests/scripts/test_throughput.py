@@ -178,7 +178,10 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
     ("words", "sentence"),
     [
         (["--loads", "mnist"], "there is no load 'mnist'; choose from mnist-mlp, digits-mlp"),
-        (["--contestants", "keras"], "there is no contestant 'keras'; choose from bare, bare-graph, vaezoo"),
+        (
+            ["--contestants", "keras"],
+            "there is no contestant 'keras'; choose from bare, bare-flush, bare-graph, vaezoo",
+        ),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
         (["--threads", "-1"], "--threads must be at least 1, got -1"),

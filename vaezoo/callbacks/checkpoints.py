@@ -86,6 +86,9 @@ class BestCheckpoint(ModelCheckpoint):
         self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
 
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Nothing is saved within an epoch, which Lightning would look into after every batch."""
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.write(trainer)  # that checkpoint will say that this one is there
 

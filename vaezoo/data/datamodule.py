@@ -105,8 +105,9 @@ class ImageDataModule(LightningDataModule):
     # From disk to splits
 
     def prepare_data(self) -> None:
-        """Download or draw what is not on disk yet. Lightning calls it in one process of each machine."""
-        self.source.prepare(self.limit)
+        """Download or draw what is not on disk yet. Lightning calls it in one process of each machine, and often."""
+        if not self._splits:
+            self.source.prepare(self.limit)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the images and divide them into splits, once, whatever the ``stage``."""

@@ -12,7 +12,7 @@ class AE(Autoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         code = self.encode(x)
-        return Terms(-self.log_likelihood(x, code), kl=x.new_zeros(len(x), 0), code=code)
+        return Terms(self.nll(x, code), kl=x.new_zeros(len(x), 0), code=code)
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
         return terms.recon

@@ -83,6 +83,10 @@ class Autoencoder(Loop):
         """log p(x|z) of each image and its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
         return self.likelihood.log_prob(x, self.outputs(code))
 
+    def nll(self, x: Tensor, code: Tensor) -> Tensor:
+        """-log p(x|z) of each image and its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
+        return self.likelihood.nll(x, self.outputs(code))
+
     def log_prior(self, code: Tensor) -> Tensor | None:
         """log p(z) of each code, in nats, (B, D) -> (B,); None where there is no prior."""
         return None

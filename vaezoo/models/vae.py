@@ -21,7 +21,7 @@ class VAE(Autoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         posterior = self.posterior(x)
-        recon = -self.log_likelihood(x, posterior.sample())
+        recon = self.nll(x, posterior.sample())
         return Terms(recon, kl=posterior.kl(), code=posterior.mean)
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
