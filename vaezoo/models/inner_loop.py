@@ -76,7 +76,8 @@ class InnerLoop:
         self.loop.batch_progress.increment_completed()
         if self.foreign:
             connector.update_train_step_metrics()
-        self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
+        if self.trainer.lr_scheduler_configs:
+            self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
         self.loop._batches_that_stepped += 1
 
     def _advance(self, fetcher: Any) -> None:
@@ -96,9 +97,10 @@ class InnerLoop:
         progress.increment_started()
         outputs = {"loss": self._step(batch, index)}
         progress.increment_processed()
-        loop.update_lr_schedulers("step", update_plateau_schedulers=False)
-        if loop._num_ready_batches_reached():
-            loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if trainer.lr_scheduler_configs:
+            loop.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if loop._num_ready_batches_reached():
+                loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         for hook in self.ending:
             hook(trainer, model, outputs, batch, index)
 

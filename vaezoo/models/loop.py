@@ -302,7 +302,7 @@ class Loop(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
+        if not torch.isfinite(torch.nn.utils.get_total_norm(self.parameters())):
             raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
         for logger in self.trainer.loggers:  # who goes on from here relies on what was logged before
             logger.save()
