@@ -1,11 +1,15 @@
 """A training on a processor has settings of its own, which it leaves behind as they were."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from vaezoo.cpu import NVML_CHECK, quick_arithmetic
+from vaezoo.cpu import NVML_CHECK, cheap_cuda_checks, denormals_flushed
+from vaezoo.models import VAE
+from vaezoo.runs import Run
 
 TINY = torch.tensor([1e-40])
 
@@ -14,26 +18,40 @@ def flushes() -> bool:
     return (TINY * 1).item() == 0
 
 
-@pytest.mark.parametrize("before", [None, "1"])
-def test_tiny_numbers_are_zero_and_cuda_is_asked_for_cheaply_while_training(
-    before: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(NVML_CHECK, raising=False)
-    if before is not None:
-        monkeypatch.setenv(NVML_CHECK, before)
-    with quick_arithmetic(torch.device("cpu")):
+def test_tiny_numbers_are_zero_within() -> None:
+    with denormals_flushed():
         assert flushes()
-        assert os.environ[NVML_CHECK] == "0"
     assert not flushes()
-    assert os.environ.get(NVML_CHECK) == before
 
 
-def test_settings_are_put_back_after_a_mistake() -> None:
-    with pytest.raises(ValueError, match="mistake"), quick_arithmetic(torch.device("cpu")):
+def test_tiny_numbers_are_back_after_a_mistake() -> None:
+    with pytest.raises(ValueError, match="mistake"), denormals_flushed():
         raise ValueError("mistake")
     assert not flushes()
 
 
-def test_other_devices_are_left_alone() -> None:
-    with quick_arithmetic(torch.device("cuda")):
-        assert not flushes()
+@pytest.mark.parametrize("before", [None, "1"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cuda_is_asked_for_cheaply_on_a_processor(
+    device: str, before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NVML_CHECK, raising=False)
+    if before is not None:
+        monkeypatch.setenv(NVML_CHECK, before)
+    with cheap_cuda_checks(torch.device(device)):
+        assert os.environ.get(NVML_CHECK) == ("0" if device == "cpu" else before)
+    assert os.environ.get(NVML_CHECK) == before
+
+
+def test_a_training_has_both(train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, str | None]] = []
+    losses = VAE.losses
+
+    def watched(self: VAE, *arguments: Any) -> Any:
+        seen.append((flushes(), os.environ.get(NVML_CHECK)))
+        return losses(self, *arguments)
+
+    monkeypatch.setattr(VAE, "losses", watched)
+    train("run", "trainer.accelerator=cpu")
+    assert set(seen) == {(True, "0")}
+    assert not flushes()

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, environment, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
-from vaezoo.cpu import quick_arithmetic
+from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
@@ -41,6 +41,7 @@ class Training:
     cost: Cost
 
 
+@denormals_flushed()
 def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
     """Train, test and summarise a new run in ``run_dir``; returns what ``summary.json`` holds.
 
@@ -60,6 +61,7 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
     return _run(make(cfg, run_dir), checkpoint=None)
 
 
+@denormals_flushed()
 def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
@@ -111,7 +113,7 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with quick_arithmetic(run.trainer.strategy.root_device):
+            with cheap_cuda_checks(run.trainer.strategy.root_device):
                 run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
             return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first

@@ -231,6 +231,40 @@ def test_a_run_goes_on_in_the_other_way_exactly(
     assert run.metrics == whole.metrics
 
 
+READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
+"""Methods of a tensor by which the host waits for what a device has computed."""
+
+
+def test_a_step_between_two_log_points_waits_for_nothing(
+    variant: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    waits: dict[int, list[str]] = {}
+    advance = InnerLoop._advance
+
+    def recording(name: str) -> Callable[..., Any]:
+        method = getattr(torch.Tensor, name)
+
+        def read(self: Tensor, *arguments: Any, **options: Any) -> Any:
+            reads.append(name)
+            return method(self, *arguments, **options)
+
+        return read
+
+    def watched(self: InnerLoop, fetcher: Any) -> None:
+        reads.clear()
+        advance(self, fetcher)
+        waits[self.trainer.global_step] = list(reads)
+
+    monkeypatch.setattr(InnerLoop, "_advance", watched)
+    for name in READS:
+        monkeypatch.setattr(torch.Tensor, name, recording(name))
+    train("run", f"model={variant}", "data.binarize=dynamic", "data.batch_size=8", "trainer.log_every_n_steps=5")
+    assert {step for step, names in waits.items() if names} == {5, 10, 15, 20, 25, 30}
+    assert len(waits) == 30  # of 32 steps, as Lightning takes the first of each epoch
+    assert max(len(names) for names in waits.values()) <= 3
+
+
 # what goes the usual way --------------------------------------------------------------------------------------------
 
 
