@@ -79,3 +79,12 @@ def test_an_impossible_network_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         make_networks(network, image_shape, latent_dim=3, features=3, widths=widths)
+
+
+def test_residual_networks_keep_channels_together_in_memory() -> None:
+    for network in make_networks("resnet", (3, 32, 32), latent_dim=4, features=8):
+        convolutions = [
+            module for module in network.modules() if isinstance(module, torch.nn.Conv2d) and module.in_channels > 3
+        ]
+        assert convolutions
+        assert all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in convolutions)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -199,4 +200,6 @@ def _resnet(
     for before, after in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True):
         upward += [ResidualBlock(before), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
     upward += [_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], image_shape[0], 3, padding=1)]
-    return _around(image_shape, size, grid, latent_dim, features, downward, upward)
+    encoder, decoder = _around(image_shape, size, grid, latent_dim, features, downward, upward)
+    # A fifth less time for 3x3 convolutions on a processor; the strided ones of `conv` take the same either way.
+    return encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)
