@@ -108,3 +108,20 @@ def test_what_was_logged_before_a_checkpoint_is_on_disk_when_it_is_saved(
     monkeypatch.setattr(Strategy, "save_checkpoint", look)
     train("run", "trainer.log_every_n_steps=1")
     assert found[-1] == (list(range(1, 9)), list(range(1, 9)))
+
+
+def test_a_torn_last_line_is_cut_off_when_a_run_goes_on(tmp_path: Path) -> None:
+    before = CSVLogger(save_dir=str(tmp_path))
+    for step in (1, 2):
+        before.log_metrics({"loss": 0.5}, step=step)
+    before.finalize("stopped")
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("0.25")
+    after = CSVLogger(save_dir=str(tmp_path), purge_step=3)
+    after.log_metrics({"loss": 0.125}, step=3)
+    after.finalize("done")
+    assert rows(tmp_path) == [
+        {"loss": "0.5", "step": "1"},
+        {"loss": "0.5", "step": "2"},
+        {"loss": "0.125", "step": "3"},
+    ]

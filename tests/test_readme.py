@@ -29,7 +29,7 @@ def train_commands() -> list[list[str]]:
     commands = [
         shlex.split(line.partition("python train.py")[2], comments=True) for line in lines if "train.py" in line
     ]
-    inline = re.findall(r"`'?((?:model|data|trainer|callbacks|\+model|compile)[\w.+]*=[^`]+?)'?`", README)
+    inline = re.findall(r"`'?((?:model|data|trainer|callbacks|\+model|compile|stepping)[\w.+]*=[^`]+?)'?`", README)
     commands += [[word] for word in inline if not word.endswith("=")]
     return [
         [word if any(mark in word for mark in "[{") else word.split(",")[0] for word in words if word != "-m"]

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,14 +19,14 @@ Train = Callable[..., Run]
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
     """Press Ctrl-C when so many steps of a VAE are done."""
-    train = vaezoo.VAE.training_step
+    account = vaezoo.VAE.account
 
-    def interrupted(self: vaezoo.VAE, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def interrupted(self: vaezoo.VAE, *arguments: Any) -> None:
         if self.global_step == step:
             raise KeyboardInterrupt
-        return train(self, batch, batch_idx)
+        account(self, *arguments)
 
-    patch.setattr(vaezoo.VAE, "training_step", interrupted)
+    patch.setattr(vaezoo.VAE, "account", interrupted)
 
 
 Program = Callable[..., tuple[int, str]]

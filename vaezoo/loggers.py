@@ -1,6 +1,7 @@
 """Loggers that write straight into the run folder and go on there after a resume. A log point costs one write each."""
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,7 +72,7 @@ class CSVLogger(loggers.Logger):
         row = {**metrics, "step": step}
         file = self._file or self._open(row)
         if not row.keys() <= set(self._names):
-            file.close()
+            self.finalize("more columns")
             file = self._open(row)
         csv.DictWriter(file, self._names).writerow(row)
 
@@ -88,21 +89,23 @@ class CSVLogger(loggers.Logger):
 
     def _open(self, names: Iterable[str]) -> TextIO:
         """Open the file for rows with these names, behind those that are to stay."""
-        before, rows = read_rows(self._path) if self._path.exists() else ([], [])
+        before, rows, torn = read_rows(self._path) if self._path.exists() else ([], [], False)
         keep = [row for row in rows if self._purge_step is None or int(row["step"]) < self._purge_step]
         self._names = sorted({*before, *names})
-        if self._names != before or len(keep) != len(rows):
+        if self._names != before or len(keep) != len(rows) or torn:
             write_rows(self._path, self._names, keep)
         self._purge_step = None
         self._file = self._path.open("a", newline="", buffering=1)  # by lines
         return self._file
 
 
-def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Names of a metrics file's columns, and its rows."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        return list(reader.fieldnames or []), list(reader)
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]], bool]:
+    """Names of a metrics file's columns, its rows, and whether it ends in a torn one, as a full disk leaves it."""
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole, newline=""))
+    rows = list(reader)
+    return list(reader.fieldnames or []), rows, whole != text
 
 
 def write_rows(path: Path, names: list[str], rows: list[dict[str, str]]) -> None:

@@ -502,4 +502,15 @@ def test_saved_history_is_a_copy() -> None:
     picture.remember(4, {"kl": torch.tensor([1.0, 0.5]), "variance": torch.tensor([0.5, 0.001])})
     state = picture.state_dict()
     picture.remember(8, {"kl": torch.tensor([1.0, 0.5]), "variance": torch.tensor([0.5, 0.001])})
-    assert state == {"steps": [4], "kl": [[1.0, 0.5]], "active": [1]}
+    assert (state["steps"], state["kl"], state["active"]) == ([4], [[1.0, 0.5]], [1])
+
+
+def test_pictures_by_steps_come_where_they_would_have_after_resuming(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaezoo.callbacks.pictures.STEPS_APART", 10)  # of 4 steps an epoch: due at 12, 20 and 32
+    saver = ModelCheckpoint(dirpath=tmp_path, save_last=True, save_top_k=0)
+    train(small(), [Samples(count=2), saver], tmp_path, max_epochs=4, enable_checkpointing=True)
+    assert written(tmp_path) == {"samples": [12, 16]}
+    train(small(), [Samples(count=2)], tmp_path, max_epochs=9, resume=tmp_path / "last.ckpt")
+    assert written(tmp_path) == {"samples": [12, 16, 20, 32, 36]}

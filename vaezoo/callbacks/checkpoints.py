@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
+from weakref import proxy
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -16,7 +17,8 @@ class LastCheckpoint(ModelCheckpoint):
     """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
 
     Between two of them lie ``min_seconds`` at least, so that small models, whose epochs are short, train rather than
-    write. It is no more than that which an interruption costs; a resumed run ends the same wherever it started.
+    write. What an interruption costs is that and the rest of an epoch, or of so many steps, at most; a resumed run ends
+    the same wherever it starts from.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._held: tuple[str, dict[str, Any]] | None = None
-        self._holds = False
+        self._holds = self._taking = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
@@ -96,18 +98,28 @@ class BestCheckpoint(ModelCheckpoint):
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.write(trainer)
+        if self._held is not None:  # other processes may not get here, so none is waited for
+            trainer.strategy.save_checkpoint(self._held[1], self._held[0])
 
     def write(self, trainer: Trainer) -> None:
-        """Bring what is held to disk."""
-        held, self._held = self._held, None
-        if held is not None:
-            trainer.strategy.save_checkpoint(held[1], held[0])
+        """Bring what is held to disk, in all processes together."""
+        if self._held is None or self._taking:
+            return
+        path, checkpoint = self._held
+        trainer.strategy.save_checkpoint(checkpoint, path)
+        trainer.strategy.barrier("BestCheckpoint.write")
+        self._held = None
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(proxy(self))
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        self._held = None
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-        self._held = (filepath, copied(checkpoint))
+        self._taking = True
+        try:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+            self._held = (filepath, copied(checkpoint))
+        finally:
+            self._taking = False
         self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
         if not self._holds:
             self.write(trainer)

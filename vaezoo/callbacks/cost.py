@@ -68,6 +68,8 @@ class Cost(Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.training:
             self.training_seconds += self._lap(trainer)
+        if self.state_key in checkpoint.get("callbacks", {}):  # it was asked for its state before this
+            checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in KEPT}
@@ -84,7 +86,7 @@ class Cost(Callback):
             torch.cuda.synchronize(trainer.strategy.root_device)
         now, drawn, waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
         passed, pictures = now - self._since, drawn - self._drawn
-        self.loader_wait_seconds += waited - self._waited
+        self.loader_wait_seconds += max(0.0, waited - self._waited)  # a loader made anew counts from 0
         self._since, self._drawn, self._waited = now, drawn, waited
         self.seconds += passed
         self.pictures_seconds += pictures

@@ -57,10 +57,11 @@ class LatentKL(Picture):
         return figures.latent_kl(self.history["steps"], kl, self.history["active"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: list(values) for name, values in self.history.items()}
+        return {**super().state_dict(), **{name: list(values) for name, values in self.history.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.history = {name: list(values) for name, values in state_dict.items()}
+        super().load_state_dict(state_dict)
+        self.history = {name: list(state_dict[name]) for name in self.history}
 
 
 class LatentMap(Picture):

@@ -53,7 +53,7 @@ class Picture(L.Callback):
         at_least(every_n_epochs or 0, 0, f"callbacks.{self.name}.every_n_epochs")
         self.every_n_epochs = every_n_epochs
         self.seconds_of_drawing = 0.0
-        self._drawn_at = 0
+        self._validated_at = {"epochs": 0, "steps": 0}
         self._step = -1
 
     def draw(self, model: Any, data: Any) -> Figure | None:
@@ -63,10 +63,14 @@ class Picture(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and not hasattr(trainer.datamodule, "examples"):  # type: ignore[attr-defined]
             raise ConfigError(f"callbacks.{self.name} needs a datamodule with examples(count, split)")
+        if stage == "fit":
+            self._validated_at, self._step = {"epochs": 0, "steps": 0}, -1
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._drawn_at = trainer.global_step if self.every_n_epochs is None else trainer.current_epoch
-        self._step = -1
+    def state_dict(self) -> dict[str, Any]:
+        return {"validated_at": dict(self._validated_at)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validated_at = dict(state_dict["validated_at"])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.publish_if_due(trainer, pl_module)
@@ -76,12 +80,12 @@ class Picture(L.Callback):
 
     def publish_if_due(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """Publish if this is a validation within training and as many epochs or steps went by."""
-        every, now = self.every_n_epochs, trainer.current_epoch + 1
-        if every is None:
-            every, now = STEPS_APART, trainer.global_step
-        if validates_training(trainer) and every and now // every > self._drawn_at // every:
-            self._drawn_at = now
-            self.publish(trainer, model)
+        now = {"epochs": trainer.current_epoch + 1, "steps": trainer.global_step}
+        unit, every = ("steps", STEPS_APART) if self.every_n_epochs is None else ("epochs", self.every_n_epochs)
+        if validates_training(trainer):
+            before, self._validated_at = self._validated_at, now
+            if every and now[unit] // every > before[unit] // every:
+                self.publish(trainer, model)
 
     def publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """Draw and write, once a step and on the first rank only."""

@@ -1,6 +1,7 @@
 """Whether decoding held a training back, in one sentence with what would help. It knows no loaders and no files."""
 
 import os
+from pathlib import Path
 
 MUCH = 0.1  # of training
 
@@ -31,5 +32,8 @@ def processors() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Memory that this process may use: the machine's, or its container's if that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text().strip() if limit.is_file() else "max"
+    return min(machine, int(allowed)) if allowed.isdigit() else machine

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import lightning.pytorch as L
@@ -22,8 +22,9 @@ class CapturingLoop(InnerLoop):
     """``InnerLoop`` that replays forward pass, backward pass and optimiser as one CUDA graph.
 
     Each batch is copied to where the graph reads, and so are the objective's weights and the learning rate when they
-    change; what the step came to is copied out, to be logged as ever. A batch below the usual size, as the last of an
-    epoch often is, takes the usual way. The optimiser and its checkpoints are as without a graph.
+    change; what the step came to is copied out, to be logged as ever. Batches below the usual size, as the last one of
+    an epoch often is, take the usual way, and so do all where anything else about the optimiser has changed since. The
+    optimiser and its checkpoints are as without a graph; gradients are the graph's own and not for callbacks to read.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
@@ -36,54 +37,67 @@ class CapturingLoop(InnerLoop):
     def _forward_and_update(self, batch: Any, index: int) -> Tensor:
         x = batch[0]
         if len(x) > self.size and self.replay is None:
-            self.size, self.taken = len(x), 0
+            self._make_room(x)
         if len(x) != self.size or self.refused:
             return super()._forward_and_update(batch, index)
+        self._read(x)
         self.taken += 1
         if self.taken <= WARMUP:
             with side_stream(x.device):
-                return super()._forward_and_update(batch, index)
-        if self.replay is None:
-            self._capture(x)
-        if self.replay is None:
+                self._compute(nullcontext())
+        elif self.replay is None:
+            self._capture()
+        elif self.settings != _settings(self.optimizer):
+            self._refuse("settings of the optimiser change, or which weights it moves")
+        if self.refused:
             return super()._forward_and_update(batch, index)
-        self.x.copy_(x)
-        for name, value in self._numbers().items():
-            if self.seen[name] != value:
-                self.seen[name] = value
-                self.read[name].fill_(value)
-        self.replay()
+        if self.replay is not None:
+            self.replay()
         loss, values = self.loss.clone(), self.values.clone()
         self.model.account(loss, dict(zip(self.names, values, strict=True)))
         return loss
 
-    def _capture(self, x: Tensor) -> None:
-        """Record a step on images of this shape, which computes nothing yet."""
+    def _make_room(self, x: Tensor) -> None:
+        """Have places for images of this shape and for the numbers that change, from where a step reads."""
+        self.size, self.taken = len(x), 0
         self.x = x.clone()
+        self.weights, self.rates = list(self.model.weights()), list(_rates(self.optimizer))
         self.seen = self._numbers()
-        self.read = {name: torch.tensor(value, device=x.device) for name, value in self.seen.items()}
+        self.room = {name: torch.tensor(value, device=x.device) for name, value in self.seen.items()}
 
-        def step() -> None:
-            weights = {name: self.read[name] for name in self.model.weights()}
-            with self.trainer.precision_plugin.train_step_context():
-                loss, values = self.model.losses(self.x, weights)
-            with reading(self.optimizer, [self.read[key] for key in self._rates()]):
-                self._update(loss)
-            self.loss, self.names = loss.detach(), list(values)
-            self.values = torch.stack([value.detach() for value in values.values()])
-
-        try:
-            self.replay = capture(step)
-        except RuntimeError as error:  # what CUDA or a library says
-            self.refused = True
-            log.warning("warning     the step cannot be captured, and is taken without a graph: %s", error)
+    def _read(self, x: Tensor) -> None:
+        """Put a batch and this step's numbers into their places."""
+        self.x.copy_(x)
+        for name, value in self._numbers().items():
+            if self.seen.get(name) != value and name in self.room:
+                self.seen[name] = value
+                self.room[name].fill_(value)
 
     def _numbers(self) -> dict[str, float]:
-        """What a schedule may change from step to step, by name."""
-        return {**self.model.weights(), **self._rates()}
+        return {**self.model.weights(), **_rates(self.optimizer)}
 
-    def _rates(self) -> dict[str, float]:
-        return {f"lr of group {place}": group["lr"] for place, group in enumerate(self.optimizer.param_groups)}
+    def _compute(self, rates: Any) -> None:
+        """The step itself, from the places that it reads to those that hold what it came to."""
+        weights = {name: self.room[name] for name in self.weights}
+        with self.trainer.precision_plugin.train_step_context():
+            loss, values = self.model.losses(self.x, weights)
+        with rates:
+            self._update(loss)
+        self.loss, self.names = loss.detach(), list(values)
+        self.values = torch.stack([value.detach() for value in values.values()])
+
+    def _capture(self) -> None:
+        """Record a step, which computes nothing yet."""
+        self.settings = _settings(self.optimizer)
+        rates = [self.room[name] for name in self.rates]
+        try:
+            self.replay = capture(lambda: self._compute(reading(self.optimizer, rates)), self.x.device)
+        except RuntimeError as error:  # what CUDA or a library says
+            self._refuse(str(error))
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = True
+        log.warning("warning     steps are taken without a graph from now on: %s", reason)
 
 
 def why_not_captured(trainer: L.Trainer, model: L.LightningModule) -> str | None:
@@ -94,6 +108,22 @@ def why_not_captured(trainer: L.Trainer, model: L.LightningModule) -> str | None
     if not all(group.get("fused") and "capturable" in group for group in groups):
         return f"torch's {type(trainer.optimizers[0]).__name__} cannot be captured with these settings; Adam can"
     return None
+
+
+def _rates(optimizer: Optimizer) -> dict[str, float]:
+    """The learning rate of each group of weights."""
+    return {f"lr of group {place}": group["lr"] for place, group in enumerate(optimizer.param_groups)}
+
+
+def _settings(optimizer: Optimizer) -> list[tuple[Any, ...]]:
+    """All that a graph takes for constant: settings but the learning rate, and which weights are trained."""
+    return [
+        (
+            *(value for name, value in group.items() if name not in ("params", "lr", "initial_lr")),
+            *(parameter.requires_grad for parameter in group["params"]),
+        )
+        for group in optimizer.param_groups
+    ]
 
 
 @contextmanager
@@ -119,9 +149,16 @@ def side_stream(device: torch.device) -> Iterator[None]:
     torch.cuda.current_stream(device).wait_stream(stream)
 
 
-def capture(step: Callable[[], None]) -> Callable[[], None]:
-    """A function that replays what ``step`` launches; ``step`` itself is not carried out."""
+def capture(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """A function that replays what ``step`` launches, which is not carried out yet; RuntimeError if that cannot be."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    generator = torch.cuda.default_generators[device.index or 0]
+    before = generator.clone_state()
+    try:
+        # Other threads, such as those that pin memory for a loader, may go on using CUDA meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            step()
+    except RuntimeError:
+        generator.graphsafe_set_state(before)  # an abandoned capture would keep it
+        raise
     return graph.replay

@@ -1,9 +1,8 @@
-"""Several batches for each return to Lightning's loop, whose work around one batch costs more than a small model does.
+"""A training loop within Lightning's, whose work around one batch costs more than a small model does.
 
 It knows Lightning's loops, and of models only that they train by ``training_step``.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,8 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import LBFGS
-
-SECONDS = 0.1
-"""From one return to Lightning to the next: as long as a progress bar may stand still, and a signal wait."""
 
 OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks around the parts of a step, which Lightning alone calls."""
@@ -24,6 +21,8 @@ OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "
 OF_A_MODEL = (
     *OF_A_STEP,
     "on_train_batch_start",
+    "on_train_batch_end",
+    "training_step",
     "backward",
     "configure_gradient_clipping",
     "optimizer_step",
@@ -47,35 +46,34 @@ class InnerLoop:
         self.trainer: Any = trainer
         self.loop = trainer.fit_loop.epoch_loop
         self.optimizer = trainer.optimizers[0]
-        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self.parameters: list[Parameter] = []
         self.starting = _listeners(trainer, "on_train_batch_start")
         self.ending = _listeners(trainer, "on_train_batch_end")
-        self.foreign = any(not _known(hook) for hook in (*self.starting, *self.ending))
         hooks: Any = trainer._data_connector._datahook_selector
         self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFERS)
 
     def run(self) -> None:
         """Train on further batches, if the last one is one that Lightning only counts."""
         fetcher = self.trainer.fit_loop._data_fetcher
-        until = time.perf_counter() + SECONDS
-        while not self._due(fetcher) and time.perf_counter() < until:
+        self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        while not self._due(fetcher):
             self._finish_last()
             self._advance(fetcher)
 
     def _due(self, fetcher: Any) -> bool:
-        """Whether Lightning ends the epoch, validates or stops after the last batch, or has just begun anew."""
+        """Whether Lightning has something to do after the last batch.
+
+        It ends the epoch, validates or stops, has just begun anew, gathers what was given to ``log`` in this epoch, or
+        was told by a callback to go on in a way that is not known here.
+        """
         trainer, loop = self.trainer, self.loop
         stops = loop._is_training_done or trainer.should_stop or trainer.received_sigterm or loop.restarting
-        return bool(stops or loop._should_check_val_fx(fetcher))
+        told = trainer.accumulate_grad_batches != 1 or loop.automatic_optimization._skip_backward
+        return bool(stops or told or loop._results or loop._should_check_val_fx(fetcher))
 
     def _finish_last(self) -> None:
         """What comes after the callbacks have seen the end of a batch."""
-        connector = self.trainer._logger_connector
-        if self.foreign:  # they may have called ``log``
-            connector.on_batch_end()
         self.loop.batch_progress.increment_completed()
-        if self.foreign:
-            connector.update_train_step_metrics()
         if self.trainer.lr_scheduler_configs:
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
         self.loop._batches_that_stepped += 1
@@ -90,26 +88,31 @@ class InnerLoop:
         batch = self.before(trainer.precision_plugin.convert_input(batch), 0)
         batch = self.after(self.transfer(batch, trainer.strategy.root_device, 0), 0)
         progress.increment_ready()
-        if self.foreign:
-            trainer._logger_connector.on_batch_start(batch)
+        trainer._logger_connector.on_batch_start(batch)
+        model._current_fx_name = "on_train_batch_start"  # what ``log`` asks for, should it be called
         for hook in self.starting:
             hook(trainer, model, batch, index)
         progress.increment_started()
+        model._current_fx_name = "training_step"
         outputs = {"loss": self._step(batch, index)}
         progress.increment_processed()
         if trainer.lr_scheduler_configs:
             loop.update_lr_schedulers("step", update_plateau_schedulers=False)
             if loop._num_ready_batches_reached():
                 loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        model._current_fx_name = "on_train_batch_end"
         for hook in self.ending:
             hook(trainer, model, outputs, batch, index)
 
     def _step(self, batch: Any, index: int) -> Tensor:
         """One step of the optimiser, counted; the loss."""
-        counted = self.loop.automatic_optimization.optim_progress.optimizer.step
-        counted.increment_ready()
+        counted = self.loop.automatic_optimization.optim_progress.optimizer
+        counted.step.increment_ready()
+        counted.zero_grad.increment_ready()
+        counted.zero_grad.increment_started()
         loss = self._forward_and_update(batch, index)
-        counted.increment_completed()
+        counted.zero_grad.increment_completed()
+        counted.step.increment_completed()
         return loss
 
     def _forward_and_update(self, batch: Any, index: int) -> Tensor:
@@ -129,10 +132,13 @@ class InnerLoop:
         self.optimizer.step()
 
 
-def why_not(trainer: L.Trainer, model: L.LightningModule) -> str | None:
-    """Why a training must take every batch through Lightning's loop, in words; None where ``InnerLoop`` can run it."""
+def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.LightningModule]) -> str | None:
+    """Why a training must take every batch through Lightning's loop, in words; None where ``InnerLoop`` can run it.
+
+    ``usual`` is the class whose hooks are as ``InnerLoop`` expects them.
+    """
     facts: Any = trainer
-    overridden = [hook for hook in OF_A_MODEL if is_overridden(hook, model, L.LightningModule)]
+    overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
     listening = [
         f"{type(callback).__name__} listens to {hook}"
         for callback in facts.callbacks
@@ -157,8 +163,3 @@ def _listeners(trainer: L.Trainer, hook: str) -> list[Callable[..., None]]:
     """The callbacks' methods of that name, of those that have one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [getattr(callback, hook) for callback in callbacks if is_overridden(hook, callback, Callback)]
-
-
-def _known(hook: Callable[..., None]) -> bool:
-    """Whether a callback's method is one that does not call the module's ``log``."""
-    return hook.__module__.startswith(("vaezoo.", "lightning."))

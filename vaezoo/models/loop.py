@@ -50,8 +50,8 @@ class Loop(L.LightningModule):
     """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
 
     stepping = "fast"
-    """``lightning`` takes each batch through Lightning's loop, ``fast`` several at a time (``InnerLoop``), and
-    ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone; one may be replaced."""
+    """``lightning`` takes each batch through Lightning's loop, ``fast`` steps through batches in a loop within it
+    (``InnerLoop``), ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
@@ -102,6 +102,7 @@ class Loop(L.LightningModule):
     # training --------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        self._inner_loop = None
         torch.manual_seed(torch.initial_seed() + self.global_rank)  # each process draws noise of its own
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -144,7 +145,7 @@ class Loop(L.LightningModule):
         """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""
         if self.stepping == "lightning":
             return None, None
-        reason = why_not(self.trainer, self)
+        reason = why_not(self.trainer, self, Loop)
         if reason is not None:
             return None, reason
         if self.stepping == "graph":
@@ -158,6 +159,9 @@ class Loop(L.LightningModule):
 
     def on_train_end(self) -> None:
         self._inner_loop = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
 
     def configure_callbacks(self) -> list[L.Callback]:
         return [_LogTraining()]
