@@ -113,6 +113,8 @@ class StepClock(L.Callback):
         for name in ("backward", "grad"):
             self._wrap(torch.autograd, name, BACKWARD)
         self._wrap(trainer.strategy, "batch_to_device", LOADER)
+        for name in ("transfer_batch_to_device", "on_after_batch_transfer"):
+            self._wrap(trainer.datamodule, name, LOADER)  # type: ignore[attr-defined]
         self._wrap(trainer.fit_loop.epoch_loop.val_loop, "run", VALIDATION)
         for logger in trainer.loggers:
             self._wrap(logger, "log_metrics", LOGGING)
