@@ -113,8 +113,9 @@ class StepClock(L.Callback):
         for name in ("backward", "grad"):
             self._wrap(torch.autograd, name, BACKWARD)
         self._wrap(trainer.strategy, "batch_to_device", LOADER)
-        for name in ("transfer_batch_to_device", "on_after_batch_transfer"):
-            self._wrap(trainer.datamodule, name, LOADER)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        for name in ("transfer_batch_to_device", "on_after_batch_transfer") if data is not None else ():
+            self._wrap(data, name, LOADER)
         self._wrap(trainer.fit_loop.epoch_loop.val_loop, "run", VALIDATION)
         for logger in trainer.loggers:
             self._wrap(logger, "log_metrics", LOGGING)

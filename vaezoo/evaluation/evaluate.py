@@ -14,6 +14,7 @@ from vaezoo.evaluation import sections
 from vaezoo.evaluation.material import Material
 from vaezoo.evaluation.sections import Numbers, Vectors
 from vaezoo.evaluation.settings import FULL, Settings
+from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models import Autoencoder
 from vaezoo.runs import Run
 
@@ -51,7 +52,8 @@ def evaluate_run(
         model = run.model(packages=packages).to(device)
     material = Material(data or instantiate(run.config.data), settings, device)
     numbers, vectors = evaluate_model(model, material, report)
-    cost = {name: {"value": value} for name, value in run.summary.get("cost", {}).items()}
+    booked = run.summary.get("cost", {}).items()  # of which some is of interest within a run alone
+    cost = {name: {"value": value} for name, value in booked if name in CATALOGUE}
     found = {
         "schema": SCHEMA,
         "settings": settings.as_dict(),
