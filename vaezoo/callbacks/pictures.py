@@ -23,7 +23,7 @@ from vaezoo.figures import raster
 
 CHUNK = 256
 """Images that go through a model at once."""
-STEPS_APART = 2000
+STEPS_APART = 2500
 """Optimiser steps from one picture to the next, where no number of epochs is asked for: all six take about as long as
 150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
 COMPRESSION = 3
