@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaezoo import shares
 from vaezoo.checks import check_arguments
 from vaezoo.choices import LIKELIHOODS
 from vaezoo.errors import ConfigError
@@ -159,7 +160,7 @@ class LearnedGaussian(Likelihood):
     @torch.no_grad()
     def _fit(self, x: Tensor, mean: Tensor) -> Tensor:
         """log sigma of this batch, which also moves the running one. As a constant it gives the gradient of log MSE."""
-        log_sigma = 0.5 * (x - mean).square().mean().clamp(min=1e-12).log()
+        log_sigma = 0.5 * shares.mean((x - mean).square()).clamp(min=1e-12).log()
         weight = torch.where(self.batches == 0, 1.0, self.MOMENTUM)
         self.log_sigma.lerp_(log_sigma.to(self.log_sigma.dtype), weight)
         self.batches += 1

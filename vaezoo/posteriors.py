@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaezoo import shares
 from vaezoo.losses import gaussian_kl, gaussian_log_prob
 
 
@@ -21,8 +22,7 @@ class DiagonalGaussian(NamedTuple):
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One code for each image, differentiable in both parameters (the reparametrisation trick): (B, D)."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
-        return self.mean + self.std * noise
+        return self.mean + self.std * shares.normal_like(self.mean, generator)
 
     def kl(self) -> Tensor:
         """Divergence from the standard normal prior, by dimension, in nats: (B, D)."""

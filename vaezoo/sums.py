@@ -1,6 +1,6 @@
 """Running means that are exact: sums and counts, on the device until they are asked for. They know tensors alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -71,6 +71,15 @@ class Sums:
         """All that ``load_state_dict`` needs, in types that a checkpoint may hold."""
         return {"totals": self.totals, "count": self.count}
 
+    def gathered(self, parts: int) -> list[dict[str, Any]]:
+        """What ``state_dict`` gives in each of ``parts`` processes, for which all of them must ask together."""
+        if parts == 1:
+            return [self.state_dict()]
+        on_cpu = {name: total.cpu() for name, total in self.totals.items()}
+        states: list[Any] = [None] * parts
+        torch.distributed.all_gather_object(states, {"totals": on_cpu, "count": self.count})
+        return states
+
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on from what ``state_dict`` gave."""
         totals = {name: total.to(device) for name, total in state["totals"].items()}
@@ -88,3 +97,15 @@ class Sums:
                 value = part[0] if columns is None else part
                 named[name] = named[name] + value if name in named else value
         return named
+
+
+def own_part(states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int, parts: int) -> Mapping[str, Any]:
+    """What one process goes on from: its own state, or with another number of processes all of them in the first."""
+    if isinstance(states, Mapping):  # as checkpoints had it when processes kept nothing of their own
+        states = [states]
+    if len(states) == parts:
+        return states[rank]
+    totals: dict[str, Tensor] = {}
+    for state in states if rank == 0 else ():
+        totals = {name: totals.get(name, 0) + total for name, total in state["totals"].items()}
+    return {"totals": totals, "count": sum(state["count"] for state in states) if totals else 0}

@@ -8,6 +8,8 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import RichProgressBar
 from rich import get_console
 
+from vaezoo.shares import images_in
+
 log = logging.getLogger(__name__)
 
 SHOWN = ("loss", "recon", "kl")
@@ -40,7 +42,7 @@ class ProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += len(batch[0]) * trainer.world_size
+        self._images += images_in(batch, trainer.world_size)
         self._speed = self._images / (time.perf_counter() - self._since)
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 

@@ -25,9 +25,10 @@ MAX_WORKERS = 16
 
 
 class ImageDataModule(LightningDataModule):
-    """Images of one source in three splits. A batch reaches the model as (x, y).
+    """Images of one source in three splits. A batch reaches the model as (x, y), or as (x, y, share) of several devices.
 
     x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
+    ``share`` says which images of the batch these are (see ``vaezoo.shares``).
 
     Args:
         source: "digits", "torchvision", "sprites" or "image_folder".
@@ -37,7 +38,7 @@ class ImageDataModule(LightningDataModule):
         dataset: the class in ``torchvision.datasets``, for source "torchvision".
         root: the folder where data sets lie, or for source "image_folder" the images.
         batch_size: images in a training batch, over all devices together.
-        eval_batch_size: images in a validation or test batch, on each device.
+        eval_batch_size: images in a validation or test batch, over all devices together.
         binarize: "none"; "threshold", 1 from one half up; "dynamic", 1 with the pixel's value as the probability, drawn
             anew for each training batch, and once for all for validation and test.
         limit: how many images to train on; None means all.
@@ -190,13 +191,15 @@ class ImageDataModule(LightningDataModule):
         """Stored pixels where the model is; those of images in memory lie there already."""
         assert isinstance(batch, Batch)
         images, labels = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels))
-        return Batch(images, labels, batch.noise_seed)
+        return batch._replace(images=images, labels=labels)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Stored pixels become (x, y), on the device where the model is."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Any, ...]:
+        """Stored pixels become (x, y) or (x, y, share), on the device where the model is."""
         assert isinstance(batch, Batch)
         x = as_float(batch.images, self.image_shape)
-        return (x if batch.noise_seed is None else draw_binary(x, batch.noise_seed)), batch.labels
+        if batch.noise_seed is not None:
+            x = draw_binary(x, batch.noise_seed, batch.share)
+        return (x, batch.labels) if batch.share is None else (x, batch.labels, batch.share)
 
     # What others ask
 

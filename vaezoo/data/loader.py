@@ -13,14 +13,17 @@ from vaezoo.data.files import Decoded, Unreadable, as_is, first_readable
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
+from vaezoo.shares import Share
 
 
 class Batch(NamedTuple):
-    """What travels to the device: stored pixels, labels, and the seed of the noise that shall binarise them, if any."""
+    """What travels to the device: stored pixels, labels, the seed of the noise that shall binarise them, if any, and
+    which share of a batch these images are, where several processes have one between them."""
 
     images: Tensor
     labels: Tensor
     noise_seed: int | None
+    share: Share | None = None
 
 
 class Loader(ABC):
@@ -42,11 +45,17 @@ class Loader(ABC):
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator: nothing happens before the first batch is asked for, by when Lightning has told the epoch.
-        self.position = self.sampler.begin()
-        for images, labels in self._pixels(self.sampler.batches()[self.position :]):
+        start = self.position = self.sampler.begin()
+        decoded = self._pixels(self.sampler.batches()[start:])
+        for share, (images, labels) in zip(self.sampler.shares()[start:], decoded, strict=True):
             seed = self._seed()
             self.position += 1
-            yield Batch(images, labels, seed)
+            if len(images):
+                yield Batch(images, labels, seed, share)
+            elif share is not None or isinstance(self.sampler, TrainingOrder):
+                # Processes wait for each other, and steps are counted: a batch must not go missing.
+                nothing = share and share._replace(start=0, count=0)
+                yield Batch(*self._stand_in(), seed, nothing)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches were handed out."""
@@ -60,11 +69,15 @@ class Loader(ABC):
     def _seed(self) -> int | None:
         if self.noise_seed is None:
             return None
-        return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, self.sampler.rank)
+        return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, 0)
 
     @abstractmethod
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Stored pixels and labels of each batch of positions."""
+        """Stored pixels and labels of each batch of positions; none where none of them can be read."""
+
+    @abstractmethod
+    def _stand_in(self) -> tuple[Tensor, Tensor]:
+        """One image and its label, for a batch of which nothing can be read."""
 
 
 class InMemoryLoader(Loader):
@@ -86,9 +99,15 @@ class InMemoryLoader(Loader):
             chosen = pixels.index_select(0, batch)
             yield (chosen.pin_memory() if self.pin_memory else chosen), labels.index_select(0, batch)
 
+    def _stand_in(self) -> tuple[Tensor, Tensor]:
+        return self.images.pixels[:1], self.images.labels[:1]
+
 
 class StreamingLoader(Loader):
     """Files decoded by worker processes that live as long as the loader. Batches are short by what cannot be read.
+
+    On several devices a share weighs as many images as were planned for it, whatever of them can be read: no process
+    knows what another one could not. One of which nothing can be read weighs nothing.
 
     ``waited``: seconds in which a batch was asked for and was not there yet, over all passes.
     """
@@ -121,12 +140,11 @@ class StreamingLoader(Loader):
         for decoded in self._wait_for(self._decoded):
             self.unreadable.add(decoded.failed)
             self.unreadable.check()
-            if len(decoded.images):
-                yield decoded.images, decoded.labels
-            elif isinstance(self.sampler, TrainingOrder):
-                # Ranks wait for each other: a batch must not go missing, so one image stands in for it.
-                _, images, labels = first_readable(self.unreadable, 1)
-                yield images, labels
+            yield decoded.images, decoded.labels
+
+    def _stand_in(self) -> tuple[Tensor, Tensor]:
+        _, images, labels = first_readable(self.unreadable, 1)
+        return images, labels
 
     def _wait_for(self, source: Iterable[Decoded]) -> Iterator[Decoded]:
         """Hand on what comes, and book how long it was waited for."""

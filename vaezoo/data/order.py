@@ -7,12 +7,14 @@ from torch import Tensor
 
 from vaezoo.data.splits import seed_of
 from vaezoo.errors import ConfigError
+from vaezoo.shares import Share, share
 
 
 class EpochOrder(ABC):
-    """The batches of one process in one epoch: a function of (seed, epoch, rank) that can start in the middle.
+    """The batches of one epoch, and what one process has of each: a function of (seed, epoch) that can start anywhere.
 
-    Lightning tells it the epoch. No global random state is read or changed.
+    A batch is cut into contiguous shares whose sizes differ by one image at most, so that it is the same one on any
+    number of devices. Lightning tells the epoch. No global random state is read or changed.
     """
 
     def __init__(self, count: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -25,8 +27,22 @@ class EpochOrder(ABC):
         """Batches in a whole epoch, the same number on every rank."""
 
     @abstractmethod
+    def whole_batches(self) -> list[Tensor]:
+        """The positions (B,) of each batch of the whole epoch, those of all processes together."""
+
     def batches(self) -> list[Tensor]:
-        """The positions (B,) of each batch of the whole epoch."""
+        """The positions of this process's images in each batch; a stand-in where it has none."""
+        whole = self.whole_batches()
+        if self.world_size == 1:
+            return whole
+        return [own.rows(batch, max(own.count, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
+
+    def shares(self) -> list[Share] | list[None]:
+        """What this process has of each batch; None where it has all of it."""
+        return [None] * len(self) if self.world_size == 1 else self._shares(self.whole_batches())
+
+    def _shares(self, whole: list[Tensor]) -> list[Share]:
+        return [share(len(batch), self.rank, self.world_size) for batch in whole]
 
     def set_epoch(self, epoch: int) -> None:
         """Another epoch starts at its beginning; the same one keeps a start in the middle."""
@@ -40,11 +56,7 @@ class EpochOrder(ABC):
 
 
 class TrainingOrder(EpochOrder):
-    """Global batches of ``batch_size`` images, shared equally by the ranks; shuffled by ``seed`` unless it is None.
-
-    Gradients are averaged over ranks, so that equal shares make the result that of one process: of a last batch that is
-    short, as many images as cannot be shared equally (fewer than there are ranks) are left to another epoch.
-    """
+    """Batches of ``batch_size`` images, shuffled by ``seed`` unless it is None; the last one may be short."""
 
     def __init__(
         self,
@@ -58,11 +70,6 @@ class TrainingOrder(EpochOrder):
     ) -> None:
         super().__init__(count, batch_size, rank=rank, world_size=world_size)
         self.seed, self.drop_last = seed, drop_last
-        if batch_size % world_size:
-            raise ConfigError(
-                f"data.batch_size={batch_size} cannot be shared equally by {world_size} devices; "
-                f"use a multiple of {world_size}"
-            )
         if not len(self):
             raise ConfigError(
                 f"{count} training images give no batch; lower data.batch_size or set data.drop_last=false"
@@ -70,11 +77,10 @@ class TrainingOrder(EpochOrder):
 
     def __len__(self) -> int:
         full, rest = divmod(self.count, self.batch_size)
-        return full + (rest >= self.world_size and not self.drop_last)
+        return full + (rest > 0 and not self.drop_last)
 
-    def batches(self) -> list[Tensor]:
-        order = self._permutation()
-        return [self._share(batch) for batch in order.split(self.batch_size)[: len(self)]]
+    def whole_batches(self) -> list[Tensor]:
+        return list(self._permutation().split(self.batch_size)[: len(self)])
 
     def _permutation(self) -> Tensor:
         if self.seed is None:
@@ -82,26 +88,12 @@ class TrainingOrder(EpochOrder):
         generator = torch.Generator().manual_seed(seed_of(self.seed, "order", self.epoch))
         return torch.randperm(self.count, generator=generator)
 
-    def _share(self, batch: Tensor) -> Tensor:
-        size = len(batch) // self.world_size
-        return batch[self.rank * size : (self.rank + 1) * size]
-
 
 class EvaluationOrder(EpochOrder):
-    """Every image exactly once and never shuffled, over ranks whose shares differ by one image at most.
-
-    Each rank cuts its share into the same number of nearly equal batches, so that no rank waits for another.
-    """
-
-    def __init__(self, count: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        super().__init__(count, batch_size, rank=rank, world_size=world_size)
-        if count < world_size:
-            raise ConfigError(f"{count} images cannot be evaluated on {world_size} devices; use fewer devices")
+    """Every image exactly once and never shuffled, in nearly equal batches of no more than ``batch_size``."""
 
     def __len__(self) -> int:
-        largest_share = -(-self.count // self.world_size)
-        # No more batches than the smallest share has images: a batch must not be empty.
-        return min(-(-largest_share // self.batch_size), self.count // self.world_size)
+        return -(-self.count // self.batch_size)
 
-    def batches(self) -> list[Tensor]:
-        return list(torch.arange(self.count)[self.rank :: self.world_size].tensor_split(len(self)))
+    def whole_batches(self) -> list[Tensor]:
+        return list(torch.arange(self.count).tensor_split(len(self)))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaezoo.data.splits import seed_of
+from vaezoo.shares import Share, uniform_like
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -33,10 +34,13 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
     return packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and_(1).flatten(1)[:, :count]
 
 
-def draw_binary(x: Tensor, seed: int) -> Tensor:
-    """Each pixel 1 with its own value as the probability, by a generator of its own: (B, ...) -> the same shape."""
+def draw_binary(x: Tensor, seed: int, share: Share | None = None) -> Tensor:
+    """Each pixel 1 with its own value as the probability, by a generator of its own: (B, ...) -> the same shape.
+
+    ``share`` says which images of a batch these are, where several processes have one between them.
+    """
     generator = torch.Generator(device=x.device).manual_seed(seed)
-    return (torch.rand(x.shape, generator=generator, device=x.device) < x).to(x.dtype)
+    return (uniform_like(x, generator, share) < x).to(x.dtype)
 
 
 def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str) -> Tensor:

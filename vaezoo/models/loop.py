@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from vaezoo import metrics
+from vaezoo import metrics, shares
 from vaezoo.errors import ConfigError, NonFiniteLossError
 from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
@@ -20,12 +20,12 @@ from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
-from vaezoo.sums import Sums
+from vaezoo.sums import Sums, own_part
 
 log = logging.getLogger(__name__)
 
-Batch = Sequence[Tensor]
-"""Images (B, C, H, W) in [0, 1], then labels."""
+Batch = Sequence[Any]
+"""Images (B, C, H, W) in [0, 1], then labels, then which share of a batch they are if several devices have one."""
 
 Weights = Mapping[str, float | Tensor]
 """Weights of an objective by name; tensors () where a step is compiled or captured once for all of their values."""
@@ -103,12 +103,20 @@ class Loop(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self._inner_loop = None
-        torch.manual_seed(torch.initial_seed() + self.global_rank)  # each process draws noise of its own
+        # All processes draw the same noise, for the whole batch, and each takes what belongs to its images.
+        torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss, values = self.losses(batch[0], self.weights())
+        share = self._share_of(batch)
+        with shares.taking(share):
+            loss, values = self.losses(batch[0], self.weights())
+        if share is not None:
+            loss, values = loss * share.weight, share.counted(values)
         self.account(loss, values)
         return loss
+
+    def _share_of(self, batch: Batch) -> shares.Share | None:
+        return None if self._trainer is None else shares.share_of(batch, self.global_rank, self._trainer.world_size)
 
     def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
@@ -200,10 +208,10 @@ class Loop(L.LightningModule):
     # validation and test ---------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["val"])
+        self._evaluate(batch, self._sums["val"])
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["test"])
+        self._evaluate(batch, self._sums["test"])
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation("val")
@@ -217,20 +225,22 @@ class Loop(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
-    def _evaluate(self, x: Tensor, sums: Sums) -> None:
-        terms = self.loss_terms(x)
+    def _evaluate(self, batch: Batch, sums: Sums) -> None:
+        x, share = batch[0], self._share_of(batch)
+        with shares.taking(share):
+            terms = self.loss_terms(x)
         code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
         values = {"loss": self.objective(terms, self.weights()), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
         if terms.has_posterior:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
             values |= {"mean": code, "square": code.double().square()}
-        sums.add(values)
+        sums.add(values if share is None else share.counted(values))
 
     def _start_evaluation(self, stage: str) -> None:
         self._sums[stage].reset()
         self._random_states = random_states(self.device)
-        torch.manual_seed(EVALUATION_SEED + self.global_rank)
+        torch.manual_seed(EVALUATION_SEED)
 
     def _end_evaluation(self, stage: str) -> None:
         restore(self._random_states, self.device)
@@ -312,12 +322,13 @@ class Loop(L.LightningModule):
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
-        checkpoint["training_sums"] = self._sums["train"].state_dict()
+        checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._planned_steps, self._logged_step = checkpoint.get("planned_steps"), checkpoint["global_step"]
         if "training_sums" in checkpoint:
-            self._sums["train"].load_state_dict(checkpoint["training_sums"], self.device)
+            mine = own_part(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
+            self._sums["train"].load_state_dict(mine, self.device)
 
 
 class _LogTraining(L.Callback):

@@ -1,0 +1,102 @@
+"""A process's share of a batch that several devices work on together. It knows tensors and the process group alone.
+
+The processes of a run hold the same random state: noise is drawn for the whole batch everywhere, and each takes the
+rows of its own images. So a run on several devices is the same experiment as on one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Share(NamedTuple):
+    """``count`` images from ``start`` on, of the ``total`` that ``parts`` processes have between them.
+
+    A process that has none gets the batch's first image as a stand-in, since all must take every step together; its
+    ``count`` is 0, and it weighs nothing.
+    """
+
+    start: int
+    count: int
+    total: int
+    parts: int
+
+    @property
+    def weight(self) -> float:
+        """What the mean over this share counts in the mean over processes, so that this is the mean over images."""
+        return self.count * self.parts / self.total
+
+    def rows(self, whole: Tensor, count: int) -> Tensor:
+        """Of what was made for the whole batch (total, ...), the part of the ``count`` images at hand."""
+        return whole[self.start : self.start + count]
+
+    def counted(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values of each image at hand without those of a stand-in: (B, ...) -> (B or 0, ...)."""
+        return {name: value if self.count else value[:0] for name, value in values.items()}
+
+
+def share(total: int, rank: int, parts: int) -> Share:
+    """Contiguous shares whose sizes differ by one image at most, the larger ones first."""
+    least, more = divmod(total, parts)
+    count = least + (rank < more)
+    return Share(rank * least + min(rank, more) if count else 0, count, total, parts)
+
+
+def share_of(batch: Sequence[Any], rank: int, parts: int) -> Share | None:
+    """Which share a batch is: its third element, or one of equal ones from a loader that does not say; None if whole."""
+    if parts == 1:
+        return None
+    if len(batch) > 2 and isinstance(batch[2], Share):
+        return batch[2]
+    return Share(rank * len(batch[0]), len(batch[0]), parts * len(batch[0]), parts)
+
+
+def images_in(batch: Sequence[Any], parts: int) -> int:
+    """Images that all processes have of a batch; of files that could not be read those that were planned."""
+    found = share_of(batch, 0, parts)
+    return len(batch[0]) if found is None else found.total
+
+
+_present: Share | None = None
+
+
+@contextmanager
+def taking(present: Share | None) -> Iterator[None]:
+    """While a batch is gone through: what is drawn or averaged here belongs to this share of it; None for all of it."""
+    global _present
+    before, _present = _present, present
+    try:
+        yield
+    finally:
+        _present = before
+
+
+def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise for each image at hand, by a ``generator`` of one's own or by the one that all share."""
+    if generator is not None or _present is None:
+        return torch.empty_like(values).normal_(generator=generator)
+    return _present.rows(values.new_empty(_present.total, *values.shape[1:]).normal_(), len(values))
+
+
+def uniform_like(values: Tensor, generator: torch.Generator, present: Share | None) -> Tensor:
+    """Noise in [0, 1) for each image of a share, by a generator that is in the same state in all processes."""
+    size = values.shape if present is None else (present.total, *values.shape[1:])
+    whole = torch.rand(size, generator=generator, device=values.device)
+    return whole if present is None else present.rows(whole, len(values))
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over the whole batch of values that each image at hand has equally many of, without gradient: ()."""
+    if _present is None:
+        return values.detach().mean()
+    return _mean_of_all(values.detach(), bool(_present.count))
+
+
+@torch.compiler.disable
+def _mean_of_all(values: Tensor, counts: bool) -> Tensor:
+    together = torch.stack([values.double().sum(), values.new_tensor(values.numel(), dtype=torch.float64)]) * counts
+    torch.distributed.all_reduce(together)
+    return (together[0] / together[1]).to(values.dtype)
