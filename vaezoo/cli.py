@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from vaezoo import __version__, config
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
+from vaezoo.first import is_first
 
 COMMANDS = {
     "evaluate": "vaezoo.evaluation.command",
@@ -20,12 +21,13 @@ COMMANDS = {
 }
 """Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
+_program: list[str] = []
+
 
 def main() -> None:
     """The program ``vaezoo``."""
-    if sys.argv[1:2] == ["train"]:  # Hydra reads the rest of the line
-        del sys.argv[1]
-        train()
+    if sys.argv[1:2] == ["train"]:
+        train(sys.argv[:2])
         return
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
@@ -51,9 +53,15 @@ def list_choices() -> None:
         print(f"{group + '=':18s}", *config.options(group))
 
 
-def train() -> None:
-    """Compose a config from the command line and train; ends the process with its exit code."""
-    words = sys.argv[1:]
+def train(program: Sequence[str] | None = None) -> None:
+    """Compose a config from the command line and train; ends the process with its exit code.
+
+    ``program`` is what of the line comes before the settings. It is put back while the training runs, of which
+    Lightning starts further processes by the same line.
+    """
+    global _program
+    _program = list(program or sys.argv[:1])
+    words = sys.argv[len(_program) :]
     resumed = [word for word in words if word.startswith("resume=") and word != "resume=null"]
     if resumed:
         _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
@@ -64,13 +72,14 @@ def train() -> None:
         return
     import hydra
 
-    program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
+    sys.argv = [_program[0], *words]  # where Hydra reads them
+    job = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        program()
+        job()
     else:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on whole, and they are made short here
         try:
-            _in_one_sentence(program)
+            _in_one_sentence(job)
         finally:
             del os.environ["HYDRA_FULL_ERROR"]
 
@@ -96,8 +105,19 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
         sentence = config.explain(error)
         if sentence is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        _tell(sentence)
         sys.exit(1)
+
+
+def _tell(sentence: str) -> None:
+    """Print an error, of several processes with the same one in the first alone."""
+    if is_first() and "vaezoo.ranks" not in sys.modules:
+        print(f"error: {sentence}", file=sys.stderr)
+        return
+    from vaezoo import ranks  # with torch, which takes seconds
+
+    if not ranks.told_by_first():
+        print("error:" if is_first() else "error in another process:", sentence, file=sys.stderr)
 
 
 def _resume(resumed: list[str], overrides: list[str]) -> None:
@@ -123,7 +143,12 @@ def _train(cfg: DictConfig) -> None:
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
     run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
-    _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))
+    words = sys.argv
+    sys.argv = [*_program, *words[1:]]
+    try:
+        _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))
+    finally:
+        sys.argv = words
 
 
 if __name__ == "__main__":

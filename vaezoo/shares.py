@@ -13,21 +13,21 @@ from torch import Tensor
 
 
 class Share(NamedTuple):
-    """``count`` images from ``start`` on, of the ``total`` that ``parts`` processes have between them.
+    """``size`` images from ``start`` on, of the ``total`` that ``parts`` processes have between them.
 
     A process that has none gets the batch's first image as a stand-in, since all must take every step together; its
-    ``count`` is 0, and it weighs nothing.
+    ``size`` is 0, and it weighs nothing.
     """
 
     start: int
-    count: int
+    size: int
     total: int
     parts: int
 
     @property
     def weight(self) -> float:
         """What the mean over this share counts in the mean over processes, so that this is the mean over images."""
-        return self.count * self.parts / self.total
+        return self.size * self.parts / self.total
 
     def rows(self, whole: Tensor, count: int) -> Tensor:
         """Of what was made for the whole batch (total, ...), the part of the ``count`` images at hand."""
@@ -35,18 +35,18 @@ class Share(NamedTuple):
 
     def counted(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Values of each image at hand without those of a stand-in: (B, ...) -> (B or 0, ...)."""
-        return {name: value if self.count else value[:0] for name, value in values.items()}
+        return {name: value if self.size else value[:0] for name, value in values.items()}
 
 
 def share(total: int, rank: int, parts: int) -> Share:
     """Contiguous shares whose sizes differ by one image at most, the larger ones first."""
     least, more = divmod(total, parts)
-    count = least + (rank < more)
-    return Share(rank * least + min(rank, more) if count else 0, count, total, parts)
+    size = least + (rank < more)
+    return Share(rank * least + min(rank, more) if size else 0, size, total, parts)
 
 
 def share_of(batch: Sequence[Any], rank: int, parts: int) -> Share | None:
-    """Which share a batch is: its third element, or one of equal ones from a loader that does not say; None if whole."""
+    """Which share a batch is: its third element, or one of equal ones where a loader says nothing; None if whole."""
     if parts == 1:
         return None
     if len(batch) > 2 and isinstance(batch[2], Share):
@@ -92,7 +92,7 @@ def mean(values: Tensor) -> Tensor:
     """The mean over the whole batch of values that each image at hand has equally many of, without gradient: ()."""
     if _present is None:
         return values.detach().mean()
-    return _mean_of_all(values.detach(), bool(_present.count))
+    return _mean_of_all(values.detach(), bool(_present.size))
 
 
 @torch.compiler.disable

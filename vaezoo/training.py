@@ -15,12 +15,13 @@ from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, runs
+from vaezoo import config, console, environment, ranks, runs
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
+from vaezoo.first import is_first
 from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -53,12 +54,12 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
             f"a multirun trains each run on one device, got trainer.devices={devices}; set trainer.devices=1 or start"
             " the runs one by one"
         )
-    run_dir = _shared_with_other_processes(run_dir)
-    cfg = _with_run_dir(cfg, run_dir)
-    config.check(cfg)
-    if _first_process():
-        runs.refuse_if_taken(run_dir)
-    return _run(make(cfg, run_dir), checkpoint=None)
+    with ranks.agreeing_on(run_dir) as run_dir:
+        cfg = _with_run_dir(cfg, run_dir)
+        config.check(cfg)
+        if _first_process():
+            runs.refuse_if_taken(run_dir)
+        return _run(make(cfg, run_dir), checkpoint=None)
 
 
 @denormals_flushed()
@@ -77,13 +78,10 @@ def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
 def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:
     """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before."""
     console.quieten()
+    ranks.choose_devices(cfg.trainer)
     datamodule: ImageDataModule = instantiate(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
-    if _first_process():  # what is wrong with images is told before anything is written; others wait in Lightning
-        datamodule.prepare_data()
-        datamodule.setup("fit")
-        datamodule.train_dataloader()
     model.stepping = cfg.stepping
     if cfg.compile:
         model.compile_losses()
@@ -102,6 +100,11 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, cost, RandomState(), LambdaCallback(on_train_start=keep_config), *callbacks],
     )
+    ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
+    if _first_process():  # what is wrong with images is told before anything is written; others wait in Lightning
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        datamodule.train_dataloader()
     return Training(cfg, run_dir, datamodule, model, trainer, cost)
 
 
@@ -113,9 +116,10 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with cheap_cuda_checks(run.trainer.strategy.root_device):
-                run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
-            return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
+            with ranks.watching(run.trainer, lambda lost: _summarise_lost(run, lost)):
+                with cheap_cuda_checks(run.trainer.strategy.root_device):
+                    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+                return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first
             _summarise(run, "interrupted")
             console.show_interrupted(run.run_dir)
@@ -204,6 +208,13 @@ def _summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
     return summary
 
 
+def _summarise_lost(run: Training, lost: str) -> None:
+    """Record what a process can no longer tell that waits for another one."""
+    _summarise(run, "failed", error=lost)
+    if _first_process():
+        log.error("error: %s", lost)
+
+
 def _fill_hyperparameter_table(run: Training, numbers: dict[str, dict[str, float]]) -> None:
     """Give TensorBoard the settings with what they led to: its HParams page."""
     settings = {f"model/{name}": str(value) for name, value in run.model.hparams.items()}
@@ -252,14 +263,7 @@ def _moved(node: Any, before: str, now: str) -> Any:
 
 def _first_process() -> bool:
     """Whether this is the process that writes, known before there is a trainer."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
-
-
-def _shared_with_other_processes(run_dir: Path) -> Path:
-    """The first process's run folder, whose name has a time: those that Lightning starts learn it here."""
-    if _first_process():
-        os.environ["VAEZOO_RUN_DIR"] = str(run_dir)
-    return Path(os.environ.get("VAEZOO_RUN_DIR", run_dir))
+    return is_first()
 
 
 @contextmanager

@@ -25,10 +25,10 @@ MAX_WORKERS = 16
 
 
 class ImageDataModule(LightningDataModule):
-    """Images of one source in three splits. A batch reaches the model as (x, y), or as (x, y, share) of several devices.
+    """Images of one source in three splits. A batch reaches the model as (x, y).
 
     x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
-    ``share`` says which images of the batch these are (see ``vaezoo.shares``).
+    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.shares``.
 
     Args:
         source: "digits", "torchvision", "sprites" or "image_folder".

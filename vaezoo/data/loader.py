@@ -54,7 +54,7 @@ class Loader(ABC):
                 yield Batch(images, labels, seed, share)
             elif share is not None or isinstance(self.sampler, TrainingOrder):
                 # Processes wait for each other, and steps are counted: a batch must not go missing.
-                nothing = share and share._replace(start=0, count=0)
+                nothing = share and share._replace(start=0, size=0)
                 yield Batch(*self._stand_in(), seed, nothing)
 
     def state_dict(self) -> dict[str, int]:

@@ -35,7 +35,7 @@ class EpochOrder(ABC):
         whole = self.whole_batches()
         if self.world_size == 1:
             return whole
-        return [own.rows(batch, max(own.count, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
+        return [own.rows(batch, max(own.size, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
 
     def shares(self) -> list[Share] | list[None]:
         """What this process has of each batch; None where it has all of it."""
