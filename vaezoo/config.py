@@ -38,7 +38,8 @@ def check(cfg: DictConfig) -> None:
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):
-        values = {name: value for name, value in node.items() if name not in ("_target_", "_convert_")}
+        plain = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
+        values = {name: value for name, value in plain if name not in ("_target_", "_convert_")}
         check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))
 
 

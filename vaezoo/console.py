@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig
 
+from vaezoo.first import is_first
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.runs import Run
 
@@ -65,8 +66,10 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # nothing is changed in place
     warnings.filterwarnings("ignore", message=".*exists and is not empty")  # it is ours: see runs.refuse_if_taken
-    warnings.showwarning = lambda message, *_, **__: log.warning("warning     %s", message)
+    show = log.warning if is_first() else log.debug  # libraries warn in every process
+    warnings.showwarning = lambda message, *_, **__: show("warning     %s", message)
 
 
 def objective_lines(model: "Autoencoder") -> list[str]:

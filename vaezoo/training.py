@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, ranks, runs
+from vaezoo import config, console, environment, ranks, runs, sharding
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
@@ -100,6 +100,7 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, cost, RandomState(), LambdaCallback(on_train_start=keep_config), *callbacks],
     )
+    sharding.check(trainer, model, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if _first_process():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()
@@ -133,7 +134,7 @@ def _evaluate(run: Training) -> dict[str, Any]:
     """Validate and test the best weights, and record what came out; without checkpoints, the last ones."""
     saved = runs.Run(run.run_dir).checkpoints()
     if saved:
-        run.model.load_state_dict(runs.read_checkpoint(saved[0])["state_dict"])
+        sharding.load_weights(run.model, runs.read_checkpoint(saved[0])["state_dict"])
     # An averaging callback would put its own weights in, but for validation alone.
     callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     run.trainer.callbacks = callbacks  # type: ignore[attr-defined]

@@ -98,8 +98,8 @@ class BestCheckpoint(ModelCheckpoint):
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._held is not None:  # other processes may not get here, so none is waited for
-            trainer.strategy.save_checkpoint(self._held[1], self._held[0])
+        if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
+            trainer.strategy.checkpoint_io.save_checkpoint(self._held[1], self._held[0])
 
     def write(self, trainer: Trainer) -> None:
         """Bring what is held to disk, in all processes together."""

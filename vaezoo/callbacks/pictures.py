@@ -20,6 +20,7 @@ from torch import Tensor
 from vaezoo.checks import at_least
 from vaezoo.errors import ConfigError
 from vaezoo.figures import raster
+from vaezoo.sharding import gathered
 
 CHUNK = 256
 """Images that go through a model at once."""
@@ -90,11 +91,13 @@ class Picture(L.Callback):
     def publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """Draw and write, once a step and on the first rank only."""
         step = trainer.global_step
-        if step == self._step or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if step == self._step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._step = step
         started = time.perf_counter()
-        self._publish(trainer, model)
+        with gathered(model):  # which asks nothing of the other ranks unless the weights lie there
+            if trainer.is_global_zero:
+                self._publish(trainer, model)
         self.seconds_of_drawing += time.perf_counter() - started
 
     def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:

@@ -20,6 +20,7 @@ from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
+from vaezoo.sharding import whole
 from vaezoo.sums import Sums, own_part
 
 log = logging.getLogger(__name__)
@@ -316,7 +317,7 @@ class Loop(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
-        if not torch.isfinite(torch.nn.utils.get_total_norm(self.parameters())):
+        if not torch.isfinite(whole(torch.nn.utils.get_total_norm(self.parameters()))):
             raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
         for logger in self.trainer.loggers:  # who goes on from here relies on what was logged before
             logger.save()

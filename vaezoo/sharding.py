@@ -1,0 +1,100 @@
+"""Models that are divided between devices, weight by weight (FSDP2): made so, loaded and drawn with. It knows no variant.
+
+Each layer of encoder and decoder gathers its weights when it is called, and lets go of them afterwards.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies.model_parallel import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from vaezoo.errors import ConfigError
+
+
+class FullyShardedStrategy(ModelParallelStrategy):
+    """Lightning's ModelParallelStrategy with all devices sharing the weights, and whole checkpoints in one file.
+
+    Args:
+        process_group_backend: what processes talk by; by default NCCL between GPUs and gloo between processors.
+    """
+
+    def __init__(self, process_group_backend: str | None = None) -> None:
+        super().__init__(
+            tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=process_group_backend
+        )
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+        model: Any = self.lightning_module
+        model.configure_model = partial(shard, model, self.device_mesh["data_parallel"])
+
+
+def shard(model: Any, mesh: DeviceMesh) -> None:
+    """Divide encoder and decoder between the devices of a mesh, once."""
+    if is_sharded(model):
+        return
+    for network in (model.encoder, model.decoder):
+        for layer in network.children():
+            if any(True for _ in layer.parameters()):
+                fully_shard(layer, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+
+
+def check(trainer: Any, model: nn.Module, *, compiled: bool) -> None:
+    """ConfigError for what does not go together with divided weights."""
+    if not isinstance(trainer.strategy, FullyShardedStrategy):
+        return
+    others = [name for name, _ in model.named_parameters() if not name.startswith(("encoder.", "decoder."))]
+    reasons = {
+        f"also trains {' and '.join(others)}, and only the weights of encoder and decoder can be divided": bool(others),
+        "has its weights averaged (callbacks=ema), which needs them whole": any(
+            isinstance(callback, WeightAveraging) for callback in trainer.callbacks
+        ),
+        "is compiled as a whole (compile=true), and its weights come layer by layer": compiled,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ConfigError(f"trainer=fsdp2 cannot train a model that {reason}; use trainer=ddp")
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether some weights of a model lie in pieces on several devices."""
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def whole(value: Tensor) -> Tensor:
+    """A number or tensor gathered from the devices that have it in pieces, for which all of them must ask."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Put whole weights into a model, be it divided or not."""
+    if is_sharded(model):
+        set_model_state_dict(model, dict(weights), options=StateDictOptions(full_state_dict=True))
+    else:
+        model.load_state_dict(weights)
+
+
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Every device has all weights meanwhile, so that one alone can use the model; all must come here together."""
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.unshard()
+        part.set_reshard_after_forward(False)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_forward(True)
+            part.reshard()
