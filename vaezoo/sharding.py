@@ -1,4 +1,4 @@
-"""Models that are divided between devices, weight by weight (FSDP2): made so, loaded and drawn with. It knows no variant.
+"""Models divided between devices, weight by weight (FSDP2): made so, loaded and drawn with. It knows no variant.
 
 Each layer of encoder and decoder gathers its weights when it is called, and lets go of them afterwards.
 """
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
