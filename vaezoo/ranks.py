@@ -219,9 +219,9 @@ class _Watch(threading.Thread):
                 return
 
     def lost(self) -> str | None:
-        """Which process has ended too early, if any."""
-        launcher = self.trainer.strategy.launcher
-        for place, process in enumerate(getattr(launcher, "procs", ()), start=1):
+        """Which process has ended too early, if any that Lightning started."""
+        started = getattr(self.trainer.strategy.launcher, "procs", ())
+        for place, process in enumerate(started, start=1):
             code = process.poll()
             if code:
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -231,7 +231,8 @@ class _Watch(threading.Thread):
         return None
 
     def lost_sentence(self) -> str:
-        until = time.monotonic() + 1.0
+        """What to tell; a connection breaks a moment before the process at its other end has ended."""
+        until = time.monotonic() + (0 if _launcher() else 1)
         while (lost := self.lost()) is None and time.monotonic() < until:
             time.sleep(0.1)
         return f"{lost or 'another process of this run has ended'}, and the others cannot go on without it"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from vaezoo.errors import ConfigError
+
+FUSED_IN_PIECES = ("Adam", "AdamW")
+"""Optimisers of torch whose one-kernel step can handle weights that lie in pieces on several devices."""
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -43,6 +47,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
     if is_sharded(model):
         return
     for network in (model.encoder, model.decoder):
+        network.to(memory_format=torch.contiguous_format)  # weights in any other order cannot be divided
         for layer in network.children():
             if any(True for _ in layer.parameters()):
                 fully_shard(layer, mesh=mesh)

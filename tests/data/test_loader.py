@@ -95,15 +95,32 @@ def test_asking_for_an_iterator_reads_nothing_until_the_epoch_is_known(kind: str
     assert torch.equal(first, loader.sampler.batches()[0])
 
 
-def test_noise_seed_differs_between_batches_epochs_and_ranks(tmp_path: Path) -> None:
+def test_noise_seed_differs_between_batches_and_epochs_and_is_the_same_in_all_processes(tmp_path: Path) -> None:
     loader = make("memory", tmp_path, noise_seed=0)
     seeds = []
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
         seeds += [batch.noise_seed for batch in loader]
-    loader.sampler.rank = 1
-    seeds += [batch.noise_seed for batch in loader]
-    assert len(set(seeds)) == len(seeds) == 12
+    assert len(set(seeds)) == len(seeds) == 8
+    loader.sampler.rank, loader.sampler.world_size = 1, 2
+    assert [batch.noise_seed for batch in loader] == seeds[4:]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_share_of_which_nothing_can_be_read_is_stood_in_for_and_weighs_nothing(
+    training: bool, tmp_path: Path
+) -> None:
+    loader = make("streaming", tmp_path, training=training)
+    loader.sampler.rank, loader.sampler.world_size = 1, 2
+    assert isinstance(loader, StreamingLoader)
+    lost = loader.sampler.batches()[0].tolist()
+    for position in lost:
+        Path(loader.unreadable.files.path(position)).write_bytes(b"")
+    loader.unreadable.check = lambda: None  # type: ignore[method-assign]  # so few files are more than 1%
+    batches = list(loader)
+    assert len(batches) == 4
+    assert batches[0].labels.tolist() == [min(set(range(COUNT)) - set(lost))]
+    assert [batch.share.size for batch in batches if batch.share] == [0, *([len(b.labels) for b in batches[1:]])]
 
 
 def test_loading_leaves_the_global_random_state_alone(kind: str, tmp_path: Path) -> None:

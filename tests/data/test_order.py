@@ -1,5 +1,7 @@
 """The order of images: which batches each process sees, in every epoch and from its middle."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -34,18 +36,30 @@ def test_order_without_a_seed_is_not_shuffled() -> None:
     assert seen(TrainingOrder(10, 3, seed=None)) == list(range(10))
 
 
-def test_global_batch_is_the_same_on_one_device_and_on_four() -> None:
-    alone = TrainingOrder(64, 16, seed=0).batches()
-    shares = [TrainingOrder(64, 16, seed=0, rank=rank, world_size=4).batches() for rank in range(4)]
-    for number, batch in enumerate(alone):
-        assert torch.equal(torch.cat([share[number] for share in shares]), batch)
+@pytest.mark.parametrize("kind", [TrainingOrder, EvaluationOrder])
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+@pytest.mark.parametrize("count", [1, 8, 23, 64])
+@pytest.mark.parametrize("batch_size", [7, 8, 100])
+def test_shares_of_a_batch_are_the_batch_of_one_device(
+    kind: type[EpochOrder], world_size: int, count: int, batch_size: int
+) -> None:
+    seed: dict[str, Any] = {"seed": 0} if kind is TrainingOrder else {}
+    alone = kind(count, batch_size, **seed)
+    orders = [kind(count, batch_size, rank=rank, world_size=world_size, **seed) for rank in range(world_size)]
+    assert {len(order) for order in orders} == {len(alone)} == {len(alone.batches())}
+    for number, batch in enumerate(alone.batches()):
+        shares = [order.shares()[number] for order in orders]
+        parts = [order.batches()[number][: share.size] for order, share in zip(orders, shares, strict=True)]
+        assert torch.equal(torch.cat(parts), batch)
+        sizes = [share.size for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert sum(share.weight for share in shares) == pytest.approx(world_size)
+        for order, share in zip(orders, shares, strict=True):
+            assert share.size or order.batches()[number].tolist() == batch[:1].tolist()
 
 
-def test_training_shares_are_equal_even_of_a_short_last_batch() -> None:
-    orders = [TrainingOrder(23, 8, seed=0, rank=rank, world_size=4) for rank in range(4)]
-    sizes = [[len(batch) for batch in order.batches()] for order in orders]
-    assert sizes == [[2, 2, 1]] * 4  # 23 = 8 + 8 + 7, and 7 shared by 4 leaves 3 for another epoch
-    assert [len(order) for order in orders] == [3] * 4
+def test_one_device_has_no_shares() -> None:
+    assert TrainingOrder(10, 4, seed=0).shares() == [None, None, None]
 
 
 @pytest.mark.parametrize(("drop_last", "sizes"), [(False, [4, 4, 1]), (True, [4, 4])])
@@ -53,21 +67,6 @@ def test_last_training_batch_is_short_or_dropped(drop_last: bool, sizes: list[in
     order = TrainingOrder(9, 4, seed=0, drop_last=drop_last)
     assert [len(batch) for batch in order.batches()] == sizes
     assert len(order) == len(sizes)
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
-@pytest.mark.parametrize("count", [7, 8, 100, 101])
-@pytest.mark.parametrize("batch_size", [1, 3, 50, 1000])
-def test_evaluation_sees_every_image_exactly_once_over_uneven_shares(
-    count: int, world_size: int, batch_size: int
-) -> None:
-    orders = [EvaluationOrder(count, batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert sorted(position for order in orders for position in seen(order)) == list(range(count))
-    assert len({len(order) for order in orders}) == 1
-    for order in orders:
-        sizes = [len(batch) for batch in order.batches()]
-        assert len(sizes) == len(order)
-        assert min(sizes) >= 1
 
 
 def test_evaluation_batches_hold_no_more_than_batch_size() -> None:
@@ -85,10 +84,6 @@ def test_another_epoch_starts_at_its_beginning_and_the_same_one_in_its_middle() 
     assert order.begin() == 0
 
 
-def test_impossible_shares_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data\.batch_size=10 cannot be shared equally by 4 devices"):
-        TrainingOrder(100, 10, seed=0, world_size=4)
+def test_an_epoch_without_a_batch_is_refused() -> None:
     with pytest.raises(ConfigError, match="3 training images give no batch"):
         TrainingOrder(3, 4, seed=0, drop_last=True)
-    with pytest.raises(ConfigError, match="2 images cannot be evaluated on 3 devices"):
-        EvaluationOrder(2, 1, world_size=3)

@@ -20,7 +20,8 @@ from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
-from vaezoo.sharding import whole
+from vaezoo.sharding import FUSED_IN_PIECES, is_sharded, whole
+from vaezoo.shares import Share
 from vaezoo.sums import Sums, own_part
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class Loop(L.LightningModule):
         self.account(loss, values)
         return loss
 
-    def _share_of(self, batch: Batch) -> shares.Share | None:
+    def _share_of(self, batch: Batch) -> Share | None:
         return None if self._trainer is None else shares.share_of(batch, self.global_rank, self._trainer.world_size)
 
     def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
@@ -209,10 +210,10 @@ class Loop(L.LightningModule):
     # validation and test ---------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self._sums["val"])
+        self._evaluate(batch[0], self._sums["val"], self._share_of(batch))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, self._sums["test"])
+        self._evaluate(batch[0], self._sums["test"], self._share_of(batch))
 
     def on_validation_epoch_start(self) -> None:
         self._start_evaluation("val")
@@ -226,8 +227,7 @@ class Loop(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
-    def _evaluate(self, batch: Batch, sums: Sums) -> None:
-        x, share = batch[0], self._share_of(batch)
+    def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
         with shares.taking(share):
             terms = self.loss_terms(x)
         code = self.encode(x) if terms.code is None else terms.code
@@ -288,6 +288,8 @@ class Loop(L.LightningModule):
         fused = (
             self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         )  # its scaler cannot clip fused steps
+        if is_sharded(self):
+            fused = fused and self._optimizer["name"] in FUSED_IN_PIECES
         optimizer = make_optimizer(self.parameters(), self._optimizer, fused=fused)
         if self._scheduler is None:
             return optimizer

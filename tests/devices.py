@@ -1,0 +1,87 @@
+"""A program that trains one case after another on as many devices as each asks for: python -m tests.devices FOLDER.
+
+Beside what a run keeps, it keeps the gradients of the first step: FOLDER/CASE/gradients.pt.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from vaezoo import config
+from vaezoo.models.loop import Loop
+from vaezoo.sharding import whole
+from vaezoo.training import train
+
+SMALL = [
+    "model.widths=[16]",
+    "trainer.max_epochs=2",
+    "trainer.log_every_n_steps=1",
+    "trainer.accelerator=cpu",
+    "callbacks=none",
+    "evaluation=none",
+    "stepping=lightning",
+    "data.batch_size=8",
+    "data.limit=35",  # the last batch of an epoch has 3 images
+    "data.val_size=9",
+    "data.test_size=5",
+    "data.eval_batch_size=4",  # the last batch of an evaluation has 3 images, or 2
+]
+
+DYNAMIC = "data.binarize=dynamic"
+ONE_LEFT = ["data.limit=33", "data.eval_batch_size=2", DYNAMIC]  # one image for two processes, everywhere
+
+CASES: dict[str, list[str]] = {
+    "ae": ["model=ae"],
+    "beta_vae": ["model=beta_vae", "model.beta_schedule=linear", "model.schedule_steps=7"],
+    "conv_vae": ["model=conv_vae", "model.widths=null", DYNAMIC],
+    "vae": ["model=vae", DYNAMIC],
+    "one left": ["model=vae", *ONE_LEFT],
+    "clipped": ["model=vae", "trainer.gradient_clip_val=5", "model.optimizer.name=SGD", *ONE_LEFT],
+    "accumulated": ["model=vae", "trainer.accumulate_grad_batches=2", "callbacks=ema"],
+    "scheduled": ["model=vae", "model.scheduler={name: CosineAnnealingLR, T_max: total_steps}"],
+    "shared sigma": ["model=vae", "model.likelihood=learned_gaussian"],
+    "optimal sigma": ["model=vae", "model.likelihood=learned_gaussian", "model.likelihood_options={sigma: optimal}"],
+    "bf16": ["model=vae", "trainer.precision=bf16-mixed"],
+}
+"""Every variant, sizes that do not divide, and what takes part in a step."""
+
+SHARDED: dict[str, list[str]] = {
+    # SGD, as Adam makes steps of rounding errors: a bias before a norm has no gradient
+    "sharded": ["model=vae", "model.network=resnet", "model.widths=[8]", "model.optimizer.name=SGD", *ONE_LEFT],
+    "sharded and clipped": ["model=vae", "trainer.gradient_clip_val=5", "+model.optimizer.weight_decay=0.1"],
+}
+"""Cases for ``trainer=fsdp2``."""
+
+
+def keep_first_gradients(self: Any, optimizer: Any) -> None:
+    """Stands in for a model's ``on_before_optimizer_step``."""
+    path = Path(self.trainer.default_root_dir, "gradients.pt")
+    if self.global_step == 0:
+        gradients = {name: whole(parameter.grad) for name, parameter in self.named_parameters()}
+        if self.trainer.is_global_zero:
+            torch.save(gradients, path)
+
+
+def run(case: str, folder: Path, *more: str) -> dict[str, Any]:
+    """Train a case in ``folder``: its summary."""
+    overrides = [*SMALL, *{**CASES, **SHARDED}[case], f"run_dir='{folder}'", *more]
+    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+        cfg = compose("train", overrides)
+    return train(cfg, folder)
+
+
+def gradients(folder: Path) -> dict[str, Tensor]:
+    """What ``keep_first_gradients`` kept."""
+    found: dict[str, Tensor] = torch.load(folder / "gradients.pt", weights_only=True)
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    Loop.on_before_optimizer_step = keep_first_gradients  # type: ignore[method-assign]
+    for case in (*CASES, *SHARDED):
+        run(case, Path(sys.argv[1]) / case, f"trainer={'ddp' if case in CASES else 'fsdp2'}", "trainer.devices=2")
