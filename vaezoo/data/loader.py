@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,21 @@ class Loader(ABC):
             return None
         return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, self.sampler.rank)
 
+    def again(self, place: int) -> tuple[Tensor, Batch]:
+        """The batch at that place in the present epoch, that of all processes together, and its images' positions.
+
+        It is made once more, as it was; a pass that is under way does not notice.
+        """
+        order = copy(self.sampler)
+        order.rank, order.world_size = 0, 1
+        positions, images, labels = self._read(order.batches()[place])
+        seed = None if self.noise_seed is None else seed_of(self.noise_seed, "noise", order.epoch, place, 0)
+        return positions, Batch(images, labels, seed)
+
+    @abstractmethod
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions, stored pixels and labels of those images that can be read."""
+
     @abstractmethod
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Stored pixels and labels of each batch of positions."""
@@ -85,6 +101,10 @@ class InMemoryLoader(Loader):
         for batch in torch.cat(batches).to(pixels.device).split(sizes):
             chosen = pixels.index_select(0, batch)
             yield (chosen.pin_memory() if self.pin_memory else chosen), labels.index_select(0, batch)
+
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = positions.to(self.images.pixels.device)
+        return positions, self.images.pixels.index_select(0, chosen), self.images.labels.index_select(0, chosen)
 
 
 class StreamingLoader(Loader):
@@ -127,6 +147,12 @@ class StreamingLoader(Loader):
                 # Ranks wait for each other: a batch must not go missing, so one image stands in for it.
                 _, images, labels = first_readable(self.unreadable, 1)
                 yield images, labels
+
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        decoded = self.unreadable.files.__getitems__(positions.tolist())
+        failed = {position for position, _ in decoded.failed}
+        read = [position for position in positions.tolist() if position not in failed]
+        return torch.tensor(read, dtype=torch.long), decoded.images, decoded.labels
 
     def _wait_for(self, source: Iterable[Decoded]) -> Iterator[Decoded]:
         """Hand on what comes, and book how long it was waited for."""
