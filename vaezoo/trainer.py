@@ -13,8 +13,8 @@ class Trainer(L.Trainer):
     """Lightning's ``Trainer``, told what to do about a loss or gradient that is infinite or not a number.
 
     Args:
-        on_nonfinite: "stop" ends the training; "skip" leaves the weights and the optimiser as they are, counts the step,
-            and goes on. It waits for the device at every step, which "stop" does not.
+        on_nonfinite: "stop" ends the training; "skip" leaves the weights and the optimiser as they are, counts the
+            step, and goes on. It waits for the device at every step, which "stop" does not.
         max_skipped: steps of the whole run that may be skipped; one more ends the training, as do many in a row.
         others: Lightning's own.
     """

@@ -1,5 +1,4 @@
-"""Losses and gradients watched for numbers that are not finite, without waiting for the device. It knows tensors alone.
-"""
+"""Losses and gradients watched for numbers that are not finite, without waiting for the device. It knows tensors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple

@@ -36,8 +36,8 @@ NAMED = 8
 class Guard:
     """Watches the numbers of one training; ``trainer.on_nonfinite`` says what it does about wrong ones.
 
-    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits. ``skip`` looks
-    at every step, which has to wait, and has the optimiser pass over wrong ones; their images are left out of the means.
+    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits. ``skip``
+    looks at every step, which has to wait, and has the optimiser pass over wrong ones, whose images no mean has.
     """
 
     def __init__(self, sums: Sums) -> None:

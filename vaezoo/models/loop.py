@@ -19,7 +19,7 @@ from vaezoo.losses import Terms
 from vaezoo.models.captured import CapturingLoop, why_not_captured
 from vaezoo.models.guard import DIVERGED, KEPT, Guard
 from vaezoo.models.inner_loop import InnerLoop, why_not
-from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
+from vaezoo.models.optimizers import adapt, check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
 from vaezoo.sums import Sums
@@ -311,6 +311,7 @@ class Loop(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._planned_steps, self._logged_step = checkpoint.get("planned_steps"), checkpoint["global_step"]
+        adapt(checkpoint, self._optimizer)
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:
