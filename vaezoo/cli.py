@@ -66,6 +66,9 @@ def train(program: Sequence[str] | None = None) -> None:
     if resumed:
         _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
         return
+    if any(word.startswith("resume.") for word in words):
+        _in_one_sentence(_refuse_force)
+        return
     flags = [word for word in words if word.startswith("-")]
     if flags in (["--help"], ["-h"]):
         _in_one_sentence(lambda: _help([word for word in words if word not in flags]))
@@ -126,11 +129,19 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
 
     from vaezoo.training import resume
 
+    force = [word for word in overrides if word.startswith("resume.")]
+    if any(word not in ("resume.force=true", "resume.force=false") for word in force):
+        raise ConfigError(f"resume.force must be true or false, got {' '.join(force)}")
+    overrides = [word for word in overrides if word not in force]
     flags = [word for word in overrides if word.startswith("-")]
     if flags or len(resumed) > 1:
         raise ConfigError(f"resume= takes one run and settings, got {' '.join([*resumed[1:], *flags])}")
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
-    resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides)
+    resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides, force="resume.force=true" in force)
+
+
+def _refuse_force() -> None:
+    raise ConfigError("resume.force=true belongs to a run that goes on; give resume=RUN_DIR with it")
 
 
 def _train(cfg: DictConfig) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from vaezoo import resuming
 from vaezoo.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -88,8 +89,12 @@ class Run:
         return [path for path in paths if path.is_file()]
 
     def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
-        """The trained model, on the CPU and in evaluation mode (see ``load``)."""
-        return load_checkpoint(self.checkpoint(checkpoint), packages=packages)
+        """The trained model, on the CPU and in evaluation mode (see ``load``); RunError if it is not the config's."""
+        path = self.checkpoint(checkpoint)
+        model = load_checkpoint(path, packages=packages)
+        forced = {change["key"] for change in resuming.recorded(self.path)}
+        resuming.refuse_other_model(path, self.config, type(model).__name__, model.hparams, forced)
+        return model
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":

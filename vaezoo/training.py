@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, ranks, runs, sharding
+from vaezoo import config, console, environment, ranks, resuming, runs, sharding
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
+
+GROUPS = ("model", "data", "trainer", "callbacks", "logger", "experiment")
+"""Words that choose a whole yaml when a config is composed, which a resumed run's is already."""
 
 
 @dataclass
@@ -63,25 +66,62 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 
 
 @denormals_flushed()
-def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+def resume(run_dir: Path, overrides: list[str], *, force: bool = False) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
-    ``overrides`` are those of the command line beside ``resume=``; only ``CHANGEABLE`` ones may be among them.
+    ``overrides`` are those of the command line beside ``resume=``; others than ``CHANGEABLE`` ones need ``force``, and
+    are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
     """
     run = runs.Run(run_dir)
     checkpoint = run.checkpoint("last")
-    cfg = _with_run_dir(_override(run.config, overrides), run_dir)
+    cfg = _override(run.config, overrides)
+    changed = resuming.changes(run.config, cfg, beside=CHANGEABLE)
+    resuming.refuse(changed, run_dir, force=force)
+    cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
-    return _run(make(cfg, run_dir, step=runs.read_checkpoint(checkpoint)["global_step"]), checkpoint)
+    content = runs.read_checkpoint(checkpoint)
+    made = make(cfg, run_dir, step=content["global_step"], check=_checking(checkpoint, content, cfg, changed))
+
+    def note(trainer: L.Trainer, _: L.LightningModule) -> None:
+        if trainer.is_global_zero and changed:
+            resuming.record(run_dir, content["global_step"], changed)
+
+    made.trainer.callbacks.append(LambdaCallback(on_train_start=note))  # type: ignore[attr-defined]
+    return _run(made, checkpoint)
 
 
-def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:
-    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before."""
+def _checking(
+    path: Path, content: dict[str, Any], cfg: DictConfig, changed: Sequence[resuming.Change]
+) -> Callable[[Autoencoder], None]:
+    """What refuses a checkpoint that is not of the model which the run goes on with."""
+
+    def check(model: Autoencoder) -> None:
+        forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(path.parents[1])}
+        name = str(content["model_class"]).rpartition(".")[2]
+        resuming.refuse_in_an_epoch(changed, content, path)
+        resuming.refuse_other_model(path, cfg, name, content["hyper_parameters"], forced)
+        resuming.refuse_other_weights(path, type(model).__name__, model.state_dict(), content["state_dict"], changed)
+
+    return check
+
+
+def make(
+    cfg: DictConfig,
+    run_dir: Path,
+    *,
+    step: int | None = None,
+    check: Callable[[Autoencoder], None] = lambda model: None,
+) -> Training:
+    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before.
+
+    ``check`` may refuse the model before anything is written.
+    """
     console.quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule: ImageDataModule = instantiate(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
+    check(model)
     model.stepping = cfg.stepping
     if cfg.compile:
         model.compile_losses()
@@ -191,6 +231,8 @@ def _summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "epochs": run.trainer.current_epoch,
         "steps": run.trainer.global_step,
+        "skipped_steps": run.model.guard.skipped,
+        "changed": resuming.recorded(run.run_dir),
         "val": {},
         "test": {},
         **more,
@@ -231,10 +273,12 @@ def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     OmegaConf.set_struct(cfg, True)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = str(override.key_or_group)
-        if not key.startswith(CHANGEABLE):
+        group = override.key_or_group in GROUPS and not isinstance(override.value(), dict)
+        if group or key in ("run_dir", "resume") or key.startswith("hydra"):
             raise RunError(
-                f"a resumed run keeps its config, and {key} cannot change; single settings of trainer, callbacks and"
-                f" logger and data.root can; start a new run without resume= for {override.input_line}"
+                f"a resumed run keeps its config, and {key} cannot change as a whole; single settings can, those of"
+                f" trainer, callbacks and logger and data.root freely; start a new run without resume= for"
+                f" {override.input_line}"
             )
         OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
     OmegaConf.set_struct(cfg, False)

@@ -1,8 +1,9 @@
 """``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from vaezoo.data import settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
-from vaezoo.data.loader import Batch, InMemoryLoader, StreamingLoader
+from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
 from vaezoo.data.sources import Source
@@ -22,6 +23,15 @@ from vaezoo.errors import ConfigError
 
 FEW_FILES = 500  # decoded sooner than worker processes start
 MAX_WORKERS = 16
+
+
+class Again(NamedTuple):
+    """Training images made once more: positions in the training split (B,), x, y, and their files if they are files."""
+
+    positions: Tensor
+    x: Tensor
+    y: Tensor
+    names: list[str] | None
 
 
 class ImageDataModule(LightningDataModule):
@@ -202,6 +212,28 @@ class ImageDataModule(LightningDataModule):
         return (x, batch.labels) if batch.share is None else (x, batch.labels, batch.share)
 
     # What others ask
+
+    def training_batches(self, places: Sequence[int]) -> Again | None:
+        """Batches of the epoch that a trainer is in, by their places in it; None where it trains on another loader."""
+        loader = self.trainer.train_dataloader if self.trainer is not None else None
+        if not isinstance(loader, Loader):
+            return None
+        found = [loader.again(place) for place in places]
+        x, y = (
+            torch.cat(parts)
+            for parts in zip(*(self.on_after_batch_transfer(batch, 0)[:2] for _, batch in found), strict=True)
+        )
+        positions = torch.cat([positions for positions, _ in found])
+        return Again(positions, x, y, self._names(positions))
+
+    def _names(self, positions: Tensor) -> list[str] | None:
+        """Which files the training images at ``positions`` are, if they are files."""
+        if "train" not in self._unreadable:
+            return None
+        unreadable = self._unreadable["train"]
+        in_memory = isinstance(self._splits["train"], ImageTensor)  # where those that cannot be read are left out
+        kept = [place for place in range(len(unreadable.files)) if not (in_memory and place in unreadable.reasons)]
+        return [unreadable.files.path(kept[position]) for position in positions.tolist()]
 
     def examples(self, count: int, split: str = "val") -> tuple[Tensor, Tensor]:
         """The first ``count`` images of a split, or all if it has fewer, as evaluation sees them: (x, y) on the CPU.

@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,21 @@ class Loader(ABC):
             return None
         return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, 0)
 
+    def again(self, place: int) -> tuple[Tensor, Batch]:
+        """The batch at that place in the present epoch, that of all processes together, and its images' positions.
+
+        It is made once more, as it was; a pass that is under way does not notice.
+        """
+        order = copy(self.sampler)
+        order.rank, order.world_size = 0, 1
+        positions, images, labels = self._read(order.batches()[place])
+        seed = None if self.noise_seed is None else seed_of(self.noise_seed, "noise", order.epoch, place, 0)
+        return positions, Batch(images, labels, seed)
+
+    @abstractmethod
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions, stored pixels and labels of those images that can be read."""
+
     @abstractmethod
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Stored pixels and labels of each batch of positions; none where none of them can be read."""
@@ -101,6 +117,10 @@ class InMemoryLoader(Loader):
 
     def _stand_in(self) -> tuple[Tensor, Tensor]:
         return self.images.pixels[:1], self.images.labels[:1]
+
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = positions.to(self.images.pixels.device)
+        return positions, self.images.pixels.index_select(0, chosen), self.images.labels.index_select(0, chosen)
 
 
 class StreamingLoader(Loader):
@@ -145,6 +165,12 @@ class StreamingLoader(Loader):
     def _stand_in(self) -> tuple[Tensor, Tensor]:
         _, images, labels = first_readable(self.unreadable, 1)
         return images, labels
+
+    def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        decoded = self.unreadable.files.__getitems__(positions.tolist())
+        failed = {position for position, _ in decoded.failed}
+        read = [position for position in positions.tolist() if position not in failed]
+        return torch.tensor(read, dtype=torch.long), decoded.images, decoded.labels
 
     def _wait_for(self, source: Iterable[Decoded]) -> Iterator[Decoded]:
         """Hand on what comes, and book how long it was waited for."""

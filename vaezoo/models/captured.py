@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from vaezoo.models.finite import any_wrong
+from vaezoo.models.guard import gradients_of, skips
 from vaezoo.models.inner_loop import InnerLoop
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class CapturingLoop(InnerLoop):
             self.replay()
         loss, values = self.loss.clone(), self.values.clone()
         self.model.account(loss, dict(zip(self.names, values, strict=True)))
+        self.model.guard.keep_flag(self.wrong.clone())
         return loss
 
     def _make_room(self, x: Tensor) -> None:
@@ -82,9 +85,12 @@ class CapturingLoop(InnerLoop):
         with self.trainer.precision_plugin.train_step_context():
             loss, values = self.model.losses(self.x, weights)
         with rates:
-            self._update(loss)
+            self._update(loss, self._look)
         self.loss, self.names = loss.detach(), list(values)
         self.values = torch.stack([value.detach() for value in values.values()])
+
+    def _look(self) -> None:
+        self.wrong = any_wrong(gradients_of(self.optimizer))
 
     def _capture(self) -> None:
         """Record a step, which computes nothing yet."""
@@ -103,6 +109,8 @@ class CapturingLoop(InnerLoop):
 def why_not_captured(trainer: L.Trainer, model: L.LightningModule) -> str | None:
     """Why the steps of a training that ``InnerLoop`` can run cannot be captured, in words; None where they can."""
     groups = trainer.optimizers[0].param_groups
+    if skips(trainer):
+        return "trainer.on_nonfinite=skip looks at each step before it is taken"
     if model.device.type != "cuda":
         return f"CUDA graphs need a CUDA device, and the model is on {model.device.type}"
     if not all(group.get("fused") and "capturable" in group for group in groups):

@@ -10,14 +10,16 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from vaezoo import metrics, shares
 from vaezoo.errors import ConfigError, NonFiniteLossError
 from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
 from vaezoo.models.captured import CapturingLoop, why_not_captured
+from vaezoo.models.guard import DIVERGED, KEPT, Guard
 from vaezoo.models.inner_loop import InnerLoop, why_not
-from vaezoo.models.optimizers import check_settings, make_optimizer, make_scheduler
+from vaezoo.models.optimizers import adapt, check_settings, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
 from vaezoo.sharding import FUSED_IN_PIECES, is_sharded, whole
@@ -35,10 +37,7 @@ Weights = Mapping[str, float | Tensor]
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
 
-REMEDY = (
-    "weights saved before are kept; try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or"
-    " trainer.precision=32-true"
-)
+REMEDY = f"{KEPT}; {DIVERGED}"
 
 
 class Loop(L.LightningModule):
@@ -66,7 +65,7 @@ class Loop(L.LightningModule):
         self._scheduler = scheduler
         check_settings(self._optimizer, scheduler)
         self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
-        self._recent: list[tuple[int, Tensor]] = []
+        self.guard = Guard(self._sums["train"])
         self._logged_step = 0
         self._planned_steps: int | None = None
         self._inner_loop: InnerLoop | None = None
@@ -143,10 +142,13 @@ class Loop(L.LightningModule):
 
     def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Keep what a step came to until it is logged, on the device."""
-        self._sums["train"].add(values)
-        self._recent.append((self.global_step, loss.detach()))
+        self.guard.keep(self, loss, values)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.guard.keep_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
+        self.guard.start(self)
         self._inner_loop, reason = self._choose_inner_loop()
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
@@ -192,17 +194,8 @@ class Loop(L.LightningModule):
         self._sums["train"].reset()
 
     def check_finite(self) -> None:
-        """NonFiniteLossError, naming step and terms, if a loss since the last check was infinite or not a number."""
-        recent, self._recent = self._recent, []
-        finite = torch.isfinite(torch.stack([loss for _, loss in recent])) if recent else torch.ones(1)
-        if finite.all():
-            return
-        step = recent[int(finite.logical_not().nonzero()[0])][0]
-        means = self._sums["train"].means()
-        blame = [name for name, value in means.items() if name != "loss" and not torch.isfinite(value)]
-        raise NonFiniteLossError(
-            f"the loss is not finite at step {step}, by {' and '.join(blame) or 'the objective'}; {REMEDY}"
-        )
+        """NonFiniteLossError if a loss or gradient since the last check was infinite or not a number."""
+        self.guard.check(self)
 
     def on_train_epoch_end(self) -> None:
         self.check_finite()
@@ -216,6 +209,7 @@ class Loop(L.LightningModule):
         self._evaluate(batch[0], self._sums["test"], self._share_of(batch))
 
     def on_validation_epoch_start(self) -> None:
+        self.check_finite()  # else validation would tell of what training did
         self._start_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
@@ -325,10 +319,14 @@ class Loop(L.LightningModule):
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["skipped_steps"] = self.guard.state_dict()
         checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._planned_steps, self._logged_step = checkpoint.get("planned_steps"), checkpoint["global_step"]
+        adapt(checkpoint, self._optimizer)
+        if "skipped_steps" in checkpoint:
+            self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:
             mine = own_part(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
             self._sums["train"].load_state_dict(mine, self.device)

@@ -50,6 +50,25 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 
+def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Have an optimiser that goes on from a checkpoint keep to its own settings where they are others than were saved.
+
+    A schedule goes on in proportion to the new learning rate.
+    """
+    before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
+    changed = {key: value for key, value in settings.items() if key in before and before[key] != value}
+    schedules = checkpoint.get("lr_schedulers") or []
+    ratio = changed["lr"] / before["lr"] if "lr" in changed and schedules else None
+    for group in (group for state in checkpoint.get("optimizer_states", []) for group in state["param_groups"]):
+        group |= {key: value for key, value in changed.items() if key in group and (key != "lr" or ratio is None)}
+        if ratio is not None:
+            group |= {key: group[key] * ratio for key in ("lr", "initial_lr") if key in group}
+    for schedule in schedules if ratio is not None else []:
+        schedule |= {
+            key: [rate * ratio for rate in schedule[key]] for key in ("base_lrs", "_last_lr") if key in schedule
+        }
+
+
 def _for_torch(settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
     """A schedule's settings without Lightning's, and with the number of steps in its place."""
     plain = {key: value for key, value in settings.items() if key not in LIGHTNING_KEYS}

@@ -1,0 +1,186 @@
+"""A run that goes on is the same run: another config or model is refused, or forced where it can be, and recorded."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vaezoo
+from tests.test_training import interrupt_at
+from vaezoo import resuming
+from vaezoo.errors import RunError
+from vaezoo.runs import Run
+
+Train = Callable[..., Run]
+Program = Callable[..., tuple[int, str]]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file of a folder by what it holds."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture
+def refused(program: Program) -> Callable[..., str]:
+    """The one sentence by which a command is refused that leaves a run as it was."""
+
+    def run(folder: Path, *words: str) -> str:
+        before = contents(folder)
+        code, printed = program(*words)
+        assert code == 1, printed
+        assert contents(folder) == before
+        [sentence] = [line for line in printed.splitlines() if line.startswith("error: ")]
+        return sentence
+
+    return run
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+# another config ------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_config_is_listed_and_forced(train: Train, program: Program, refused: Callable[..., str]) -> None:
+    run = train("run", "model=beta_vae")
+    words = ["train", f"resume={run.path}", "model.beta=8", "data.batch_size=64", "trainer.max_epochs=4"]
+    said = refused(run.path, *words)
+    assert "another config (model.beta: 4.0 -> 8, data.batch_size: 32 -> 64); resume.force=true goes on" in said
+    assert refused(run.path, *words, "resume.force=false") == said
+
+    code, printed = program(*words, "resume.force=true")
+    assert code == 0, printed
+    assert (run.config.model.beta, run.config.data.batch_size, run.config.trainer.max_epochs) == (8, 64, 4)
+    assert run.summary["objective"] == "recon + 8 kl"
+    assert run.summary["steps"] == 8 + 2 * 2
+    changed = [
+        {"step": 8, "key": "model.beta", "was": 4.0, "now": 8},
+        {"step": 8, "key": "data.batch_size", "was": 32, "now": 64},
+    ]
+    assert run.summary["changed"] == resuming.recorded(run.path) == changed
+    assert run.model("last").hparams["beta"] == 8
+
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=5")
+    assert code == 0, printed
+    assert run.summary["changed"] == changed
+
+
+@pytest.mark.parametrize("scheduler", ["null", "{name: ExponentialLR, gamma: 0.5}"])
+def test_a_forced_learning_rate_is_what_training_goes_on_with(scheduler: str, train: Train, program: Program) -> None:
+    run = train("run", f"model.scheduler={scheduler}", "trainer.log_every_n_steps=1", "trainer.max_epochs=1")
+    words = ["trainer.max_epochs=2", "model.optimizer.lr=0.01", "resume.force=true"]
+    code, printed = program("train", f"resume={run.path}", *words)
+    assert code == 0, printed
+    rates = [row["train/lr"] for row in run.metrics if "train/lr" in row]
+    halved = 1 if scheduler == "null" else 0.5
+    # A schedule has been stepped after the step that is logged, but for the last of Lightning's hooks.
+    assert rates[3] / rates[2] == pytest.approx(halved)
+    assert rates[4] / rates[3] == pytest.approx(10 * halved)
+    assert rates[5] / rates[4] == pytest.approx(halved)
+
+
+def test_what_cannot_be_forced_is_said(train: Train, refused: Callable[..., str]) -> None:
+    run = train("run")
+    on = ["train", f"resume={run.path}", "resume.force=true"]
+    said = refused(run.path, *on, "model.latent_dim=3")
+    assert "do not fit VAE with model.latent_dim=3: encoder." in said
+    assert "the network cannot change while a run goes on" in said
+    assert "model.optimizer.name cannot change while a run goes on" in refused(
+        run.path, *on, "model.optimizer.name=SGD"
+    )
+    assert "model cannot change as a whole" in refused(run.path, *on, "model=ae")
+    assert "run_dir cannot change" in refused(run.path, *on, "run_dir=elsewhere")
+    assert "model.betta" in refused(run.path, *on, "model.betta=3")
+
+
+def test_data_cannot_change_within_an_epoch(
+    program: Program, refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", "trainer.max_epochs=2"]
+    small += ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0"]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        assert program("train", f"run_dir={tmp_path / 'run'}", *small)[0] == 130
+    run = Run(tmp_path / "run")
+    assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == 6
+    said = refused(run.path, "train", f"resume={run.path}", "data.batch_size=64", "resume.force=true")
+    assert "data.batch_size cannot change here" in said
+    assert "saved within an epoch" in said
+    assert program("train", f"resume={run.path}")[0] == 0
+
+
+@pytest.mark.parametrize("words", [["resume.force=perhaps", "resume=RUN"], ["resume.force=true"]])
+def test_force_is_a_word_for_runs_that_go_on(words: list[str], program: Program) -> None:
+    code, printed = program("train", *words)
+    assert code == 1
+    assert printed.startswith("error: resume.force")
+    assert printed.count("\n") == 1
+
+
+def test_settings_that_are_no_part_of_the_experiment_need_no_force(train: Train, program: Program) -> None:
+    run = train("run", "trainer.max_epochs=1")
+    assert program("train", f"resume={run.path}", "trainer.max_epochs=2", "stepping=lightning")[0] == 0
+    assert run.summary["changed"] == []
+    assert not (run.path / resuming.CHANGES).exists()
+
+
+def test_a_run_of_lightnings_own_trainer_goes_on(train: Train, program: Program) -> None:
+    run = train("run", "trainer.max_epochs=1")
+    cfg = run.path / "config.yaml"
+    lines = [line for line in cfg.read_text().splitlines() if "nonfinite" not in line and "max_skipped" not in line]
+    cfg.write_text("\n".join(lines).replace("vaezoo.trainer.Trainer", "lightning.pytorch.Trainer"))
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
+    assert code == 0, printed
+    assert run.summary["steps"] == 8
+
+
+# another model -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (["model=ae"], "of another model than the run's config: AE there, VAE here"),
+        (["model.latent_dim=3"], "VAE with latent_dim=3 there, VAE with latent_dim=10 here"),
+        (["model.widths=[8]"], "VAE with widths=[8] there, VAE with widths=[16] here"),
+        (["data.image_size=8"], "VAE with image_shape=[1, 8, 8] there, VAE with image_shape=[1, 16, 16] here"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(
+    other: list[str], said: str, train: Train, refused: Callable[..., str]
+) -> None:
+    run, stranger = train("run", "trainer.max_epochs=1"), train("other", *other, "trainer.max_epochs=1")
+    for name in ("last", "best"):
+        shutil.copy(stranger.checkpoint(name), run.checkpoint(name))
+    for words in (["train", f"resume={run.path}", "trainer.max_epochs=2"], ["evaluate", str(run.path)]):
+        sentence = refused(run.path, *words)
+        assert said in sentence
+        assert str(run.path / "checkpoints") in sentence
+    with pytest.raises(RunError, match="of another model than the run's config"):
+        vaezoo.load(run.path)
+
+
+def test_force_does_not_bring_another_models_weights_in(train: Train, refused: Callable[..., str]) -> None:
+    run = train("run", "trainer.max_epochs=1")
+
+    def cut(content: dict[str, Any]) -> None:
+        weights = content["state_dict"]
+        weights["encoder.1.weight"] = weights["encoder.1.weight"][:3]
+
+    edit(run.checkpoint("last"), cut)
+    said = refused(run.path, "train", f"resume={run.path}", "resume.force=true", "trainer.max_epochs=2")
+    assert "encoder.1.weight is of shape [3, 256] there and of shape [16, 256] here" in said
+
+
+def test_a_record_of_changes_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / resuming.CHANGES).write_text("[")
+    with pytest.raises(RunError, match=r"changes.json cannot be read"):
+        resuming.recorded(tmp_path)

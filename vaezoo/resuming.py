@@ -1,0 +1,139 @@
+"""What may differ when a run goes on, and whether a checkpoint is of its model. It makes no models and no trainers."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from vaezoo.errors import RunError
+
+CHANGES = "changes.json"
+"""The file in a run folder that says which settings were changed by force, and at which step."""
+
+STATEFUL = ("model.optimizer.name", "model.scheduler")
+"""Settings whose state in a checkpoint would mean nothing under other ones."""
+
+
+class Change(NamedTuple):
+    """One setting that differs between two configs; None where a config has none of that name."""
+
+    key: str
+    was: Any
+    now: Any
+
+
+def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:
+    """All settings in which two configs differ, but for those whose names begin with one of ``beside``."""
+    one, other = (_flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
+    keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
+    return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
+
+
+def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
+    """RunError if settings were changed that make another experiment, unless by force and it can be."""
+    listed = ", ".join(f"{key}: {was!r} -> {now!r}" for key, was, now in found)
+    if found and not force:
+        raise RunError(
+            f"{run_dir} would go on with another config ({listed}); resume.force=true goes on all the same and records"
+            " it, and a new run without resume= is another experiment"
+        )
+    fixed = [key for key, _, _ in found if key.startswith(STATEFUL)]
+    if fixed:
+        raise RunError(
+            f"{' and '.join(fixed)} cannot change while a run goes on, as its state would not fit; begin anew"
+        )
+
+
+def refuse_in_an_epoch(found: Sequence[Change], content: Mapping[str, Any], path: Path) -> None:
+    """RunError if data changed and a checkpoint was saved within an epoch, whose rest would be another one's."""
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
+    within = progress.get("current", {}).get("ready", 0) > 0 and not progress.get("is_last_batch", True)
+    data = [key for key, _, _ in found if key.startswith("data.")]
+    if data and within:
+        raise RunError(
+            f"{' and '.join(data)} cannot change here, as {path} was saved within an epoch; go on without it, or begin"
+            " anew"
+        )
+
+
+def refuse_other_model(
+    path: Path, cfg: DictConfig, name: str, arguments: Mapping[str, Any], forced: Collection[str] = ()
+) -> None:
+    """RunError if a checkpoint is of another class, shape or setting than the model that a run's config asks for.
+
+    ``name`` and ``arguments`` are what the checkpoint holds; ``forced`` are settings that were changed on purpose.
+    """
+    asked: Any = OmegaConf.to_container(cfg, resolve=True)
+    wanted = {key: value for key, value in asked["model"].items() if not key.startswith("_")}
+    wanted |= {"image_shape": _image_shape(asked["data"])} if {"image_size", "channels"} <= asked["data"].keys() else {}
+    changed = {key.split(".")[1] for key in forced if key.startswith("model.")}
+    differing = [
+        key
+        for key, value in wanted.items()
+        if key in arguments and key not in changed and _plain(arguments[key]) != _plain(value)
+    ]
+    ours = str(asked["model"]["_target_"]).rpartition(".")[2]
+    if differing or (name != ours and "_target_" not in changed):
+        there, here = (
+            ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
+        )
+        raise RunError(
+            f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} there,"
+            f" {ours}{f' with {here}' if here else ''} here; put the run's own checkpoint back, or begin anew"
+        )
+
+
+def refuse_other_weights(
+    path: Path, name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], found: Sequence[Change] = ()
+) -> None:
+    """RunError if the weights of a checkpoint do not fit the model called ``name``, whatever is forced."""
+    keys = [key for key in {**ours, **theirs} if key not in ours or key not in theirs]
+    keys += [key for key in ours if key in theirs and ours[key].shape != theirs[key].shape]
+    if keys:
+        shapes = (
+            f"of shape {list(weights[keys[0]].shape)}" if keys[0] in weights else "none" for weights in (theirs, ours)
+        )
+        blame = f" with {', '.join(f'{key}={now!r}' for key, _, now in found)}" if found else ""
+        raise RunError(
+            f"the weights in {path} do not fit {name}{blame}: {keys[0]} is {next(shapes)} there and {next(shapes)}"
+            " here; the network cannot change while a run goes on, begin anew without resume="
+        )
+
+
+def recorded(run_dir: Path) -> list[dict[str, Any]]:
+    """Settings that were changed by force while the run went on: ``step``, ``key``, ``was``, ``now``; oldest first."""
+    path = run_dir / CHANGES
+    try:
+        return list(json.loads(path.read_text())) if path.is_file() else []
+    except ValueError as error:
+        raise RunError(f"{path} cannot be read: {error}; repair it, or remove it to forget the changes") from error
+
+
+def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
+    """Keep that settings were changed by force at this step."""
+    path = run_dir / CHANGES
+    every = [*recorded(run_dir), *({"step": step, **change._asdict()} for change in found)]
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(json.dumps(every, indent=1) + "\n")
+    aside.replace(path)
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    if not isinstance(node, dict) or not node:
+        return {key: node}
+    return {name: value for child in node for name, value in _flat(node[child], f"{key}.{child}".lstrip(".")).items()}
+
+
+def _plain(value: Any) -> Any:
+    """The same with lists for tuples and dicts for other mappings."""
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def _image_shape(data: Mapping[str, Any]) -> list[int]:
+    size = data["image_size"]
+    return [data["channels"], *([size, size] if isinstance(size, int) else size)]
