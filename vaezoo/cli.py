@@ -54,7 +54,7 @@ def list_choices() -> None:
 def train() -> None:
     """Compose a config from the command line and train; ends the process with its exit code."""
     words = sys.argv[1:]
-    resumed = [word for word in words if word.startswith("resume=") and word != "resume=null"]
+    resumed = [word for word in words if word.startswith("resume=") and word not in ("resume=null", "resume=auto")]
     if resumed:
         _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
         return
@@ -92,6 +92,8 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
     """Run a program; print an error that lies with the user as one sentence and exit, let any other through whole."""
     try:
         program()
+    except KeyboardInterrupt:  # before training, when there is nothing to save
+        sys.exit(130)
     except Exception as error:
         sentence = config.explain(error)
         if sentence is None:
@@ -118,12 +120,14 @@ def _train(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vaezoo.training import train
+    from vaezoo.training import train, train_or_resume
 
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
     run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
-    _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    begin = train_or_resume if cfg.resume == "auto" or requeued else train
+    _in_one_sentence(lambda: begin(cfg, run_dir, sweeping=sweeping))
 
 
 if __name__ == "__main__":

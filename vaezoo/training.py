@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ from typing import Any
 import lightning.pytorch as L
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, runs
-from vaezoo.callbacks import Cost, ProgressBar, RandomState
+from vaezoo import config, console, environment, locks, runs
+from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Stopping
+from vaezoo.callbacks.record import take_back
+from vaezoo.callbacks.stopping import Stopped
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
+from vaezoo.files import CANNOT_WRITE, cannot_write
 from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Training:
     model: Autoencoder
     trainer: L.Trainer
     cost: Cost
+    stopping: Stopping
 
 
 @denormals_flushed()
@@ -57,21 +60,74 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
     cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
     if _first_process():
+        locks.refuse_if_held(run_dir)
         runs.refuse_if_taken(run_dir)
-    return _run(make(cfg, run_dir), checkpoint=None)
+    run = make(cfg, run_dir)
+    with _alone_in(run_dir):
+        if _first_process():
+            runs.refuse_if_taken(run_dir)  # by another one that began since
+        return _run(run, checkpoint=None)
 
 
-@denormals_flushed()
+def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
+    """Go on with the run in ``run_dir`` if an unfinished one of the same config lies there, else train it.
+
+    What lies there without a checkpoint is begun anew; of a finished run, only the summary is returned. Every process
+    of a run comes to the same answer, also one that looks when the first is at work already. RunError if the run has
+    another config.
+    """
+    composed: Any = OmegaConf.to_container(cfg, resolve=False)
+    if cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
+        raise ConfigError("resume=auto goes on with run_dir, which must be the same each time; give run_dir=FOLDER")
+    run_dir = _shared_with_other_processes(run_dir)
+    if not (run_dir / "config.yaml").is_file():
+        return train(cfg, run_dir, sweeping=sweeping)
+    run = runs.Run(run_dir)
+    cfg = _with_run_dir(cfg, run_dir)
+    if changed := _first_change(run.config, cfg):
+        raise RunError(
+            f"run_dir={run_dir} holds a run of another config: {changed}; choose another run_dir, or give the config"
+            " of before"
+        )
+    if run.summary["status"] == "finished":
+        log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
+        return run.summary
+    if any((run_dir / "checkpoints" / f"{name}.ckpt").exists() for name in runs.GO_ON_FROM):
+        return _go_on(run_dir, cfg)
+    if _first_process():
+        with locks.held(run_dir):
+            runs.clear(run_dir)
+    return train(cfg, run_dir, sweeping=sweeping)
+
+
 def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
     ``overrides`` are those of the command line beside ``resume=``; only ``CHANGEABLE`` ones may be among them.
     """
-    run = runs.Run(run_dir)
-    checkpoint = run.checkpoint("last")
-    cfg = _with_run_dir(_override(run.config, overrides), run_dir)
+    if _first_process():
+        locks.refuse_if_held(run_dir)
+    return _go_on(run_dir, _override(runs.Run(run_dir).config, overrides))
+
+
+@denormals_flushed()
+def _go_on(run_dir: Path, cfg: DictConfig) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
+    cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
-    return _run(make(cfg, run_dir, step=runs.read_checkpoint(checkpoint)["global_step"]), checkpoint)
+    with _alone_in(run_dir):
+        checkpoint, content = runs.last_good(runs.Run(run_dir))
+        run = make(cfg, run_dir, step=content["global_step"])
+        if _first_process():
+            if checkpoint.stem != runs.GO_ON_FROM[0]:
+                log.warning(
+                    "warning     last.ckpt is damaged or missing: the run goes on from %s, step %s",
+                    checkpoint.name,
+                    content["global_step"],
+                )
+            runs.tidy(run_dir)
+            take_back(run_dir, content)
+        return _run(run, checkpoint)
 
 
 def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:
@@ -88,27 +144,45 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
     if cfg.compile:
         model.compile_losses()
 
-    def keep_config(trainer: L.Trainer, _: L.LightningModule) -> None:
-        if trainer.is_global_zero:  # what a resumed run was changed to, once it is known to work
-            runs.start(run_dir, cfg)
-
+    begun = _Begun(run_dir, cfg)
     purge = {} if step is None else {"purge_step": step + 1}
-    cost = Cost()
+    cost, stopping = Cost(), Stopping()
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     trainer = instantiate(
         cfg.trainer,
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, RandomState(), LambdaCallback(on_train_start=keep_config), *callbacks],
+        callbacks=[*bar, cost, RandomState(), Record(), begun, *callbacks, stopping],
     )
-    return Training(cfg, run_dir, datamodule, model, trainer, cost)
+    return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping)
+
+
+class _Begun(L.Callback):
+    """What is to be done once training is known to work, or known to be at its end already."""
+
+    def __init__(self, run_dir: Path, cfg: DictConfig) -> None:
+        self.run_dir, self.cfg = run_dir, cfg
+        self._trained = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = True
+        if trainer.is_global_zero:  # what a resumed run was changed to
+            runs.start(self.run_dir, self.cfg)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Of a run that goes on when nothing is left to train: average weights as the end of training would."""
+        for callback in trainer.callbacks if not self._trained else ():  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(trainer, pl_module)
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    if _first_process() and checkpoint is None:
-        runs.start(run.run_dir, run.cfg)
-    with _logging_to(run.run_dir):
+    if _first_process():
+        if checkpoint is None:
+            runs.start(run.run_dir, run.cfg)
+        runs.begin(run.run_dir)
+    with _logging_to(run.run_dir), run.stopping.listening():
         if _first_process():
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
@@ -116,13 +190,26 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             with cheap_cuda_checks(run.trainer.strategy.root_device):
                 run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
             return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
-        except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first
+        except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
             _summarise(run, "interrupted")
+            if not run.trainer.is_global_zero:
+                raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
             console.show_interrupted(run.run_dir)
-            raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
+            raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
-            _summarise(run, "failed", error=str(error) or type(error).__name__)
-            raise
+            told = _as_run_error(error, run.run_dir)
+            with suppress(RunError, OSError):  # the disk may be full
+                _summarise(run, "failed", error=str(told) or type(told).__name__)
+            if told is error:
+                raise
+            raise told from error
+
+
+def _as_run_error(error: BaseException, run_dir: Path) -> BaseException:
+    """What to tell of an error: a full disk is none of the program's."""
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return RunError(cannot_write(error.filename or f"in run_dir={run_dir}", error))
+    return error
 
 
 def _evaluate(run: Training) -> dict[str, Any]:
@@ -139,9 +226,12 @@ def _evaluate(run: Training) -> dict[str, Any]:
         run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
         numbers["test"] = _numbers(run.trainer, "test")
     _fill_hyperparameter_table(run, numbers)
+    _summarise(run, "unfinished", **numbers)  # the evaluation takes its costs over
+    if run.trainer.is_global_zero:
+        with run.stopping.at_once():
+            _evaluate_further(run)
     summary = _summarise(run, "finished", **numbers)
     if run.trainer.is_global_zero:
-        _evaluate_further(run)
         console.show_result(summary, run.run_dir)
         waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
         if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
@@ -229,6 +319,22 @@ def _override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
     return cfg
 
 
+def _first_change(there: DictConfig, here: DictConfig) -> str | None:
+    """The first setting in which two configs differ that makes them different experiments."""
+    first, second = (_flat(OmegaConf.to_container(each, resolve=True)) for each in (there, here))
+    for key in sorted(first.keys() | second.keys()):
+        if first.get(key) != second.get(key) and not key.startswith((*CHANGEABLE, "run_dir", "resume")):
+            return f"{key} is {first.get(key)!r} there and {second.get(key)!r} here"
+    return None
+
+
+def _flat(node: Any, key: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    if not isinstance(node, dict) or not node:
+        return {key: node}
+    return {name: value for child in node for name, value in _flat(node[child], f"{key}.{child}".lstrip(".")).items()}
+
+
 def _with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
     """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
     before = str(cfg.run_dir)
@@ -263,9 +369,29 @@ def _shared_with_other_processes(run_dir: Path) -> Path:
 
 
 @contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """Have no other run write to the folder; the first process sees to that for all."""
+    with ExitStack() as stack:
+        if _first_process():
+            stack.enter_context(locks.held(run_dir))
+        yield
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short, without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what goes wrong with the disk is told when it matters."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
 def _logging_to(run_dir: Path) -> Iterator[None]:
     """Messages also go to ``train.log`` in the run folder."""
-    handler = logging.FileHandler(run_dir / "train.log") if _first_process() else logging.NullHandler()
+    handler = _LogFile(run_dir / "train.log") if _first_process() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
