@@ -76,13 +76,15 @@ class Nursery:
         return code, process.printed[before:]
 
     def ask(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         """End it; what it has started goes on."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
@@ -108,15 +110,20 @@ def differences(one: Path, two: Path) -> list[str]:
             found += [f"{name}: {key}" for key in _different_weights(one / name, two / name)]
         elif name.endswith((".png", ".csv")) and (one / name).read_bytes() != (two / name).read_bytes():
             found.append(f"{name} differs")
-    for name, keys in {"summary.json": ("val", "test", "steps", "epochs", "status"), "evaluation.json": EVALUATED}.items():
-        here, there = (json.loads((folder / name).read_text()) for folder in (one, two))
-        found += [f"{name}: {key}" for key in keys if _untimed(here[key]) != _untimed(there[key])]
+    for name, keys in JSON.items():
+        if (one / name).exists() and (two / name).exists():
+            here, there = (json.loads((folder / name).read_text()) for folder in (one, two))
+            found += [f"{name}: {key}" for key in keys if _untimed(here[key]) != _untimed(there[key])]
     here, there = _events(one), _events(two)
     found += [f"events: {tag}" for tag in sorted(here.keys() | there.keys()) if here.get(tag) != there.get(tag)]
     return found
 
 
-EVALUATED = ("metrics", "vectors", "references")
+JSON = {
+    "summary.json": ("val", "test", "steps", "epochs", "status"),
+    "evaluation.json": ("metrics", "vectors", "references"),
+}
+"""What is compared of these files: all but times and places."""
 
 
 def _names(folder: Path) -> set[str]:

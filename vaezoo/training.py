@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+"""What torch's collectives say when a process that they wait for is no more."""
+
 
 @dataclass
 class Training:
@@ -209,6 +212,11 @@ def _as_run_error(error: BaseException, run_dir: Path) -> BaseException:
     """What to tell of an error: a full disk is none of the program's."""
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return RunError(cannot_write(error.filename or f"in run_dir={run_dir}", error))
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
+        return RunError(
+            "another process of this run has ended: what it said comes before this or stands in its own log; go on"
+            f" with: python train.py resume={run_dir}"
+        )
     return error
 
 

@@ -125,7 +125,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._held is not None:  # other processes may not get here, so none is waited for
+        if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
             path, checkpoint = self._held
             with suppress(RunError), replacing(Path(path)) as new:  # the exception is what is to be told
                 trainer.strategy.save_checkpoint(checkpoint, new)
