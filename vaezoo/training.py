@@ -11,11 +11,11 @@ from typing import Any
 import lightning.pytorch as L
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, LambdaCallback, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, environment, locks, runs
-from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Stopping
+from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.callbacks.record import take_back
 from vaezoo.callbacks.stopping import Stopped
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
@@ -147,37 +147,23 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
     if cfg.compile:
         model.compile_losses()
 
-    begun = _Begun(run_dir, cfg)
+    def keep_config(trainer: L.Trainer, _: L.LightningModule) -> None:
+        if trainer.is_global_zero:  # what a resumed run was changed to, once it is known to work
+            runs.start(run_dir, cfg)
+
     purge = {} if step is None else {"purge_step": step + 1}
-    cost, stopping = Cost(), Stopping()
+    cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = instantiate(
         cfg.trainer,
+        **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, RandomState(), Record(), begun, *callbacks, stopping],
+        callbacks=[*bar, cost, *going_on, LambdaCallback(on_train_start=keep_config), *callbacks, stopping],
     )
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping)
-
-
-class _Begun(L.Callback):
-    """What is to be done once training is known to work, or known to be at its end already."""
-
-    def __init__(self, run_dir: Path, cfg: DictConfig) -> None:
-        self.run_dir, self.cfg = run_dir, cfg
-        self._trained = False
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._trained = True
-        if trainer.is_global_zero:  # what a resumed run was changed to
-            runs.start(self.run_dir, self.cfg)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Of a run that goes on when nothing is left to train: average weights as the end of training would."""
-        for callback in trainer.callbacks if not self._trained else ():  # type: ignore[attr-defined]
-            if isinstance(callback, WeightAveraging):
-                callback.on_train_end(trainer, pl_module)
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:

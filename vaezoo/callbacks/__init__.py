@@ -8,6 +8,7 @@ from vaezoo.callbacks.cost import Cost
 from vaezoo.callbacks.progress import ProgressBar
 from vaezoo.callbacks.random_state import RandomState
 from vaezoo.callbacks.record import Record
+from vaezoo.callbacks.resuming import Resuming
 from vaezoo.callbacks.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "RandomState",
     "Reconstructions",
     "Record",
+    "Resuming",
     "Samples",
     "Stopping",
     "Traversals",

@@ -48,8 +48,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = CheckpointFile()
+        write_in_place(trainer)
         self._last_is_good = Path(trainer.ckpt_path or "").name == "last.ckpt"
 
     def on_train_batch_end(
@@ -61,7 +60,9 @@ class LastCheckpoint(ModelCheckpoint):
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+        if ends(trainer):
+            self.save(trainer)  # before averaged weights take the place of those to go on from
+        elif (trainer.current_epoch + 1) % self._every_n_epochs == 0:
             self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,6 +115,7 @@ class BestCheckpoint(ModelCheckpoint):
         self.monitor, self.mode = selection
         self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
+        write_in_place(trainer)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Nothing is saved within an epoch, which Lightning would look into after every batch."""
@@ -163,14 +165,27 @@ class CheckpointFile(TorchCheckpointIO):
         Path(path).write_bytes(buffer.getbuffer())
 
 
+def write_in_place(trainer: Trainer) -> None:
+    """Have checkpoints written by ``CheckpointFile``, where no other way was asked for."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = CheckpointFile()
+
+
 def can_go_on_from_here(trainer: Trainer) -> bool:
     """Whether a checkpoint of the end of this batch leads to what would have come after it without one.
 
-    Lightning forgets a validation that is to come right after it, and gradients that are gathered.
+    Lightning forgets a validation or an end that is to come right after it, and gradients that are gathered.
     """
     loop: Any = trainer.fit_loop.epoch_loop
-    validates = trainer.is_last_batch or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-    return not (validates or loop._should_accumulate())
+    ends = trainer.is_last_batch or loop._is_training_done
+    return not (ends or loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._should_accumulate())
+
+
+def ends(trainer: Trainer) -> bool:
+    """Whether training ends with this epoch, at whose end one is."""
+    loop: Any = trainer.fit_loop
+    counts = ((trainer.global_step, loop.max_steps), (loop.epoch_progress.current.processed, loop.max_epochs))
+    return trainer.should_stop or any(most not in (None, -1) and count >= most for count, most in counts)
 
 
 def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:

@@ -137,8 +137,6 @@ class Loop(L.LightningModule):
         self._recent.append((self.global_step, loss.detach()))
 
     def on_train_start(self) -> None:
-        # Where a schedule asked for the number of steps, the loader was made before the loops' state was read.
-        self.trainer.fit_loop._load_combined_loader_states()
         self._inner_loop, reason = self._choose_inner_loop()
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
