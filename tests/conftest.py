@@ -1,6 +1,7 @@
 """What all tests share: quiet determinism, the zoo's yamls, and where real data lies if it is there."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from tests.kills import Nursery
 from vaezoo import cli, config
 from vaezoo.models import Autoencoder
 from vaezoo.runs import Run
@@ -42,6 +44,26 @@ def deterministic() -> None:
     """One thread: two on a busy machine can be ten times slower than one."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where real processes are started, to be killed or sent signals; they are the last test's to end."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """A port that nothing listens to, another one each time."""
+
+    def port() -> int:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            return int(listening.getsockname()[1])
+
+    return port
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def train(program: Sequence[str] | None = None) -> None:
     global _program
     _program = list(program or sys.argv[:1])
     words = sys.argv[len(_program) :]
-    resumed = [word for word in words if word.startswith("resume=") and word != "resume=null"]
+    resumed = [word for word in words if word.startswith("resume=") and word not in ("resume=null", "resume=auto")]
     if resumed:
         _in_one_sentence(lambda: _resume(resumed, [word for word in words if not word.startswith("resume=")]))
         return
@@ -104,6 +104,8 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
     """Run a program; print an error that lies with the user as one sentence and exit, let any other through whole."""
     try:
         program()
+    except KeyboardInterrupt:  # before training, when there is nothing to save
+        sys.exit(130)
     except Exception as error:
         sentence = config.explain(error)
         if sentence is None:
@@ -149,15 +151,17 @@ def _train(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from vaezoo.training import train
+    from vaezoo.training import train, train_or_resume
 
     job = HydraConfig.get()
     sweeping = job.mode == RunMode.MULTIRUN
     run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
+    requeued = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
+    begin = train_or_resume if cfg.resume == "auto" or requeued else train
     words = sys.argv
     sys.argv = [*_program, *words[1:]]
     try:
-        _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))
+        _in_one_sentence(lambda: begin(cfg, run_dir, sweeping=sweeping))
     finally:
         sys.argv = words
 

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,13 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*exists and is not empty")  # it is ours: see runs.refuse_if_taken
     show = log.warning if is_first() else log.debug  # libraries warn in every process
     warnings.showwarning = lambda message, *_, **__: show("warning     %s", message)
+    threading.excepthook = _hold_back
+
+
+def _hold_back(arguments: threading.ExceptHookArgs) -> None:
+    """Nothing of a disk's errors in a thread that writes for another, which raises them too."""
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)
 
 
 def objective_lines(model: "Autoencoder") -> list[str]:

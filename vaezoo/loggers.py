@@ -1,7 +1,7 @@
 """Loggers that write straight into the run folder and go on there after a resume. A log point costs one write each."""
 
 import csv
-import io
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,7 +10,12 @@ from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from vaezoo.files import read_rows, synchronise, write_rows
+
 FLUSH_SECONDS = 2
+
+EVENTS = "events.out.tfevents.*"
+TABLE = "metrics.csv"
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
@@ -34,6 +39,13 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         """Bring events to disk. The settings lie in config.yaml, so no hparams.yaml is written."""
         self.experiment.flush()
 
+    def extent(self) -> dict[str, Any]:
+        """Bytes of each event file, all events so far among them, for ``rewind``."""
+        self.save()
+        files = sorted(Path(self.save_dir).glob(EVENTS))
+        synchronise(Path(self.experiment.file_writer.event_writer._file_name))
+        return {"events": {file.name: file.stat().st_size for file in files}}
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Keep the file open, as what follows training is written to it too: one event file for each process."""
@@ -50,9 +62,10 @@ class CSVLogger(loggers.Logger):
 
     def __init__(self, *, save_dir: str, purge_step: int | None = None) -> None:
         super().__init__()
-        self._path = Path(save_dir, "metrics.csv")
+        self._path = Path(save_dir, TABLE)
         self._purge_step = purge_step
         self._names: list[str] = []
+        self._rows = 0
         self._file: TextIO | None = None
 
     @property
@@ -75,6 +88,15 @@ class CSVLogger(loggers.Logger):
             self.finalize("more columns")
             file = self._open(row)
         csv.DictWriter(file, self._names).writerow(row)
+        self._rows += 1
+
+    def extent(self) -> dict[str, Any]:
+        """How many rows the table has, all of them on the disk then, for ``rewind``."""
+        if self._file is None:
+            return {"rows": len(read_rows(self._path)[1]) if self._path.exists() else 0}
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"rows": self._rows}
 
     @rank_zero_only
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -94,25 +116,21 @@ class CSVLogger(loggers.Logger):
         self._names = sorted({*before, *names})
         if self._names != before or len(keep) != len(rows) or torn:
             write_rows(self._path, self._names, keep)
-        self._purge_step = None
+        self._purge_step, self._rows = None, len(keep)
         self._file = self._path.open("a", newline="", buffering=1)  # by lines
         return self._file
 
 
-def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]], bool]:
-    """Names of a metrics file's columns, its rows, and whether it ends in a torn one, as a full disk leaves it."""
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    reader = csv.DictReader(io.StringIO(whole, newline=""))
-    rows = list(reader)
-    return list(reader.fieldnames or []), rows, whole != text
-
-
-def write_rows(path: Path, names: list[str], rows: list[dict[str, str]]) -> None:
-    """Write a metrics file in one move: whoever reads it, or is killed meanwhile, has the old one or the new."""
-    aside = path.with_suffix(".csv.new")
-    with aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    aside.replace(path)
+def rewind(folder: Path, extent: Mapping[str, Any]) -> None:
+    """Take back what was logged in a folder after the loggers gave ``extent``: each step is to be there once."""
+    events: Mapping[str, int] = extent.get("events", {})
+    for file in folder.glob(EVENTS) if events else ():
+        if file.name not in events:
+            file.unlink()
+        elif file.stat().st_size > events[file.name]:
+            os.truncate(file, events[file.name])
+    table = folder / TABLE
+    if "rows" in extent and table.exists():
+        names, rows, torn = read_rows(table)
+        if torn or len(rows) > extent["rows"]:
+            write_rows(table, names, rows[: extent["rows"]])

@@ -193,7 +193,8 @@ def watching(trainer: L.Trainer, on_lost: Callable[[str], None]) -> Iterator[Non
 
 def _of_connection(error: RuntimeError) -> bool:
     """Whether this is what gloo says when another process has gone; it has no class of its own."""
-    return any(word in str(error) for word in ("Connection closed by peer", "Connection reset by peer", "gloo/"))
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "gloo/")
+    return any(word in str(error) for word in words)
 
 
 def _dismiss_observer() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.errors import RunError
+from vaezoo.files import write_text
 
 CHANGES = "changes.json"
 """The file in a run folder that says which settings were changed by force, and at which step."""
@@ -31,13 +32,17 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
+def in_words(found: Sequence[Change]) -> str:
+    """Every change as ``key: was -> now``."""
+    return ", ".join(f"{key}: {was!r} -> {now!r}" for key, was, now in found)
+
+
 def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
     """RunError if settings were changed that make another experiment, unless by force and it can be."""
-    listed = ", ".join(f"{key}: {was!r} -> {now!r}" for key, was, now in found)
     if found and not force:
         raise RunError(
-            f"{run_dir} would go on with another config ({listed}); resume.force=true goes on all the same and records"
-            " it, and a new run without resume= is another experiment"
+            f"{run_dir} would go on with another config ({in_words(found)}); resume.force=true goes on all the same and"
+            " records it, and a new run without resume= is another experiment"
         )
     fixed = [key for key, _, _ in found if key.startswith(STATEFUL)]
     if fixed:
@@ -115,9 +120,7 @@ def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
     """Keep that settings were changed by force at this step."""
     path = run_dir / CHANGES
     every = [*recorded(run_dir), *({"step": step, **change._asdict()} for change in found)]
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(json.dumps(every, indent=1) + "\n")
-    aside.replace(path)
+    write_text(path, json.dumps(every, indent=1) + "\n")
 
 
 def _flat(node: Any, key: str = "") -> dict[str, Any]:

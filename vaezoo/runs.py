@@ -1,7 +1,7 @@
 """A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
 
-import csv
 import json
+import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +13,13 @@ from yaml import YAMLError
 
 from vaezoo import resuming
 from vaezoo.errors import ConfigError, RunError
+from vaezoo.files import ASIDE, read_rows, write_text
 
 if TYPE_CHECKING:
     from vaezoo.models import Autoencoder
+
+GO_ON_FROM = ("last", "previous")
+"""Checkpoints that training can go on from, the newest first."""
 
 RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
 """What makes a folder a run; only a folder with none of these may be taken for a new one."""
@@ -71,8 +75,8 @@ class Run:
         path = self.path / "metrics.csv"
         if not path.is_file():
             return []
-        with path.open(newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        _, rows, _ = read_rows(path)  # without a last one that was cut short
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
     def checkpoint(self, name: str | None = None) -> Path:
         """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
@@ -165,27 +169,75 @@ def _never_trained(path: Path) -> bool:
     return summary["status"] == "failed" and summary.get("steps") == 0 and not (path / "checkpoints").exists()
 
 
+def last_good(run: Run) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint to go on from, and what it holds: ``last``, or ``previous`` where that is damaged or foreign.
+
+    RunError if there is none that is whole.
+    """
+    found = [path for path in (run.path / "checkpoints" / f"{name}.ckpt" for name in GO_ON_FROM) if path.exists()]
+    if not found:
+        raise RunError(f"{run.path} has no last checkpoint; choose another run or train it anew")
+    problems = []
+    for path in found:
+        try:
+            return path, _whole(path)
+        except RunError as error:
+            problems.append(str(error))
+    raise RunError(f"{'; and '.join(problems)}; train the run anew, in another run_dir")
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    """A checkpoint that training can go on from, every byte of it checked; RunError for any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is damaged or not a checkpoint: {' '.join(str(error).split())}") from error
+    except Exception as error:  # what else zlib or struct say of single bits
+        raise RunError(f"{path} is damaged or not a checkpoint: {error}") from error
+    if damaged is not None:
+        raise RunError(f"{path} is damaged: the checksum of {damaged} is wrong")
+    content = read_checkpoint(path)
+    if lacking := [name for name in ("global_step", "loops", "optimizer_states") if name not in content]:
+        raise RunError(f"{path} holds weights and no training to go on with: it lacks {', '.join(lacking)}")
+    return content
+
+
+def clear(path: Path) -> None:
+    """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
+    for pattern in ("config.yaml", "metrics.csv", "summary.json", "events.out.tfevents.*", "checkpoints/*"):
+        for file in path.glob(pattern):
+            file.unlink()
+    if (path / "checkpoints").is_dir():
+        (path / "checkpoints").rmdir()
+
+
+def tidy(path: Path) -> None:
+    """Remove what was being written when a run was killed."""
+    for pattern in (f"*{ASIDE}", f"checkpoints/*{ASIDE}", f"figures/*/*{ASIDE}"):
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def begin(path: Path) -> None:
+    """A run starts or goes on: what it came to before is not how it is now."""
+    (path / "summary.json").unlink(missing_ok=True)
+
+
 def start(path: Path, cfg: DictConfig) -> None:
     """Make the folder of a run and keep its composed config, resolved."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     except OSError as error:
         raise RunError(f"cannot write to run_dir={path}: {error.strerror}; choose another") from error
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Keep what a run came to."""
-    _replace(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_text(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
 def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
     """Keep what an evaluation found."""
-    _replace(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write aside and rename, so that a crash in between leaves the old file whole."""
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(text)
-    aside.replace(path)
+    write_text(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")

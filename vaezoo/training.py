@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,18 @@ from typing import Any
 import lightning.pytorch as L
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import Checkpoint, LambdaCallback, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, ranks, resuming, runs, sharding
-from vaezoo.callbacks import Cost, ProgressBar, RandomState
+from vaezoo import config, console, environment, locks, ranks, resuming, runs, sharding
+from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
+from vaezoo.callbacks.record import take_back
+from vaezoo.callbacks.stopping import Stopped
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
 from vaezoo.errors import ConfigError, DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
+from vaezoo.files import CANNOT_WRITE, cannot_write
 from vaezoo.first import is_first
 from vaezoo.models import Autoencoder
 
@@ -43,6 +45,7 @@ class Training:
     model: Autoencoder
     trainer: L.Trainer
     cost: Cost
+    stopping: Stopping
 
 
 @denormals_flushed()
@@ -58,11 +61,51 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
             " the runs one by one"
         )
     with ranks.agreeing_on(run_dir) as run_dir:
-        cfg = _with_run_dir(cfg, run_dir)
-        config.check(cfg)
+        return _begin(cfg, run_dir)
+
+
+def _begin(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+    cfg = _with_run_dir(cfg, run_dir)
+    config.check(cfg)
+    if _first_process():
+        locks.refuse_if_held(run_dir)
+        runs.refuse_if_taken(run_dir)
+    run = make(cfg, run_dir)
+    with _alone_in(run_dir):
         if _first_process():
-            runs.refuse_if_taken(run_dir)
-        return _run(make(cfg, run_dir), checkpoint=None)
+            runs.refuse_if_taken(run_dir)  # by another one that began since
+        return _run(run, checkpoint=None)
+
+
+@denormals_flushed()
+def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
+    """Go on with the run in ``run_dir`` if an unfinished one of the same config lies there, else train it.
+
+    What lies there without a checkpoint is begun anew; of a finished run, only the summary is returned. Every process
+    of a run comes to the same answer, also one that looks when the first is at work already. RunError if the run has
+    another config.
+    """
+    composed: Any = OmegaConf.to_container(cfg, resolve=False)
+    if cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
+        raise ConfigError("resume=auto goes on with run_dir, which must be the same each time; give run_dir=FOLDER")
+    if not (run_dir / "config.yaml").is_file():
+        return train(cfg, run_dir, sweeping=sweeping)
+    run = runs.Run(run_dir)
+    cfg = _with_run_dir(cfg, run_dir)
+    if changed := resuming.changes(run.config, cfg, beside=CHANGEABLE):
+        raise RunError(
+            f"run_dir={run_dir} holds a run of another config ({resuming.in_words(changed)}); choose another run_dir,"
+            " or give the config of before"
+        )
+    if run.summary["status"] == "finished":
+        log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
+        return run.summary
+    if any((run_dir / "checkpoints" / f"{name}.ckpt").exists() for name in runs.GO_ON_FROM):
+        return _go_on(run_dir, cfg)
+    if _first_process():
+        with locks.held(run_dir):
+            runs.clear(run_dir)
+    return train(cfg, run_dir, sweeping=sweeping)
 
 
 @denormals_flushed()
@@ -72,22 +115,39 @@ def resume(run_dir: Path, overrides: list[str], *, force: bool = False) -> dict[
     ``overrides`` are those of the command line beside ``resume=``; others than ``CHANGEABLE`` ones need ``force``, and
     are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
     """
+    if _first_process():
+        locks.refuse_if_held(run_dir)
     run = runs.Run(run_dir)
-    checkpoint = run.checkpoint("last")
     cfg = _override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=CHANGEABLE)
     resuming.refuse(changed, run_dir, force=force)
+    return _go_on(run_dir, cfg, changed)
+
+
+def _go_on(run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = ()) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
     cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
-    content = runs.read_checkpoint(checkpoint)
-    made = make(cfg, run_dir, step=content["global_step"], check=_checking(checkpoint, content, cfg, changed))
+    with _alone_in(run_dir):
+        checkpoint, content = runs.last_good(runs.Run(run_dir))
+        step = content["global_step"]
+        run = make(cfg, run_dir, step=step, check=_checking(checkpoint, content, cfg, changed))
+        if _first_process():
+            if checkpoint.stem != runs.GO_ON_FROM[0]:
+                log.warning(
+                    "warning     last.ckpt is damaged or missing: the run goes on from %s, step %s",
+                    checkpoint.name,
+                    step,
+                )
+            runs.tidy(run_dir)
+            take_back(run_dir, content)
 
-    def note(trainer: L.Trainer, _: L.LightningModule) -> None:
-        if trainer.is_global_zero and changed:
-            resuming.record(run_dir, content["global_step"], changed)
+        def note(trainer: L.Trainer, _: L.LightningModule) -> None:
+            if trainer.is_global_zero and changed:
+                resuming.record(run_dir, step, changed)
 
-    made.trainer.callbacks.append(LambdaCallback(on_train_start=note))  # type: ignore[attr-defined]
-    return _run(made, checkpoint)
+        run.trainer.callbacks.append(LambdaCallback(on_train_start=note))  # type: ignore[attr-defined]
+        return _run(run, checkpoint)
 
 
 def _checking(
@@ -131,14 +191,16 @@ def make(
             runs.start(run_dir, cfg)
 
     purge = {} if step is None else {"purge_step": step + 1}
-    cost = Cost()
+    cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = instantiate(
         cfg.trainer,
+        **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, RandomState(), LambdaCallback(on_train_start=keep_config), *callbacks],
+        callbacks=[*bar, cost, *going_on, LambdaCallback(on_train_start=keep_config), *callbacks, stopping],
     )
     sharding.check(trainer, model, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
@@ -146,13 +208,15 @@ def make(
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
-    return Training(cfg, run_dir, datamodule, model, trainer, cost)
+    return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping)
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    if _first_process() and checkpoint is None:
-        runs.start(run.run_dir, run.cfg)
-    with _logging_to(run.run_dir):
+    if _first_process():
+        if checkpoint is None:
+            runs.start(run.run_dir, run.cfg)
+        runs.begin(run.run_dir)
+    with _logging_to(run.run_dir), run.stopping.listening():
         if _first_process():
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
@@ -161,13 +225,26 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 return _summarise(run, "finished") if run.trainer.fast_dev_run else _evaluate(run)  # type: ignore[attr-defined]
-        except (SystemExit, KeyboardInterrupt) as end:  # Lightning answers Ctrl-C and SIGTERM with the first
+        except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
             _summarise(run, "interrupted")
+            if not run.trainer.is_global_zero:
+                raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
             console.show_interrupted(run.run_dir)
-            raise SystemExit(143 if isinstance(end, SIGTERMException) else 130) from None
+            raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
-            _summarise(run, "failed", error=str(error) or type(error).__name__)
-            raise
+            told = _as_run_error(error, run.run_dir)
+            with suppress(RunError, OSError):  # the disk may be full
+                _summarise(run, "failed", error=str(told) or type(told).__name__)
+            if told is error:
+                raise
+            raise told from error
+
+
+def _as_run_error(error: BaseException, run_dir: Path) -> BaseException:
+    """What to tell of an error: a full disk is none of the program's."""
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return RunError(cannot_write(error.filename or f"in run_dir={run_dir}", error))
+    return error
 
 
 def _evaluate(run: Training) -> dict[str, Any]:
@@ -184,9 +261,12 @@ def _evaluate(run: Training) -> dict[str, Any]:
         run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
         numbers["test"] = _numbers(run.trainer, "test")
     _fill_hyperparameter_table(run, numbers)
+    _summarise(run, "unfinished", **numbers)  # the evaluation takes its costs over
+    if run.trainer.is_global_zero:
+        with run.stopping.at_once():
+            _evaluate_further(run)
     summary = _summarise(run, "finished", **numbers)
     if run.trainer.is_global_zero:
-        _evaluate_further(run)
         console.show_result(summary, run.run_dir)
         waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
         if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
@@ -312,9 +392,29 @@ def _first_process() -> bool:
 
 
 @contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """Have no other run write to the folder; the first process sees to that for all."""
+    with ExitStack() as stack:
+        if _first_process():
+            stack.enter_context(locks.held(run_dir))
+        yield
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short, without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what goes wrong with the disk is told when it matters."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
 def _logging_to(run_dir: Path) -> Iterator[None]:
     """Messages also go to ``train.log`` in the run folder."""
-    handler = logging.FileHandler(run_dir / "train.log") if _first_process() else logging.NullHandler()
+    handler = _LogFile(run_dir / "train.log") if _first_process() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

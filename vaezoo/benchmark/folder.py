@@ -15,6 +15,7 @@ from typing import Any, Literal
 from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
 from vaezoo.errors import RunError
+from vaezoo.files import write_text
 
 PLAN, LOG = "benchmark.json", "benchmark.log"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -81,18 +82,12 @@ class Folder:
         if found is not None and summary.get("status") == "finished":
             return "finished"
         # A checkpoint that was cut short by a power cut lacks its end, and with it the directory of the archive.
-        return "half done" if found is not None and zipfile.is_zipfile(path / "checkpoints" / "last.ckpt") else "new"
+        saved = [path / "checkpoints" / f"{name}.ckpt" for name in runs.GO_ON_FROM]
+        return "half done" if found is not None and any(map(zipfile.is_zipfile, saved)) else "new"
 
     def clear(self, cell: Cell) -> None:
         """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
-        path = self.run_dir(cell.name)
-        for pattern in ("config.yaml", "metrics.csv", "summary.json", "events.out.tfevents.*", "checkpoints/*.ckpt"):
-            for file in path.glob(pattern):
-                file.unlink()
-        for rest in (path / "checkpoints").glob("*"):  # what a cut write left behind
-            rest.unlink()
-        if (path / "checkpoints").is_dir():
-            (path / "checkpoints").rmdir()
+        runs.clear(self.run_dir(cell.name))
 
     def is_evaluated(self, name: str) -> bool:
         """Whether the run's ``evaluation.json`` is the one that this benchmark had made."""
@@ -137,12 +132,7 @@ class Folder:
             yield held.fileno()
 
     def _write(self, plan: dict[str, Any]) -> None:
-        aside = self.path / (PLAN + ".new")
-        with aside.open("w") as file:
-            file.write(json.dumps(plan, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # without it, a power cut could leave an empty file under the plan's name
-        aside.replace(self.path / PLAN)
+        write_text(self.path / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,9 @@ from vaezoo.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from vaezoo.callbacks.cost import Cost
 from vaezoo.callbacks.progress import ProgressBar
 from vaezoo.callbacks.random_state import RandomState
+from vaezoo.callbacks.record import Record
+from vaezoo.callbacks.resuming import Resuming
+from vaezoo.callbacks.stopping import Stopping
 
 if TYPE_CHECKING:
     from vaezoo.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
@@ -32,7 +35,10 @@ __all__ = [
     "ProgressBar",
     "RandomState",
     "Reconstructions",
+    "Record",
+    "Resuming",
     "Samples",
+    "Stopping",
     "Traversals",
 ]
 

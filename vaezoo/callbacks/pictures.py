@@ -20,6 +20,7 @@ from torch import Tensor
 from vaezoo.checks import at_least
 from vaezoo.errors import ConfigError
 from vaezoo.figures import raster
+from vaezoo.files import replacing
 from vaezoo.sharding import gathered
 
 CHUNK = 256
@@ -68,10 +69,10 @@ class Picture(L.Callback):
             self._validated_at, self._step = {"epochs": 0, "steps": 0}, -1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"validated_at": dict(self._validated_at)}
+        return {"validated_at": dict(self._validated_at), "drawn_at": self._step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._validated_at = dict(state_dict["validated_at"])
+        self._validated_at, self._step = dict(state_dict["validated_at"]), state_dict.get("drawn_at", -1)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.publish_if_due(trainer, pl_module)
@@ -135,7 +136,8 @@ def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
     step = trainer.global_step
     path = Path(trainer.default_root_dir, "figures", name, f"step={step:08d}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, compress_level=COMPRESSION)
+    with replacing(path) as new:
+        Image.fromarray(pixels).save(new, format="png", compress_level=COMPRESSION)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)

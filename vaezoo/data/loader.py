@@ -1,5 +1,6 @@
 """Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
 
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -153,6 +154,7 @@ class StreamingLoader(Loader):
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # else each pass would draw from the global one
+            worker_init_fn=_leave_signals_to_the_run,
         )
 
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -179,6 +181,12 @@ class StreamingLoader(Loader):
             self.waited += time.perf_counter() - asked
             yield decoded
             asked = time.perf_counter()
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A run that is asked to stop, with all its processes, still needs its batch; its end is that of its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Wanted:

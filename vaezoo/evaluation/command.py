@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
-from vaezoo import runs
+from vaezoo import locks, runs
 from vaezoo.errors import ConfigError, VaezooError
 
 USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
@@ -104,7 +104,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
         print(f"note: {path} is {status}; its best weights so far are evaluated")
     device = _device(options["device"])
     sizes, data = _settings(options, changes), instantiate(cfg.data)
-    with console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
+    with locks.held(path), console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
         found = evaluate_run(
             run,
             sizes,
@@ -113,7 +113,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
             device=device,
             report=report,
         )
-    runs.write_evaluation(path, found)
+        runs.write_evaluation(path, found)
     print(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s")
 
 

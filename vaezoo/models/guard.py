@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from vaezoo.errors import NonFiniteLossError
+from vaezoo.errors import NonFiniteLossError, RunError
+from vaezoo.files import replacing
 from vaezoo.models.finite import Step, Watch, any_wrong
 from vaezoo.sums import Sums
 
@@ -189,8 +190,9 @@ def _save(trainer: Any, found: Step, terms: Mapping[str, Tensor], again: Any) ->
     if trainer.is_global_zero:
         try:
             path.parent.mkdir(exist_ok=True)
-            torch.save(content, path)
-        except (OSError, RuntimeError) as error:  # the second is how torch says that the disk is full
+            with replacing(path) as new:
+                torch.save(content, new)
+        except (OSError, RuntimeError, RunError) as error:  # the second is how torch says that the disk is full
             return f"; the batch cannot be saved ({' '.join(str(error).split())[:80]})"
     return f"; the batch is saved in {path}"
 

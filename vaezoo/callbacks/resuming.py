@@ -1,0 +1,51 @@
+"""What Lightning's loops leave out when training goes on from a checkpoint. It knows no variant."""
+
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback, WeightAveraging
+
+
+class Resuming(Callback):
+    """Makes a training that goes on from a checkpoint end as it would have, and one at its end already just end.
+
+    - Where ``max_steps`` is set, Lightning takes a finished epoch for an unfinished one, and counts it twice.
+    - Where a schedule asked for the number of steps, it makes the loader before it reads where that was.
+    - It moves schedules that watch a metric, such as ReduceLROnPlateau, behind all that is saved of an epoch, and in
+      an epoch that was gone on with not at all; here they move before.
+    - Where nothing is left to train, it leaves out what comes at the end of training.
+    """
+
+    def __init__(self) -> None:
+        self._moved_at = -1
+        self._trained = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._trained = True
+        trainer.fit_loop._load_combined_loader_states()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loop: Any = trainer.fit_loop
+        if trainer.lr_scheduler_configs and loop.epoch_loop._num_ready_batches_reached():
+            if self._moved_at != trainer.global_step:
+                loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+            self._moved_at = trainer.global_step
+            loop._restarting = True  # up to the end of this epoch: Lightning does not move them once more
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._trained:
+            return
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        epochs.completed = epochs.processed
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"moved_at": self._moved_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._moved_at = state_dict["moved_at"]
