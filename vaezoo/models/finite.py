@@ -45,17 +45,23 @@ class Watch:
         if self._batches:
             self._keep("gradient", wrong)
 
+    def forget(self, *, but: int | None = None) -> None:
+        """Keep no numbers any more, and batches of the step ``but`` alone, or of the last one."""
+        last = self._batches[-1][0] if self._batches and but is None else but
+        self._numbers, self._of = [], []
+        self._batches = [batch for batch in self._batches if batch[0] == last]
+
     def _keep(self, what: str, number: Tensor) -> None:
         self._of.append((what, len(self._batches) - 1))
         self._numbers.append(number.reshape(()))
 
     def first(self, agree: Callable[[Tensor], Tensor] | None = None) -> Step | None:
-        """The first number of all that is not finite, and forget them all; this waits for the device once.
+        """The first number of all that is not finite, which waits for the device; all but the last step is forgotten.
 
         ``agree`` takes the least of an integer () over processes, all of which look together.
         """
         numbers, of, batches = self._numbers, self._of, self._batches
-        self._numbers, self._of, self._batches = [], [], []
+        self.forget()
         if not of:
             return None
         place = _first_wrong(torch.stack(numbers), [what == "gradient" for what, _ in of])

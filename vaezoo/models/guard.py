@@ -4,12 +4,14 @@ It knows the trainer and where batches come from, and of models that their losse
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -37,8 +39,10 @@ NAMED = 8
 class Guard:
     """Watches the numbers of one training; ``trainer.on_nonfinite`` says what it does about wrong ones.
 
-    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits. ``skip``
-    looks at every step, which has to wait, and has the optimiser pass over wrong ones, whose images no mean has.
+    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits for the
+    device. Where there is none to wait for, it looks at each loss at once, and at the gradients behind it only where
+    that one is wrong: a gradient that is not finite makes the next loss so. ``skip`` looks at every step, which has to
+    wait, and has the optimiser pass over wrong ones, whose images no mean has.
     """
 
     def __init__(self, sums: Sums) -> None:
@@ -48,10 +52,15 @@ class Guard:
         self._watch = Watch()
         self._waiting: list[Mapping[str, Tensor]] = []  # of batches whose step is not decided yet
         self._buffers: dict[str, Tensor] | None = None  # before this step
+        self._at_once = False
 
-    def start(self, model: L.LightningModule) -> None:
-        """A training begins or goes on: nothing is left of what another one came to."""
+    def start(self, model: L.LightningModule, *, captured: bool) -> None:
+        """A training begins or goes on: nothing is left of what another one came to.
+
+        Where steps are ``captured``, the gradients behind a loss are gone when it is known.
+        """
         self._watch, self._waiting, self._buffers = Watch(), [], None
+        self._at_once = not captured and not skips(model.trainer) and looks_at_once(model)
         if skips(model.trainer):
             self._buffers = _copied(dict(model.named_buffers()))
 
@@ -61,17 +70,24 @@ class Guard:
         if trainer is None:  # a step by hand, of no training
             self._sums.add(values)
             return
-        if self._watch.full(trainer.global_step):
+        wrong = self._at_once and not math.isfinite(loss.item())
+        if wrong:
+            self._look_at_gradients(model)
+        elif self._at_once:
+            self._watch.forget(but=trainer.global_step)
+        elif self._watch.full(trainer.global_step):
             self.check(model)
         self._watch.loss(trainer.global_step, trainer.fit_loop.epoch_loop.batch_idx, loss, values)
         if skips(trainer):
             self._waiting.append(values)
         else:
             self._sums.add(values)
+        if wrong:
+            self._raise(model)
 
     def keep_gradients(self, model: Any, optimizer: Optimizer) -> None:
         """Take note of the gradients that a step would be taken with, and have it do nothing if it shall be skipped."""
-        if model.trainer.precision != "16-mixed":  # whose scaler passes over infinite ones, which are usual there
+        if not self._at_once and not scales(model.trainer):
             self._watch.gradient(any_wrong(gradients_of(optimizer)))
         if skips(model.trainer):
             self._take_or_skip(model, optimizer)
@@ -82,6 +98,17 @@ class Guard:
 
     def check(self, model: Any) -> None:
         """NonFiniteLossError if a number since the last check was not finite; all processes come here together."""
+        if self._at_once:
+            self._look_at_gradients(model)
+        self._raise(model)
+
+    def _look_at_gradients(self, model: Any) -> None:
+        """Take note of the gradients of the last step that was taken."""
+        if model.trainer.state.fn == TrainerFn.FITTING and not scales(model.trainer):
+            gradients = [each for optimizer in model.trainer.optimizers for each in gradients_of(optimizer)]
+            self._watch.gradient(any_wrong(gradients))
+
+    def _raise(self, model: Any) -> None:
         found = self._first(model)
         if found is not None:
             raise NonFiniteLossError(describe(model.trainer, found))
@@ -126,6 +153,16 @@ class Guard:
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
+
+
+def looks_at_once(model: Any) -> bool:
+    """Whether a loss can be looked at for nothing: there is no device to wait for, and no process to agree with."""
+    return bool(model.device.type == "cpu" and model.trainer.world_size == 1)
+
+
+def scales(trainer: Any) -> bool:
+    """Whether losses are scaled, so that infinite gradients are usual and passed over by what scales them."""
+    return bool(trainer.precision == "16-mixed")
 
 
 def skips(trainer: Any) -> bool:

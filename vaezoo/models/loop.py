@@ -148,8 +148,8 @@ class Loop(L.LightningModule):
         self.guard.keep_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
-        self.guard.start(self)
         self._inner_loop, reason = self._choose_inner_loop()
+        self.guard.start(self, captured=isinstance(self._inner_loop, CapturingLoop))
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
 
