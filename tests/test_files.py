@@ -42,9 +42,14 @@ def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypat
 def test_a_disk_that_is_full_or_fails_is_one_sentence_and_leaves_the_file(number: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(RunError, match=f"cannot write {path}: .*make room"), files.replacing(path) as new:
-        new.write_text("half of it")
-        raise OSError(number, os.strerror(number))
+
+    def write_half() -> None:
+        with files.replacing(path) as new:
+            new.write_text("half of it")
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(RunError, match=f"cannot write {path}: .*make room"):
+        write_half()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import vaezoo
+from vaezoo import VAE, runs
 from vaezoo.errors import RunError
 from vaezoo.runs import Run, read_checkpoint
 
 Train = Callable[..., Run]
+Program = Callable[..., tuple[int, str]]
 
 
 def test_load_gives_the_model_back_with_nothing_else_to_tell(train: Train) -> None:
@@ -90,3 +92,74 @@ def test_a_checkpoint_of_another_program_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(RunError, match="is not a checkpoint of vaezoo"):
         vaezoo.load(tmp_path / "other.ckpt")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def with_a_flipped_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def foreign(path: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(3)}}, path)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [truncated, with_a_flipped_bit, foreign, empty, Path.unlink])
+def test_a_run_goes_on_from_the_checkpoint_before_where_the_last_is_bad(
+    spoil: Callable[[Path], None], train: Train, program: Program
+) -> None:
+    settings = ["callbacks.last.min_seconds=0", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"]
+    whole, run = train("whole", *settings), train("run", *settings)
+    spoil(run.path / "checkpoints" / "last.ckpt")
+    path, content = runs.last_good(run)
+    assert (path.name, content["global_step"]) == ("previous.ckpt", 8)
+    code, printed = program("train", f"resume={run.path}")
+    assert code == 0, printed
+    assert printed.count("goes on from previous.ckpt, step 8") == 1
+    one, two = whole.model("last").state_dict(), run.model("last").state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (run.path / "metrics.csv").read_text() == (whole.path / "metrics.csv").read_text()
+    assert runs.last_good(run)[0].name == "last.ckpt"
+    assert torch.load(run.path / "checkpoints" / "previous.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_where_both_checkpoints_are_bad_one_sentence_says_so(train: Train, program: Program) -> None:
+    run = train("run", "callbacks.last.min_seconds=0")
+    truncated(run.path / "checkpoints" / "last.ckpt")
+    foreign(run.path / "checkpoints" / "previous.ckpt")
+    metrics = (run.path / "metrics.csv").read_text()
+    code, printed = program("train", f"resume={run.path}")
+    assert code == 1
+    assert "last.ckpt is damaged" in printed
+    assert "previous.ckpt is not a checkpoint of vaezoo" in printed
+    assert "train the run anew" in printed
+    assert "Traceback" not in printed
+    assert (run.path / "metrics.csv").read_text() == metrics
+
+
+def test_metrics_whose_last_row_was_cut_short_can_be_read(train: Train) -> None:
+    run = train("run")
+    before = run.metrics
+    with (run.path / "metrics.csv").open("a") as file:
+        file.write("7,7")
+    assert run.metrics == before
+
+
+def test_a_run_that_goes_on_is_unfinished_whatever_it_came_to_before(
+    train: Train, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = train("run"), []
+    assert run.summary["status"] == "finished"
+    with monkeypatch.context() as patch:
+        patch.setattr(VAE, "on_train_epoch_end", lambda self: seen.append(run.summary["status"]))
+        assert program("train", f"resume={run.path}", "trainer.max_epochs=3")[0] == 0
+    assert seen == ["unfinished"]
+    assert run.summary["status"] == "finished"
