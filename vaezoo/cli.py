@@ -105,12 +105,16 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     import logging
 
     from vaezoo.training import resume
+    from vaezoo.trust import allowed_packages
 
     flags = [word for word in overrides if word.startswith("-")]
     if flags or len(resumed) > 1:
         raise ConfigError(f"resume= takes one run and settings, got {' '.join([*resumed[1:], *flags])}")
+    named = [word for word in overrides if word.startswith("packages=")]
+    packages = allowed_packages(config.read_value(named[-1]) if named else None)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
-    resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides)
+    run_dir = Path(resumed[0].partition("=")[2].strip("'\""))
+    resume(run_dir, [word for word in overrides if word not in named], packages)
 
 
 def _train(cfg: DictConfig) -> None:

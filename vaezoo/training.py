@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, runs
+from vaezoo import config, console, environment, runs, trust
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
@@ -62,12 +62,14 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 
 
 @denormals_flushed()
-def resume(run_dir: Path, overrides: list[str]) -> dict[str, Any]:
+def resume(run_dir: Path, overrides: list[str], packages: Sequence[str] = trust.OWN) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
     ``overrides`` are those of the command line beside ``resume=``; only ``CHANGEABLE`` ones may be among them.
+    ``packages`` are those whose classes its config may make.
     """
     run = runs.Run(run_dir)
+    run.refuse_untrusted(packages, told=overrides)
     checkpoint = run.checkpoint("last")
     cfg = _with_run_dir(_override(run.config, overrides), run_dir)
     config.check(cfg)
@@ -155,10 +157,13 @@ def _evaluate_further(run: Training) -> None:
     if sizes is None or not runs.Run(run.run_dir).checkpoints():
         return
     with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
-        packages = ["vaezoo", type(run.model).__module__.partition(".")[0]]
+        packages = [*trust.OWN, type(run.model).__module__.partition(".")[0]]
         device = run.trainer.strategy.root_device
         try:
-            found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)
+            data = instantiate(run.cfg.data)  # without this trainer's processes
+            found = evaluate_run(
+                runs.Run(run.run_dir), sizes, data=data, packages=packages, device=device, report=report
+            )
         except DataError as error:  # the training is good all the same
             log.warning("warning     no evaluation.json: %s", error)
             return
