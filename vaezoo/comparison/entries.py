@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from vaezoo.errors import RunError, VaezooError
+from vaezoo.errors import RunError, VaezooError, printable
 from vaezoo.reading import is_number, read_json
 from vaezoo.runs import Run
 from vaezoo.trust import OWN
@@ -16,6 +16,8 @@ from vaezoo.trust import OWN
 SCHEMA = 1
 NEEDED = ("model", "likelihood", "objective", "data", "seed", "parameters", "steps", "cost", "environment")
 """What ``summary.json`` must say for a run to be compared."""
+LONGEST = 2000
+"""Letters of a text in a record that are shown."""
 EACH = ""
 """Stands for every name that a record has there."""
 SUMMARY: dict[str, Any] = {
@@ -122,7 +124,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
         raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
     _try_model(run, packages)
     evaluation, note = _read_evaluation(path)
-    return Entry(path, config, summary, evaluation, note)
+    return Entry(path, config, readable(summary), readable(evaluation), note)
 
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -157,6 +159,15 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
     if wrong := _wrong({name: content.get(name, {}) for name in EVALUATION}, EVALUATION):
         return {}, f"evaluation.json is damaged ({wrong}); write it anew with vaezoo evaluate {path}"
     return content, ""
+
+
+def readable(node: Any) -> Any:
+    """The same record with texts that can be shown: without control characters, and none longer than a page."""
+    if isinstance(node, dict):
+        return {readable(name): readable(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [readable(child) for child in node]
+    return printable(node[:LONGEST]) if isinstance(node, str) else node
 
 
 def _wrong(found: Any, wanted: Any, key: str = "") -> str:

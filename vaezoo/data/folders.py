@@ -9,7 +9,7 @@ import torch
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.images import Factor, Pool
 from vaezoo.data.pixels import Shape
-from vaezoo.errors import DataError
+from vaezoo.errors import DataError, printable
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
 
@@ -30,7 +30,7 @@ def open_folder(root: Path, image_shape: Shape) -> Pool:
     # One folder alone tells no image from another.
     classes = classes if len(classes) > 1 else []
     parts = {name: _files(splits.get(name, root), paths, classes, image_shape) for name, paths in listed.items()}
-    factors = (Factor("class", tuple(classes)),) if classes else ()
+    factors = (Factor("class", tuple(map(printable, classes))),) if classes else ()
     return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
 
 
@@ -40,7 +40,9 @@ def list_images(folder: Path) -> list[PurePath]:
     for base, folders, names in os.walk(folder, onerror=_refuse):
         for name in folders:
             if os.path.islink(os.path.join(base, name)):
-                logger.warning("left out %s, a link to a folder; copy or move the folder there", Path(base, name))
+                logger.warning(
+                    "left out %s, a link to a folder; copy or move the folder there", printable(str(Path(base, name)))
+                )
         folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in names if PurePath(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
         found.extend(Path(base, name).relative_to(folder) for name in images)
