@@ -58,8 +58,8 @@ def list_images(folder: Path, root: Path) -> list[PurePath]:
                 odd.append(str(path))
     if odd:
         more = f" and {len(odd) - MAX_NAMED} more" if len(odd) > MAX_NAMED else ""
-        names = printable(", ".join(sorted(odd)[:MAX_NAMED]))
-        logger.warning("left out, as a link out of the folder, a pipe or a device: %s%s", names, more)
+        some = printable(", ".join(sorted(odd)[:MAX_NAMED]))
+        logger.warning("left out, as a link out of the folder, a pipe or a device: %s%s", some, more)
     if not found:
         raise DataError(f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}")
     return sorted(found)
