@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "vaezoo.evaluation.command",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.report.build",
+    "export": "vaezoo.export.command",
 }
 """Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
@@ -36,6 +37,7 @@ def main() -> None:
     commands.add_parser("evaluate", help="measure trained runs: vaezoo evaluate RUN...", add_help=False)
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
+    commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("list", help="what there is to choose from").set_defaults(run=list_choices)
     arguments = parser.parse_args()
     arguments.run()

@@ -1,7 +1,7 @@
 """A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,11 +101,16 @@ class Run:
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
-    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a checkpoint file.
+    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a file:
+    a checkpoint, or weights that ``vaezoo export`` wrote.
 
     It comes on the CPU, in evaluation mode. Only classes from ``packages`` are made, so that a file from elsewhere
     cannot choose what is run: name your own package here to load your own models.
     """
+    if Path(path).suffix == ".safetensors":
+        from vaezoo.export.weights import load_exported
+
+        return load_exported(Path(path), packages=packages)
     if Path(path).is_file():
         return load_checkpoint(Path(path), packages=packages)
     return Run(path).model(checkpoint, packages=packages)
@@ -114,16 +119,21 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
 def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
     """The model that a checkpoint file holds; RunError if it is damaged, not vaezoo's or of a class not allowed."""
     content = read_checkpoint(path)
-    module, _, name = content["model_class"].rpartition(".")
+    return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
+
+
+def make_model(
+    path: Path, cls: str, settings: Mapping[str, Any], weights: Mapping[str, Any], packages: Sequence[str]
+) -> "Autoencoder":
+    """The model of class ``cls`` that the file ``path`` describes; RunError if it is not allowed or does not fit."""
+    module, _, name = cls.rpartition(".")
     if not trust.belongs(module, packages):
-        raise RunError(
-            f"{path} asks for the class {module}.{name}; to allow it, pass packages=[{module.partition('.')[0]!r}]"
-        )
+        raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
-        model = trust.make_model(_model_class(module, name), content["hyper_parameters"], content["state_dict"])
+        model = trust.make_model(_model_class(module, name), settings, weights)
     except (AttributeError, ImportError, KeyError, NotImplementedError, TypeError, RuntimeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{path} does not fit {module}.{name} as it is installed here: {reason}") from error
+        raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
     return model.eval()
 
 
