@@ -78,11 +78,11 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"model": {"_target_": "os.system", "command": "touch owned"}}, "asks for 'os.system' in model"),
         ({"callbacks.x": {"_target_": "subprocess.Popen", "args": ["touch", OWNED]}}, "in callbacks.x"),
         ({"callbacks.x": {"_target_": "vaezoo.cli.os.system", "command": "touch owned"}}, "not here: "),
-        ({"callbacks.x": {"_target_": "vaezoo.runs.import_module", "name": OWNED}}, "not here: "),
+        ({"callbacks.x": {"_target_": "vaezoo.runs.import_module", "name": OWNED}}, "only a Callback may be made"),
         ({"callbacks.x": {"_target_": "vaezoo.training.LambdaCallback"}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.training.train"}}, "not here: "),
+        ({"callbacks.x": {"_target_": "vaezoo.training.train"}}, "only a Callback may be made"),
         ({"callbacks.x": {"_target_": "vaezoo.models.VAE"}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.models.VAE.__class__"}}, "only a Callback may be made"),
+        ({"callbacks.x": {"_target_": "vaezoo.models.VAE.__class__"}}, "not here: "),
         ({"callbacks.x": {"_target_": "lightning.pytorch.callbacks.LambdaCallback"}}, "packages=[lightning]"),
         ({"callbacks.x": {"_target_": "lightning.pytorch.callbacks.Timer"}}, "packages=[lightning]"),
         ({"callbacks.x": {"_target_": "torch.nn.modules.module.torch.hub.load"}}, "in callbacks.x"),
@@ -213,6 +213,18 @@ def test_nothing_is_written_through_a_link_out_of_the_run(
     Run(path).refuse_untrusted()
 
 
+def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., Path]) -> None:
+    path = stranger({})
+    for text, said in (
+        ("a\n1\n", "names no step"),
+        ("step,a\n1.5,1\n", "names no step"),
+        ("step\n<b>\n", "cannot be read"),
+    ):
+        (path / "metrics.csv").write_text(text)
+        with pytest.raises(RunError, match=said):
+            Run(path).refuse_untrusted()
+
+
 # checkpoints ---------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +278,19 @@ def test_settings_that_do_not_fit_the_weights_allocate_nothing(
         vaezoo.load(path)
     assert said in str(caught.value)
     assert set(real) <= {"meta"}
+
+
+@pytest.mark.parametrize("settings", [{"model.latent_dim": 10**9}, {"model.widths": [10**9, 10**9]}])
+def test_a_config_cannot_ask_for_a_larger_model_than_the_checkpoint_has(
+    settings: dict[str, Any], stranger: Callable[..., Path], program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stranger(settings)
+    (path / "checkpoints").mkdir()
+    checkpoint(path / "checkpoints" / "last.ckpt", global_step=0)
+    monkeypatch.setattr("vaezoo.training.make", lambda *_, **__: pytest.fail("it was made"))
+    code, printed = program("train", f"resume={path}")
+    assert code == 1
+    assert "it is of another model" in one_sentence(printed)
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:

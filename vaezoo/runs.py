@@ -43,6 +43,8 @@ class Run:
         plain: Any = OmegaConf.to_container(self.config)
         trust.check_config(plain, self.path, packages=packages, told=told)
         trust.refuse_links(self.path)
+        if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
+            raise RunError(f"{self.path}/metrics.csv has a row that names no step; remove the row")
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def resume(run_dir: Path, overrides: list[str], packages: Sequence[str] = trust.
     checkpoint = run.checkpoint("last")
     cfg = _with_run_dir(_override(run.config, overrides), run_dir)
     config.check(cfg)
-    return _run(make(cfg, run_dir, step=runs.read_checkpoint(checkpoint)["global_step"]), checkpoint)
+    content = runs.read_checkpoint(checkpoint)
+    trust.check_size(cfg, content, checkpoint)
+    return _run(make(cfg, run_dir, step=content["global_step"]), checkpoint)
 
 
 def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:

@@ -6,6 +6,7 @@ Settings on the user's own command line are the user's: nothing here is asked of
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,16 +102,15 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
             f"{where}/config.yaml asks for {target!r} in {key}; if you trust it, name its package:"
             f" packages=[{str(target).partition('.')[0]}]"
         )
-    from hydra.utils import get_class
-
     try:
-        cls = get_class(target)
+        cls = getattr(import_module(module), target.rpartition(".")[2])
     except Exception as error:  # whatever the import of a module raises
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, which is not here: {reason}") from error
     kind = _kind(key)
-    from_torch = belongs(cls.__module__, ("torch.nn.modules",)) and key.count(".") > 0
-    if target in LIGHTNING or (issubclass(cls, kind) and (belongs(cls.__module__, packages) or from_torch)):
+    from_torch = belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",)) and key.count(".") > 0
+    fits = isinstance(cls, type) and issubclass(cls, kind) and (belongs(cls.__module__, packages) or from_torch)
+    if target in LIGHTNING or fits:
         return
     raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where only a {kind.__name__} may be made")
 
@@ -188,6 +188,25 @@ def check_content(path: Path, content: Any) -> None:
     for key, value in _texts(content.get("callbacks")):  # Lightning removes checkpoints that are named there
         if "://" in value or "::" in value or ".." in Path(value).parts:
             raise RunError(f"{path} is not to be trusted: it has a path out of its run folder ({key}: {value[:100]})")
+
+
+def check_size(cfg: Any, content: Mapping[str, Any], path: Path) -> None:
+    """RunError, before it is made, if a config asks for a larger model than the checkpoint ``path`` has weights for."""
+    import torch
+    from hydra.utils import instantiate
+
+    try:
+        with torch.device("meta"):
+            model = instantiate(cfg.model, image_shape=list(content["hyper_parameters"]["image_shape"]))
+            wanted = sum(tensor.numel() for tensor in model.state_dict().values())
+    except (KeyError, TypeError, NotImplementedError):  # another check's business, or a model of the user's own
+        return
+    there = sum(tensor.numel() for tensor in content["state_dict"].values())
+    if wanted > there:
+        raise RunError(
+            f"config.yaml asks for a model of {wanted:,} numbers and {path} has {there:,}: it is of another model; take"
+            " the two of one run"
+        )
 
 
 def _texts(node: Any, key: str = "callbacks") -> Iterator[tuple[str, str]]:

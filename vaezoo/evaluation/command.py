@@ -6,7 +6,7 @@ from typing import Any
 
 from vaezoo import runs
 from vaezoo.config import read_value
-from vaezoo.errors import ConfigError, VaezooError
+from vaezoo.errors import ConfigError, VaezooError, printable
 from vaezoo.trust import allowed_packages, refuse_links
 
 USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         try:
             evaluate(path, options, changes)
         except VaezooError as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+            print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
     return 1 if failed else 0
 
@@ -96,7 +96,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
     data = run.data(packages=packages, root=None if root is None else str(root))
     status = run.summary["status"]
     if status != "finished":
-        print(f"note: {path} is {status}; its best weights so far are evaluated")
+        print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
     device = _device(options["device"])
     sizes = _settings(options, changes)
     with console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
@@ -109,7 +109,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
             report=report,
         )
     runs.write_evaluation(path, found)
-    print(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s")
+    print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
 
 def _in_short(found: dict[str, Any]) -> str:
