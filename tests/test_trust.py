@@ -210,18 +210,14 @@ def test_nothing_is_written_through_a_link_out_of_the_run(
     assert target.read_text() == "mine"
     (path / link).unlink()
     (path / link).symlink_to(path / "config.yaml")
-    Run(path).refuse_untrusted()
+    trust.refuse_links(path)
 
 
 def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., Path]) -> None:
     path = stranger({})
-    for text, said in (
-        ("a\n1\n", "names no step"),
-        ("step,a\n1.5,1\n", "names no step"),
-        ("step\n<b>\n", "cannot be read"),
-    ):
+    for text in ("a\n1\n", "step,a\n1.5,1\n", "step\n<b>\n"):
         (path / "metrics.csv").write_text(text)
-        with pytest.raises(RunError, match=said):
+        with pytest.raises(RunError, match=r"metrics\.csv (has a row that names no step|cannot be read)"):
             Run(path).refuse_untrusted()
 
 
