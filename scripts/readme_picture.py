@@ -4,7 +4,6 @@ import argparse
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 
 from vaezoo import Run, figures
@@ -26,7 +25,7 @@ def main() -> None:
 
 def latent_map(run: Run) -> np.ndarray:
     """Codes and decoded plane of a run's best weights: (H, W, 3) uint8."""
-    data = instantiate(run.config.data)
+    data = run.data()
     with torch.no_grad():
         figure = LatentMap(ellipses=60).draw(run.model(), data)
     assert figure is not None

@@ -121,7 +121,7 @@ def test_torchrun_makes_one_run_folder_and_every_file_once(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     kinds = sorted(path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file())
-    once = ["config.yaml", "metrics.csv", "summary.json", "train.log"]
+    once = ["config.yaml", "metrics.csv", "run.lock", "summary.json", "train.log"]
     assert kinds == sorted([*["checkpoints"] * 2, *["figures"] * 6, *once, next(iter(folder.glob("events*"))).name])
     assert {path.name for path in folder.glob("figures/*/*")} == {"step=00000005.png"}
     for record in (done.stdout, (folder / "train.log").read_text()):

@@ -71,7 +71,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 def test_a_class_from_elsewhere_is_refused_until_its_package_is_named(tmp_path: Path) -> None:
     path = tmp_path / "foreign.ckpt"
-    torch.save({"model_class": "subprocess.Popen", "hyper_parameters": {"args": ["false"]}}, path)
+    content = {"model_class": "subprocess.Popen", "hyper_parameters": {"args": ["false"]}, "state_dict": {}}
+    torch.save(content, path)
     with pytest.raises(RunError, match=r"asks for the class subprocess\.Popen; to allow it, pass packages"):
         vaezoo.load(path)
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "vaezoo.evaluation.command",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.report.build",
+    "export": "vaezoo.export.command",
 }
 """Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
@@ -38,6 +39,7 @@ def main() -> None:
     commands.add_parser("evaluate", help="measure trained runs: vaezoo evaluate RUN...", add_help=False)
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
+    commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("list", help="what there is to choose from").set_defaults(run=list_choices)
     arguments = parser.parse_args()
     arguments.run()
@@ -130,6 +132,7 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     import logging
 
     from vaezoo.training import resume
+    from vaezoo.trust import allowed_packages
 
     force = [word for word in overrides if word.startswith("resume.")]
     if any(word not in ("resume.force=true", "resume.force=false") for word in force):
@@ -138,8 +141,12 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     flags = [word for word in overrides if word.startswith("-")]
     if flags or len(resumed) > 1:
         raise ConfigError(f"resume= takes one run and settings, got {' '.join([*resumed[1:], *flags])}")
+    named = [word for word in overrides if word.startswith("packages=")]
+    packages = allowed_packages(config.read_value(named[-1]) if named else None)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
-    resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides, force="resume.force=true" in force)
+    run_dir = Path(resumed[0].partition("=")[2].strip("'\""))
+    overrides = [word for word in overrides if word not in named]
+    resume(run_dir, overrides, packages, force="resume.force=true" in force)
 
 
 def _refuse_force() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from vaezoo.checks import check_arguments, did_you_mean
 from vaezoo.choices import EVALUATIONS, STEPPING
@@ -59,6 +60,15 @@ def _locate(target: str, key: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}._target_ must be an importable class, got {target!r} ({error})") from error
+
+
+def read_value(setting: str) -> Any:
+    """The value in KEY=VALUE, a list or a mapping as plain Python; ConfigError if it cannot be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.create(f"value: {setting.partition('=')[2]}"))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
+    return plain["value"]
 
 
 def explain(error: BaseException) -> str | None:

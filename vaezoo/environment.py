@@ -15,7 +15,7 @@ PACKAGES = ("vaezoo", "torch", "torchvision", "lightning", "torchmetrics", "hydr
 def describe(device: torch.device) -> dict[str, str | int | None]:
     """Versions, device and commit, as plain values."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    versions = {package: _version(package) for package in PACKAGES}
+    versions = {package: version_of(package) for package in PACKAGES}
     return {
         "python": platform.python_version(),
         **versions,
@@ -59,7 +59,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version of an installed package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,8 +1,19 @@
 """What can go wrong for reasons that lie with the user: each error is one sentence with its remedy."""
 
 
+def printable(text: str) -> str:
+    """The same text with what would move a terminal's cursor, break its line or turn its direction as escapes.
+
+    Names of files and what stands in records may come from a stranger.
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 class VaezooError(Exception):
     """Shown as one sentence without a traceback; the process ends with a non-zero exit code."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(VaezooError, ValueError):

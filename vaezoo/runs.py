@@ -2,20 +2,19 @@
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from vaezoo import resuming
+from vaezoo import reading, resuming, trust
 from vaezoo.errors import ConfigError, RunError
-from vaezoo.files import ASIDE, read_rows, write_text
+from vaezoo.files import ASIDE, write_text
 
 if TYPE_CHECKING:
+    from vaezoo.data import ImageDataModule
     from vaezoo.models import Autoencoder
 
 GO_ON_FROM = ("last", "previous")
@@ -38,15 +37,19 @@ class Run:
 
     @property
     def config(self) -> DictConfig:
-        """The composed config of the run, resolved."""
-        try:
-            loaded = OmegaConf.load(self.path / "config.yaml")
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-            reason = " ".join(str(error).split())
-            raise RunError(f"{self.path}/config.yaml cannot be read: {reason}") from error
-        if not isinstance(loaded, DictConfig):
-            raise RunError(f"{self.path}/config.yaml holds no settings")
-        return loaded
+        """The composed config of the run, resolved: plain values. Whether to make what it names is for ``trust``."""
+        return reading.read_config(self.path / "config.yaml")
+
+    def refuse_untrusted(self, packages: Sequence[str] = trust.OWN, told: Sequence[str] = ()) -> None:
+        """RunError if to go on with the run would make or write what ``trust`` does not allow.
+
+        ``told`` are words of the command line, whose settings are the user's own.
+        """
+        plain: Any = OmegaConf.to_container(self.config)
+        trust.check_config(plain, self.path, packages=packages, told=told)
+        trust.refuse_links(self.path)
+        if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
+            raise RunError(f"{self.path}/metrics.csv has a row that names no step; remove the row")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -54,10 +57,9 @@ class Run:
         path = self.path / "summary.json"
         if not path.is_file():
             return {"status": "unfinished"}
-        try:
-            summary: dict[str, Any] = json.loads(path.read_text())
-        except ValueError as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
+        summary = reading.read_json(path)
+        if not isinstance(summary.get("status"), str):
+            raise RunError(f"{path} cannot be read: it tells no status")
         return summary
 
     @property
@@ -65,18 +67,26 @@ class Run:
         """``evaluation.json``, or None while there is none."""
         path = self.path / "evaluation.json"
         try:
-            return dict(json.loads(path.read_text())) if path.is_file() else None
-        except ValueError as error:
-            raise RunError(f"{path} cannot be read: {error}; run vaezoo evaluate {self.path} again") from error
+            return reading.read_json(path) if path.is_file() else None
+        except RunError as error:
+            raise RunError(f"{error}; run vaezoo evaluate {self.path} again") from error
 
     @property
     def metrics(self) -> list[dict[str, float]]:
         """Rows of ``metrics.csv`` in the order they were logged; each has ``step`` and what was logged then."""
         path = self.path / "metrics.csv"
-        if not path.is_file():
-            return []
-        _, rows, _ = read_rows(path)  # without a last one that was cut short
-        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        return reading.read_rows(path) if path.is_file() else []
+
+    def data(self, *, packages: Sequence[str] = trust.OWN, root: str | None = None) -> "ImageDataModule":
+        """The data module of its config, with the images in ``root`` if given; RunError if it may not be made."""
+        from hydra.utils import instantiate
+
+        plain: Any = OmegaConf.to_container(self.config)
+        if not isinstance(plain.get("data"), dict):
+            raise RunError(f"{self.path}/config.yaml names no data")
+        trust.check_config({"data": plain["data"]}, self.path, packages=packages)
+        made: ImageDataModule = instantiate(plain["data"] | ({} if root is None else {"root": root}))
+        return made
 
     def checkpoint(self, name: str | None = None) -> Path:
         """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
@@ -102,11 +112,16 @@ class Run:
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
-    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a checkpoint file.
+    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a file:
+    a checkpoint, or weights that ``vaezoo export`` wrote.
 
     It comes on the CPU, in evaluation mode. Only classes from ``packages`` are made, so that a file from elsewhere
     cannot choose what is run: name your own package here to load your own models.
     """
+    if Path(path).suffix == ".safetensors":
+        from vaezoo.export.weights import load_exported
+
+        return load_exported(Path(path), packages=packages)
     if Path(path).is_file():
         return load_checkpoint(Path(path), packages=packages)
     return Run(path).model(checkpoint, packages=packages)
@@ -115,17 +130,21 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
 def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
     """The model that a checkpoint file holds; RunError if it is damaged, not vaezoo's or of a class not allowed."""
     content = read_checkpoint(path)
-    module, _, name = content["model_class"].rpartition(".")
-    package = module.partition(".")[0]
-    if package not in packages:
-        raise RunError(f"{path} asks for the class {module}.{name}; to allow it, pass packages=[{package!r}]")
+    return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
+
+
+def make_model(
+    path: Path, cls: str, settings: Mapping[str, Any], weights: Mapping[str, Any], packages: Sequence[str]
+) -> "Autoencoder":
+    """The model of class ``cls`` that the file ``path`` describes; RunError if it is not allowed or does not fit."""
+    module, _, name = cls.rpartition(".")
+    if not trust.belongs(module, packages):
+        raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
-        cls = _model_class(module, name)
-        model = cls(**content["hyper_parameters"])
-        model.load_state_dict(content["state_dict"])
-    except (AttributeError, ImportError, KeyError, TypeError, RuntimeError, ConfigError) as error:
+        model = trust.make_model(_model_class(module, name), settings, weights)
+    except (AttributeError, ImportError, KeyError, NotImplementedError, TypeError, RuntimeError, ConfigError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{path} does not fit {module}.{name} as it is installed here: {reason}") from error
+        raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
     return model.eval()
 
 
@@ -144,12 +163,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     try:
+        trust.check_archive(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} is damaged or not a checkpoint: {reason}") from error
-    if not isinstance(content, dict) or "model_class" not in content:
-        raise RunError(f"{path} is not a checkpoint of vaezoo: it names no model_class")
+    trust.check_content(path, content)
     return content
 
 
@@ -189,6 +208,7 @@ def last_good(run: Run) -> tuple[Path, dict[str, Any]]:
 def _whole(path: Path) -> dict[str, Any]:
     """A checkpoint that training can go on from, every byte of it checked; RunError for any other file."""
     try:
+        trust.check_archive(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile) as error:

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint, LambdaCallback, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, locks, ranks, resuming, runs, sharding
+from vaezoo import config, console, environment, locks, ranks, resuming, runs, sharding, trust
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.callbacks.record import take_back
 from vaezoo.callbacks.stopping import Stopped
@@ -109,15 +109,19 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
 
 
 @denormals_flushed()
-def resume(run_dir: Path, overrides: list[str], *, force: bool = False) -> dict[str, Any]:
+def resume(
+    run_dir: Path, overrides: list[str], packages: Sequence[str] = trust.OWN, *, force: bool = False
+) -> dict[str, Any]:
     """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
 
     ``overrides`` are those of the command line beside ``resume=``; others than ``CHANGEABLE`` ones need ``force``, and
     are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
+    ``packages`` are those whose classes its config may make.
     """
     if _first_process():
         locks.refuse_if_held(run_dir)
     run = runs.Run(run_dir)
+    run.refuse_untrusted(packages, told=overrides)
     cfg = _override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=CHANGEABLE)
     resuming.refuse(changed, run_dir, force=force)
@@ -131,7 +135,18 @@ def _go_on(run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = 
     with _alone_in(run_dir):
         checkpoint, content = runs.last_good(runs.Run(run_dir))
         step = content["global_step"]
-        run = make(cfg, run_dir, step=step, check=_checking(checkpoint, content, cfg, changed))
+        name = str(content["model_class"]).rpartition(".")[2]
+        forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
+        resuming.refuse_in_an_epoch(changed, content, checkpoint)
+        resuming.refuse_other_model(checkpoint, cfg, name, content["hyper_parameters"], forced)
+        if not changed:
+            trust.check_size(cfg, content, checkpoint)
+
+        def check(model: Autoencoder) -> None:
+            weights = content["state_dict"]
+            resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
+
+        run = make(cfg, run_dir, step=step, check=check)
         if _first_process():
             if checkpoint.stem != runs.GO_ON_FROM[0]:
                 log.warning(
@@ -148,21 +163,6 @@ def _go_on(run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = 
 
         run.trainer.callbacks.append(LambdaCallback(on_train_start=note))  # type: ignore[attr-defined]
         return _run(run, checkpoint)
-
-
-def _checking(
-    path: Path, content: dict[str, Any], cfg: DictConfig, changed: Sequence[resuming.Change]
-) -> Callable[[Autoencoder], None]:
-    """What refuses a checkpoint that is not of the model which the run goes on with."""
-
-    def check(model: Autoencoder) -> None:
-        forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(path.parents[1])}
-        name = str(content["model_class"]).rpartition(".")[2]
-        resuming.refuse_in_an_epoch(changed, content, path)
-        resuming.refuse_other_model(path, cfg, name, content["hyper_parameters"], forced)
-        resuming.refuse_other_weights(path, type(model).__name__, model.state_dict(), content["state_dict"], changed)
-
-    return check
 
 
 def make(
@@ -280,10 +280,13 @@ def _evaluate_further(run: Training) -> None:
     if sizes is None or not runs.Run(run.run_dir).checkpoints():
         return
     with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
-        packages = ["vaezoo", type(run.model).__module__.partition(".")[0]]
+        packages = [*trust.OWN, type(run.model).__module__.partition(".")[0]]
         device = run.trainer.strategy.root_device
         try:
-            found = evaluate_run(runs.Run(run.run_dir), sizes, packages=packages, device=device, report=report)
+            data = instantiate(run.cfg.data)  # without this trainer's processes
+            found = evaluate_run(
+                runs.Run(run.run_dir), sizes, data=data, packages=packages, device=device, report=report
+            )
         except DataError as error:  # the training is good all the same
             log.warning("warning     no evaluation.json: %s", error)
             return

@@ -14,6 +14,7 @@ from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
 from vaezoo.benchmark.processes import Pool, StoppedError, Task
+from vaezoo.trust import packages_of
 
 PROGRAM = (sys.executable, "-m", "vaezoo.cli")
 """The command line that the processes of a benchmark begin with."""
@@ -137,7 +138,7 @@ class _Benchmark:
         if not finished:
             return False
         run_dirs = [str(folder.run_dir(cell.name)) for cell in finished]
-        command = (*PROGRAM, "compare", *run_dirs, f"out={folder.path / 'report'}")
+        command = (*PROGRAM, "compare", *run_dirs, f"out={folder.path / 'report'}", *_packages(finished))
         task = Task("compare", command, folder.path / "compare.log")
 
         def ended(task: Task, code: int, seconds: float) -> None:
@@ -171,9 +172,15 @@ def _words(cell: Cell, folder: Folder) -> tuple[str, ...]:
     """The words for train that begin a run, or go on with it."""
     run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
     if folder.state(cell) == "half done":
-        return ("train", f"resume={run_dir}")
+        return ("train", f"resume={run_dir}", *_packages([cell]))
     folder.clear(cell)
     return ("train", *cell.overrides, f"run_dir={run_dir}")
+
+
+def _packages(cells: Sequence[Cell]) -> list[str]:
+    """The word that allows a run's own classes, as its config was composed from the user's own command."""
+    own = sorted({name for cell in cells for name in packages_of(cell.config)})
+    return [f"packages=[{','.join(own)}]"] if own else []
 
 
 def _preflight(cells: Sequence[Cell], evaluate: Sequence[str]) -> list[str] | None:

@@ -1,8 +1,6 @@
 """Finished runs as records of settings and numbers, and why others are left out. It knows no statistics."""
 
-import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +8,37 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from vaezoo.errors import RunError, VaezooError
+from vaezoo.errors import RunError, VaezooError, printable
+from vaezoo.reading import is_number, read_json
 from vaezoo.runs import Run
+from vaezoo.trust import OWN
 
 SCHEMA = 1
 NEEDED = ("model", "likelihood", "objective", "data", "seed", "parameters", "steps", "cost", "environment")
 """What ``summary.json`` must say for a run to be compared."""
+LONGEST = 2000
+"""Letters of a text in a record that are shown."""
+EACH = ""
+"""Stands for every name that a record has there."""
+SUMMARY: dict[str, Any] = {
+    **dict.fromkeys(("model", "likelihood", "objective"), str),
+    **dict.fromkeys(("seed", "parameters", "steps"), int),
+    "data": {"name": str, "binarize": str, "image_shape": [int, int, int]},
+    "cost": {},
+    "environment": {},
+}
+CONFIG: dict[str, Any] = {
+    "model": {"_target_": str, "likelihood_options": dict | None},
+    "data": {},
+    "trainer": {},
+}
+EVALUATION: dict[str, Any] = {
+    "metrics": {EACH: {}},
+    "vectors": {EACH: [int | float | None]},
+    "settings": {},
+    "references": {EACH: {"metrics": {EACH: {}}}},
+}
+"""Of which kinds those parts of the records are that a comparison looks into; ``int`` stands for a finite number."""
 FROM_TEST = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
 FROM_COST = ("images_per_second", "seconds", "peak_memory_bytes")
 VECTORS = {"elbo": "elbo_of_images", "psnr": "psnr_of_images", "iw_bound": "iw_bound_of_images"}
@@ -70,7 +93,7 @@ class Entry:
         return values if len(values) > 1 and np.isfinite(values).all() else None
 
 
-def gather(paths: Iterable[str | Path]) -> tuple[list[Entry], list[Refusal]]:
+def gather(paths: Iterable[str | Path], packages: Sequence[str] = OWN) -> tuple[list[Entry], list[Refusal]]:
     """Runs that can be compared, and folders that cannot; a folder without a config stands for the runs in it."""
     entries, refused, seen = list[Entry](), list[Refusal](), set[Path]()
     for path in _expand(paths):
@@ -78,13 +101,13 @@ def gather(paths: Iterable[str | Path]) -> tuple[list[Entry], list[Refusal]]:
             continue
         seen.add(path.resolve())
         try:
-            entries.append(read(path))
+            entries.append(read(path, packages))
         except VaezooError as error:
             refused.append(Refusal(path, str(error)))
     return entries, refused
 
 
-def read(path: Path) -> Entry:
+def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
     """A run's record; RunError if it is none, is not finished, or its model cannot be made from its checkpoint."""
     run = Run(path)
     summary = run.summary
@@ -94,10 +117,14 @@ def read(path: Path) -> Entry:
     missing = [name for name in NEEDED if name not in summary]
     if missing:
         raise RunError(f"{path}/summary.json lacks {', '.join(missing)}: it was written by another version of vaezoo")
-    _try_model(run)
+    if wrong := _wrong(summary, SUMMARY):
+        raise RunError(f"{path}/summary.json is not as vaezoo writes it: {wrong}")
     config: Any = OmegaConf.to_container(run.config, resolve=True)
+    if wrong := _wrong(config, CONFIG):
+        raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
+    _try_model(run, packages)
     evaluation, note = _read_evaluation(path)
-    return Entry(path, config, summary, evaluation, note)
+    return Entry(path, config, readable(summary), readable(evaluation), note)
 
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -107,10 +134,10 @@ def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from runs or [path]
 
 
-def _try_model(run: Run) -> None:
+def _try_model(run: Run, packages: Sequence[str]) -> None:
     """RunError unless the checkpoint makes a model."""
     try:
-        run.model()
+        run.model(packages=packages)
     except VaezooError:
         raise
     except Exception as error:  # torch and Python raise many kinds for weights and arguments of another version
@@ -124,16 +151,43 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
     if not file.is_file():
         return {}, f"no evaluation.json: its numbers are those of training's own test; vaezoo evaluate {path} adds more"
     try:
-        content = json.loads(file.read_text())
-    except (OSError, ValueError):
+        content = read_json(file)
+    except RunError:
         return {}, f"evaluation.json cannot be read; write it anew with vaezoo evaluate {path}"
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if content.get("schema") != SCHEMA:
         return {}, f"evaluation.json is of another version; write it anew with vaezoo evaluate {path}"
+    if wrong := _wrong({name: content.get(name, {}) for name in EVALUATION}, EVALUATION):
+        return {}, f"evaluation.json is damaged ({wrong}); write it anew with vaezoo evaluate {path}"
     return content, ""
 
 
+def readable(node: Any) -> Any:
+    """The same record with texts that can be shown: without control characters, and none longer than a page."""
+    if isinstance(node, dict):
+        return {readable(name): readable(child) for name, child in node.items()}
+    if isinstance(node, list):
+        return [readable(child) for child in node]
+    return printable(node[:LONGEST]) if isinstance(node, str) else node
+
+
+def _wrong(found: Any, wanted: Any, key: str = "") -> str:
+    """What is not as it should be in a record, or nothing; names that ``wanted`` does not have are free."""
+    if isinstance(wanted, dict):
+        if not isinstance(found, dict):
+            return f"{key or 'it'} holds no names with values"
+        kinds = dict.fromkeys(found, wanted[EACH]) if EACH in wanted else wanted
+        inside = (_wrong(found.get(name), kinds[name], f"{key}.{name}".lstrip(".")) for name in kinds)
+        return next((said for said in inside if said), "")
+    if isinstance(wanted, list):
+        listed = isinstance(found, list) and (len(wanted) < 2 or len(found) == len(wanted))
+        return "" if listed and not any(_wrong(each, wanted[0]) for each in found) else f"{key} is no such list"
+    sound = is_number(found) if wanted is int else isinstance(found, wanted)
+    return "" if sound else f"{key} is {str(found)[:40]!r}"
+
+
 def _recorded(summary: dict[str, Any]) -> dict[str, Number]:
-    test, cost = summary.get("test") or {}, summary["cost"]
+    test = summary["test"] if isinstance(summary.get("test"), dict) else {}
+    cost = summary["cost"]
     sizes = (("n", summary["data"].get("test")),)
     found = {name: Number(finite(test[name]), sizes=sizes) for name in FROM_TEST if name in test}
     found |= {name: Number(finite(cost[name])) for name in FROM_COST if name in cost}
@@ -154,5 +208,4 @@ def _number(said: dict[str, Any]) -> Number:
 
 def finite(value: Any) -> float | None:
     """A number that can be compared, or None."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
+    return float(value) if is_number(value) else None

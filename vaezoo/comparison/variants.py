@@ -122,8 +122,10 @@ def what_matters(config: dict[str, Any]) -> Settings:
 
 def averaging(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of a callback that averages weights, if there is one."""
-    nodes = (config.get("callbacks") or {}).values()
-    return next((node for node in nodes if node and str(node.get("_target_")).endswith("WeightAveraging")), {})
+    nodes = (config.get("callbacks") or {}).values() if isinstance(config.get("callbacks"), dict) else ()
+    return next(
+        (node for node in nodes if isinstance(node, dict) and str(node.get("_target_")).endswith("WeightAveraging")), {}
+    )
 
 
 def label(variant: Variant, others: Sequence[Variant]) -> str:

@@ -1,16 +1,21 @@
 """torchvision's data sets: read from disk or fetched, and what to tell who has no network. It knows no pixels."""
 
 import inspect
+import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vaezoo.errors import ConfigError, DataError
+from vaezoo.data import hashes
+from vaezoo.errors import ConfigError, DataError, printable
 
 TIMEOUT_SECONDS = 15  # torchvision itself would wait for a silent server for ever
 OFFLINE = "or use data=digits or data=sprites, which need no network"
+
+
+log = logging.getLogger(__name__)
 
 
 class MissingError(DataError):
@@ -45,14 +50,45 @@ def read(cls: Any, root: Path, split: str) -> Any:
 def fetch(cls: Any, root: Path, split: str) -> None:
     """Download an official split where it is not there yet; DataError says what could not be had, and from where."""
     folder, names, addresses = places(cls, root)
+    before = set(folder.glob("*"))
+    if not all(hashes.md5_of(cls).values()):
+        log.warning("no hash of %s is known: whether its files are the published ones is not checked", cls.__name__)
     try:
         with _timeout(TIMEOUT_SECONDS):
             cls(root, download=True, **_choose(cls, split))
+        _refuse(hashes.differing(cls, folder), before)
     except Exception as error:  # network, disk, permission, checksum: torchvision has no error of its own for any
+        _remove(hashes.spoiled(cls, folder), before)
         raise DataError(
             f"{_missing(cls, root)} and cannot be downloaded from {' or '.join(addresses)} ({_reason(error)}); "
             f"put {', '.join(names)} into {folder} yourself, {OFFLINE}"
         ) from error
+
+
+def _refuse(swapped: list[Path], before: set[Path]) -> None:
+    """Remove files that were downloaded just now and are not the published ones, packed and unpacked, with an error."""
+    packed = {path: path.with_name(f"{path.name}.gz") for path in swapped}
+    new = [path for path in swapped if path not in before and packed[path] not in before]
+    if new:
+        _remove([each for path in new for each in (path, packed[path])], before)
+        raise OSError(f"{', '.join(path.name for path in new)} came with another SHA-256 than the published one")
+
+
+def _remove(paths: list[Path], before: set[Path]) -> None:
+    """Remove files unless they lay there before."""
+    for path in paths:
+        if path not in before:
+            path.unlink(missing_ok=True)
+
+
+def note_other_files(cls: Any, root: Path) -> None:
+    """Warn of files on disk that are not the published ones: they are the user's own, so they are used."""
+    for path in hashes.differing(cls, places(cls, root)[0]):
+        log.warning(
+            "%s is not the published file of %s: numbers on it compare with no others; delete it to fetch it anew",
+            printable(str(path)),
+            cls.__name__,
+        )
 
 
 def is_there(cls: Any, root: Path, split: str) -> bool:

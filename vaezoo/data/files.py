@@ -1,7 +1,9 @@
 """Image files: decoded and, where one cannot be read, counted. It knows no folders, no splits and no batches' order."""
 
 import logging
+import math
 import os
+import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +17,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.pixels import Shape, binarize_once
-from vaezoo.errors import DataError
+from vaezoo.errors import DataError, printable
 
 MAX_UNREADABLE = 0.01  # of a split's files
+MOST_REASON = 300  # letters
 MAX_NAMED = 10  # files named in one error
+MOST_PIXELS = 2**26  # of an image that is decoded whole: 8192x8192, which takes a GiB at times
+MOST_BYTES = 2**29  # of one image file
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # what Pillow may take a file for, whatever its name
 CHUNK_BYTES = 2**22  # what one worker hands over at a time while everything is decoded into memory
 
 logger = logging.getLogger(__name__)
@@ -67,7 +73,7 @@ class ImageFiles(Dataset[Decoded]):
                 images.append(decode(self.path(position), self.image_shape))
                 read.append(position)
             except Exception as error:  # damaged files make Pillow raise almost anything
-                failed.append((position, f"{type(error).__name__}: {error}"))
+                failed.append((position, printable(f"{type(error).__name__}: {error}")[:MOST_REASON]))
         pixels = (
             torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=torch.uint8)
         )
@@ -86,7 +92,8 @@ class Unreadable:
         for position, reason in failed:
             if position not in self.reasons:
                 self.reasons[position] = reason
-                logger.warning("skipped %s, which cannot be read (%s)", self.files.path(position), reason)
+                path = printable(self.files.path(position))
+                logger.warning("skipped %s, which cannot be read (%s)", path, reason)
 
     def check(self) -> None:
         """Raise DataError where more than 1% of the split cannot be read."""
@@ -141,13 +148,25 @@ def as_is(decoded: Any) -> Any:
 def decode(path: str, image_shape: Shape) -> NDArray[np.uint8]:
     """One image file of any mode as uint8 (C, H, W): upright, the shorter side resized, the longer one cut equally."""
     channels, height, width = image_shape
-    with Image.open(path) as image:
+    _check_file(path)
+    with Image.open(path, formats=FORMATS) as image:
         side = 2 * max(height, width)
         image.draft(None, (side, side))  # lets JPEG decode large photographs at a fraction of their size
+        if math.prod(image.size) > MOST_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}; make it smaller")
         upright = ImageOps.exif_transpose(image)
         plain = _plain(upright).convert("L" if channels == 1 else "RGB")
     fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _check_file(path: str) -> None:
+    """OSError for what is no file, which could be waited for without end, and for a file larger than any image."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no file")
+    if found.st_size > MOST_BYTES:
+        raise OSError(f"it has {found.st_size:,} bytes, more than the {MOST_BYTES:,} of any image")
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -2,14 +2,15 @@
 
 import logging
 import os
+import stat
 from pathlib import Path, PurePath
 
 import torch
 
-from vaezoo.data.files import ImageFiles
+from vaezoo.data.files import MAX_NAMED, ImageFiles
 from vaezoo.data.images import Factor, Pool
 from vaezoo.data.pixels import Shape
-from vaezoo.errors import DataError
+from vaezoo.errors import DataError, printable
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
 
@@ -25,28 +26,52 @@ def open_folder(root: Path, image_shape: Shape) -> Pool:
         raise DataError(f"{root} has {' and '.join(splits)} but no train folder; add one with the training images")
     if splits:
         _refuse_what_lies_beside(root, splits)
-    listed = {name: list_images(folder) for name, folder in (splits or {"train": root}).items()}
+    listed = {name: list_images(folder, root) for name, folder in (splits or {"train": root}).items()}
     classes = sorted({path.parts[0] for paths in listed.values() for path in paths if len(path.parts) > 1})
     # One folder alone tells no image from another.
     classes = classes if len(classes) > 1 else []
     parts = {name: _files(splits.get(name, root), paths, classes, image_shape) for name, paths in listed.items()}
-    factors = (Factor("class", tuple(classes)),) if classes else ()
+    factors = (Factor("class", tuple(map(printable, classes))),) if classes else ()
     return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
 
 
-def list_images(folder: Path) -> list[PurePath]:
-    """The image files under ``folder``, relative to it and sorted; hidden ones and linked folders are left out."""
+def list_images(folder: Path, root: Path) -> list[PurePath]:
+    """The image files under ``folder``, relative to it and sorted; hidden ones and linked folders are left out.
+
+    So are links to files out of ``root``, and what has an image's name and is no file, such as a pipe.
+    """
     found: list[PurePath] = []
+    odd: list[str] = []
+    inside = root.resolve()
     for base, folders, names in os.walk(folder, onerror=_refuse):
         for name in folders:
             if os.path.islink(os.path.join(base, name)):
-                logger.warning("left out %s, a link to a folder; copy or move the folder there", Path(base, name))
+                logger.warning(
+                    "left out %s, a link to a folder; copy or move the folder there", printable(str(Path(base, name)))
+                )
         folders[:] = [name for name in folders if not name.startswith(".")]
         images = (name for name in names if PurePath(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
-        found.extend(Path(base, name).relative_to(folder) for name in images)
+        for path in (Path(base, name) for name in images):
+            if _is_own_file(path, inside):
+                found.append(path.relative_to(folder))
+            else:
+                odd.append(str(path))
+    if odd:
+        more = f" and {len(odd) - MAX_NAMED} more" if len(odd) > MAX_NAMED else ""
+        some = printable(", ".join(sorted(odd)[:MAX_NAMED]))
+        logger.warning("left out, as a link out of the folder, a pipe or a device: %s%s", some, more)
     if not found:
         raise DataError(f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}")
     return sorted(found)
+
+
+def _is_own_file(path: Path, root: Path) -> bool:
+    """Whether it is a file, or a link to one below ``root``."""
+    mode = path.lstat().st_mode
+    if not stat.S_ISLNK(mode):
+        return stat.S_ISREG(mode)
+    target = path.resolve()
+    return target.is_file() and target.is_relative_to(root)
 
 
 def _refuse_what_lies_beside(root: Path, splits: dict[str, Path]) -> None:

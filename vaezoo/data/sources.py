@@ -58,6 +58,7 @@ def _download(cls: Any, root: Path) -> None:
     for split in ("train", "test"):
         if not downloads.is_there(cls, root, split):
             downloads.fetch(cls, root, split)
+    downloads.note_other_files(cls, root)
 
 
 def _torchvision(cls: Any, root: Path, image_shape: Shape) -> Pool:

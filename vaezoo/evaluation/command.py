@@ -4,11 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
-
 from vaezoo import locks, runs
-from vaezoo.errors import ConfigError, VaezooError
+from vaezoo.config import read_value
+from vaezoo.errors import ConfigError, VaezooError, printable
+from vaezoo.trust import allowed_packages, refuse_links
 
 USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
 
@@ -39,7 +38,7 @@ def main(arguments: list[str]) -> int:
         try:
             evaluate(path, options, changes)
         except VaezooError as error:
-            print(f"error: {path}: {error}", file=sys.stderr)
+            print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
     return 1 if failed else 0
 
@@ -50,16 +49,13 @@ def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
     settings = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
     if not folders:
         raise ConfigError("vaezoo evaluate wants at least one run folder")
-    try:
-        parts = [setting.partition("=") for setting in settings]
-        return folders, {name: OmegaConf.create(f"value: {value}").value for name, _, value in parts}
-    except YAMLError as error:
-        raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
+    return folders, {setting.partition("=")[0]: read_value(setting) for setting in settings}
 
 
 def _settings(options: dict[str, Any], changes: dict[str, Any]) -> Any:
     from vaezoo.evaluation.settings import FULL, QUICK, with_changes
 
+    allowed_packages(options["packages"])
     if options["quick"] not in (None, True, False):
         raise ConfigError(f"evaluate.quick must be true or false, got {options['quick']!r}")
     return with_changes(QUICK if options["quick"] else FULL, changes)
@@ -89,32 +85,31 @@ def _settings_in_words() -> str:
 
 def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
     """Evaluate one run and write what comes out."""
-    from hydra.utils import instantiate
-
     from vaezoo import console
     from vaezoo.evaluation.evaluate import count_steps, evaluate_run
 
     console.quieten()
     run = runs.Run(path)
-    cfg = run.config
-    if options["data.root"] is not None:
-        cfg.data.root = str(options["data.root"])
+    packages = allowed_packages(options["packages"])
+    refuse_links(path)
+    root = options["data.root"]
+    data = run.data(packages=packages, root=None if root is None else str(root))
     status = run.summary["status"]
     if status != "finished":
-        print(f"note: {path} is {status}; its best weights so far are evaluated")
+        print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
     device = _device(options["device"])
-    sizes, data = _settings(options, changes), instantiate(cfg.data)
+    sizes = _settings(options, changes)
     with locks.held(path), console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
         found = evaluate_run(
             run,
             sizes,
             data=data,
-            packages=["vaezoo", *(options["packages"] or [])],
+            packages=packages,
             device=device,
             report=report,
         )
         runs.write_evaluation(path, found)
-    print(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s")
+    print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
 
 def _in_short(found: dict[str, Any]) -> str:

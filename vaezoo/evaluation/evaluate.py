@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from vaezoo import environment, references
 from vaezoo.cost import code_bits, flops_per_image, parameters
@@ -50,7 +49,7 @@ def evaluate_run(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
         model = run.model(packages=packages).to(device)
-    material = Material(data or instantiate(run.config.data), settings, device)
+    material = Material(data or run.data(packages=packages), settings, device)
     numbers, vectors = evaluate_model(model, material, report)
     booked = run.summary.get("cost", {}).items()  # of which some is of interest within a run alone
     cost = {name: {"value": value} for name, value in booked if name in CATALOGUE}

@@ -78,7 +78,8 @@ def write(
 ) -> None:
     """Text with its corner or centre at (x, y), in pixels from the figure's upper left."""
     width, height = figure.get_size_inches() * DPI
-    figure.text(x / width, 1 - y / height, text, size=size, ha=align, va=vertical, color=colour)
+    # A folder's name may have dollar signs, which are no formula.
+    figure.text(x / width, 1 - y / height, text, size=size, ha=align, va=vertical, color=colour, parse_math=False)
 
 
 def mark(figure: Figure, places: Sequence[tuple[float, float]]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 
 from vaezoo import config
 from vaezoo.comparison import Finding, Group, Refusal, check, gather, group, spoiled
@@ -19,8 +18,9 @@ from vaezoo.report.page import render, render_markdown
 from vaezoo.report.pictures import Models, Picture
 from vaezoo.report.tables import Table
 from vaezoo.runs import Run
+from vaezoo.trust import OWN, allowed_packages
 
-USAGE = "vaezoo compare RUN... out=DIR"
+USAGE = "vaezoo compare RUN... out=DIR [packages=[NAME]]"
 ORDER = (
     *("Reconstructions", "Interpolations", "Rate and distortion", "Latent maps", "Samples", "Latent dimensions"),
     *("Training", "Cost"),
@@ -37,13 +37,14 @@ class Part:
     findings: list[Finding]
     chapters: list[tuple[str, str, list[Picture]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    packages: Sequence[str] = OWN
 
 
 def main(arguments: list[str]) -> int:
     """Compare the runs that the command line names; returns the exit code."""
     try:
-        paths, out = parse(arguments)
-        refused = build(paths, out)
+        paths, out, packages = parse(arguments)
+        refused = build(paths, out, packages)
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -53,8 +54,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str]) -> tuple[list[str], Path]:
-    """Run folders and the folder for the report; ConfigError for anything else."""
+def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
+    """Run folders, the folder for the report and the packages of own models; ConfigError for anything else."""
+    named = [argument for argument in arguments if argument.startswith("packages=")]
+    arguments = [argument for argument in arguments if argument not in named]
     settings = [argument for argument in arguments if argument.startswith("out=")]
     unknown = [a for a in arguments if "=" in a and a not in settings and not Path(a).exists()]
     if unknown:
@@ -62,15 +65,17 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Path]:
     paths = [argument for argument in arguments if argument not in settings]
     if not paths or len(settings) != 1 or settings[0] == "out=":
         raise ConfigError(f"compare wants run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
-    return paths, Path(settings[0].removeprefix("out="))
+    packages = allowed_packages(config.read_value(named[-1]) if named else None)
+    return paths, Path(settings[0].removeprefix("out=")), packages
 
 
-def build(paths: Sequence[str | Path], out: Path) -> list[Refusal]:
+def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN) -> list[Refusal]:
     """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns what was left out.
 
+    ``packages`` are those whose models may be made (see ``vaezoo.load``).
     Raises RunError if there is nothing to compare or ``out`` cannot be written to.
     """
-    entries, refused = gather(paths)
+    entries, refused = gather(paths, packages)
     if not entries:
         reasons = "; ".join(refusal.reason for refusal in refused)
         raise RunError(f"there is no finished run to compare: {reasons or 'no folder holds one'}")
@@ -80,7 +85,7 @@ def build(paths: Sequence[str | Path], out: Path) -> list[Refusal]:
     try:
         figures.mkdir(parents=True, exist_ok=True)
         with styled():
-            parts = [_part(found, at, len(groups), figures) for at, found in enumerate(groups)]
+            parts = [_part(found, at, len(groups), figures, packages) for at, found in enumerate(groups)]
         _write(out, parts, refused)
     except OSError as error:
         raise RunError(f"cannot write to out={out}: {error.strerror or error}; choose another") from error
@@ -99,9 +104,9 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
         (out / name).write_text(text, encoding="utf-8")
 
 
-def _part(found: Group, at: int, count: int, figures: Path) -> Part:
+def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
     findings = check(found)
-    part = Part(found, f"g{at + 1}", tables.tables(found, spoiled(findings)), findings)
+    part = Part(found, f"g{at + 1}", tables.tables(found, spoiled(findings)), findings, packages=packages)
     makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
     for title in ORDER:
         shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
@@ -136,14 +141,14 @@ def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], li
 def _models(part: Part) -> tuple[Images | None, Models]:
     """The images of a group and what each variant's first seed makes of them; problems are noted in the part."""
     try:
-        images = images_of(_data(part.group))
+        images = images_of(_data(part.group, part.packages))
     except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
         reason = config.explain(error) or " ".join(str(error).split()) or type(error).__name__
         part.problems.append(f"Pictures that need the images are missing, as the data cannot be had here: {reason}")
         return None, []
     models = []
     for at, variant in enumerate(part.group.variants):
-        shown = _show(variant.first.path, images)
+        shown = _show(variant.first.path, images, part.packages)
         if isinstance(shown, Shown):
             models.append((at, variant, shown))
         else:
@@ -151,13 +156,13 @@ def _models(part: Part) -> tuple[Images | None, Models]:
     return images, models
 
 
-def _show(path: Path, images: Images) -> Shown | str:
+def _show(path: Path, images: Images, packages: Sequence[str]) -> Shown | str:
     try:
-        return show(Run(path).model(), images)
+        return show(Run(path).model(packages=packages), images)
     except (FloatingPointError, ArithmeticError, ValueError, RuntimeError) as error:
         return " ".join(str(error).split())
 
 
-def _data(found: Group) -> Any:
+def _data(found: Group, packages: Sequence[str]) -> Any:
     """The data module of the group's first run, with the images where they lie on this machine."""
-    return instantiate(found.variants[0].first.config["data"])
+    return Run(found.variants[0].first.path).data(packages=packages)

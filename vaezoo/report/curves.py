@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaezoo.errors import RunError
 from vaezoo.report.charts import Curves
 from vaezoo.runs import Run
 
@@ -14,7 +15,7 @@ def read(path: Path) -> Curves:
     """Series of recon, KL and their sum; empty where ``metrics.csv`` is missing or unreadable."""
     try:
         rows = Run(path).metrics
-    except (OSError, ValueError):
+    except RunError:
         return Curves()
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:

@@ -21,8 +21,14 @@ def as_csv(groups: Sequence[Group]) -> str:
         for variant in group.variants:
             seeds = " ".join(map(str, variant.seeds))
             numbers = [part for name in names for part in _csv_parts(variant, name)]
-            writer.writerow([group.name, variant.label, variant.objective, variant.likelihood, seeds, *numbers])
+            texts = (group.name, variant.label, variant.objective, variant.likelihood)
+            writer.writerow([*map(_csv_text, texts), seeds, *numbers])
     return file.getvalue()
+
+
+def _csv_text(text: str) -> str:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _csv_parts(variant: Variant, name: str) -> list[str]:
@@ -41,7 +47,7 @@ def as_latex(parts: Sequence[tuple[str, Table]]) -> str:
 def _latex(name: str, table: Table) -> str:
     arrows = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "": ""}
     heads = [f"{_tex(column.title)} {arrows[column.metric.better]}".strip() for column in table.columns]
-    lines = [f"% {name}; mean and 95% t-interval over seeds", rf"\begin{{tabular}}{{lr{'r' * len(heads)}}}"]
+    lines = [f"% {_tex(name)}; mean and 95% t-interval over seeds", rf"\begin{{tabular}}{{lr{'r' * len(heads)}}}"]
     lines += [r"\toprule", " & ".join(["Model", "Seeds", *heads]) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = [_tex_cell(cell) for cell in row.cells]
@@ -75,4 +81,9 @@ def as_markdown(table: Table) -> str:
 
 
 def _md(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return plain(text).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+
+
+def plain(text: str) -> str:
+    """Text whose signs make neither elements nor links in Markdown."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[")

@@ -12,7 +12,7 @@ from vaezoo.comparison import Refusal
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.report.charts import readable
 from vaezoo.report.drawing import SERIES, colour
-from vaezoo.report.exports import as_markdown
+from vaezoo.report.exports import as_markdown, plain
 
 if TYPE_CHECKING:
     from vaezoo.report.build import Part
@@ -42,20 +42,23 @@ def render(parts: Sequence["Part"], refused: Sequence[Refusal]) -> str:
 
 def render_markdown(parts: Sequence["Part"], refused: Sequence[Refusal]) -> str:
     """The same in Markdown, with the pictures as links to files."""
-    lines = [f"# {_title(parts)}", ""]
-    lines += [f"> **{sentence}**\n" for sentence in _warnings(parts)]
-    lines += [f"> Left out: {refusal.reason}\n" for refusal in refused]
+    lines = [f"# {plain(_title(parts))}", ""]
+    lines += [f"> **{plain(sentence)}**\n" for sentence in _warnings(parts)]
+    lines += [f"> Left out: {plain(refusal.reason)}\n" for refusal in refused]
     for part in parts:
-        lines += [f"## {part.group.name}", "", *(f"> {problem}\n" for problem in part.problems)]
+        lines += [f"## {plain(part.group.name)}", "", *(f"> {plain(problem)}\n" for problem in part.problems)]
         for table in part.tables:
-            lines += [f"### {table.title}", "", as_markdown(table)]
+            lines += [f"### {plain(table.title)}", "", as_markdown(table)]
         lines += ["### Fairness", ""]
-        lines += [f"- **{found.severity}**, {found.topic}: {found.sentence}{_values(found)}" for found in part.findings]
+        lines += [
+            f"- **{found.severity}**, {found.topic}: {plain(found.sentence + _values(found))}"
+            for found in part.findings
+        ]
         for title, _, pictures in part.chapters:
             lines += ["", f"### {title}", ""]
             for picture in pictures:
                 lines += [f"**{picture.title}.** {picture.how_to_read}", ""]
-                lines += [f"![{panel.alt}](figures/{panel.name}.png)" for panel in picture.panels]
+                lines += [f"![{plain(panel.alt)}](figures/{panel.name}.png)" for panel in picture.panels]
                 lines += [f"![{picture.title}](figures/{name}.png)" for name in picture.files]
     return "\n".join(lines) + "\n"
 

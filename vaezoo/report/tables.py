@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vaezoo.comparison import Estimate, Group, Variant, Verdict, estimate, verdict
+from vaezoo.comparison.entries import finite
 from vaezoo.comparison.statistics import figures
 from vaezoo.metrics.catalogue import CATALOGUE, SOURCES, Metric
 from vaezoo.report.charts import readable
@@ -190,7 +191,7 @@ def _references(variants: Sequence[Variant], columns: Sequence[Column]) -> list[
     for variant in variants:
         for name, said in variant.first.evaluation.get("references", {}).items():
             metrics = said.get("metrics", {})
-            values = [metrics.get(column.metric.name, {}).get("value") for column in columns]
+            values = [finite(metrics.get(column.metric.name, {}).get("value")) for column in columns]
             label = REFERENCES.get(name, name)
             _add_reference(rows, f"{label}, as for {variant.label}", label, columns, values)
         floors = [variant.first.value(_floor(column.metric.name)) for column in columns]

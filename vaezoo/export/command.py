@@ -1,0 +1,110 @@
+"""`vaezoo export RUN out=FILE [KEY=VALUE...]`: a run's weights and programs as files, each checked after writing."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaezoo import runs
+from vaezoo.config import read_value
+from vaezoo.errors import ConfigError, RunError, VaezooError
+from vaezoo.trust import OWN, allowed_packages
+
+USAGE = """usage: vaezoo export RUN out=FILE [KEY=VALUE...]
+
+Write a run's weights to FILE.safetensors with a card FILE.json, from which vaezoo.load("FILE.safetensors") makes the
+model, and programs of its encoder and decoder that need no vaezoo. All are read back and compared with the model.
+
+  program=none        or torch (FILE.encoder.pt2, FILE.decoder.pt2), onnx (FILE.encoder.onnx, ...), both
+  checkpoint=best     or last
+  overwrite=false     whether files of an earlier export may be replaced
+  licence=null        what the card says of it, such as CC-BY-4.0
+  packages=[NAME]     packages of your own whose models may be made
+  data.root=PATH      where the images lie on this machine, if not where they lay in training
+"""
+PROGRAMS = {"none": (), "torch": ("torch",), "onnx": ("onnx",), "both": ("torch", "onnx")}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; ``out`` has no suffix."""
+
+    run: Path
+    out: Path
+    program: str = "none"
+    checkpoint: str | None = None
+    overwrite: bool = False
+    licence: str | None = None
+    packages: Sequence[str] = OWN
+    root: str | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What programs are written as."""
+        return PROGRAMS[self.program]
+
+
+def main(arguments: list[str]) -> int:
+    """Export the run that is named; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    try:
+        export(read(arguments))
+    except VaezooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(arguments: Sequence[str]) -> Request:
+    """The request that the words of a command line make; ConfigError for anything else."""
+    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    values = {word.partition("=")[0]: read_value(word) for word in arguments if word not in folders}
+    out, root = values.pop("out", None), values.pop("data.root", None)
+    packages = allowed_packages(values.pop("packages", None))
+    if len(folders) != 1 or not out:
+        raise ConfigError("vaezoo export wants one run folder and out=FILE")
+    wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
+    for name, choices in wanted.items():
+        if name in values and values[name] not in choices:
+            said = ", ".join(str(choice).lower() for choice in choices)
+            raise ConfigError(f"export.{name} must be one of {said}, got {values[name]!r}")
+    if unknown := values.keys() - wanted.keys() - {"licence"}:
+        raise ConfigError(f"export.{min(unknown)} is not a setting here; see vaezoo export --help")
+    place = Path(str(out)).expanduser()
+    place = place.with_suffix("") if place.suffix == ".safetensors" else place
+    return Request(Path(folders[0]), place, packages=packages, root=None if root is None else str(root), **values)
+
+
+def export(request: Request) -> dict[str, Any]:
+    """Write, check and move into place all files of a request; returns the card.
+
+    They are written into a folder of their own beside ``out``, so that none of them stays if one is not right.
+    """
+    from vaezoo.export.package import write_all
+
+    run = runs.Run(request.run)
+    earlier = _earlier(request.out)
+    if earlier and not request.overwrite:
+        raise RunError(f"{earlier[0]} is there already; choose another out=, or allow it with overwrite=true")
+    try:
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as aside:
+            card = write_all(run, request, Path(aside))
+            for path in earlier:
+                path.unlink()
+            for path in sorted(Path(aside).iterdir(), key=lambda path: path.suffix == ".json"):  # the card at last
+                path.replace(request.out.parent / path.name)
+    except OSError as error:
+        raise RunError(f"cannot write to out={request.out}: {error.strerror or error}; choose another") from error
+    return card
+
+
+def _earlier(out: Path) -> list[Path]:
+    """Files that an export to ``out`` has or could have written before."""
+    ends = [".safetensors", ".json", *(f".{part}.{end}" for part in ("encoder", "decoder") for end in ("pt2", "onnx"))]
+    paths = [out.with_name(out.name + end) for end in ends]
+    return [path for path in paths if path.exists() or path.is_symlink()]
