@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__, config
+from vaezoo import __version__, config, sweeps
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
 
@@ -47,7 +48,7 @@ def list_choices() -> None:
     print("data=             ", *config.options("data"))
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", *LIKELIHOODS)
-    for group in ("trainer", "callbacks", "logger", "experiment"):
+    for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
         print(f"{group + '=':18s}", *config.options(group))
 
 
@@ -62,17 +63,40 @@ def train() -> None:
     if flags in (["--help"], ["-h"]):
         _in_one_sentence(lambda: _help([word for word in words if word not in flags]))
         return
-    import hydra
-
-    program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
+    program = partial(_sweep, words) if sweeps.is_sweep(words) else _hydra
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         program()
     else:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on whole, and they are made short here
-        try:
-            _in_one_sentence(program)
-        finally:
+        _in_one_sentence(program)
+
+
+def _sweep(words: list[str]) -> None:
+    """Run a multirun to its end; its runs leave word of what failed in their folders."""
+    sweeps.refuse_ranks_that_sweep()
+    sys.argv[1:], folder = sweeps.with_folder(words)
+    sweeps.forget_errors(folder)
+    try:
+        _hydra()
+    except Exception:
+        sweeps.refuse_failed(folder)  # says more than what the launcher made of it
+        raise
+    sweeps.refuse_failed(folder)
+
+
+def _hydra() -> None:
+    """Give the command line to Hydra, which calls ``_train`` for each run, and have errors passed on whole."""
+    import hydra
+
+    program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        program()
+    finally:
+        if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _help(overrides: list[str]) -> None:
@@ -113,17 +137,18 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     resume(Path(resumed[0].partition("=")[2].strip("'\"")), overrides)
 
 
-def _train(cfg: DictConfig) -> None:
-    """One job of Hydra's. Its errors are told here, since Hydra would put a line of its own before them."""
+def _train(cfg: DictConfig) -> float | None:
+    """One job of Hydra's; returns what a search goes by, if the run is a part of one."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from vaezoo.training import train
 
     job = HydraConfig.get()
-    sweeping = job.mode == RunMode.MULTIRUN
-    run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
-    _in_one_sentence(lambda: train(cfg, run_dir, sweeping=sweeping))
+    if job.mode == RunMode.MULTIRUN:
+        return sweeps.run_job(train, cfg, Path(job.runtime.output_dir))
+    _in_one_sentence(lambda: train(cfg, Path(str(cfg.run_dir))))  # Hydra would put a line of its own before an error
+    return None
 
 
 if __name__ == "__main__":

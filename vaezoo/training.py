@@ -15,11 +15,11 @@ from lightning.pytorch.callbacks import LambdaCallback, WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, runs
+from vaezoo import config, console, environment, runs, sweeps
 from vaezoo.callbacks import Cost, ProgressBar, RandomState
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
-from vaezoo.errors import ConfigError, DataError, RunError
+from vaezoo.errors import DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
 from vaezoo.models import Autoencoder
 
@@ -47,18 +47,16 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 
     Raises ConfigError, DataError or RunError before anything is written, NonFiniteLossError while training.
     """
-    devices = cfg.trainer.devices
-    if sweeping and devices not in (1, "1", [0]):
-        raise ConfigError(
-            f"a multirun trains each run on one device, got trainer.devices={devices}; set trainer.devices=1 or start"
-            " the runs one by one"
-        )
-    run_dir = _shared_with_other_processes(run_dir)
+    if not sweeping:  # a sweep's runs have names that all their processes know, and share processes
+        run_dir = _shared_with_other_processes(run_dir)
     cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
     if _first_process():
         runs.refuse_if_taken(run_dir)
-    return _run(make(cfg, run_dir), checkpoint=None)
+    run = make(cfg, run_dir)
+    if sweeping:
+        sweeps.refuse_own_ranks(run.trainer)
+    return _run(run, checkpoint=None)
 
 
 @denormals_flushed()
@@ -233,11 +231,11 @@ def _with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
     """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
     before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
-    cfg.run_dir, cfg.resume = str(run_dir.absolute()), None
+    cfg.run_dir, cfg.resume = before, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.create(_moved(plain, before, cfg.run_dir))
+    return OmegaConf.create(_moved(plain, before, str(run_dir.absolute())))
 
 
 def _moved(node: Any, before: str, now: str) -> Any:
