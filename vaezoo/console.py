@@ -63,6 +63,7 @@ def quieten() -> None:
     """Leave out what Lightning says of the machine and of itself; show warnings as one line."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*exists and is not empty")  # it is ours: see runs.refuse_if_taken
     warnings.showwarning = lambda message, *_, **__: log.warning("warning     %s", message)
 

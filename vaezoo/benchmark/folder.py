@@ -16,7 +16,7 @@ from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
 from vaezoo.errors import RunError
 
-PLAN, LOG = "benchmark.json", "benchmark.log"
+PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
 State = Literal["finished", "half done", "new"]
 
