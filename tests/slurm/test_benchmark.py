@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmark.test_benchmark import DRIVER, PLAY, text, wait_for
+from tests.benchmark.conftest import DRIVER, PLAY
+from tests.benchmark.test_benchmark import text, wait_for
 from tests.slurm.conftest import jobs
 
 ROOT = Path(__file__).resolve().parents[2]

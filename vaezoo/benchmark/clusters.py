@@ -131,11 +131,12 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
     since = time.monotonic()
     process = start(Task("", command, Path(log)), environment())
     try:
-        code = process.wait()
+        while process.poll() is None:  # Ray's interrupt does not wake a wait without an end
+            time.sleep(POLL_SECONDS / 4)
     except BaseException:
         _end(process)
         raise
-    return code, time.monotonic() - since, ""
+    return process.returncode, time.monotonic() - since, ""
 
 
 def environment() -> dict[str, str]:

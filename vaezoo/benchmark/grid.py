@@ -125,7 +125,7 @@ def read_setting(word: str) -> Setting:
         return Setting("out", (word,), False)
     (override,) = OverridesParser.create().parse_overrides([word])
     key, value = str(override.key_or_group), override.value()
-    if reason := NOT_HERE.get(key.partition(".")[0] if key.startswith(("hydra", "benchmark")) else key):
+    if reason := NOT_HERE.get(re.split("[./]", key)[0] if key.startswith(("hydra", "benchmark")) else key):
         raise ConfigError(f"{key}= cannot be set here: {reason}")
     head, _, text = word.partition("=")
     if override.is_sweep_override():
