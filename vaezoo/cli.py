@@ -77,6 +77,9 @@ def _sweep(words: list[str]) -> None:
     sweeps.forget_errors(folder)
     try:
         _hydra()
+    except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
+        print(f"stopped; the runs in {folder} that were at work go on with resume=RUN", file=sys.stderr)
+        sys.exit(130)
     except Exception:
         sweeps.refuse_failed(folder)  # says more than what the launcher made of it
         raise
