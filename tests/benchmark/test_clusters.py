@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.benchmark.test_benchmark import text, wait_for
-from vaezoo.benchmark import command, grid, preflight
-from vaezoo.benchmark.clusters import Outcome, work
+from vaezoo.benchmark import clusters, command, grid, preflight
+from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.on_ray import Ray
 from vaezoo.benchmark.on_slurm import Slurm
-from vaezoo.benchmark.processes import Pool, is_at_work
+from vaezoo.benchmark.processes import Pool, StoppedError, Task, is_at_work
 from vaezoo.errors import ConfigError
 
 Benchmark = Callable[..., tuple[int, str]]
@@ -157,6 +159,46 @@ def test_a_command_is_ended_when_the_job_is(tmp_path: Path) -> None:
 
 def _limit(*_: object) -> None:
     raise TimeoutError
+
+
+class Endless(Cluster):
+    """Jobs that never end, and what is asked of them."""
+
+    asked_for: list[bool]
+
+    def check(self) -> None: ...
+
+    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
+        self.asked_for = []
+        return {task.name: task for task in tasks}
+
+    def outcome(self, job: Any) -> Outcome | None:
+        return Outcome(1, 0.0) if True in self.asked_for else None
+
+    def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
+        assert [job.name for job in jobs] == ["endless"]
+        self.asked_for.append(at_once)
+
+    def left_over(self) -> int:
+        return 0
+
+    def cancel_left_over(self) -> None: ...
+
+
+def test_ctrl_c_cancels_jobs_and_a_second_one_does_not_wait_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "POLL_SECONDS", 0.05)
+    cluster = Endless(tmp_path, None, {})
+    timers = [threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT)) for after in (0.2, 0.6)]
+    for timer in timers:
+        timer.start()
+    with pytest.raises(StoppedError) as stopped:
+        cluster.run([Task("endless", ("true",), tmp_path / "log")], lambda *_: None)
+    assert stopped.value.exit_code == 130
+    assert cluster.asked_for == [False, True]
+    for timer in timers:
+        timer.join()
 
 
 @pytest.mark.nightly

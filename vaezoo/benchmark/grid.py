@@ -87,8 +87,9 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """The request that a command line makes; ConfigError for what a benchmark cannot do."""
     settings: dict[str, Setting] = {}
+    words = [*_of_preset(words), *words]
     launcher = _for_launcher(words)
-    for word in (*_of_preset(words), *(word for word in words if not word.startswith("launcher."))):
+    for word in [word for word in words if not word.startswith("launcher.")]:
         setting = read_setting(word)
         settings.pop(setting.key, None)  # the later one stands, at its own place
         settings[setting.key] = setting
