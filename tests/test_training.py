@@ -341,9 +341,3 @@ def test_a_multirun_makes_a_folder_for_each_run(program: Program, tmp_path: Path
     assert code == 0, printed
     found = {path.parent.name: json.loads(path.read_text())["model"] for path in tmp_path.glob("*/summary.json")}
     assert found == {"0_ae": "AE", "1_vae": "VAE"}
-
-
-def test_a_multirun_over_several_devices_is_refused(program: Program, tmp_path: Path) -> None:
-    code, printed = program("train", "-m", f"run_dir={tmp_path}", "model=ae,vae", "trainer.devices=2")
-    assert code == 1
-    assert "a multirun trains each run on one device" in printed

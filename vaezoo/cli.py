@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__, config
+from vaezoo import __version__, config, sweeps
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
 from vaezoo.first import is_first
@@ -51,7 +52,7 @@ def list_choices() -> None:
     print("data=             ", *config.options("data"))
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", *LIKELIHOODS)
-    for group in ("trainer", "callbacks", "logger", "experiment"):
+    for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
         print(f"{group + '=':18s}", *config.options(group))
 
 
@@ -75,18 +76,44 @@ def train(program: Sequence[str] | None = None) -> None:
     if flags in (["--help"], ["-h"]):
         _in_one_sentence(lambda: _help([word for word in words if word not in flags]))
         return
-    import hydra
-
-    sys.argv = [_program[0], *words]  # where Hydra reads them
-    job = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
+    job = partial(_sweep, words) if sweeps.is_sweep(words) else partial(_hydra, words)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         job()
     else:
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on whole, and they are made short here
-        try:
-            _in_one_sentence(job)
-        finally:
+        _in_one_sentence(job)
+
+
+def _sweep(words: list[str]) -> None:
+    """Run a multirun to its end; its runs leave word of what failed in their folders."""
+    sweeps.refuse_ranks_that_sweep()
+    words, folder = sweeps.with_folder(words)
+    sweeps.forget_errors(folder)
+    try:
+        _hydra(words)
+    except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
+        print(f"stopped; the runs in {folder} that were at work go on with resume=RUN", file=sys.stderr)
+        sys.exit(130)
+    except Exception:
+        sweeps.refuse_failed(folder)  # says more than what the launcher made of it
+        raise
+    sweeps.refuse_failed(folder)
+
+
+def _hydra(words: list[str]) -> None:
+    """Give settings to Hydra, which calls ``_train`` for each run, and have errors passed on whole."""
+    import hydra
+
+    sys.argv = [_program[0], *words]  # where Hydra reads them
+    program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        program()
+    finally:
+        if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
 
 
 def _help(overrides: list[str]) -> None:
@@ -153,24 +180,27 @@ def _refuse_force() -> None:
     raise ConfigError("resume.force=true belongs to a run that goes on; give resume=RUN_DIR with it")
 
 
-def _train(cfg: DictConfig) -> None:
-    """One job of Hydra's. Its errors are told here, since Hydra would put a line of its own before them."""
+def _train(cfg: DictConfig) -> float | None:
+    """One job of Hydra's; returns what a search goes by, if the run is a part of one."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from vaezoo.training import train, train_or_resume
 
     job = HydraConfig.get()
-    sweeping = job.mode == RunMode.MULTIRUN
-    run_dir = Path(job.runtime.output_dir if sweeping else str(cfg.run_dir))
     requeued = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     begin = train_or_resume if cfg.resume == "auto" or requeued else train
+    if job.mode == RunMode.MULTIRUN:
+        return sweeps.run_job(begin, cfg, Path(job.runtime.output_dir))
     words = sys.argv
-    sys.argv = [*_program, *words[1:]]
+    sys.argv = [*_program, *words[1:]]  # Lightning starts further processes by the same line
     try:
-        _in_one_sentence(lambda: begin(cfg, run_dir, sweeping=sweeping))
+        _in_one_sentence(
+            lambda: begin(cfg, Path(str(cfg.run_dir)))
+        )  # Hydra would put a line of its own before an error
     finally:
         sys.argv = words
+    return None
 
 
 if __name__ == "__main__":

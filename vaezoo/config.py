@@ -1,5 +1,6 @@
 """Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,9 @@ from vaezoo.errors import ConfigError, VaezooError
 _PACKAGE = Path(__file__).resolve().parent
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 """The folder of configs: inside an installed wheel, beside the package in a clone."""
+
+EXTRAS = {"joblib": "sweep", "optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
+"""Launchers and sweepers of Hydra's that come with packages of their own, and the extra that installs these."""
 
 PASSED_OTHERWISE = {"trainer": ("callbacks", "logger", "default_root_dir"), "model": ("image_shape",)}
 """Arguments that the program gives by itself."""
@@ -36,6 +40,8 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
     if cfg.stepping not in STEPPING:
         raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
+    if not re.fullmatch(r"(val|test)/.+", cfg.optimized_metric or "val/loss"):
+        raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):
@@ -86,7 +92,7 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_key(error)
-    if _comes_from(error, ("lightning", "hydra")):
+    if _comes_from(error, ("lightning", "hydra", "hydra_plugins", "joblib", "submitit", "ray", "optuna")):
         return f"the settings do not fit: {_one_line(error)}"
     return None
 
@@ -118,6 +124,8 @@ def _one_line(error: BaseException) -> str:
 
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and name in EXTRAS:
+        return f"{group}={name} needs packages that are not installed: pip install 'vaezoo[{EXTRAS[name]}]'"
     return f"there is no {group}={name}; choose {group}= one of {', '.join(options(group))}"
 
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint, LambdaCallback, WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, environment, locks, ranks, resuming, runs, sharding, trust
+from vaezoo import config, console, environment, locks, ranks, resuming, runs, sharding, sweeps, trust
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.callbacks.record import take_back
 from vaezoo.callbacks.stopping import Stopped
@@ -54,23 +54,20 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 
     Raises ConfigError, DataError or RunError before anything is written, NonFiniteLossError while training.
     """
-    devices = cfg.trainer.devices
-    if sweeping and devices not in (1, "1", [0]):
-        raise ConfigError(
-            f"a multirun trains each run on one device, got trainer.devices={devices}; set trainer.devices=1 or start"
-            " the runs one by one"
-        )
-    with ranks.agreeing_on(run_dir) as run_dir:
-        return _begin(cfg, run_dir)
+    # The folders of a sweep's runs have names that all their processes know.
+    with nullcontext(run_dir) if sweeping else ranks.agreeing_on(run_dir) as run_dir:
+        return _begin(cfg, run_dir, sweeping=sweeping)
 
 
-def _begin(cfg: DictConfig, run_dir: Path) -> dict[str, Any]:
+def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
     cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
     if _first_process():
         locks.refuse_if_held(run_dir)
         runs.refuse_if_taken(run_dir)
     run = make(cfg, run_dir)
+    if sweeping:
+        sweeps.refuse_own_ranks(run.trainer)
     with _alone_in(run_dir):
         if _first_process():
             runs.refuse_if_taken(run_dir)  # by another one that began since
@@ -372,11 +369,11 @@ def _with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
     """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
     before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
-    cfg.run_dir, cfg.resume = str(run_dir.absolute()), None
+    cfg.run_dir, cfg.resume = before, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.create(_moved(plain, before, cfg.run_dir))
+    return OmegaConf.create(_moved(plain, before, str(run_dir.absolute())))
 
 
 def _moved(node: Any, before: str, now: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vaezoo import config
 from vaezoo.benchmark import grid
+from vaezoo.benchmark.clusters import Cluster
 from vaezoo.benchmark.display import Display, Stage
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
@@ -30,6 +31,10 @@ moment; the same command goes on where it was, and one with more models, seeds o
   seeds=[0,1,2]                runs of each column
   out=DIR                      runs in DIR/COLUMN-seed_N, each with its benchmark.log; the report in DIR/report
   jobs=2                       so many processes at a time, with the machine's threads, and its GPUs, shared out
+  launcher=submitit_slurm      runs as jobs of SLURM, jobs= at a time, all at once where it is not given; out= must be a
+                               folder that all nodes see. Settings are submitit's: launcher.partition=gpu
+                               launcher.timeout_min=60 launcher.gpus_per_node=1 launcher.cpus_per_task=4
+  launcher=ray                 runs as tasks of Ray: launcher.address=auto launcher.remote.num_gpus=1
   experiment=smoke             a preset; what stands on the command line goes before it
   model.beta=[1,4,16]          more columns, for the models that have the setting; 1,4,16 and range(1,4) do the same
   model.widths=[400]           one value, because widths are a list; two of them: [[400],[400,200]]
@@ -62,25 +67,29 @@ class _Benchmark:
     failures: dict[str, tuple[str, int, Path]] = field(default_factory=dict)
 
     def run(self) -> int:
+        launcher = _launcher(self.request)
+        launcher.check()
         cells, folder = grid.read_cells(self.request), Folder(self.request.out)
         folder.refuse_another(cells)
         done = [cell for cell in cells if folder.state(cell) == "finished" and folder.is_evaluated(cell.name)]
-        gpus = _preflight(cells, self.request.evaluate) if len(done) < len(cells) else []
+        gpus = _preflight(cells, self.request) if len(done) < len(cells) else []
         if gpus is None:
             return 1
-        shared = gpus if self.request.jobs > 1 and all(cell.config["trainer"]["devices"] == 1 for cell in cells) else []
+        if isinstance(launcher, Pool) and all(cell.config["trainer"]["devices"] == 1 for cell in cells):
+            launcher.gpus = gpus if launcher.jobs > 1 else []
         with folder.locked() as descriptor:
             folder.refuse_another(cells)
             folder.keep_plan(cells, self.request.evaluate)
-            pool = Pool(self.request.jobs, shared, [descriptor])
+            launcher.inherit = [descriptor]
             stages = [Stage("trained", "training", len(cells)), Stage("evaluated", "evaluation", len(cells))]
             with Display(stages) as display:
-                finished = self._train(cells, folder, pool, display)
-                self._evaluate(finished, folder, pool, display)
-            compared = self._compare(finished, folder, pool)
+                launcher.wait_for_left_over([folder.log(cell.name) for cell in cells], display.say)
+                finished = self._train(cells, folder, launcher, display)
+                self._evaluate(finished, folder, launcher, display)
+            compared = self._compare(finished, folder, descriptor)
         return self._conclude(cells, finished, folder, compared)
 
-    def _train(self, cells: list[Cell], folder: Folder, pool: Pool, display: Display) -> list[Cell]:
+    def _train(self, cells: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> list[Cell]:
         """Train what is not finished; returns the runs that are."""
         stage = display.stages[0]
         pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
@@ -101,10 +110,10 @@ class _Benchmark:
                 shares[task.name] = fraction(folder.run_dir(task.name), pending[task.name].config)
             display.update(stage, kept + sum(shares.values()))
 
-        pool.run(tasks, ended, watch)
+        launcher.run(tasks, ended, watch)
         return [cell for cell in cells if folder.state(cell) == "finished"]
 
-    def _evaluate(self, finished: list[Cell], folder: Folder, pool: Pool, display: Display) -> None:
+    def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> None:
         """Evaluate what is trained and not evaluated yet."""
         stage = display.stages[1]
         stage.total = len(finished)
@@ -121,7 +130,7 @@ class _Benchmark:
                 folder.keep_evaluated(task.name)
             self._tell(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
 
-        pool.run(tasks, ended, lambda running: display.update(stage, stage.done))
+        launcher.run(tasks, ended, lambda running: display.update(stage, stage.done))
 
     def _tell(
         self, display: Display, stage: Stage, task: Task, seconds: float, done: float, failure: int | None
@@ -133,8 +142,8 @@ class _Benchmark:
         display.update(stage, done)
         display.tell(stage, task.name, seconds, failed=failure is not None)
 
-    def _compare(self, finished: list[Cell], folder: Folder, pool: Pool) -> bool:
-        """Compare all finished runs; returns whether there is a report of them."""
+    def _compare(self, finished: list[Cell], folder: Folder, descriptor: int) -> bool:
+        """Compare all finished runs, on this machine; returns whether there is a report of them."""
         if not finished:
             return False
         run_dirs = [str(folder.run_dir(cell.name)) for cell in finished]
@@ -145,7 +154,7 @@ class _Benchmark:
             if code != 0:
                 self.failures["the comparison"] = ("made", code, task.log)
 
-        Pool(1, inherit=pool.inherit).run([task], ended)
+        Pool(1, inherit=[descriptor]).run([task], ended)
         return "the comparison" not in self.failures
 
     def _conclude(self, cells: list[Cell], finished: list[Cell], folder: Folder, compared: bool) -> int:
@@ -183,10 +192,25 @@ def _packages(cells: Sequence[Cell]) -> list[str]:
     return [f"packages=[{','.join(own)}]"] if own else []
 
 
-def _preflight(cells: Sequence[Cell], evaluate: Sequence[str]) -> list[str] | None:
+def _launcher(request: Request) -> Pool | Cluster:
+    """What runs the tasks of a benchmark."""
+    if request.launcher == "local":
+        return Pool(request.jobs or 1)
+    if request.launcher == "ray":
+        from vaezoo.benchmark.on_ray import Ray
+
+        return Ray(request.out, request.jobs, request.launcher_settings)
+    from vaezoo.benchmark.on_slurm import Slurm
+
+    return Slurm(request.out, request.jobs, request.launcher_settings)
+
+
+def _preflight(cells: Sequence[Cell], asked: Request) -> list[str] | None:
     """Look for mistakes in another process, which imports torch; returns the GPUs, or None if it has named one."""
     command = [sys.executable, "-m", "vaezoo.benchmark.preflight"]
-    request = json.dumps({"configs": [cell.config for cell in cells], "evaluate": evaluate})
+    elsewhere = asked.launcher != "local"
+    configs = [cell.config for cell in cells]
+    request = json.dumps({"configs": configs, "evaluate": asked.evaluate, "elsewhere": elsewhere})
     done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         return None

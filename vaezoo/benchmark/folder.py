@@ -17,7 +17,7 @@ from vaezoo.benchmark.grid import Cell
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
 
-PLAN, LOG = "benchmark.json", "benchmark.log"
+PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
 State = Literal["finished", "half done", "new"]
 

@@ -4,7 +4,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ NOT_HERE = {
     "seed": "a benchmark takes several; write seeds=[0,1,2]",
     "run_dir": "a benchmark names its run folders by itself; write out=DIR",
     "resume": "a benchmark goes on where it was when its command is given again",
-    "hydra": "a benchmark does not go through Hydra's launchers; see jobs=",
+    "hydra": "a benchmark does not go through Hydra's launchers; see launcher=",
+    "sweep": "a benchmark does not go through Hydra's launchers; see launcher=",
     "evaluation": "a benchmark evaluates all its runs alike; write evaluate.quick=true or evaluate.k=100",
     "benchmark": "its words can be written on the command line as they are",
 }
 
+
+LAUNCHERS = ("local", "submitit_slurm", "ray")
+"""Where the runs of a benchmark can be: processes of this machine, SLURM jobs, tasks of Ray."""
 
 EVALUATED_LATER = ("evaluation=none",)
 """For train: the benchmark evaluates when all are trained, so that cost is measured alike."""
@@ -56,14 +60,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for. ``evaluate`` are words for the command evaluate, ``settings`` those for train."""
+    """What was asked for. ``evaluate`` are words for the command evaluate, ``settings`` those for train.
+
+    ``jobs`` is None where nothing was said of it; ``launcher_settings`` are those of ``launcher.``.
+    """
 
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     out: Path
-    jobs: int
+    jobs: int | None
     evaluate: tuple[str, ...]
     settings: tuple[Setting, ...]
+    launcher: str = "local"
+    launcher_settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,22 +87,31 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """The request that a command line makes; ConfigError for what a benchmark cannot do."""
     settings: dict[str, Setting] = {}
-    for word in (*_of_preset(words), *words):
+    words = [*_of_preset(words), *words]
+    launcher = _for_launcher(words)
+    for word in [word for word in words if not word.startswith("launcher.")]:
         setting = read_setting(word)
         settings.pop(setting.key, None)  # the later one stands, at its own place
         settings[setting.key] = setting
     models = _several(settings.pop("models", None), "models=[ae,vae]")
     seeds = _several(settings.pop("seeds", Setting("seeds", ("seeds=0", "seeds=1", "seeds=2"), True)), "seeds=[0,1,2]")
-    out, jobs = settings.pop("out", None), settings.pop("jobs", Setting("jobs", ("jobs=1",), False))
+    out, jobs = settings.pop("out", None), settings.pop("jobs", None)
+    name = ",".join(settings.pop("launcher", Setting("launcher", ("launcher=local",), False)).values)
+    if name not in LAUNCHERS:
+        raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {name}")
+    if launcher and name == "local":
+        raise ConfigError(f"launcher.{next(iter(launcher))} is for a cluster; add launcher=submitit_slurm or ray")
     if out is None or not out.values[0]:
         raise ConfigError("a benchmark needs a folder for its runs; write out=DIR")
     return Request(
         models=models,
         seeds=tuple(_integer(seed, "seeds", 0) for seed in seeds),
         out=Path(out.values[0]).expanduser(),
-        jobs=_integer(",".join(jobs.values), "jobs", 1),
+        jobs=None if jobs is None else _integer(",".join(jobs.values), "jobs", 1),
         evaluate=tuple(_for_evaluate(settings)),
         settings=tuple(settings.values()),
+        launcher=name,
+        launcher_settings=launcher,
     )
 
 
@@ -108,7 +126,7 @@ def read_setting(word: str) -> Setting:
         return Setting("out", (word,), False)
     (override,) = OverridesParser.create().parse_overrides([word])
     key, value = str(override.key_or_group), override.value()
-    if reason := NOT_HERE.get(key.partition(".")[0] if key.startswith(("hydra", "benchmark")) else key):
+    if reason := NOT_HERE.get(re.split("[./]", key)[0] if key.startswith(("hydra", "benchmark")) else key):
         raise ConfigError(f"{key}= cannot be set here: {reason}")
     head, _, text = word.partition("=")
     if override.is_sweep_override():
@@ -207,6 +225,13 @@ def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
         if len(setting.overrides) > 1:
             raise ConfigError(f"{key} must be one value, so that all runs are measured alike, got several")
         yield setting.overrides[0].removeprefix("evaluate.")
+
+
+def _for_launcher(words: Sequence[str]) -> dict[str, Any]:
+    """The settings of ``launcher.``, with values as they are: a list is one value."""
+    own = [word for word in words if word.startswith("launcher.")]
+    overrides = OverridesParser.create().parse_overrides(own)
+    return {str(each.key_or_group).partition(".")[2]: each.value() for each in overrides}
 
 
 def _integer(text: str, key: str, least: int) -> int:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from vaezoo import config
 from vaezoo.benchmark.folder import portable
+from vaezoo.errors import ConfigError
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
         check_evaluation(request["evaluate"])
         configs = without_seeds(request["configs"])
         for cfg in configs:
-            check_settings(cfg)
+            check_settings(cfg, elsewhere=request["elsewhere"])
         for data in {json.dumps(cfg["data"]): cfg["data"] for cfg in configs}.values():
             check_images(data)
     except Exception as error:
@@ -51,10 +52,20 @@ def without_seeds(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(columns.values())
 
 
-def check_settings(resolved: dict[str, Any]) -> None:
-    """Raise what training would raise for a config before it looks at images."""
+def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None:
+    """Raise what training would raise for a config before it looks at images.
+
+    ``elsewhere``: it will train on a machine of a cluster, of whose devices nothing is known here.
+    """
     cfg: Any = OmegaConf.create(resolved)
     config.check(cfg)
+    if elsewhere:
+        if cfg.trainer.num_nodes != 1:
+            raise ConfigError(
+                f"each run of a benchmark has one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
+                " several one by one, or with sweep=submitit_slurm"
+            )
+        cfg.trainer.update({"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"})
     instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape))
     instantiate(cfg.trainer, default_root_dir=str(cfg.run_dir), logger=False, callbacks=[])
 

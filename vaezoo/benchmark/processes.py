@@ -1,6 +1,7 @@
 """Processes, so many at a time, each with its share of the machine and a log file. They know no runs."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
@@ -55,13 +56,13 @@ class Pool:
         signal ends them at once.
         """
         waiting, running = list(tasks), dict[int, tuple[Task, subprocess.Popen[bytes], float]]()
-        with self._listening():
+        with listening(self._asked):
             try:
                 while (waiting or running) and not self._asked:
                     for slot in range(self.jobs):
                         if slot not in running and waiting:
                             task = waiting.pop(0)
-                            running[slot] = (task, self._start(task, slot), time.monotonic())
+                            running[slot] = (task, start(task, self.environment(slot), self.inherit), time.monotonic())
                     time.sleep(POLL_SECONDS)
                     for slot, (task, process, since) in list(running.items()):
                         if process.poll() is not None:
@@ -73,26 +74,18 @@ class Pool:
             if self._asked:
                 raise StoppedError(self._asked[0])
 
+    def check(self) -> None:
+        """Nothing can be missing."""
+
+    def wait_for_left_over(self, logs: Sequence[Path], say: Callable[[str], None]) -> None:
+        """Wait until no command writes to one of these logs, also if it was started by another launcher."""
+        wait_until_none(lambda: sum(map(is_at_work, logs)), self._asked, say, lambda: None)
+
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of a process: its share of the threads, and its GPU where there are several."""
         threads = str(max(1, available_threads() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
         return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads), **gpu, "PYTHONUNBUFFERED": "1"}
-
-    def _start(self, task: Task, slot: int) -> subprocess.Popen[bytes]:
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("a") as log:
-            print("$", subprocess.list2cmdline(task.command), file=log, flush=True)
-            return subprocess.Popen(
-                task.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment(slot),
-                pass_fds=tuple(self.inherit),
-                process_group=0,  # Ctrl-C on the terminal comes here alone, and is passed on once
-                preexec_fn=_end_with(os.getpid()),
-            )
 
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         """Ask processes to end as Ctrl-C does, and kill what has not after a while or at a second signal."""
@@ -105,14 +98,62 @@ class Pool:
                     process.kill()
             time.sleep(POLL_SECONDS)
 
-    @contextmanager
-    def _listening(self) -> Iterator[None]:
-        before = {number: signal.signal(number, lambda got, _: self._asked.append(got)) for number in STOPPING}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+def wait_until_none(
+    count: Callable[[], int], asked: list[int], say: Callable[[str], None], cancel: Callable[[], None]
+) -> None:
+    """Wait for what an earlier command started, by how much of it is at work; StoppedError after a signal."""
+    told = 0
+    with listening(asked):
+        while left := count():
+            if asked:
+                cancel()
+                raise StoppedError(asked[0])
+            if left != told:
+                say(f"waiting for {left} job{'s'[: left > 1]} of an earlier command; Ctrl-C stops")
+            told = left
+            time.sleep(POLL_SECONDS)
+
+
+def start(task: Task, environment: dict[str, str], inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start a task's command, which ends when this process does. As long as it runs, its log is locked."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    with task.log.open("a") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        print("$", subprocess.list2cmdline(task.command), file=log, flush=True)
+        return subprocess.Popen(
+            task.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=tuple(inherit),
+            process_group=0,  # Ctrl-C on the terminal comes here alone, and is passed on once
+            preexec_fn=_end_with(os.getpid()),
+        )
+
+
+def is_at_work(log: Path) -> bool:
+    """Whether a command that writes to a log still runs, here or wherever else the folder is seen."""
+    try:
+        with log.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none, or the file system has no locks
+        return False
+    return False
+
+
+@contextmanager
+def listening(asked: list[int]) -> Iterator[None]:
+    """Have signals that ask to stop added to a list."""
+    before = {number: signal.signal(number, lambda got, _: asked.append(got)) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def available_threads() -> int:
@@ -130,6 +171,7 @@ def _end_with(parent: int) -> Callable[[], None] | None:
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
 
     def prepare() -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's word to a job, whose own process passes it on
         prctl(set_parent_death_signal, signal.SIGTERM)
         if os.getppid() != parent:  # it was killed in between
             os._exit(1)

@@ -1,0 +1,138 @@
+"""A benchmark's tasks as an array of SLURM jobs, through submitit."""
+
+import hashlib
+import os
+import pickle
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.folder import JOBS, PLAN
+from vaezoo.benchmark.processes import Task
+from vaezoo.checks import did_you_mean
+from vaezoo.config import EXTRAS
+from vaezoo.errors import ConfigError
+
+DEFAULTS = {"timeout_min": 240, "cpus_per_task": 1, "signal_delay_s": 90}
+OWN = ("name", "job_name", "array_parallelism", "nodes", "tasks_per_node", "ntasks_per_node")
+"""Settings of submitit that are the benchmark's: jobs= is how many run at a time, and each is one task."""
+SQUEUE_SECONDS = 2.0
+PATIENCE_SECONDS = 20.0
+"""So long a result may take to be seen here, on a shared file system, after its job has left the queue."""
+
+
+@dataclass
+class Slurm(Cluster):
+    """Jobs have a name that says whose folder they work for, by which a later command finds them."""
+
+    _queued: set[str] = field(default_factory=set)
+    _asked_at: float = -1e9
+    _missing: dict[str, float] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """ConfigError without submitit, without sbatch, or for a setting that submitit does not have."""
+        try:
+            import submitit
+        except ImportError as error:
+            extra = EXTRAS["submitit_slurm"]
+            raise ConfigError(
+                f"launcher=submitit_slurm needs packages that are not installed: pip install 'vaezoo[{extra}]'"
+            ) from error
+        if shutil.which("sbatch") is None:
+            raise ConfigError("launcher=submitit_slurm must be started where SLURM's commands are; there is no sbatch")
+        shared, own = submitit.AutoExecutor._valid_parameters(), submitit.SlurmExecutor._valid_parameters()
+        known = sorted((shared | own) - set(OWN))
+        for name in self.settings:
+            if name in OWN:
+                raise ConfigError(f"launcher.{name} is the benchmark's own: each run is one job; see jobs=")
+            if name not in known:
+                raise ConfigError(f"launcher.{name} is not a setting of submitit; {did_you_mean(name, known)}")
+
+    @property
+    def name(self) -> str:
+        """What the jobs of this folder are called in the queue."""
+        return "vaezoo-" + hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
+
+    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
+        """One array of all tasks; ConfigError with what SLURM says if it takes none."""
+        import submitit
+
+        shared = submitit.AutoExecutor._valid_parameters()
+        settings = {**DEFAULTS, **self.settings}
+        named = {key if key in shared else f"slurm_{key}": value for key, value in settings.items()}
+        executor = submitit.AutoExecutor(self.folder / JOBS / "%j", cluster="slurm")
+        seen = str((self.folder / PLAN).absolute())
+        try:
+            executor.update_parameters(name=self.name, slurm_array_parallelism=self.jobs or len(tasks), **named)
+            with executor.batch():
+                jobs = [executor.submit(work, task.command, str(task.log.absolute()), seen) for task in tasks]
+        except (submitit.core.utils.FailedJobError, AssertionError, ValueError, OSError) as error:
+            said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            raise ConfigError(f"SLURM takes no jobs: {said[-1].strip()}; see the settings launcher.") from error
+        self._asked_at = -1e9
+        return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
+
+    def outcome(self, job: Any) -> Outcome | None:
+        """What the job left behind; a job that is not in the queue and left nothing is lost."""
+        if job.paths.result_pickle.exists():
+            return _read(job)
+        if job.job_id in self._queue():
+            self._missing.pop(job.job_id, None)
+            return None
+        since = self._missing.setdefault(job.job_id, time.monotonic())
+        if not self._asked and time.monotonic() - since < PATIENCE_SECONDS:
+            return None
+        return Outcome(1, 0.0, _lost(job))
+
+    def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
+        """Through scancel, which by itself has the processes end as SIGTERM does."""
+        self._scancel(["--signal=KILL", "--full"] if at_once else [], [job.job_id for job in jobs])
+
+    def left_over(self) -> int:
+        """Jobs with this folder's name."""
+        return len(self._queue(at_once=True))
+
+    def cancel_left_over(self) -> None:
+        """All jobs with this folder's name."""
+        self._scancel([], [f"--name={self.name}"])
+
+    def _scancel(self, options: Sequence[str], whom: Sequence[str]) -> None:
+        subprocess.run(["scancel", "--quiet", *options, *whom], capture_output=True)
+        self._asked_at = -1e9
+
+    def _queue(self, *, at_once: bool = False) -> set[str]:
+        """Numbers of this folder's jobs that wait, run or end; SLURM is asked now and then only."""
+        if at_once or time.monotonic() - self._asked_at > SQUEUE_SECONDS:
+            command = ["squeue", "--noheader", "--array", f"--name={self.name}", "--format=%i"]
+            said = subprocess.run(command, capture_output=True, text=True)
+            if said.returncode == 0:  # else SLURM is busy, and what was known stands
+                self._queued = set(said.stdout.split())
+                self._asked_at = time.monotonic()
+        return self._queued
+
+
+def _read(job: Any) -> Outcome | None:
+    """What ``work`` returned, or the error that ended it; None while the file is being written."""
+    try:
+        kind, result = pickle.loads(job.paths.result_pickle.read_bytes())
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None
+    if kind == "success":
+        return Outcome(*result)
+    told = [line for line in str(result).splitlines() if line.strip()]
+    last = told[-1].strip() if told else "an unknown error"
+    cut = "timed-out" in last or "requeued" in last
+    return Outcome(1, 0.0, f"SLURM job {job.job_id} met its time limit" if cut else f"job {job.job_id}: {last}")
+
+
+def _lost(job: Any) -> str:
+    if not job.paths.stdout.exists():
+        return (
+            f"SLURM job {job.job_id} left nothing in {job.paths.folder}: it was cancelled before it began, or the"
+            " folder out= is not one that all nodes share"
+        )
+    return f"SLURM job {job.job_id} ended without a result: its node failed, or it was cancelled or met its time limit"

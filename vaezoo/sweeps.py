@@ -1,0 +1,131 @@
+"""Sweeps: many runs of one command. One that fails ends no other, and all that failed are named at the end."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from vaezoo import config
+from vaezoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+ERROR = "error.txt"
+"""What a run of a sweep leaves in its folder if it fails, wherever it ran: a sentence."""
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Whether a command line asks for a multirun."""
+    return bool({"-m", "--multirun"} & set(words))
+
+
+def with_folder(words: Sequence[str]) -> tuple[list[str], Path]:
+    """The words of a multirun with the folder below which its runs lie, and that folder; ``run_dir=`` can name it."""
+    named = [word for word in words if word.startswith(("run_dir=", "hydra.sweep.dir="))]
+    value = named[-1].partition("=")[2] if named else f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_sweep"
+    rest = [word for word in words if word not in named]
+    return [*rest, f"hydra.sweep.dir={value}"], Path(value.strip("'\""))
+
+
+def forget_errors(folder: Path) -> None:
+    """Remove what an earlier sweep in the same folder said about its runs."""
+    for path in folder.glob(f"*/{ERROR}"):
+        path.unlink()
+
+
+def refuse_ranks_that_sweep() -> None:
+    """ConfigError if this process is one of several ranks, each of which would run the whole sweep."""
+    ranks = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    if ranks > 1:
+        raise ConfigError(
+            f"-m starts the runs of a sweep from one process, and this is one of {ranks}; start it without torchrun or"
+            " srun, with sweep=submitit_slurm for runs on several devices"
+        )
+
+
+def refuse_failed(folder: Path) -> None:
+    """ConfigError that names the runs of a sweep that failed, if any did."""
+    errors: dict[str, list[str]] = {}
+    for path in sorted(folder.glob(f"*/{ERROR}"), key=lambda path: _number(path.parent.name)):
+        errors.setdefault(path.read_text().strip(), []).append(path.parent.name)
+    if errors:
+        told = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in errors.items())
+        count = sum(len(names) for names in errors.values())
+        raise ConfigError(f"{count} {'runs' if count > 1 else 'run'} of the sweep in {folder} failed: {told}")
+
+
+def run_job(train: Callable[..., dict[str, Any]], cfg: DictConfig, run_dir: Path) -> float | None:
+    """Train one run of a sweep; returns what ``optimized_metric`` asks for, None if it failed or nothing is asked for.
+
+    An error is told and kept in ``error.txt``, but not raised: some launchers would end the other runs with it.
+    """
+    (run_dir / ERROR).unlink(missing_ok=True)
+    try:
+        with _environment_of_its_own():
+            return optimized(train(cfg, run_dir, sweeping=True), cfg.optimized_metric)
+    except Exception as error:
+        sentence = config.explain(error)
+        if sentence is None:
+            traceback.print_exc()
+            sentence = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if "ntasks-per-node" in sentence:  # Lightning's words, which know nothing of the launcher
+            sentence += "; give the launcher as many tasks as devices: hydra.launcher.tasks_per_node="
+            sentence += str(cfg.trainer.devices)
+        print(f"error: {run_dir.name}: {sentence}", file=sys.stderr)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / ERROR).write_text(sentence + "\n")
+        return None
+
+
+def optimized(summary: dict[str, Any], name: str | None) -> float | None:
+    """The number of a run's summary that a search goes by, such as ``val/elbo``; ConfigError if it has none so called.
+
+    None for no name.
+    """
+    if name is None:
+        return None
+    found = {f"{stage}/{each}": value for stage in ("val", "test") for each, value in summary[stage].items()}
+    if found.get(name) is None:
+        raise ConfigError(
+            f"optimized_metric={name}: {summary['model']} has no such number; there are {', '.join(sorted(found))}"
+        )
+    return float(found[name])
+
+
+def refuse_own_ranks(trainer: "Trainer") -> None:
+    """ConfigError if Lightning itself would start processes: by the command line, which is the whole sweep's."""
+    strategy: Any = trainer.strategy
+    environment = getattr(strategy, "cluster_environment", None)
+    if trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
+        raise ConfigError(
+            f"a run of a sweep has one device unless SLURM starts its processes, got {trainer.world_size}; set"
+            " trainer.devices=1, or use sweep=submitit_slurm with hydra.launcher.tasks_per_node= as many as"
+            " trainer.devices, or start the runs one by one"
+        )
+
+
+def _number(name: str) -> int:
+    """Of a job, by its folder's name: 12_vae."""
+    head = name.partition("_")[0]
+    return int(head) if head.isdecimal() else 0
+
+
+@contextmanager
+def _environment_of_its_own() -> Iterator[None]:
+    """Forget a run's ranks, port and process group when it ends: its process may be given the next one."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is not None and distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
