@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -92,6 +93,22 @@ def test_two_processes_have_the_numbers_of_one_over_uneven_sets(case: str, two: 
     assert found["parameters"] == wanted["parameters"]
 
 
+def test_a_model_in_pieces_is_drawn_whole_and_goes_on_on_one_device(
+    two: Path, one: Any, program: Program, tmp_path: Path
+) -> None:
+    figures = []
+    for number, folder in enumerate((two / "sharded and clipped", one("sharded and clipped"))):
+        run = shutil.copytree(folder, tmp_path / str(number))
+        figures.append(sorted(path.relative_to(run) for path in run.glob("figures/*/*.png")))
+        settings = ["trainer.strategy=auto", "trainer.devices=1", "trainer.max_epochs=3"]
+        assert program("train", f"resume={run}", *settings)[0] == 0
+    assert len(figures[0]) == 6
+    assert figures[0] == figures[1]
+    resumed, whole = (Run(tmp_path / str(number)) for number in (0, 1))
+    assert resumed.summary["steps"] == whole.summary["steps"] == 15
+    assert worst(resumed.model("last").state_dict(), whole.model("last").state_dict()) < 1e-4
+
+
 # what starts it, and what it leaves ----------------------------------------------------------------------------------
 
 
@@ -147,6 +164,10 @@ BY_PLUGIN = "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_
         (["trainer=ddp", "data.eval_batch_size=1"], "data.eval_batch_size=1 leaves some of 2 devices"),
         (["trainer=ddp", f"trainer.strategy={BY_PLUGIN}"], "NCCL connects GPUs, and this run is on the CPU"),
         (["trainer=fsdp2", "trainer.strategy.process_group_backend=nccl"], "NCCL connects GPUs, and this run is on"),
+        (
+            ["trainer=ddp", "trainer.strategy=ddp_spawn"],
+            "train in processes that end with the training; use trainer=ddp",
+        ),
         (["trainer=fsdp2", "callbacks=ema"], "cannot train a model that has its weights averaged (callbacks=ema)"),
         (["trainer=fsdp2", "compile=true"], "cannot train a model that is compiled as a whole (compile=true)"),
         (
