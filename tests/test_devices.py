@@ -32,9 +32,10 @@ pytestmark = pytest.mark.skipif(processors() < 2, reason="two processes want two
 
 
 def start(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of Python's to its end, with one thread in each process."""
-    plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
-    environment = {**plain, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    """Run a program of Python's to its end, as if nobody had spoken of ranks and threads before."""
+    others = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
+    plain = {name: value for name, value in os.environ.items() if name not in others}
+    environment = {**plain, "PYTHONPATH": str(ROOT), **environment}
     line = [sys.executable, *command]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
 
@@ -126,6 +127,7 @@ def test_a_run_of_one_process_that_was_interrupted_goes_on_with_two(
     assert done.returncode == 0, done.stdout + done.stderr
     part = Run(tmp_path / "part")
     assert part.summary["steps"] == whole.summary["steps"] == 10
+    assert part.summary["environment"]["threads"] == processors() // 2
     assert part.summary["test"] == pytest.approx(whole.summary["test"], rel=1e-4)
     logged = [[row for row in run.metrics if "train/loss" in row] for run in (part, whole)]
     for row, same in zip(*logged, strict=True):
