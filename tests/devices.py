@@ -45,14 +45,19 @@ CASES: dict[str, list[str]] = {
     "scheduled": ["model=vae", "model.scheduler={name: CosineAnnealingLR, T_max: total_steps}"],
     "shared sigma": ["model=vae", "model.likelihood=learned_gaussian"],
     "optimal sigma": ["model=vae", "model.likelihood=learned_gaussian", "model.likelihood_options={sigma: optimal}"],
-    "bf16": ["model=vae", "trainer.precision=bf16-mixed"],
+    "bf16": ["model=vae", "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=50"],
 }
 """Every variant, sizes that do not divide, and what takes part in a step."""
 
 SHARDED: dict[str, list[str]] = {
     # SGD, as Adam makes steps of rounding errors: a bias before a norm has no gradient
     "sharded": ["model=vae", "model.network=resnet", "model.widths=[8]", "model.optimizer.name=SGD", *ONE_LEFT],
-    "sharded and clipped": ["model=vae", "trainer.gradient_clip_val=5", "+model.optimizer.weight_decay=0.1"],
+    "sharded and clipped": [
+        "model=vae",
+        "callbacks=default",
+        "trainer.gradient_clip_val=5",
+        "+model.optimizer.weight_decay=0.1",
+    ],
 }
 """Cases for ``trainer=fsdp2``."""
 

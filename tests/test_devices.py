@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -31,9 +32,10 @@ pytestmark = pytest.mark.skipif(processors() < 2, reason="two processes want two
 
 
 def start(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of Python's to its end, with one thread in each process."""
-    plain = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
-    environment = {**plain, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
+    """Run a program of Python's to its end, as if nobody had spoken of ranks and threads before."""
+    others = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "OMP_NUM_THREADS")
+    plain = {name: value for name, value in os.environ.items() if name not in others}
+    environment = {**plain, "PYTHONPATH": str(ROOT), **environment}
     line = [sys.executable, *command]
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
 
@@ -92,6 +94,22 @@ def test_two_processes_have_the_numbers_of_one_over_uneven_sets(case: str, two: 
     assert found["parameters"] == wanted["parameters"]
 
 
+def test_a_model_in_pieces_is_drawn_whole_and_goes_on_on_one_device(
+    two: Path, one: Any, program: Program, tmp_path: Path
+) -> None:
+    figures = []
+    for number, folder in enumerate((two / "sharded and clipped", one("sharded and clipped"))):
+        run = shutil.copytree(folder, tmp_path / str(number))
+        figures.append(sorted(path.relative_to(run) for path in run.glob("figures/*/*.png")))
+        settings = ["trainer.strategy=auto", "trainer.devices=1", "trainer.max_epochs=3"]
+        assert program("train", f"resume={run}", *settings)[0] == 0
+    assert len(figures[0]) == 6
+    assert figures[0] == figures[1]
+    resumed, whole = (Run(tmp_path / str(number)) for number in (0, 1))
+    assert resumed.summary["steps"] == whole.summary["steps"] == 15
+    assert worst(resumed.model("last").state_dict(), whole.model("last").state_dict()) < 1e-4
+
+
 # what starts it, and what it leaves ----------------------------------------------------------------------------------
 
 
@@ -109,6 +127,7 @@ def test_a_run_of_one_process_that_was_interrupted_goes_on_with_two(
     assert done.returncode == 0, done.stdout + done.stderr
     part = Run(tmp_path / "part")
     assert part.summary["steps"] == whole.summary["steps"] == 10
+    assert part.summary["environment"]["threads"] == processors() // 2
     assert part.summary["test"] == pytest.approx(whole.summary["test"], rel=1e-4)
     logged = [[row for row in run.metrics if "train/loss" in row] for run in (part, whole)]
     for row, same in zip(*logged, strict=True):
@@ -147,6 +166,10 @@ BY_PLUGIN = "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_
         (["trainer=ddp", "data.eval_batch_size=1"], "data.eval_batch_size=1 leaves some of 2 devices"),
         (["trainer=ddp", f"trainer.strategy={BY_PLUGIN}"], "NCCL connects GPUs, and this run is on the CPU"),
         (["trainer=fsdp2", "trainer.strategy.process_group_backend=nccl"], "NCCL connects GPUs, and this run is on"),
+        (
+            ["trainer=ddp", "trainer.strategy=ddp_spawn"],
+            "train in processes that end with the training; use trainer=ddp",
+        ),
         (["trainer=fsdp2", "callbacks=ema"], "cannot train a model that has its weights averaged (callbacks=ema)"),
         (["trainer=fsdp2", "compile=true"], "cannot train a model that is compiled as a whole (compile=true)"),
         (

@@ -115,6 +115,11 @@ def check(trainer: L.Trainer, batch_sizes: dict[str, int]) -> None:
     """ConfigError where the processes of a run do not suit the machine, their launcher or the batches to share."""
     devices, nodes = trainer.num_devices, trainer.num_nodes
     cpu = trainer.strategy.root_device.type == "cpu"
+    if getattr(trainer.strategy, "_start_method", "popen") != "popen":
+        raise ConfigError(
+            "trainer.strategy=ddp_spawn, ddp_fork and ddp_notebook train in processes that end with the training; use"
+            " trainer=ddp"
+        )
     _check_launcher(devices, nodes)
     if cpu and devices > processors():
         raise ConfigError(

@@ -279,17 +279,20 @@ class Loop(L.LightningModule):
                 logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        fused = (
-            self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
-        )  # its scaler cannot clip fused steps
-        if is_sharded(self):
-            fused = fused and self._optimizer["name"] in FUSED_IN_PIECES
-        optimizer = make_optimizer(self.parameters(), self._optimizer, fused=fused)
+        optimizer = make_optimizer(self.parameters(), self._optimizer, fused=self._can_be_fused())
         if self._scheduler is None:
             return optimizer
         scheduler = make_scheduler(optimizer, self._scheduler, self._steps_to_plan())
         scheduler.setdefault("frequency", self._epochs_between_validations(scheduler))
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def _can_be_fused(self) -> bool:
+        """Whether an optimiser may take its step in one kernel, if it has one."""
+        facts: Any = self.trainer
+        # Lightning will not clip before fused steps where its scaler might take part.
+        scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
+        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_IN_PIECES
+        return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
 
     def _steps_to_plan(self) -> int:
         """Optimiser steps of the whole run, for a schedule that spans it; such a one cannot be made longer later."""
