@@ -204,6 +204,15 @@ def test_unequal_steps_forbid_a_ranking_and_name_who_has_what():
     assert "seconds" not in found.spoils
 
 
+def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_others():
+    usual, other = record(seed=0), record(seed=1)
+    other.summary["changed"] = [{"step": 8, "key": "model.beta", "was": 4.0, "now": 8}]
+    other.summary["skipped_steps"] = 3
+    found = findings(usual, other)
+    assert found["settings changed on the way"].severity == found["skipped steps"].severity == "warning"
+    assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed on the way"])
+
+
 def test_other_test_images_forbid_every_ranking():
     found = findings(record(), record(model_beta=4.0, data_split_seed=1))["test images"]
     assert {"elbo", "psnr", "probe_accuracy"} <= found.spoils

@@ -62,6 +62,12 @@ def _weights(entry: Entry) -> str:
     return f"averaged, decay {averages.get('decay')}" if averages else "not averaged"
 
 
+def _changes(changed: list[dict[str, Any]]) -> str:
+    """What was changed by force while a run went on, and when."""
+    told = [f"{each['key']} {each['was']} -> {each['now']} at step {each['step']:,}" for each in changed]
+    return ", ".join(told) or "none"
+
+
 RULES = (
     Rule(
         "test images",
@@ -89,6 +95,18 @@ RULES = (
         "invalid",
         "The runs were not trained for equally many steps: the one with more has an advantage that is not the model's.",
         EVERYTHING - MACHINE,
+    ),
+    Rule(
+        "settings changed on the way",
+        lambda entry: _changes(entry.summary.get("changed", [])),
+        "warning",
+        "Some runs went on with another config than they began with: they are no runs of the config that they show.",
+    ),
+    Rule(
+        "skipped steps",
+        lambda entry: entry.summary.get("skipped_steps", 0),
+        "warning",
+        "Steps whose loss or gradient was not finite were left out, in some runs more than in others.",
     ),
     Rule(
         "latent dimensions",
