@@ -119,11 +119,13 @@ def _kind(key: str) -> type:
     """What a place of a config may hold: its data, its model, a callback, a logger, or a part of one of them."""
     import lightning.pytorch as L
     from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
     from torch import nn
 
     from vaezoo.models import Autoencoder
 
     kinds: dict[str, type] = {"data": L.LightningDataModule, "model": Autoencoder, "trainer": L.Trainer}
+    kinds["trainer.strategy"] = Strategy
     group, _, rest = key.partition(".")
     if rest and "." not in rest and group in ("callbacks", "logger"):
         return L.Callback if group == "callbacks" else Logger
