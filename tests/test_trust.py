@@ -88,6 +88,7 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"callbacks.x": {"_target_": "torch.nn.modules.module.torch.hub.load"}}, "in callbacks.x"),
         ({"callbacks.x": {"_target_": "vaezoo_evil.Callback"}}, "packages=[vaezoo_evil]"),
         ({"callbacks.x": {"_target_": {"nested": 1}}}, "in callbacks.x"),
+        ({"trainer.strategy": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Strategy may be made"),
         ({"logger.x": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Logger may be made"),
         ({"data._target_": "builtins.exec"}, "asks for 'builtins.exec' in data"),
         ({"trainer._target_": "torch.load"}, "asks for 'torch.load' in trainer"),

@@ -125,7 +125,7 @@ def _kind(key: str) -> type:
     from vaezoo.models import Autoencoder
 
     kinds: dict[str, type] = {"data": L.LightningDataModule, "model": Autoencoder, "trainer": L.Trainer}
-    kinds |= {"trainer.strategy": Strategy}
+    kinds["trainer.strategy"] = Strategy
     group, _, rest = key.partition(".")
     if rest and "." not in rest and group in ("callbacks", "logger"):
         return L.Callback if group == "callbacks" else Logger

@@ -1,6 +1,7 @@
 """A comparison of runs from strangers: what their records say is shown as text, or the run is left out."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from PIL import Image
 
 from vaezoo.comparison import check, gather, group, spoiled
 from vaezoo.report import build, main
+from vaezoo.report.curves import clock
 from vaezoo.report.exports import as_csv, as_latex, as_markdown
 from vaezoo.report.tables import tables
 from vaezoo.runs import Run
@@ -85,9 +87,14 @@ def test_names_of_classes_and_texts_of_records_are_text_in_the_page(train: Calla
     assert "\n=cmd" not in (tmp_path / "out" / "table.csv").read_text().replace(",", "\n")
 
 
-@pytest.mark.parametrize("value", [None, [], HTML, 1e308, 10**400, float("nan"), True, {"a": {"b": 1}}])
-def test_records_with_other_values_are_left_out_or_shown(value: Any, runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "value", [None, [], HTML, 1e308, 10**400, float("nan"), True, {"a": {"b": 1}}], ids=lambda value: repr(value)[:9]
+)
+def test_records_with_other_values_are_left_out_or_shown(
+    value: Any, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every kind of value at once, in each of the records, and each part of a record by itself."""
+    monkeypatch.setattr("vaezoo.comparison.entries._try_model", lambda *_: None)  # which is sound
     path = tmp_path / "run"
     shutil.copytree(runs / "beta-0", path, ignore=shutil.ignore_patterns("figures", "events*"))
     sound = {name: json.loads((path / name).read_text()) for name in ("summary.json", "evaluation.json")}
@@ -117,6 +124,16 @@ def shown(path: Path) -> None:
         as_markdown(table)
     as_csv(groups)
     as_latex([(each.name, table) for each in groups for table in found[:1]])
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of TensorBoard's", b"\xff" * 1000, None])
+def test_times_are_missing_where_their_file_is_another_thing(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "events.out.tfevents.1"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    assert clock(tmp_path) is None
 
 
 def test_a_folder_of_a_stranger_is_named_without_its_control_characters(

@@ -41,8 +41,14 @@ def clock(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     steps, seconds, before = [0.0], [0.0], 0.0
-    for file in sorted(path.glob("events.out.tfevents.*"), key=lambda file: file.name):
-        times = [(event.step, event.wall_time) for event in EventFileLoader(str(file)).Load()]
+    files = [file for file in path.glob("events.out.tfevents.*") if file.is_file()]  # a pipe would be waited for
+    for file in sorted(files, key=lambda file: file.name):
+        try:
+            times = [(event.step, event.wall_time) for event in EventFileLoader(str(file)).Load()]
+        except Exception:  # whatever a damaged file makes of it, the charts by step are there without it
+            return None
+        if not times:
+            continue
         for step, time in times[1:]:
             if step > steps[-1]:
                 steps.append(float(step))
