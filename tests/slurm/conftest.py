@@ -1,7 +1,9 @@
 """A real SLURM of two nodes, both this machine, in a folder of its own for the time of the tests."""
 
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -55,7 +57,10 @@ def slurm() -> Iterator[dict[str, str]]:
         pytest.skip(f"needs Debian's slurmctld, slurmd, slurm-client and munge: there is no {missing[0]}")
     if os.geteuid() != 0:
         pytest.skip("needs root, to start SLURM's daemons")
-    folder = Path(mkdtemp(prefix="slurm-", dir="/tmp"))  # short: a socket's path has at most 107 characters
+    _clear_after_others()
+    folder = Path(
+        mkdtemp(prefix=f"slurm-{os.getpid()}-", dir="/tmp")
+    )  # short: a socket's path has at most 107 characters
     folder.chmod(0o755)
     started: list[subprocess.Popen[bytes]] = []
     environment: dict[str, str] = {}
@@ -80,7 +85,7 @@ def _start(folder: Path, started: list["subprocess.Popen[bytes]"]) -> dict[str, 
     def start(*command: str, **user: str) -> None:
         with (folder / "started.log").open("ab") as log:
             pipes: Any = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
-            started.append(subprocess.Popen(command, env=environment, **pipes, **user))
+            started.append(subprocess.Popen(command, env=environment, preexec_fn=_end_with_us, **pipes, **user))
 
     _start_munge(folder, start)
     start("slurmctld", "-D")
@@ -133,6 +138,19 @@ def jobs(environment: dict[str, str]) -> list[str]:
     """Numbers of the jobs that wait, run or end."""
     squeue = ["squeue", "--noheader", "--array", "--format=%A"]
     return subprocess.run(squeue, env=environment, capture_output=True, text=True).stdout.split()
+
+
+def _end_with_us() -> None:
+    """In a new process: be killed when the process that started it ends, in whatever way."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _clear_after_others() -> None:
+    """Remove the folders of tests that were killed."""
+    for path in Path("/tmp").glob("slurm-[0-9]*-*"):
+        if not Path(f"/proc/{path.name.split('-')[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _free_ports(count: int) -> list[int]:
