@@ -83,7 +83,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     another config.
     """
     composed: Any = OmegaConf.to_container(cfg, resolve=False)
-    if cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
+    if not sweeping and cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
         raise ConfigError("resume=auto goes on with run_dir, which must be the same each time; give run_dir=FOLDER")
     if not (run_dir / "config.yaml").is_file():
         return train(cfg, run_dir, sweeping=sweeping)
@@ -98,7 +98,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
         log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
         return run.summary
     if any((run_dir / "checkpoints" / f"{name}.ckpt").exists() for name in runs.GO_ON_FROM):
-        return _go_on(run_dir, cfg)
+        return _go_on(run_dir, cfg, sweeping=sweeping)
     if _first_process():
         with locks.held(run_dir):
             runs.clear(run_dir)
@@ -125,7 +125,9 @@ def resume(
     return _go_on(run_dir, cfg, changed)
 
 
-def _go_on(run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = ()) -> dict[str, Any]:
+def _go_on(
+    run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), *, sweeping: bool = False
+) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
     cfg = _with_run_dir(cfg, run_dir)
     config.check(cfg)
@@ -144,6 +146,8 @@ def _go_on(run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = 
             resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
 
         run = make(cfg, run_dir, step=step, check=check)
+        if sweeping:
+            sweeps.refuse_own_ranks(run.trainer)
         if _first_process():
             if checkpoint.stem != runs.GO_ON_FROM[0]:
                 log.warning(

@@ -12,6 +12,8 @@
 set -euo pipefail
 
 # As many tasks on a node as devices there: SLURM and Lightning must agree. The batch size is that of all devices
-# together. trainer=fsdp2 divides the weights between the devices, for models that outgrow one.
-srun python train.py trainer=ddp trainer.num_nodes="$SLURM_NNODES" trainer.devices="$SLURM_NTASKS_PER_NODE" \
+# together. If one task dies, SLURM ends the others, which would wait for it. trainer=fsdp2 divides the weights between
+# the devices, for models that outgrow one.
+srun --kill-on-bad-exit=1 python train.py trainer=ddp \
+  trainer.num_nodes="$SLURM_NNODES" trainer.devices="$SLURM_NTASKS_PER_NODE" \
   run_dir="runs/$SLURM_JOB_ID" trainer.enable_progress_bar=false "$@"
