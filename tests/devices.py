@@ -62,8 +62,12 @@ SHARDED: dict[str, list[str]] = {
 """Cases for ``trainer=fsdp2``."""
 
 
+_usual: Any = Loop.on_before_optimizer_step
+
+
 def keep_first_gradients(self: Any, optimizer: Any) -> None:
-    """Stands in for a model's ``on_before_optimizer_step``."""
+    """Stands in for a model's ``on_before_optimizer_step``, which it calls."""
+    _usual(self, optimizer)
     path = Path(self.trainer.default_root_dir, "gradients.pt")
     if self.global_step == 0:
         gradients = {name: whole(parameter.grad) for name, parameter in self.named_parameters()}
