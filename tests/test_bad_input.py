@@ -102,6 +102,7 @@ def test_a_damaged_checkpoint_is_named(train: Callable[..., Run], program: Progr
     run = train("run")
     path = run.checkpoint("last")
     path.write_bytes(path.read_bytes()[:1000])
+    (run.path / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
     code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=9")
     assert code == 1
     assert f"{path} is damaged or not a checkpoint" in printed

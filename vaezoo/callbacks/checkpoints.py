@@ -108,7 +108,9 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self._held: tuple[str, dict[str, Any]] | None = None
-        self._holds = self._taking = False
+        self._holds = False
+        self.taking = False
+        """Whether weights are just being gathered to be held: no training goes on from those."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
@@ -134,7 +136,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def write(self, trainer: Trainer) -> None:
         """Bring what is held to disk, in all processes together."""
-        if self._held is None or self._taking:
+        if self._held is None or self.taking:
             return
         path, checkpoint = self._held
         write(trainer, checkpoint, Path(path))
@@ -144,12 +146,12 @@ class BestCheckpoint(ModelCheckpoint):
                 logger.after_save_checkpoint(proxy(self))
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        self._taking = True
+        self.taking = True
         try:
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
             self._held = (filepath, copied(checkpoint))
         finally:
-            self._taking = False
+            self.taking = False
         self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
         if not self._holds:
             self.write(trainer)

@@ -7,13 +7,16 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from vaezoo import loggers
+from vaezoo.callbacks.checkpoints import BestCheckpoint
 
 
 class Record(Callback):
     """Keeps what loggers had written when a checkpoint was saved (``extent``), as far as they tell."""
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.is_global_zero:
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        held = any(isinstance(callback, BestCheckpoint) and callback.taking for callback in callbacks)
+        if trainer.is_global_zero and not held:  # no training goes on from those
             telling = [logger for logger in trainer.loggers if hasattr(logger, "extent")]
             checkpoint["record"] = {name: value for logger in telling for name, value in logger.extent().items()}
 

@@ -1,5 +1,6 @@
 """Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
 
+import os
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -184,8 +185,9 @@ class StreamingLoader(Loader):
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """A run that is asked to stop, with all its processes, still needs its batch; its end is that of its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    """A run that is asked to stop, with all of its process group, still needs its batch; a worker ends with its run."""
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
