@@ -70,9 +70,10 @@ def check_config(
     ``where`` is its run folder. ``told`` are the words of the command line: what they set is the user's own.
     """
     own = {word.lstrip("+~").partition("=")[0] for word in told}
+    # A mapping that is typed is merged with what stands there: it replaces a class only with its own, or as null.
+    typed = [word.lstrip("+~").partition("=") for word in told]
+    own |= {f"{key}._target_" for key, _, value in typed if "_target_" in value or value == "null"}
     for key, node in _mappings(config):
-        if key in own:
-            continue
         for name in node:
             if name.startswith("_") and name not in ("_target_", "_convert_"):
                 raise RunError(f"{where}/config.yaml sets {key}.{name}, which a run's config does not; leave it out")
