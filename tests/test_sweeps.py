@@ -139,15 +139,13 @@ def test_jobs_of_joblib_share_the_threads_out_and_one_that_fails_ends_no_other(t
         "hydra.launcher.n_jobs=2",
         *TINY,
         f"run_dir={tmp_path}",
-        "seed=0,1",
         "model.latent_dim=2,0",
     ]
     code, said = sweep(*words, environment=environment)
     assert code == 1
-    assert "2 runs of the sweep" in said.strip().splitlines()[-1]
+    assert "1 run of the sweep" in said.strip().splitlines()[-1]
     share = max(1, (os.cpu_count() or 1) // 2)
-    for name in ("0_vae", "2_vae"):
-        assert Run(tmp_path / name).summary["environment"]["threads"] == share
+    assert Run(tmp_path / "0_vae").summary["environment"]["threads"] == share
 
 
 @pytest.mark.nightly
