@@ -54,9 +54,12 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 def test_a_forked_process_does_not_keep_the_lock_of_one_that_ended(tmp_path: Path) -> None:
     with locks.held(tmp_path):
+        hears, tells = os.pipe()
         worker = os.fork()
         if not worker:
+            os.write(tells, b"!")
             signal.pause()
+        os.read(hears, 1)
         with pytest.raises(RunError, match="in use"):
             locks.refuse_if_held(tmp_path)
     try:

@@ -113,7 +113,7 @@ def test_a_resumed_config_makes_nothing_but_what_is_allowed(
     monkeypatch.chdir(tmp_path)
     path = stranger(settings)
     (path / "checkpoints").mkdir()
-    content = {"model_class": "vaezoo.models.vae.VAE", "hyper_parameters": {}, "state_dict": {}, "global_step": 0}
+    content = {"model_class": "vaezoo.models.vae.VAE", "hyper_parameters": {}, "state_dict": {}, **NOTHING_TRAINED}
     torch.save(content, path / "checkpoints" / "last.ckpt")
     code, printed = program("train", f"resume={path}")
     assert code == 1
@@ -231,6 +231,9 @@ def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., P
 # checkpoints ---------------------------------------------------------------------------------------------------------
 
 
+NOTHING_TRAINED: dict[str, Any] = {"global_step": 0, "loops": {}, "optimizer_states": []}
+
+
 def checkpoint(path: Path, **changes: Any) -> Path:
     model = VAE(image_shape=[1, 8, 8], latent_dim=2, widths=[4])
     content = {
@@ -289,11 +292,13 @@ def test_a_config_cannot_ask_for_a_larger_model_than_the_checkpoint_has(
 ) -> None:
     path = stranger(settings)
     (path / "checkpoints").mkdir()
-    checkpoint(path / "checkpoints" / "last.ckpt", global_step=0)
+    asked = {key: value for key, value in Run(path).config.model.items() if not str(key).startswith("_")}
+    lie = OmegaConf.to_container(OmegaConf.create({**asked, "image_shape": [1, 16, 16]}))
+    checkpoint(path / "checkpoints" / "last.ckpt", **NOTHING_TRAINED, hyper_parameters=lie)
     monkeypatch.setattr("vaezoo.training.make", lambda *_, **__: pytest.fail("it was made"))
     code, printed = program("train", f"resume={path}")
     assert code == 1
-    assert "it is of another model" in one_sentence(printed)
+    assert "do not fit VAE" in one_sentence(printed)
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
+from vaezoo.reading import MOST_JSON, read_text
 
 CHANGES = "changes.json"
 """The file in a run folder that says which settings were changed by force, and at which step."""
@@ -71,6 +72,8 @@ def refuse_other_model(
     ``name`` and ``arguments`` are what the checkpoint holds; ``forced`` are settings that were changed on purpose.
     """
     asked: Any = OmegaConf.to_container(cfg, resolve=True)
+    if not {"model", "data"} <= asked.keys():  # not as vaezoo writes it, and nothing to hold a checkpoint against
+        return
     wanted = {key: value for key, value in asked["model"].items() if not key.startswith("_")}
     wanted |= {"image_shape": _image_shape(asked["data"])} if {"image_size", "channels"} <= asked["data"].keys() else {}
     changed = {key.split(".")[1] for key in forced if key.startswith("model.")}
@@ -110,10 +113,16 @@ def refuse_other_weights(
 def recorded(run_dir: Path) -> list[dict[str, Any]]:
     """Settings that were changed by force while the run went on: ``step``, ``key``, ``was``, ``now``; oldest first."""
     path = run_dir / CHANGES
+    if not path.is_file():
+        return []
     try:
-        return list(json.loads(path.read_text())) if path.is_file() else []
-    except ValueError as error:
+        found = json.loads(read_text(path, MOST_JSON))
+        sound = isinstance(found, list) and all(each.keys() == {"step", *Change._fields} for each in found)
+    except (ValueError, RecursionError, AttributeError) as error:
         raise RunError(f"{path} cannot be read: {error}; repair it, or remove it to forget the changes") from error
+    if not sound or not all(isinstance(each["key"], str) for each in found):
+        raise RunError(f"{path} cannot be read: it is no list of changes; remove it to forget them")
+    return list(found)
 
 
 def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,14 +138,11 @@ def _go_on(
         forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
         resuming.refuse_in_an_epoch(changed, content, checkpoint)
         resuming.refuse_other_model(checkpoint, cfg, name, content["hyper_parameters"], forced)
-        if not changed:
-            trust.check_size(cfg, content, checkpoint)
-
-        def check(model: Autoencoder) -> None:
+        model = trust.made_without_memory(cfg, content)
+        if model is not None:
             weights = content["state_dict"]
             resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
-
-        run = make(cfg, run_dir, step=step, check=check)
+        run = make(cfg, run_dir, step=step)
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
         if _first_process():
@@ -166,23 +163,13 @@ def _go_on(
         return _run(run, checkpoint)
 
 
-def make(
-    cfg: DictConfig,
-    run_dir: Path,
-    *,
-    step: int | None = None,
-    check: Callable[[Autoencoder], None] = lambda model: None,
-) -> Training:
-    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before.
-
-    ``check`` may refuse the model before anything is written.
-    """
+def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:
+    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before."""
     console.quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule: ImageDataModule = instantiate(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
-    check(model)
     model.stepping = cfg.stepping
     if cfg.compile:
         model.compile_losses()

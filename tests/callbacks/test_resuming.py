@@ -127,7 +127,7 @@ def test_auto_refuses_a_run_of_another_config_and_a_folder_named_by_the_time(pro
     assert program(*command)[0] == 0
     code, printed = program(*command, "model.latent_dim=3")
     assert code == 1
-    assert "holds a run of another config: model.latent_dim is 10 there and 3 here" in printed
+    assert "holds a run of another config (model.latent_dim: 10 -> 3)" in printed
     code, printed = program("train", "resume=auto")
     assert code == 1
     assert "give run_dir=FOLDER" in printed

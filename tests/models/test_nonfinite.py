@@ -373,10 +373,10 @@ def test_skipped_steps_are_told_counted_and_left_out_of_the_means(
     told = (run.path / "train.log").read_text()
     assert told.count("the step is skipped") == 2
     assert "(index 77 of the training split)" in told
-    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=3")
+    code, printed = program("train", f"resume={run.path}", "packages=[tests]", "trainer.max_epochs=3")
     assert code == 0, printed
     assert run.summary["skipped_steps"] == 3
-    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=4")
+    code, printed = program("train", f"resume={run.path}", "packages=[tests]", "trainer.max_epochs=4")
     assert code == 1
     assert "4 steps skipped, more than trainer.max_skipped=3" in printed
     assert run.summary["status"] == "failed"

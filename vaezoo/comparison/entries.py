@@ -26,6 +26,8 @@ SUMMARY: dict[str, Any] = {
     "data": {"name": str, "binarize": str, "image_shape": [int, int, int]},
     "cost": {},
     "environment": {},
+    "changed": [{"key": str, "step": int}],
+    "skipped_steps": int,
 }
 CONFIG: dict[str, Any] = {
     "model": {"_target_": str, "likelihood_options": dict | None},
@@ -117,6 +119,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
     missing = [name for name in NEEDED if name not in summary]
     if missing:
         raise RunError(f"{path}/summary.json lacks {', '.join(missing)}: it was written by another version of vaezoo")
+    summary = {"changed": [], "skipped_steps": 0} | summary
     if wrong := _wrong(summary, SUMMARY):
         raise RunError(f"{path}/summary.json is not as vaezoo writes it: {wrong}")
     config: Any = OmegaConf.to_container(run.config, resolve=True)

@@ -64,7 +64,7 @@ def _weights(entry: Entry) -> str:
 
 def _changes(changed: list[dict[str, Any]]) -> str:
     """What was changed by force while a run went on, and when."""
-    told = [f"{each['key']} {each['was']} -> {each['now']} at step {each['step']:,}" for each in changed]
+    told = [f"{each['key']} {each.get('was')} -> {each.get('now')} at step {each['step']:,}" for each in changed]
     return ", ".join(told) or "none"
 
 
