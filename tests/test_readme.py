@@ -1,10 +1,12 @@
 """What the documents show works as it is written there."""
 
+import ast
 import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -17,6 +19,7 @@ from vaezoo.runs import Run
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -116,6 +119,20 @@ def test_every_picture_of_the_readme_is_there_and_small() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for text in (README, CONTRIBUTING):
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_promise_names_a_test_that_there_is_and_says_which_run_at_night() -> None:
+    rows = re.findall(r"^\| (.+) \| `(tests/\S+\.py)::(\w+)` \|$", RELIABILITY, re.MULTILINE)
+    assert len(rows) == RELIABILITY.count("`tests/") > 80
+    for promise, file, name in rows:
+        defined = {node.name: node for node in ast.walk(ast.parse((ROOT / file).read_text())) if is_function(node)}
+        assert name in defined, f"{file}::{name}"
+        decorators = [ast.unparse(decorator) for decorator in defined[name].decorator_list]
+        assert ("pytest.mark.nightly" in decorators) == promise.endswith("☾"), f"{file}::{name}"
+
+
+def is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
+    return isinstance(node, ast.FunctionDef)

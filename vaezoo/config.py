@@ -1,5 +1,6 @@
 """Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
 
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -75,6 +76,27 @@ def read_value(setting: str) -> Any:
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
     return plain["value"]
+
+
+def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
+    """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
+    before = str(cfg.run_dir)
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
+    cfg.run_dir, cfg.resume = before, None
+    if isinstance(cfg.data.get("root"), str):
+        cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.create(_moved(plain, before, str(run_dir.absolute())))
+
+
+def _moved(node: Any, before: str, now: str) -> Any:
+    """The same plain values with every path at or below the folder ``before`` put below ``now``."""
+    if isinstance(node, dict):
+        return {key: _moved(value, before, now) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, before, now) for value in node]
+    inside = isinstance(node, str) and (node == before or node.startswith(before + os.sep))
+    return now + node[len(before) :] if inside else node
 
 
 def explain(error: BaseException) -> str | None:

@@ -1,11 +1,11 @@
-"""What a user reads on the terminal before and after training. It computes nothing that is recorded."""
+"""What a user reads on the terminal, and in train.log, around a training. It computes nothing that is recorded."""
 
 import logging
 import shlex
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,3 +153,27 @@ def _which_weights(run_dir: Path) -> str:
 def _short(value: float) -> str:
     """A number as a table wants it: two decimals, or four digits where it is small."""
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short, without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what goes wrong with the disk is told when it matters."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to(run_dir: Path) -> Iterator[None]:
+    """Messages also go to ``train.log`` in the run folder."""
+    handler = _LogFile(run_dir / "train.log") if is_first() else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.errors import RunError
@@ -13,6 +14,12 @@ from vaezoo.reading import MOST_JSON, read_text
 
 CHANGES = "changes.json"
 """The file in a run folder that says which settings were changed by force, and at which step."""
+
+CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
+"""Settings that may differ when a run goes on begin so; any other would make it another experiment."""
+
+GROUPS = ("model", "data", "trainer", "callbacks", "logger", "experiment")
+"""Words that choose a whole yaml when a config is composed, which a resumed run's is already."""
 
 STATEFUL = ("model.optimizer.name", "model.scheduler")
 """Settings whose state in a checkpoint would mean nothing under other ones."""
@@ -24,6 +31,23 @@ class Change(NamedTuple):
     key: str
     was: Any
     now: Any
+
+
+def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
+    """A run's own config with what the command line changes in it."""
+    OmegaConf.set_struct(cfg, True)
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = str(override.key_or_group)
+        group = override.key_or_group in GROUPS and not isinstance(override.value(), dict)
+        if group or key in ("run_dir", "resume") or key.startswith("hydra"):
+            raise RunError(
+                f"a resumed run keeps its config, and {key} cannot change as a whole; single settings can, those of"
+                f" trainer, callbacks and logger and data.root freely; start a new run without resume= for"
+                f" {override.input_line}"
+            )
+        OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
+    OmegaConf.set_struct(cfg, False)
+    return cfg
 
 
 def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:

@@ -1,0 +1,121 @@
+"""What a training came to: its best weights measured, and the summary. It makes no models and trains nothing."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import WeightAveraging
+
+from vaezoo import console, environment, resuming, runs, sharding, trust
+from vaezoo.errors import DataError
+from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
+
+if TYPE_CHECKING:
+    from vaezoo.training import Training
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(run: "Training") -> dict[str, Any]:
+    """Validate and test the best weights, and record what came out; without checkpoints, the last ones."""
+    saved = runs.Run(run.run_dir).checkpoints()
+    if saved:
+        sharding.load_weights(run.model, runs.read_checkpoint(saved[0])["state_dict"])
+    # An averaging callback would put its own weights in, but for validation alone.
+    callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+    run.trainer.callbacks = callbacks  # type: ignore[attr-defined]
+    run.trainer.validate(run.model, datamodule=run.datamodule, verbose=False)
+    numbers = {"val": _numbers(run.trainer, "val"), "test": {}}
+    if run.cfg.test:
+        run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
+        numbers["test"] = _numbers(run.trainer, "test")
+    _fill_hyperparameter_table(run, numbers)
+    summarise(run, "unfinished", **numbers)  # the evaluation takes its costs over
+    if run.trainer.is_global_zero:
+        with run.stopping.at_once():
+            _evaluate_further(run)
+    summary = summarise(run, "finished", **numbers)
+    if run.trainer.is_global_zero:
+        console.show_result(summary, run.run_dir)
+        waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
+        if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
+            log.warning("note        %s", held_back)
+    return summary
+
+
+def _evaluate_further(run: "Training") -> None:
+    """Write ``evaluation.json``, in the process that writes alone: it is one device's work."""
+    sizes = {"quick": QUICK, "full": FULL, "none": None}[run.cfg.evaluation]
+    if sizes is None or not runs.Run(run.run_dir).checkpoints():
+        return
+    with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
+        packages = [*trust.OWN, type(run.model).__module__.partition(".")[0]]
+        device = run.trainer.strategy.root_device
+        try:
+            data = instantiate(run.cfg.data)  # without this trainer's processes
+            found = evaluate_run(
+                runs.Run(run.run_dir), sizes, data=data, packages=packages, device=device, report=report
+            )
+        except DataError as error:  # the training is good all the same
+            log.warning("warning     no evaluation.json: %s", error)
+            return
+    runs.write_evaluation(run.run_dir, found)
+
+
+def _numbers(trainer: L.Trainer, stage: str) -> dict[str, float]:
+    """What the last evaluation logged, without the stage in its names."""
+    prefix = f"{stage}/"
+    found = trainer.callback_metrics.items()
+    return {name.removeprefix(prefix): float(value) for name, value in found if name.startswith(prefix)}
+
+
+def summarise(run: "Training", status: str, **more: Any) -> dict[str, Any]:
+    """Write ``summary.json`` and return what it holds."""
+    choices = run.model.hparams
+    summary = {
+        "status": status,
+        "model": run.cfg.model._target_.rpartition(".")[2],
+        "network": choices["network"],
+        "likelihood": choices["likelihood"],
+        "objective": run.model.formula(),
+        "data": run.datamodule.describe(),
+        "seed": run.cfg.seed,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "epochs": run.trainer.current_epoch,
+        "steps": run.trainer.global_step,
+        "skipped_steps": run.model.guard.skipped,
+        "changed": resuming.recorded(run.run_dir),
+        "val": {},
+        "test": {},
+        **more,
+        "cost": {
+            "seconds": run.cost.seconds,
+            "validation_seconds": run.cost.validation_seconds,
+            "pictures_seconds": run.cost.pictures_seconds,
+            "images_per_second": run.cost.images_per_second,
+            "loader_wait_seconds": run.cost.loader_wait_seconds,
+            "peak_memory_bytes": environment.peak_memory_bytes(run.trainer.strategy.root_device),
+        },
+        "environment": environment.describe(run.trainer.strategy.root_device),
+    }
+    if run.trainer.is_global_zero:
+        runs.write_summary(run.run_dir, summary)
+    return summary
+
+
+def summarise_lost(run: "Training", lost: str) -> None:
+    """Record what a process can no longer tell that waits for another one."""
+    summarise(run, "failed", error=lost)
+    if run.trainer.is_global_zero:
+        log.error("error: %s", lost)
+
+
+def _fill_hyperparameter_table(run: "Training", numbers: dict[str, dict[str, float]]) -> None:
+    """Give TensorBoard the settings with what they led to: its HParams page."""
+    settings = {f"model/{name}": str(value) for name, value in run.model.hparams.items()}
+    settings |= {"model/name": str(run.cfg.model._target_).rpartition(".")[2], "seed": run.cfg.seed}
+    results = {f"hp/{stage}_{name}": value for stage, found in numbers.items() for name, value in found.items()}
+    for logger in run.trainer.loggers:
+        logger.log_hyperparams(settings, results)
+        logger.save()
