@@ -54,12 +54,12 @@ def test_every_command_of_the_readme_is_a_valid_config(overrides: list[str]) -> 
 def test_every_benchmark_of_the_readme_is_a_valid_grid(tmp_path: Path) -> None:
     lines = "\n".join(blocks(README, "bash")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line, comments=True)[2:] for line in lines if line.startswith("vaezoo benchmark")]
-    assert len(commands) == 2
+    assert len(commands) == 3
     counts = []
     for words in commands:
         words = [word.replace("DIR", str(tmp_path)).replace("PATH", str(tmp_path)) for word in words]
         counts.append(len(grid.read_cells(grid.read(words))))
-    assert counts == [9, 12]
+    assert counts == [6, 9, 12]
 
 
 def test_there_are_commands_to_check() -> None:
