@@ -270,19 +270,19 @@ main()
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("how", "rank", "sentences"),
     [
         ("killed", 1, ["error: the process of rank 1 was killed by SIGKILL, and the others cannot go on without it"]),
-        pytest.param("bad image", 0, ["error: an image is bad"], marks=pytest.mark.nightly),
-        pytest.param(
+        ("bad image", 0, ["error: an image is bad"]),
+        (
             "bad image",
             1,
             [
                 "error in another process: an image is bad",
                 "error: the process of rank 1 ended with code 1, and the others cannot go on without it",
             ],
-            marks=pytest.mark.nightly,
         ),
     ],
 )

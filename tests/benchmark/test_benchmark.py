@@ -216,6 +216,7 @@ def test_a_lock_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -> 
         pass
 
 
+@pytest.mark.nightly
 def test_a_killed_benchmark_ends_as_runs_that_were_not(
     start: Callable[..., "subprocess.Popen[str]"], program: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_a_torch_program_is_the_model_for_any_number_of_images(
 
 @pytest.mark.parametrize(
     ("name", "network", "likelihood"),
-    [("ae", "conv", "bernoulli"), ("vae", "resnet", "continuous_bernoulli")],
+    [("vae", "conv", "continuous_bernoulli")],  # of all others at night
 )
 def test_an_onnx_program_is_the_model_for_any_number_of_images(
     name: str, network: str, likelihood: str, make_model: Make, tmp_path: Path

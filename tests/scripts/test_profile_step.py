@@ -24,6 +24,7 @@ from yardstick.step_clock import (
 )
 
 
+@pytest.mark.nightly
 def test_shares_of_a_real_training_add_up(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     trace = tmp_path / "trace.json"
     words = ["--load", "digits-mlp", "--steps", "30", "--threads", "1", "--out", str(trace)]
