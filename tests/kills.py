@@ -36,6 +36,15 @@ class Process:
         assert self._code is not None
         return self._code
 
+    def end(self, seconds: float) -> None:
+        """Leave it so long to end by itself, then kill it."""
+        until = time.monotonic() + seconds
+        while self.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
+
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
         if self._code is None:
