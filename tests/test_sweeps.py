@@ -70,6 +70,32 @@ def test_a_sweep_without_a_folder_makes_one(program: Program, tmp_path: Path, mo
     assert {path.name for path in folder.iterdir() if path.is_dir()} == {"0_ae", "1_vae"}
 
 
+@pytest.mark.parametrize("word", ["run_dir={}", "++run_dir={}", "+hydra.sweep.dir='{}'"])
+def test_a_failed_run_is_told_however_its_folder_is_named(word: str, program: Program, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    others = folder / "notes" / sweeps.ERROR
+    others.parent.mkdir(parents=True)
+    others.write_text("not a run's")
+    words = [*TINY, word.format(folder), "hydra.sweep.subdir=a/${hydra:job.num}", "seed=-1,-2"]
+    code, said = program("train", "-m", *words)
+    assert (code, f"2 runs of the sweep in {folder} failed: a/0: seed must be from 0" in said) == (1, True)
+    assert others.read_text() == "not a run's"
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("hydra.sweep.dir=multi/${now:%Y}", "the folder of a sweep must be a path without ${...}, got multi/${now:%Y}"),
+        ("+run_dir='${seed}'", "the folder of a sweep must be a path without ${...}, got '${seed}'"),
+        ("hydra.sweep.subdir='../${hydra:job.num}'", "hydra.sweep.subdir must be a path below the sweep's folder"),
+        ("++hydra.sweep.subdir=/elsewhere", "hydra.sweep.subdir must be a path below the sweep's folder run_dir="),
+    ],
+)
+def test_a_sweep_whose_failures_would_not_be_found_is_refused(word: str, sentence: str, program: Program) -> None:
+    code, said = program("train", "-m", "seed=-1", word)
+    assert (code, sentence in said, said.count("\n")) == (1, True, 1)
+
+
 def test_a_run_of_a_sweep_on_several_devices_is_refused_where_lightning_would_start_them(
     program: Program, tmp_path: Path
 ) -> None:

@@ -87,16 +87,16 @@ def _sweep(words: list[str]) -> None:
     """Run a multirun to its end; its runs leave word of what failed in their folders."""
     sweeps.refuse_ranks_that_sweep()
     words, folder = sweeps.with_folder(words)
-    sweeps.forget_errors(folder)
+    before = sweeps.errors(folder)
     try:
         _hydra(words)
     except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
         print(f"stopped; the runs in {folder} that were at work go on with resume=RUN", file=sys.stderr)
         sys.exit(130)
     except Exception:
-        sweeps.refuse_failed(folder)  # says more than what the launcher made of it
+        sweeps.refuse_failed(folder, before)  # says more than what the launcher made of it
         raise
-    sweeps.refuse_failed(folder)
+    sweeps.refuse_failed(folder, before)
 
 
 def _hydra(words: list[str]) -> None:

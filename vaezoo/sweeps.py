@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +27,29 @@ def is_sweep(words: Sequence[str]) -> bool:
 
 
 def with_folder(words: Sequence[str]) -> tuple[list[str], Path]:
-    """The words of a multirun with the folder below which its runs lie, and that folder; ``run_dir=`` can name it."""
-    named = [word for word in words if word.startswith(("run_dir=", "hydra.sweep.dir="))]
+    """The words of a multirun with the folder below which its runs lie, and that folder; ``run_dir=`` can name it.
+
+    ConfigError for a folder that is not known before the runs are, or for runs that would lie outside it.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    named = [word for word in words if word.lstrip("+").startswith(("run_dir=", "hydra.sweep.dir="))]
     value = named[-1].partition("=")[2] if named else f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_sweep"
+    if "${" in value:
+        raise ConfigError(f"the folder of a sweep must be a path without ${{...}}, got {value}; set run_dir=PATH")
+    for word in words:
+        name, _, subdir = word.lstrip("+").partition("=")
+        subdir = subdir.strip("'\"")
+        if name == "hydra.sweep.subdir" and (subdir.startswith(("/", "~")) or ".." in subdir.split("/")):
+            raise ConfigError(f"hydra.sweep.subdir must be a path below the sweep's folder run_dir=, got {subdir}")
     rest = [word for word in words if word not in named]
-    return [*rest, f"hydra.sweep.dir={value}"], Path(value.strip("'\""))
+    word = f"hydra.sweep.dir={value}"
+    return [*rest, word], Path(str(OverridesParser.create().parse_override(word).value()))
 
 
-def forget_errors(folder: Path) -> None:
-    """Remove what an earlier sweep in the same folder said about its runs."""
-    for path in folder.glob(f"*/{ERROR}"):
-        path.unlink()
+def errors(folder: Path) -> dict[Path, int]:
+    """What failed runs left in the folder of a sweep, and when, in nanoseconds."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(ERROR)}
 
 
 def refuse_ranks_that_sweep() -> None:
@@ -50,15 +62,15 @@ def refuse_ranks_that_sweep() -> None:
         )
 
 
-def refuse_failed(folder: Path) -> None:
-    """ConfigError that names the runs of a sweep that failed, if any did."""
-    errors: dict[str, list[str]] = {}
-    for path in sorted(folder.glob(f"*/{ERROR}"), key=lambda path: _number(path.parent.name)):
-        errors.setdefault(path.read_text().strip(), []).append(path.parent.name)
-    if errors:
-        told = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in errors.items())
-        count = sum(len(names) for names in errors.values())
-        raise ConfigError(f"{count} {'runs' if count > 1 else 'run'} of the sweep in {folder} failed: {told}")
+def refuse_failed(folder: Path, before: Mapping[Path, int]) -> None:
+    """ConfigError that names the runs of a sweep that failed, if any did; ``before`` are the errors of earlier ones."""
+    new = {path.parent.relative_to(folder): path for path, at in errors(folder).items() if before.get(path) != at}
+    told: dict[str, list[str]] = {}
+    for name in sorted(new, key=lambda name: [_number(part) for part in name.parts]):
+        told.setdefault(new[name].read_text().strip(), []).append(str(name))
+    if told:
+        all_told = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in told.items())
+        raise ConfigError(f"{len(new)} {'runs' if len(new) > 1 else 'run'} of the sweep in {folder} failed: {all_told}")
 
 
 def run_job(train: Callable[..., dict[str, Any]], cfg: DictConfig, run_dir: Path) -> float | None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.benchmark.test_benchmark import text, wait_for
-from vaezoo.benchmark import clusters, command, grid, preflight
+from vaezoo.benchmark import clusters, command, grid, on_slurm, preflight
 from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.on_ray import Ray
 from vaezoo.benchmark.on_slurm import Slurm
@@ -159,6 +160,42 @@ def test_a_command_is_ended_when_the_job_is(tmp_path: Path) -> None:
 
 def _limit(*_: object) -> None:
     raise TimeoutError
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_results_that_lay_in_the_folder_before_are_not_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 17\n")
+    (tmp_path / "bin" / "squeue").write_text("#!/bin/sh\necho 17\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    planted = tmp_path / "jobs" / "17" / "17_0_result.pkl"
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(pickle.dumps(("success", (0, 1.0, ""))))
+    slurm = Slurm(tmp_path, None, {})
+    job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
+    assert job.job_id == "17"
+    assert slurm.outcome(job) is None
+    job.paths.result_pickle.write_bytes(pickle.dumps(("success", (7, 1.0, ""))))
+    assert slurm.outcome(job) == Outcome(7, 1.0)
+
+
+@pytest.mark.usefixtures("sbatch")
+def test_a_queue_that_does_not_answer_is_no_empty_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_slurm, "SQUEUE_SECONDS", 0.01)
+    monkeypatch.setattr(on_slurm, "PATIENCE_SECONDS", -1.0)
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho Submitted batch job 17\n")
+    squeue, asked = tmp_path / "bin" / "squeue", tmp_path / "asked"
+    squeue.write_text(f"#!/bin/sh\necho >> {asked}\nexit 1\n")
+    squeue.chmod(0o755)
+    slurm = Slurm(tmp_path, None, {})
+    with pytest.raises(ConfigError, match="squeue does not answer, so jobs of an earlier command may be at work"):
+        slurm.left_over()
+    assert asked.read_text().count("\n") == on_slurm.SQUEUE_TRIES
+    job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
+    assert slurm.outcome(job) is None  # it is not lost
+    squeue.write_text(f"#!/bin/sh\n[ -e {tmp_path / 'busy'} ] && exec sleep 60\n: > {tmp_path / 'busy'}\necho 3 4\n")
+    assert slurm.left_over() == 2
+    monkeypatch.setattr(on_slurm, "SQUEUE_LIMIT_SECONDS", 0.2)
+    assert slurm.left_over() == 2  # as was known
 
 
 class Endless(Cluster):

@@ -8,6 +8,8 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from vaezoo.benchmark.clusters import Cluster, Outcome, work
@@ -21,6 +23,8 @@ DEFAULTS = {"timeout_min": 240, "cpus_per_task": 1, "signal_delay_s": 90}
 OWN = ("name", "job_name", "array_parallelism", "nodes", "tasks_per_node", "ntasks_per_node")
 """Settings of submitit that are the benchmark's: jobs= is how many run at a time, and each is one task."""
 SQUEUE_SECONDS = 2.0
+SQUEUE_LIMIT_SECONDS = 20.0
+SQUEUE_TRIES = 4
 PATIENCE_SECONDS = 20.0
 """So long a result may take to be seen here, on a shared file system, after its job has left the queue."""
 
@@ -29,7 +33,7 @@ PATIENCE_SECONDS = 20.0
 class Slurm(Cluster):
     """Jobs have a name that says whose folder they work for, by which a later command finds them."""
 
-    _queued: set[str] = field(default_factory=set)
+    _queued: set[str] | None = None
     _asked_at: float = -1e9
     _missing: dict[str, float] = field(default_factory=dict)
 
@@ -58,21 +62,27 @@ class Slurm(Cluster):
         return "vaezoo-" + hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
 
     def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """One array of all tasks; ConfigError with what SLURM says if it takes none."""
+        """One array of all tasks; ConfigError with what SLURM says if it takes none.
+
+        Its files are pickles, and lie in a new folder: what lies in the benchmark's may have come from elsewhere.
+        """
         import submitit
 
         shared = submitit.AutoExecutor._valid_parameters()
         settings = {**DEFAULTS, **self.settings}
         named = {key if key in shared else f"slurm_{key}": value for key, value in settings.items()}
-        executor = submitit.AutoExecutor(self.folder / JOBS / "%j", cluster="slurm")
         seen = str((self.folder / PLAN).absolute())
         try:
+            (self.folder / JOBS).mkdir(exist_ok=True)
+            new = mkdtemp(prefix=time.strftime("%Y-%m-%d_%H-%M-%S_"), dir=self.folder / JOBS)
+            executor = submitit.AutoExecutor(Path(new) / "%j", cluster="slurm")
             executor.update_parameters(name=self.name, slurm_array_parallelism=self.jobs or len(tasks), **named)
             with executor.batch():
                 jobs = [executor.submit(work, task.command, str(task.log.absolute()), seen) for task in tasks]
         except (submitit.core.utils.FailedJobError, AssertionError, ValueError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             raise ConfigError(f"SLURM takes no jobs: {said[-1].strip()}; see the settings launcher.") from error
+        self._queued = {job.job_id for job in jobs}
         self._asked_at = -1e9
         return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
 
@@ -80,7 +90,7 @@ class Slurm(Cluster):
         """What the job left behind; a job that is not in the queue and left nothing is lost."""
         if job.paths.result_pickle.exists():
             return _read(job)
-        if job.job_id in self._queue():
+        if job.job_id in (self._queue() or ()):
             self._missing.pop(job.job_id, None)
             return None
         since = self._missing.setdefault(job.job_id, time.monotonic())
@@ -93,8 +103,14 @@ class Slurm(Cluster):
         self._scancel(["--signal=KILL", "--full"] if at_once else [], [job.job_id for job in jobs])
 
     def left_over(self) -> int:
-        """Jobs with this folder's name."""
-        return len(self._queue(at_once=True))
+        """Jobs with this folder's name; ConfigError if SLURM does not say."""
+        for _ in range(SQUEUE_TRIES):
+            if (queued := self._queue(at_once=True)) is not None:
+                return len(queued)
+            time.sleep(SQUEUE_SECONDS)
+        raise ConfigError(
+            "squeue does not answer, so jobs of an earlier command may be at work on these runs; try again when it does"
+        )
 
     def cancel_left_over(self) -> None:
         """All jobs with this folder's name."""
@@ -104,14 +120,16 @@ class Slurm(Cluster):
         subprocess.run(["scancel", "--quiet", *options, *whom], capture_output=True)
         self._asked_at = -1e9
 
-    def _queue(self, *, at_once: bool = False) -> set[str]:
-        """Numbers of this folder's jobs that wait, run or end; SLURM is asked now and then only."""
+    def _queue(self, *, at_once: bool = False) -> set[str] | None:
+        """Numbers of this folder's jobs in the queue, None if not yet known; SLURM is asked now and then only."""
         if at_once or time.monotonic() - self._asked_at > SQUEUE_SECONDS:
             command = ["squeue", "--noheader", "--array", f"--name={self.name}", "--format=%i"]
-            said = subprocess.run(command, capture_output=True, text=True)
-            if said.returncode == 0:  # else SLURM is busy, and what was known stands
+            try:
+                said = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_LIMIT_SECONDS, check=True)
                 self._queued = set(said.stdout.split())
-                self._asked_at = time.monotonic()
+            except (OSError, subprocess.SubprocessError):
+                pass  # SLURM is busy, and what was known stands
+            self._asked_at = time.monotonic()
         return self._queued
 
 
