@@ -184,3 +184,60 @@ def test_a_record_of_changes_that_cannot_be_read_is_said(tmp_path: Path) -> None
     (tmp_path / resuming.CHANGES).write_text("[")
     with pytest.raises(RunError, match=r"changes.json cannot be read"):
         resuming.recorded(tmp_path)
+
+
+@pytest.mark.parametrize("longer", ["trainer.max_epochs=5", "trainer.max_epochs=1"])
+def test_a_resume_that_is_refused_after_all_leaves_the_record_of_before(
+    longer: str, train: Train, program: Any
+) -> None:
+    schedule = "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps, interval: step}"
+    run = train("run", schedule, "callbacks=default", "trainer.max_epochs=2")
+    before = record_of(run.path)
+    code, printed = program("train", f"resume={run.path}", longer)
+    assert code == 1
+    assert "Traceback" not in printed
+    assert record_of(run.path) == before
+
+
+def record_of(folder: Path) -> dict[Path, bytes]:
+    """All files but those that tell of each command that was given."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("train.log", "run.lock")]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_a_forced_change_is_recorded_where_nothing_is_left_to_train(train: Train, program: Any) -> None:
+    run = train("run")
+    code, printed = program("train", f"resume={run.path}", "data.val_size=100", "resume.force=true")
+    assert code == 0, printed
+    assert [change["key"] for change in run.summary["changed"]] == ["data.val_size"]
+    assert run.config.data.val_size == 100
+
+
+def test_a_setting_that_training_depends_on_may_change_and_is_recorded(train: Train, program: Any) -> None:
+    run = train("run")
+    settings = ["trainer.gradient_clip_val=1.0", "trainer.max_epochs=3"]
+    code, printed = program("train", f"resume={run.path}", *settings)
+    assert code == 0, printed
+    assert [change["key"] for change in run.summary["changed"]] == ["trainer.gradient_clip_val"]
+
+
+def test_a_run_with_its_best_weights_alone_is_not_begun_anew(train: Train, program: Any) -> None:
+    run = train("run", "callbacks.last=null")
+    (run.path / "summary.json").unlink()
+    code, printed = program("train", *last_words(run), "resume=auto")
+    assert code == 1
+    assert "has best.ckpt and no checkpoint to go on from" in printed
+    assert run.checkpoint("best").is_file()
+
+
+def last_words(run: Run) -> list[str]:
+    """The settings that ``train`` made a run with."""
+    small = ["model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128", "evaluation=none"]
+    return [f"run_dir={run.path}", *small, "callbacks.last=null"]
+
+
+def test_a_run_to_go_on_with_stands_on_the_command_line_as_it_is(program: Any, tmp_path: Path) -> None:
+    code, printed = program("train", f"++resume={tmp_path}", f"run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert "must stand on the command line as it is" in printed
+    assert not (tmp_path / "run").exists()

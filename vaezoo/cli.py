@@ -180,6 +180,10 @@ def _refuse_force() -> None:
     raise ConfigError("resume.force=true belongs to a run that goes on; give resume=RUN_DIR with it")
 
 
+def _refuse_resume(value: object) -> None:
+    raise ConfigError(f"resume={value} must stand on the command line as it is, or be auto")
+
+
 def _train(cfg: DictConfig) -> float | None:
     """One job of Hydra's; returns what a search goes by, if the run is a part of one."""
     from hydra.core.hydra_config import HydraConfig
@@ -188,6 +192,8 @@ def _train(cfg: DictConfig) -> float | None:
     from vaezoo.training import train, train_or_resume
 
     job = HydraConfig.get()
+    if cfg.resume not in (None, "auto"):
+        _in_one_sentence(partial(_refuse_resume, cfg.resume))
     requeued = int(os.environ.get("SLURM_RESTART_COUNT") or 0) > 0
     begin = train_or_resume if cfg.resume == "auto" or requeued else train
     if job.mode == RunMode.MULTIRUN:

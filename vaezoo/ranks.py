@@ -220,8 +220,10 @@ class _Watch(threading.Thread):
             _dismiss_observer()
             if self.lost() is not None:
                 if not self.over.wait(PATIENCE):
-                    self.on_lost(self.lost_sentence())
-                    os._exit(1)
+                    try:
+                        self.on_lost(self.lost_sentence())
+                    finally:
+                        os._exit(1)
                 return
 
     def lost(self) -> str | None:

@@ -18,6 +18,20 @@ CHANGES = "changes.json"
 CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
+TOLD = tuple(
+    f"trainer.{name}"
+    for name in (
+        "accumulate_grad_batches",
+        "gradient_clip_algorithm",
+        "gradient_clip_val",
+        "limit_train_batches",
+        "on_nonfinite",
+        "overfit_batches",
+        "precision",
+    )
+)
+"""Of those, settings that training depends on: they may differ, and that is recorded."""
+
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "experiment")
 """Words that choose a whole yaml when a config is composed, which a resumed run's is already."""
 
@@ -55,6 +69,11 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
     one, other = (_flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
     keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
+
+
+def to_tell(was: DictConfig, now: DictConfig) -> list[Change]:
+    """Changes that need no force, and are recorded all the same."""
+    return [change for change in changes(was, now) if change.key in TOLD]
 
 
 def in_words(found: Sequence[Change]) -> str:

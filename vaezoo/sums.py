@@ -106,6 +106,8 @@ def own_part(states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int,
     if len(states) == parts:
         return states[rank]
     totals: dict[str, Tensor] = {}
-    for state in states if rank == 0 else ():
-        totals = {name: totals.get(name, 0) + total for name, total in state["totals"].items()}
-    return {"totals": totals, "count": sum(state["count"] for state in states) if totals else 0}
+    for state in states:
+        totals = {name: totals.get(name, 0) + total for name, total in state["totals"].items()} or totals
+    if rank:  # the same names, as all take part when they are added up
+        return {"totals": {name: torch.zeros_like(total) for name, total in totals.items()}, "count": 0}
+    return {"totals": totals, "count": sum(state["count"] for state in states)}

@@ -9,12 +9,12 @@ from typing import Any
 
 import lightning.pytorch as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import Checkpoint, LambdaCallback
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config, console, locks, outcome, ranks, resuming, runs, sharding, sweeps, trust
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
-from vaezoo.callbacks.record import take_back
+from vaezoo.callbacks.record import forget, put_aside, put_back, take_back
 from vaezoo.callbacks.stopping import Stopped
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
@@ -37,6 +37,31 @@ class Training:
     trainer: L.Trainer
     cost: Cost
     stopping: Stopping
+    beginning: "Beginning"
+
+
+class Beginning(L.Callback):
+    """What is written when training is known to work, and put back if it does not: a refusal loses nothing."""
+
+    def __init__(self, run_dir: Path, cfg: DictConfig, step: int, changed: Sequence[resuming.Change]) -> None:
+        self.run_dir, self.cfg, self.step, self.changed = run_dir, cfg, step, changed
+        self._works = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.works()
+
+    def works(self) -> None:
+        """Keep the config that a run goes on with, and what was changed in it."""
+        if not self._works and is_first():
+            if self.changed:
+                resuming.record(self.run_dir, self.step, self.changed)
+            runs.start(self.run_dir, self.cfg)
+            forget(self.run_dir)
+        self._works = True
+
+    def undo(self) -> bool:
+        """Put the record of before back, if there was one and training has not begun."""
+        return not self._works and is_first() and put_back(self.run_dir)
 
 
 @denormals_flushed()
@@ -76,6 +101,8 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     composed: Any = OmegaConf.to_container(cfg, resolve=False)
     if not sweeping and cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
         raise ConfigError("resume=auto goes on with run_dir, which must be the same each time; give run_dir=FOLDER")
+    if not sweeping and "${now:" in str(composed["run_dir"]):
+        log.warning("warning     a job that is requeued begins anew, as run_dir has a time in it; give run_dir=FOLDER")
     if not (run_dir / "config.yaml").is_file():
         return train(cfg, run_dir, sweeping=sweeping)
     run = runs.Run(run_dir)
@@ -92,7 +119,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
         return _go_on(run_dir, cfg, sweeping=sweeping)
     if is_first():
         with locks.held(run_dir):
-            runs.clear(run_dir)
+            runs.clear(run_dir)  # RunError if weights would be lost
     return train(cfg, run_dir, sweeping=sweeping)
 
 
@@ -133,7 +160,7 @@ def _go_on(
         if model is not None:
             weights = content["state_dict"]
             resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
-        run = make(cfg, run_dir, step=step)
+        run = make(cfg, run_dir, step=step, changed=[*changed, *resuming.to_tell(runs.Run(run_dir).config, cfg)])
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
         if is_first():
@@ -144,18 +171,18 @@ def _go_on(
                     step,
                 )
             runs.tidy(run_dir)
+            put_aside(run_dir)
             take_back(run_dir, content)
-
-        def note(trainer: L.Trainer, _: L.LightningModule) -> None:
-            if trainer.is_global_zero and changed:
-                resuming.record(run_dir, step, changed)
-
-        run.trainer.callbacks.append(LambdaCallback(on_train_start=note))  # type: ignore[attr-defined]
         return _run(run, checkpoint)
 
 
-def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training:
-    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before."""
+def make(
+    cfg: DictConfig, run_dir: Path, *, step: int | None = None, changed: Sequence[resuming.Change] = ()
+) -> Training:
+    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before.
+
+    ``changed`` is what differs from the config of before, to be recorded.
+    """
     console.quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule: ImageDataModule = instantiate(cfg.data)
@@ -165,12 +192,9 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
     if cfg.compile:
         model.compile_losses()
 
-    def keep_config(trainer: L.Trainer, _: L.LightningModule) -> None:
-        if trainer.is_global_zero:  # what a resumed run was changed to, once it is known to work
-            runs.start(run_dir, cfg)
-
     purge = {} if step is None else {"purge_step": step + 1}
     cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
+    beginning = Beginning(run_dir, cfg, step or 0, changed)
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
@@ -179,7 +203,7 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
         logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, *going_on, LambdaCallback(on_train_start=keep_config), *callbacks, stopping],
+        callbacks=[*bar, cost, *going_on, beginning, *callbacks, stopping],
     )
     sharding.check(trainer, model, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
@@ -187,7 +211,7 @@ def make(cfg: DictConfig, run_dir: Path, *, step: int | None = None) -> Training
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
-    return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping)
+    return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
@@ -203,17 +227,21 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             with ranks.watching(run.trainer, lambda lost: outcome.summarise_lost(run, lost)):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+                run.beginning.works()  # also where nothing was left to train
                 return outcome.summarise(run, "finished") if run.trainer.fast_dev_run else outcome.evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
-            outcome.summarise(run, "interrupted")
+            with suppress(RunError, OSError):  # the disk may be full, and the checkpoint is what counts
+                if not run.beginning.undo():
+                    outcome.summarise(run, "interrupted")
             if not run.trainer.is_global_zero:
                 raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
             console.show_interrupted(run.run_dir)
             raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
             told = _as_run_error(error, run.run_dir)
-            with suppress(RunError, OSError):  # the disk may be full
-                outcome.summarise(run, "failed", error=str(told) or type(told).__name__)
+            with suppress(RunError, OSError):
+                if not run.beginning.undo():
+                    outcome.summarise(run, "failed", error=str(told) or type(told).__name__)
             if told is error:
                 raise
             raise told from error

@@ -185,9 +185,9 @@ class StreamingLoader(Loader):
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """A run that is asked to stop, with all of its process group, still needs its batch; a worker ends with its run."""
+    """A run that is asked to stop, with all of its processes, still needs its batch; a worker ends with its run."""
     os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -301,13 +301,17 @@ class Loop(L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
             raise ConfigError("model.scheduler spans the whole run: set trainer.max_epochs or trainer.max_steps")
-        before, self._planned_steps = self._planned_steps, int(steps)
-        if before not in (None, self._planned_steps):
+        self._plan(self._planned_steps, int(steps))
+        return int(steps)
+
+    def _plan(self, before: int | None, steps: int | None) -> None:
+        """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""
+        if None not in (before, steps) and before != steps:
             raise ConfigError(
-                f"model.scheduler was made for a run of {before} steps, not {self._planned_steps}; resume with the"
-                " trainer.max_epochs or max_steps of before, or start a new run"
+                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the trainer.max_epochs"
+                " or max_steps of before, or start a new run"
             )
-        return self._planned_steps
+        self._planned_steps = before if steps is None else steps
 
     def _epochs_between_validations(self, scheduler: dict[str, Any]) -> int:
         """How often a schedule by epochs can find a new validation to look at."""
@@ -326,7 +330,9 @@ class Loop(L.LightningModule):
         checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._planned_steps, self._logged_step = checkpoint.get("planned_steps"), checkpoint["global_step"]
+        # Some strategies make the schedule before they read this.
+        self._plan(checkpoint.get("planned_steps"), self._planned_steps)
+        self._logged_step = checkpoint["global_step"]
         adapt(checkpoint, self._optimizer)
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
