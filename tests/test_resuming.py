@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import vaezoo
 from tests.test_training import interrupt_at
@@ -184,3 +185,19 @@ def test_a_record_of_changes_that_cannot_be_read_is_said(tmp_path: Path) -> None
     (tmp_path / resuming.CHANGES).write_text("[")
     with pytest.raises(RunError, match=r"changes.json cannot be read"):
         resuming.recorded(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"model": "x", "data": {"name": "y"}}, "no class with settings"),
+        ({"model": None, "data": {}}, "no class with settings"),
+        ({"model": {}, "data": {}}, "no class with settings"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": "y"}, "no class with settings"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": None, "channels": 1}}, "image_size=None"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": 8, "channels": "x"}}, "channels='x'"),
+    ],
+)
+def test_a_config_that_no_checkpoint_can_be_held_against_is_said(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunError, match=said):
+        resuming.refuse_other_model(Path("last.ckpt"), OmegaConf.create(asked), "VAE", {"image_shape": [1, 8, 8]})
