@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 import vaezoo
 from tests.test_training import interrupt_at
@@ -241,3 +242,19 @@ def test_a_run_to_go_on_with_stands_on_the_command_line_as_it_is(program: Any, t
     assert code == 1
     assert "must stand on the command line as it is" in printed
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"model": "x", "data": {"name": "y"}}, "no class with settings"),
+        ({"model": None, "data": {}}, "no class with settings"),
+        ({"model": {}, "data": {}}, "no class with settings"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": "y"}, "no class with settings"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": None, "channels": 1}}, "image_size=None"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": 8, "channels": "x"}}, "channels='x'"),
+    ],
+)
+def test_a_config_that_no_checkpoint_can_be_held_against_is_said(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunError, match=said):
+        resuming.refuse_other_model(Path("last.ckpt"), OmegaConf.create(asked), "VAE", {"image_shape": [1, 8, 8]})

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 import vaezoo
-from vaezoo import config, runs, trust
+from vaezoo import config, resuming, runs, trust
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.models import VAE, Autoencoder
 from vaezoo.runs import Run
@@ -90,6 +91,8 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"callbacks.x": {"_target_": {"nested": 1}}}, "in callbacks.x"),
         ({"trainer.strategy": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Strategy may be made"),
         ({"logger.x": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Logger may be made"),
+        ({"callbacks.x": {"_target_": "lightning.pytorch.Trainer"}}, "only a Callback may be made"),
+        ({"model._target_": "lightning.pytorch.Trainer"}, "only a Autoencoder may be made"),
         ({"data._target_": "builtins.exec"}, "asks for 'builtins.exec' in data"),
         ({"trainer._target_": "torch.load"}, "asks for 'torch.load' in trainer"),
         ({"model.likelihood_options": {"x": {"_target_": "os.system"}}}, "in model.likelihood_options.x"),
@@ -189,9 +192,9 @@ def test_a_resumed_config_writes_into_its_own_folder_alone(
         Run(path).refuse_untrusted()
 
 
-@pytest.mark.parametrize("said", ["/", "", "/home/someone/..", "relative"])
+@pytest.mark.parametrize("said", ["/", "//", "", "/home/someone/..", "relative"])
 def test_a_config_cannot_call_everything_its_run_folder(said: str, stranger: Callable[..., Path]) -> None:
-    path = stranger({"run_dir": said, "callbacks.last.dirpath": "/etc/checkpoints"})
+    path = stranger({"run_dir": said, "callbacks.last.dirpath": f"{'/' if said == '//' else ''}/etc/checkpoints"})
     with pytest.raises(RunError, match="writes outside"):
         Run(path).refuse_untrusted()
 
@@ -218,6 +221,42 @@ def test_nothing_is_written_through_a_link_out_of_the_run(
     (path / link).unlink()
     (path / link).symlink_to(path / "config.yaml")
     trust.refuse_links(path)
+
+
+def test_what_resume_auto_finds_is_not_written_to_through_a_link(
+    stranger: Callable[..., Path], program: Program, tmp_path: Path
+) -> None:
+    path = stranger({})
+    (path / "train.log").symlink_to(tmp_path / "precious")
+    code, printed = program("train", f"run_dir={path}", "resume=auto")
+    assert code == 1
+    assert "is a link that leads out of the run folder" in one_sentence(printed)
+    assert not (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "train.log", "metrics.csv"])
+def test_a_pipe_in_a_run_is_refused_and_not_waited_for(
+    name: str, stranger: Callable[..., Path], program: Program
+) -> None:
+    path = stranger({})
+    (path / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(path / name)
+    for command in (("train", f"resume={path}"), ("evaluate", str(path))):
+        code, printed = program(*command)
+        assert code == 1
+        assert f"{name} is neither a file nor a folder" in one_sentence(printed)
+    with pytest.raises(RunError, match="has no last checkpoint"):
+        runs.last_good(Run(path))
+
+
+@pytest.mark.parametrize("part", ["model", "data", "trainer"])
+def test_a_config_whose_parts_are_no_classes_is_refused(
+    part: str, stranger: Callable[..., Path], program: Program
+) -> None:
+    for wrong in ("text", None, {}):
+        code, printed = program("train", f"resume={stranger({part: wrong})}")
+        assert code == 1
+        assert f"names no {part}" in one_sentence(printed)
 
 
 def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., Path]) -> None:
@@ -286,19 +325,46 @@ def test_settings_that_do_not_fit_the_weights_allocate_nothing(
     assert set(real) <= {"meta"}
 
 
+@pytest.mark.parametrize("said", [{"image_shape": [1, 16, 16]}, {}])
 @pytest.mark.parametrize("settings", [{"model.latent_dim": 10**9}, {"model.widths": [10**9, 10**9]}])
 def test_a_config_cannot_ask_for_a_larger_model_than_the_checkpoint_has(
-    settings: dict[str, Any], stranger: Callable[..., Path], program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    settings: dict[str, Any], said: dict[str, Any], stranger: Callable[..., Path], program: Program,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     path = stranger(settings)
     (path / "checkpoints").mkdir()
     asked = {key: value for key, value in Run(path).config.model.items() if not str(key).startswith("_")}
-    lie = OmegaConf.to_container(OmegaConf.create({**asked, "image_shape": [1, 16, 16]}))
+    lie = OmegaConf.to_container(OmegaConf.create({**asked, **said})) if said else {}
     checkpoint(path / "checkpoints" / "last.ckpt", **NOTHING_TRAINED, hyper_parameters=lie)
     monkeypatch.setattr("vaezoo.training.make", lambda *_, **__: pytest.fail("it was made"))
     code, printed = program("train", f"resume={path}")
     assert code == 1
     assert "do not fit VAE" in one_sentence(printed)
+
+
+def test_the_shape_of_images_is_the_configs_or_else_the_checkpoints() -> None:
+    ours, foreign = (OmegaConf.create({"data": data}) for data in ({"image_size": [4, 6], "channels": 3}, {}))
+    assert resuming.image_shape(Path("a.ckpt"), ours, {}) == [3, 4, 6]
+    assert resuming.image_shape(Path("a.ckpt"), foreign, {"image_shape": [1, 8, 8]}) == [1, 8, 8]
+    for nothing in ({}, {"image_shape": "1x8"}):
+        with pytest.raises(RunError, match=r"a\.ckpt holds no image_shape"):
+            resuming.image_shape(Path("a.ckpt"), foreign, nothing)
+
+
+def test_a_model_of_the_users_own_may_read_values_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory there are none, so that it can only be made as it is."""
+    (tmp_path / "readingvalues.py").write_text(
+        "import torch\nfrom vaezoo.models import VAE\nclass Mine(VAE):\n    def __init__(self, **shared):\n"
+        "        super().__init__(**shared)\n        self.rates = torch.linspace(0, 1, 3).tolist()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = OmegaConf.create({"model": {"_target_": "readingvalues.Mine", "_convert_": "all", "latent_dim": 2}})
+    assert trust.made_without_memory(asked, [1, 8, 8]) is None
+    asked.model.update({"_target_": "vaezoo.models.VAE", "latent_dim": -1})
+    with pytest.raises(InstantiationException):
+        trust.made_without_memory(asked, [1, 8, 8])
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:

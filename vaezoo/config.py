@@ -86,15 +86,15 @@ def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
     plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.create(_moved(plain, before, str(run_dir.absolute())))
+    return OmegaConf.create(moved(plain, before, str(run_dir.absolute())))
 
 
-def _moved(node: Any, before: str, now: str) -> Any:
+def moved(node: Any, before: str, now: str) -> Any:
     """The same plain values with every path at or below the folder ``before`` put below ``now``."""
     if isinstance(node, dict):
-        return {key: _moved(value, before, now) for key, value in node.items()}
+        return {key: moved(value, before, now) for key, value in node.items()}
     if isinstance(node, list):
-        return [_moved(value, before, now) for value in node]
+        return [moved(value, before, now) for value in node]
     inside = isinstance(node, str) and (node == before or node.startswith(before + os.sep))
     return now + node[len(before) :] if inside else node
 

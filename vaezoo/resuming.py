@@ -117,15 +117,18 @@ def refuse_other_model(
     asked: Any = OmegaConf.to_container(cfg, resolve=True)
     if not {"model", "data"} <= asked.keys():  # not as vaezoo writes it, and nothing to hold a checkpoint against
         return
-    wanted = {key: value for key, value in asked["model"].items() if not key.startswith("_")}
-    wanted |= {"image_shape": _image_shape(asked["data"])} if {"image_size", "channels"} <= asked["data"].keys() else {}
+    model, data = asked["model"], asked["data"]
+    if not (isinstance(model, dict) and isinstance(model.get("_target_"), str) and isinstance(data, dict)):
+        raise RunError(f"{path} cannot be held against the run's config, whose model or data is no class with settings")
+    wanted = {key: value for key, value in model.items() if not str(key).startswith("_")}
+    wanted |= {"image_shape": shape} if (shape := _image_shape(data)) else {}
     changed = {key.split(".")[1] for key in forced if key.startswith("model.")}
     differing = [
         key
         for key, value in wanted.items()
         if key in arguments and key not in changed and _plain(arguments[key]) != _plain(value)
     ]
-    ours = str(asked["model"]["_target_"]).rpartition(".")[2]
+    ours = model["_target_"].rpartition(".")[2]
     if differing or (name != ours and "_target_" not in changed):
         there, here = (
             ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
@@ -189,6 +192,25 @@ def _plain(value: Any) -> Any:
     return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
 
 
-def _image_shape(data: Mapping[str, Any]) -> list[int]:
-    size = data["image_size"]
-    return [data["channels"], *([size, size] if isinstance(size, int) else size)]
+def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> list[int]:
+    """Shape of the images of a run: its config's, or where that tells none, as data of the user's own need not, that of
+    its checkpoint, which holds ``arguments``; RunError where that tells none either."""
+    asked: Any = OmegaConf.to_container(cfg, resolve=True)
+    shape = _image_shape(asked["data"]) or arguments.get("image_shape")
+    if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(type(side) is int for side in shape)):
+        raise RunError(f"{path} holds no image_shape, and the run's config tells none; begin anew")
+    return list(shape)
+
+
+def _image_shape(data: Mapping[str, Any]) -> list[int] | None:
+    """What data settings tell of the images' shape, None where they do not; RunError if it is no shape."""
+    if not {"image_size", "channels"} <= data.keys():
+        return None
+    size, channels = data["image_size"], data["channels"]
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(number) is int for number in (channels, *sides)):
+        raise RunError(
+            f"the run's config has data.image_size={size!r} and data.channels={channels!r}, which are no shape of"
+            " images; put the run's own config.yaml back"
+        )
+    return [channels, *sides]

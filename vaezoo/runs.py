@@ -46,6 +46,9 @@ class Run:
         ``told`` are words of the command line, whose settings are the user's own.
         """
         plain: Any = OmegaConf.to_container(self.config)
+        for name in ("model", "data", "trainer"):
+            if not (isinstance(plain.get(name), dict) and "_target_" in plain[name]):
+                raise RunError(f"{self.path}/config.yaml names no {name}; put the run's own config.yaml back")
         trust.check_config(plain, self.path, packages=packages, told=told)
         trust.refuse_links(self.path)
         if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
@@ -193,7 +196,7 @@ def last_good(run: Run) -> tuple[Path, dict[str, Any]]:
 
     RunError if there is none that is whole.
     """
-    found = [path for path in (run.path / "checkpoints" / f"{name}.ckpt" for name in GO_ON_FROM) if path.exists()]
+    found = [path for path in (run.path / "checkpoints" / f"{name}.ckpt" for name in GO_ON_FROM) if path.is_file()]
     if not found:
         raise RunError(f"{run.path} has no last checkpoint; choose another run or train it anew")
     problems = []

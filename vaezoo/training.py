@@ -106,6 +106,8 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if not (run_dir / "config.yaml").is_file():
         return train(cfg, run_dir, sweeping=sweeping)
     run = runs.Run(run_dir)
+    if is_first():
+        trust.refuse_links(run_dir)
     cfg = config.placed(cfg, run_dir)
     if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
         raise RunError(
@@ -115,7 +117,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if run.summary["status"] == "finished":
         log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
         return run.summary
-    if any((run_dir / "checkpoints" / f"{name}.ckpt").exists() for name in runs.GO_ON_FROM):
+    if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in runs.GO_ON_FROM):
         return _go_on(run_dir, cfg, sweeping=sweeping)
     if is_first():
         with locks.held(run_dir):
@@ -156,7 +158,8 @@ def _go_on(
         forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
         resuming.refuse_in_an_epoch(changed, content, checkpoint)
         resuming.refuse_other_model(checkpoint, cfg, name, content["hyper_parameters"], forced)
-        model = trust.made_without_memory(cfg, content)
+        shape = resuming.image_shape(checkpoint, cfg, content["hyper_parameters"])
+        model = trust.made_without_memory(cfg, shape)
         if model is not None:
             weights = content["state_dict"]
             resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)

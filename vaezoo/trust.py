@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vaezoo.config import moved
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.reading import check_plain, flat
 
@@ -28,7 +29,8 @@ LIGHTNING = frozenset(
         "lightning.pytorch.strategies.ModelParallelStrategy",
     )
 )
-"""Classes of Lightning that a loaded config may make: those of our own configs, and two that many add."""
+"""Classes of Lightning that a loaded config may make, each in its place: those that our configs name, the trainer and
+the sharding of run folders made before vaezoo had its own, and two callbacks that many add."""
 WRITERS = ("dirpath", "save_dir", "root_dir", "log_dir")
 """Settings of callbacks and loggers that say where files are written."""
 MOST_PICKLED = 2**26
@@ -110,8 +112,8 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
         raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, which is not here: {reason}") from error
     kind = _kind(key)
     from_torch = belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",)) and key.count(".") > 0
-    fits = isinstance(cls, type) and issubclass(cls, kind) and (belongs(cls.__module__, packages) or from_torch)
-    if target in LIGHTNING or fits:
+    defined = isinstance(cls, type) and (target in LIGHTNING or belongs(cls.__module__, packages) or from_torch)
+    if defined and issubclass(cls, kind):
         return
     raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where only a {kind.__name__} may be made")
 
@@ -134,12 +136,14 @@ def _kind(key: str) -> type:
 
 
 def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
-    """RunError for a place to write to that is not in the run folder, as the config calls it."""
+    """RunError for a place to write to that, when the config was placed, is not in the folder ``where``."""
     writes = key.rpartition(".")[2] in WRITERS
     if not writes and not value.startswith(("/", "~", "\\")) and "://" not in value and ".." not in Path(value).parts:
         return
-    inside = Path(os.path.normpath(value)).is_relative_to(run_dir) and ".." not in Path(value).parts
-    if not (inside and Path(run_dir).is_absolute() and run_dir == os.path.normpath(run_dir) != "/"):
+    folder = where.absolute()
+    written = Path(moved(value, run_dir, str(folder)))
+    inside = written.is_relative_to(folder) and ".." not in written.relative_to(folder).parts
+    if not (inside and Path(run_dir).is_absolute() and Path(run_dir).name not in ("", "..")):
         raise RunError(
             f"{where}/config.yaml writes outside of the run folder ({key}={value}); if you want that, say so:"
             f" {key}=PATH"
@@ -147,7 +151,7 @@ def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
 
 
 def refuse_links(run_dir: Path) -> None:
-    """RunError if a link in a run folder leads out of it, through which other files would be written."""
+    """RunError if a folder of runs has links that lead out of it, or pipes and devices, which hang who opens them."""
     root = run_dir.resolve()
     for base, folders, names in os.walk(root):
         for path in (Path(base, name) for name in (*folders, *names)):
@@ -156,6 +160,8 @@ def refuse_links(run_dir: Path) -> None:
                     f"{path} is a link that leads out of the run folder ({os.readlink(path)}), and what is"
                     " written there would go elsewhere; put the file or folder itself in its place"
                 )
+            if not path.is_file() and not path.is_dir() and path.exists():
+                raise RunError(f"{path} is neither a file nor a folder; remove it")
 
 
 # checkpoints ---------------------------------------------------------------------------------------------------------
@@ -193,19 +199,21 @@ def check_content(path: Path, content: Any) -> None:
             raise RunError(f"{path} is not to be trusted: it has a path out of its run folder ({key}: {value[:100]})")
 
 
-def made_without_memory(cfg: Any, content: Mapping[str, Any]) -> "Autoencoder | None":
-    """The model that a config asks for on torch's meta device, whose shapes cost nothing; None where it cannot be.
-
-    A few bytes of settings can ask for terabytes.
+def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> "Autoencoder | None":
+    """The model that a config asks for on torch's meta device, whose shapes cost nothing, though a few bytes of
+    settings can ask for terabytes; None for a class of the user's own that cannot be made so: its package was trusted.
     """
     import torch
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     try:
         with torch.device("meta"):
-            model: Autoencoder = instantiate(cfg.model, image_shape=list(content["hyper_parameters"]["image_shape"]))
+            model: Autoencoder = instantiate(cfg.model, image_shape=list(image_shape))
             return model
-    except (KeyError, TypeError, NotImplementedError):  # another check's business, or a model of the user's own
+    except InstantiationException:
+        if belongs(str(cfg.model["_target_"]), OWN):
+            raise
         return None
 
 

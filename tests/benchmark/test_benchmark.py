@@ -110,6 +110,20 @@ def test_a_folder_with_other_things_in_it_is_refused(benchmark: Callable[..., tu
     assert (code, said.count("error: "), "Traceback" in said) == (1, 1, False)
 
 
+@pytest.mark.parametrize("link", ["benchmark.lock", "vae-seed_0/benchmark.log", "compare.log"])
+def test_nothing_is_written_through_a_link_out_of_the_folder(
+    link: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    precious, path = tmp_path / "precious", tmp_path / "out" / link
+    precious.write_text("mine")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(precious)
+    (tmp_path / "out" / "benchmark.json").write_text('{"runs": {}, "evaluate": [], "evaluated": {}}')
+    assert command.main(["models=[vae]", "seeds=[0]", f"out={tmp_path / 'out'}"]) == 1
+    assert f"{path} is a link that leads out" in capfd.readouterr().err
+    assert precious.read_text() == "mine"
+
+
 def test_a_run_that_fails_is_told_with_its_last_lines_and_the_others_go_on(
     benchmark: Callable[..., tuple[int, str]], tmp_path: Path
 ) -> None:

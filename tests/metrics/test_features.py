@@ -61,6 +61,19 @@ def test_features_have_mean_variance_one_and_the_answers_stay_as_they_were(monke
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", ["{folder}/elsewhere", "../../elsewhere", "..", "a\\b", "x" * 300])
+def test_a_classifier_is_kept_in_the_cache_whatever_its_data_are_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "train_classifier", lambda *_: features.Classifier([1, 8, 8], [10]).eval())
+    made(digits(name=name.format(folder=tmp_path)), tmp_path / "cache")
+    [kept] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept.parent == tmp_path / "cache" / "classifiers"
+    monkeypatch.setattr(features, "train_classifier", lambda *_: pytest.fail("it was not read"))
+    made(digits(name=name.format(folder=tmp_path)), tmp_path / "cache")
+
+
+@pytest.mark.usefixtures("quick")
 def test_weights_depend_on_the_data_alone_and_touch_no_global_state(tmp_path: Path) -> None:
     first = made(digits(), tmp_path / "a")
     torch.manual_seed(123)

@@ -15,7 +15,7 @@ from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
 from vaezoo.benchmark.processes import Pool, StoppedError, Task
-from vaezoo.trust import packages_of
+from vaezoo.trust import packages_of, refuse_links
 
 PROGRAM = (sys.executable, "-m", "vaezoo.cli")
 """The command line that the processes of a benchmark begin with."""
@@ -70,6 +70,7 @@ class _Benchmark:
         launcher = _launcher(self.request)
         launcher.check()
         cells, folder = grid.read_cells(self.request), Folder(self.request.out)
+        refuse_links(folder.path)
         folder.refuse_another(cells)
         done = [cell for cell in cells if folder.state(cell) == "finished" and folder.is_evaluated(cell.name)]
         gpus = _preflight(cells, self.request) if len(done) < len(cells) else []

@@ -6,6 +6,7 @@ It knows the data's splits and labels, and no autoencoder.
 import hashlib
 import logging
 import math
+import re
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaezoo.data import ImageDataModule
+from vaezoo.trust import check_archive
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +120,7 @@ def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> Feature
     if (labels < 0).any():
         return f"some images of {datamodule.name} have no label to train a classifier on"
     key = _key(datamodule, pixels, labels)
-    path = cache_dir / "classifiers" / f"{datamodule.name}-{key}.pt"
+    path = cache_dir / "classifiers" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', str(datamodule.name))[:50]}-{key}.pt"
     network = _fresh(datamodule.image_shape, classes)
     accuracy = _load(path, network)
     if accuracy is None:
@@ -199,6 +201,7 @@ def _load(path: Path, network: Classifier) -> float | None:
     if not path.is_file():
         return None
     try:
+        check_archive(path)
         kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(kept["network"])
         return float(kept["accuracy"])
