@@ -113,6 +113,7 @@ def test_a_model_in_pieces_is_drawn_whole_and_goes_on_on_one_device(
 # what starts it, and what it leaves ----------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_a_run_of_one_process_that_was_interrupted_goes_on_with_two(
     train: Callable[..., Run], program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_run_of_one_process_that_was_interrupted_goes_on_with_two(
         assert row == pytest.approx(same, rel=1e-4)
 
 
+@pytest.mark.nightly
 def test_torchrun_makes_one_run_folder_and_every_file_once(tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "train.py"), "trainer=ddp"]
     done = start(*torchrun, *SHORT, "callbacks=default", "trainer.max_epochs=1", cwd=tmp_path)

@@ -80,7 +80,7 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"callbacks.x": {"_target_": "subprocess.Popen", "args": ["touch", OWNED]}}, "in callbacks.x"),
         ({"callbacks.x": {"_target_": "vaezoo.cli.os.system", "command": "touch owned"}}, "not here: "),
         ({"callbacks.x": {"_target_": "vaezoo.runs.import_module", "name": OWNED}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.training.LambdaCallback"}}, "only a Callback may be made"),
+        ({"callbacks.x": {"_target_": "vaezoo.training.Checkpoint"}}, "only a Callback may be made"),
         ({"callbacks.x": {"_target_": "vaezoo.training.train"}}, "only a Callback may be made"),
         ({"callbacks.x": {"_target_": "vaezoo.models.VAE"}}, "only a Callback may be made"),
         ({"callbacks.x": {"_target_": "vaezoo.models.VAE.__class__"}}, "not here: "),

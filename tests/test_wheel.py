@@ -31,6 +31,7 @@ def test_it_carries_every_config(unpacked: Path) -> None:
     assert not (unpacked / "tests").exists()
 
 
+@pytest.mark.nightly
 def test_it_trains_outside_of_the_repository(unpacked: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vaezoo.cli", "train", "model=beta_vae", "run_dir=run", "trainer.max_epochs=1"]
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}

@@ -227,12 +227,7 @@ def _whole(path: Path) -> dict[str, Any]:
 
 
 def clear(path: Path) -> None:
-    """Make room for a run that never came to a checkpoint: remove its record, and nothing else.
-
-    RunError if it has weights, which would be lost.
-    """
-    if weights := sorted((path / "checkpoints").glob("*.ckpt")):
-        raise RunError(f"{path} has {weights[0].name} and no checkpoint to go on from; choose another run_dir")
+    """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
     for pattern in ("config.yaml", "metrics.csv", "summary.json", "events.out.tfevents.*", "checkpoints/*"):
         for file in path.glob(pattern):
             file.unlink()

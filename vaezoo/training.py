@@ -119,9 +119,11 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
         return run.summary
     if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in runs.GO_ON_FROM):
         return _go_on(run_dir, cfg, sweeping=sweeping)
+    if (run_dir / "checkpoints" / "best.ckpt").exists():
+        raise RunError(f"{run_dir} has best.ckpt and no checkpoint to go on from; choose another run_dir")
     if is_first():
         with locks.held(run_dir):
-            runs.clear(run_dir)  # RunError if weights would be lost
+            runs.clear(run_dir)
     return train(cfg, run_dir, sweeping=sweeping)
 
 

@@ -32,6 +32,7 @@ def record(smoke: tuple[int, Path]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.nightly
 def test_a_smoke_run_measures_the_loop_and_vaezoo(smoke: tuple[int, Path]) -> None:
     code, _ = smoke
     assert code == 0
@@ -48,6 +49,7 @@ def test_a_smoke_run_measures_the_loop_and_vaezoo(smoke: tuple[int, Path]) -> No
     assert "validation_seconds" not in found["bare"]
 
 
+@pytest.mark.nightly
 def test_the_record_says_what_was_measured_on(smoke: tuple[int, Path]) -> None:
     about = record(smoke)["machine"]
     assert about["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
@@ -56,12 +58,14 @@ def test_the_record_says_what_was_measured_on(smoke: tuple[int, Path]) -> None:
     assert about["gpu"] is None
 
 
+@pytest.mark.nightly
 def test_a_contestant_that_is_not_installed_is_a_row_that_says_so(smoke: tuple[int, Path]) -> None:
     entry = next(one for one in record(smoke)["summary"] if one["contestant"] == "pythae")
     assert entry["failed"] == 'pythae is not installed; run: pip install -e ".[bench]"'
     assert f"| pythae | {entry['failed']} |" in (smoke[1] / "throughput.md").read_text()
 
 
+@pytest.mark.nightly
 def test_a_smoke_run_decides_no_target(smoke: tuple[int, Path]) -> None:
     outcomes = [one["outcome"] for one in record(smoke)["targets"]]
     assert outcomes == ["not measured"] * len(targets.targets("cpu"))
@@ -70,6 +74,7 @@ def test_a_smoke_run_decides_no_target(smoke: tuple[int, Path]) -> None:
     assert "## digits-mlp: 16x16 digits" in text
 
 
+@pytest.mark.nightly
 def test_the_chart_is_written_as_a_picture_and_as_vectors(smoke: tuple[int, Path]) -> None:
     with Image.open(smoke[1] / "throughput.png") as picture:
         assert picture.width > 800

@@ -61,6 +61,7 @@ def test_runs_are_jobs_with_logs_failures_and_a_report_as_on_one_machine(start: 
     assert json.loads((out / "vae-seed_1" / "evaluation.json").read_text())["metrics"] == {}
 
 
+@pytest.mark.nightly
 def test_a_command_stopped_anywhere_goes_on_and_starts_no_run_twice(
     start: Start, slurm: dict[str, str], tmp_path: Path
 ) -> None:
