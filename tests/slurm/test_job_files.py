@@ -55,13 +55,13 @@ def test_the_jobs_of_an_array_have_a_seed_each(slurm: dict[str, str], tmp_path: 
 def test_a_run_longer_than_its_job_is_requeued_and_goes_on_by_itself(slurm: dict[str, str], tmp_path: Path) -> None:
     if "auto:" not in (config.CONFIGS / "train.yaml").read_text():
         pytest.skip("needs resume=auto")
-    long = [*TINY, "trainer.max_epochs=2000", "callbacks=default", "callbacks.samples=null"]
+    long = [*TINY, "trainer.max_epochs=3000", "callbacks=default", "callbacks.samples=null"]
     long = [word for word in long if word not in ("trainer.max_epochs=2", "callbacks=none")]
-    job = submit("requeue", "--time=1", "--signal=USR1@30", words=long, slurm=slurm, folder=tmp_path, seconds=500)
+    job = submit("requeue", "--time=1", "--signal=USR1@30", words=long, slurm=slurm, folder=tmp_path, seconds=1200)
     log = (tmp_path / f"slurm-{job}.log").read_text()
     assert f"job {job} goes back into the queue" in log
     run = Run(tmp_path / "runs" / job)
-    assert (run.summary["status"], run.summary["epochs"]) == ("finished", 2000), log
+    assert (run.summary["status"], run.summary["epochs"]) == ("finished", 3000), log
     steps = [row["step"] for row in run.metrics if "train/recon" in row]
     assert steps == sorted(set(steps))
 

@@ -58,12 +58,12 @@ def test_a_run_of_a_sweep_that_meets_its_time_limit_is_requeued_and_goes_on(
     if "auto:" not in (config.CONFIGS / "train.yaml").read_text():
         pytest.skip("needs resume=auto")
     long = [word for word in TINY if not word.startswith(("trainer.max_epochs", "callbacks"))]
-    long += ["trainer.max_epochs=2000", "callbacks.samples=null", HERE]
+    long += ["trainer.max_epochs=3000", "callbacks.samples=null", HERE]
     words = ["sweep=submitit_slurm", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30"]
     done = sweep(*long, *words, f"run_dir={tmp_path}", environment=slurm)
     assert done.returncode == 0, done.stdout + done.stderr
     run = Run(tmp_path / "0_ae")
-    assert (run.summary["status"], run.summary["epochs"]) == ("finished", 2000)
+    assert (run.summary["status"], run.summary["epochs"]) == ("finished", 3000)
     assert "Requeued job" in "".join(path.read_text() for path in (tmp_path / ".submitit").rglob("*_log.*"))
 
 
