@@ -66,7 +66,7 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:
     """All settings in which two configs differ, but for those whose names begin with one of ``beside``."""
-    one, other = (_flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
+    one, other = (flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
     keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
@@ -178,11 +178,12 @@ def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
     write_text(path, json.dumps(every, indent=1) + "\n")
 
 
-def _flat(node: Any, key: str = "") -> dict[str, Any]:
+def flat(node: Any, key: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names."""
     if not isinstance(node, dict) or not node:
         return {key: node}
-    return {name: value for child in node for name, value in _flat(node[child], f"{key}.{child}".lstrip(".")).items()}
+    pairs = ((f"{key}.{name}" if key else str(name), child) for name, child in node.items())
+    return {each: value for name, child in pairs for each, value in flat(child, name).items()}
 
 
 def _plain(value: Any) -> Any:

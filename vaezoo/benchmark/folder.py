@@ -16,6 +16,7 @@ from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
+from vaezoo.resuming import flat
 
 PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -138,7 +139,7 @@ class Folder:
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """The first setting in which two configs differ, apart from where runs and images lie."""
     first, second = (
-        {key: value for key, value in _flat(portable(each)).items() if key != "data.root"} for each in (there, here)
+        {key: value for key, value in flat(portable(each)).items() if key != "data.root"} for each in (there, here)
     )
     for key in sorted(first.keys() | second.keys()):
         if first.get(key) != second.get(key):
@@ -173,15 +174,6 @@ def fraction(run_dir: Path, config: Mapping[str, Any]) -> float:
     limits = {"step": trainer["max_steps"], "epoch": trainer["max_epochs"]}
     shares = [_number(row.get(name)) / limit for name, limit in limits.items() if limit is not None and limit > 0]
     return min(1.0, max(shares, default=0.0))
-
-
-def _flat(node: Any, key: str = "") -> dict[str, Any]:
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    flat: dict[str, Any] = {}
-    for name, child in node.items():
-        flat |= _flat(child, f"{key}.{name}" if key else str(name))
-    return flat
 
 
 def _config(run_dir: Path) -> dict[str, Any] | None:
