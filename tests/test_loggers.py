@@ -65,17 +65,17 @@ def test_a_file_that_could_not_be_widened_is_still_the_old_one(tmp_path: Path, m
     assert rows(tmp_path) == [{"a": "1", "step": "1"}]
 
 
-def test_an_earlier_file_is_gone_on_with_before_its_purged_rows(tmp_path: Path) -> None:
+def test_an_earlier_file_is_continued(tmp_path: Path) -> None:
     first = CSVLogger(save_dir=str(tmp_path))
-    for step in range(5):
+    for step in range(3):
         first.log_metrics({"a": step}, step=step)
     first.finalize("success")
-    again = CSVLogger(save_dir=str(tmp_path), purge_step=3)
+    again = CSVLogger(save_dir=str(tmp_path))
     again.log_metrics({"a": 30}, step=3)
-    assert [row["a"] for row in rows(tmp_path)] == ["0", "1", "2", "30"]
     again.finalize("success")
     again.log_metrics({"a": 40}, step=2)
     assert [row["a"] for row in rows(tmp_path)] == ["0", "1", "2", "30", "40"]
+    assert again.extent() == {"rows": 5}
 
 
 def test_the_scalars_of_a_step_are_one_event(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_torn_last_line_is_cut_off_when_a_run_goes_on(tmp_path: Path) -> None:
     before.finalize("stopped")
     with (tmp_path / "metrics.csv").open("a") as file:
         file.write("0.25")
-    after = CSVLogger(save_dir=str(tmp_path), purge_step=3)
+    after = CSVLogger(save_dir=str(tmp_path))
     after.log_metrics({"loss": 0.125}, step=3)
     after.finalize("done")
     assert rows(tmp_path) == [

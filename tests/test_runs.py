@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import vaezoo
-from vaezoo import VAE, runs
+from vaezoo import VAE, checkpoints
 from vaezoo.errors import RunError
-from vaezoo.runs import Run, read_checkpoint
+from vaezoo.runs import Run
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
@@ -28,7 +28,7 @@ def test_load_gives_the_model_back_with_nothing_else_to_tell(train: Train) -> No
 def test_last_and_best_weights_can_be_asked_for(train: Train) -> None:
     run = train("run", "trainer.max_epochs=6", "model.optimizer.lr=0.1")
     names = ("best", "last")
-    found = {name: read_checkpoint(run.checkpoint(name))["global_step"] for name in names}
+    found = {name: checkpoints.read(run.checkpoint(name))["global_step"] for name in names}
     elbos = {row["step"]: row["val/elbo"] for row in run.metrics if "val/elbo" in row}
     assert found["best"] == max(elbos, key=lambda step: elbos[step])
     assert found["last"] == max(elbos)
@@ -91,7 +91,7 @@ def test_nothing_but_a_model_is_made_from_a_checkpoint(name: str, tmp_path: Path
 
 def test_a_checkpoint_of_another_program_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(RunError, match="is not a checkpoint of vaezoo"):
+    with pytest.raises(RunError, match="is not a checkpoint of this version of vaezoo: it has no model_class"):
         vaezoo.load(tmp_path / "other.ckpt")
 
 
@@ -120,15 +120,15 @@ def test_a_run_goes_on_from_the_checkpoint_before_where_the_last_is_bad(
     settings = ["callbacks.last.min_seconds=0", "trainer.max_epochs=3", "trainer.log_every_n_steps=1"]
     whole, run = train("whole", *settings), train("run", *settings)
     spoil(run.path / "checkpoints" / "last.ckpt")
-    path, content = runs.last_good(run)
+    path, content = checkpoints.last_good(run.path)
     assert (path.name, content["global_step"]) == ("previous.ckpt", 8)
     code, printed = program("train", f"resume={run.path}")
     assert code == 0, printed
-    assert printed.count("goes on from previous.ckpt, step 8") == 1
+    assert printed.count("resuming from previous.ckpt, step 8") == 1
     one, two = whole.model("last").state_dict(), run.model("last").state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert (run.path / "metrics.csv").read_text() == (whole.path / "metrics.csv").read_text()
-    assert runs.last_good(run)[0].name == "last.ckpt"
+    assert checkpoints.last_good(run.path)[0].name == "last.ckpt"
     assert torch.load(run.path / "checkpoints" / "previous.ckpt", weights_only=True)["global_step"] == 8
 
 
@@ -140,7 +140,7 @@ def test_where_both_checkpoints_are_bad_one_sentence_says_so(train: Train, progr
     code, printed = program("train", f"resume={run.path}")
     assert code == 1
     assert "last.ckpt is damaged" in printed
-    assert "previous.ckpt is not a checkpoint of vaezoo" in printed
+    assert "previous.ckpt is not a checkpoint of this version of vaezoo" in printed
     assert "train the run anew" in printed
     assert "Traceback" not in printed
     assert (run.path / "metrics.csv").read_text() == metrics

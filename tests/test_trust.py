@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 import vaezoo
-from vaezoo import config, resuming, runs, trust
+from vaezoo import checkpoints, config, resuming, trust
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.models import VAE, Autoencoder
 from vaezoo.runs import Run
@@ -92,13 +92,18 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"trainer.strategy": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Strategy may be made"),
         ({"logger.x": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Logger may be made"),
         ({"callbacks.x": {"_target_": "lightning.pytorch.Trainer"}}, "only a Callback may be made"),
-        ({"model._target_": "lightning.pytorch.Trainer"}, "only a Autoencoder may be made"),
+        ({"model._target_": "lightning.pytorch.Trainer"}, "only an Autoencoder may be made"),
         ({"data._target_": "builtins.exec"}, "asks for 'builtins.exec' in data"),
         ({"trainer._target_": "torch.load"}, "asks for 'torch.load' in trainer"),
         ({"model.likelihood_options": {"x": {"_target_": "os.system"}}}, "in model.likelihood_options.x"),
         ({"model.widths": [{"_target_": "os.system", "command": "touch owned"}]}, "in model.widths.0"),
         ({"trainer.plugins": [{"_target_": "pickle.load"}]}, "in trainer.plugins.0"),
         ({"other": {"deep": [{"_target_": "os.system"}]}}, "in other.deep.0"),
+        ({"data.root": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}, "nothing may be made"),
+        ({"data.source": {"_target_": "vaezoo.models.VAE"}}, "in data.source, where nothing may be made"),
+        ({"callbacks.samples.count": {"_target_": "torch.nn.Identity"}}, "nothing may be made"),
+        ({"trainer.max_epochs": {"_target_": "torch.nn.Identity"}}, "nothing may be made"),
+        ({"seed": {"_target_": "torch.nn.Identity"}}, "in seed, where nothing may be made"),
         ({"callbacks.last._partial_": True}, "sets callbacks.last._partial_"),
         ({"callbacks.last._args_": ["x"]}, "sets callbacks.last._args_"),
         ({"model._recursive_": False}, "sets model._recursive_"),
@@ -220,6 +225,8 @@ def test_nothing_is_written_through_a_link_out_of_the_run(
         assert "is a link that leads out of the run folder" in one_sentence(printed)
     assert target.read_text() == "mine"
     (path / link).unlink()
+    if link == "checkpoints":
+        return
     (path / link).symlink_to(path / "config.yaml")
     trust.refuse_links(path)
 
@@ -247,7 +254,7 @@ def test_a_pipe_in_a_run_is_refused_and_not_waited_for(
         assert code == 1
         assert f"{name} is neither a file nor a folder" in one_sentence(printed)
     with pytest.raises(RunError, match="has no last checkpoint"):
-        runs.last_good(Run(path))
+        checkpoints.last_good(path)
 
 
 @pytest.mark.parametrize("part", ["model", "data", "trainer"])
@@ -271,7 +278,7 @@ def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., P
 # checkpoints ---------------------------------------------------------------------------------------------------------
 
 
-NOTHING_TRAINED: dict[str, Any] = {"global_step": 0, "loops": {}, "optimizer_states": []}
+NOTHING_TRAINED: dict[str, Any] = {**checkpoints.TRAINING, "random_states": [[torch.get_rng_state()]]}
 
 
 def checkpoint(path: Path, **changes: Any) -> Path:
@@ -386,9 +393,9 @@ def test_weights_that_are_larger_than_their_file_are_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("wrong", [{"state_dict": {"a": 3}}, {"state_dict": 3}, {"hyper_parameters": "x"}])
 def test_parts_of_another_kind_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"not a checkpoint of vaezoo|holds other things than tensors"):
+    with pytest.raises(RunError, match=r"not a checkpoint of this version|holds other things than tensors"):
         vaezoo.load(checkpoint(tmp_path / "a.ckpt", **wrong))
-    with pytest.raises(RunError, match="names no model_class"):
+    with pytest.raises(RunError, match=r"model_class is \[.os.system.\]"):
         vaezoo.load(checkpoint(tmp_path / "a.ckpt", model_class=["os.system"]))
 
 
@@ -404,14 +411,6 @@ def test_a_compressed_checkpoint_is_refused_before_it_grows(tmp_path: Path, monk
     path.write_bytes(torch.zeros(3).numpy().tobytes())
     with pytest.raises(RunError, match="is damaged or not a checkpoint"):
         vaezoo.load(path)
-
-
-@pytest.mark.parametrize("place", ["{run}/checkpoints/../../precious", "local://{run}/precious", "a::b"])
-def test_a_checkpoint_cannot_have_other_files_removed(place: str, tmp_path: Path) -> None:
-    """Lightning removes the checkpoints that the state of its callback names, folders too."""
-    state = {"BestCheckpoint": {"best_model_path": "", "best_k_models": {place.format(run=tmp_path): 1.0}}}
-    with pytest.raises(RunError, match="a path out of its run folder"):
-        runs.read_checkpoint(checkpoint(tmp_path / "a.ckpt", callbacks=state))
 
 
 def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., Path]) -> None:

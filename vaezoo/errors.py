@@ -28,5 +28,9 @@ class RunError(VaezooError):
     """A run folder is missing, is taken by another run or cannot be continued."""
 
 
+class DiskError(RunError):
+    """A disk is full or fails."""
+
+
 class NonFiniteLossError(VaezooError, ArithmeticError):
     """The loss became infinite or not a number."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vaezoo.errors import RunError
+from vaezoo.errors import DiskError
 
 ASIDE = ".new"
 """What a file is called at the end while it is written; one that is found later was never finished."""
@@ -26,7 +26,7 @@ def aside(path: Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """The path to write a file's next version to; it takes the place of ``path`` when all of it is on the disk.
 
-    Whatever happens before that leaves ``path`` as it was. RunError where the disk is full or fails.
+    Whatever happens before that leaves ``path`` as it was. DiskError where the disk is full or fails.
     """
     new = aside(path)
     try:
@@ -36,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             new.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-            raise RunError(cannot_write(path, error)) from error
+            raise DiskError(cannot_write(path, error)) from error
         raise
 
 
@@ -65,10 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 def cannot_write(path: Path | str, error: OSError) -> str:
     """What to tell of a disk that is full or fails."""
-    return (
-        f"cannot write {path}: {error.strerror or error}; what was saved before is intact: make room on that disk, then"
-        " go on with the run"
-    )
+    return f"cannot write {path}: {error.strerror or error}; what was saved before is intact; make room on that disk"
 
 
 # tables --------------------------------------------------------------------------------------------------------------

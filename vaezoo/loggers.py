@@ -1,4 +1,4 @@
-"""Loggers that write straight into the run folder and go on there after a resume. A log point costs one write each."""
+"""Loggers that write straight into the run folder, one write for each log point, and continue there after a resume."""
 
 import csv
 import os
@@ -19,13 +19,13 @@ TABLE = "metrics.csv"
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
-    """Event file in the run folder itself. ``purge_step`` hides what an interrupted run wrote after its checkpoint.
+    """Event file in the run folder itself, made when the first event is logged.
 
     A thread of TensorBoard's writes the events, to the disk every ``FLUSH_SECONDS`` and whenever a checkpoint is saved.
     """
 
-    def __init__(self, *, save_dir: str, purge_step: int | None = None) -> None:
-        writer: dict[str, Any] = {"purge_step": purge_step, "max_queue": 100, "flush_secs": FLUSH_SECONDS}
+    def __init__(self, *, save_dir: str) -> None:
+        writer: dict[str, Any] = {"max_queue": 100, "flush_secs": FLUSH_SECONDS}
         super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False, **writer)
 
     @rank_zero_only
@@ -37,13 +37,15 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
     @rank_zero_only
     def save(self) -> None:
         """Bring events to disk. The settings lie in config.yaml, so no hparams.yaml is written."""
-        self.experiment.flush()
+        if self._experiment is not None:
+            self._experiment.flush()
 
     def extent(self) -> dict[str, Any]:
-        """Bytes of each event file, all events so far among them, for ``rewind``."""
+        """Bytes of each event file, all events so far among them."""
         self.save()
         files = sorted(Path(self.save_dir).glob(EVENTS))
-        synchronise(Path(self.experiment.file_writer.event_writer._file_name))
+        if self._experiment is not None:
+            synchronise(Path(self.experiment.file_writer.event_writer._file_name))
         return {"events": {file.name: file.stat().st_size for file in files}}
 
     @rank_zero_only
@@ -56,14 +58,12 @@ class CSVLogger(loggers.Logger):
     """``metrics.csv`` in the run folder: one row for each time that something was logged, with its step.
 
     A row is in the file as soon as it is logged, whatever becomes of the process. The file stays open, and is rewritten
-    only for names that it has no column for yet. An existing file is continued; rows at or after ``purge_step`` are
-    dropped first.
+    only for names that it has no column for yet. An existing file is continued.
     """
 
-    def __init__(self, *, save_dir: str, purge_step: int | None = None) -> None:
+    def __init__(self, *, save_dir: str) -> None:
         super().__init__()
         self._path = Path(save_dir, TABLE)
-        self._purge_step = purge_step
         self._names: list[str] = []
         self._rows = 0
         self._file: TextIO | None = None
@@ -91,7 +91,7 @@ class CSVLogger(loggers.Logger):
         self._rows += 1
 
     def extent(self) -> dict[str, Any]:
-        """How many rows the table has, all of them on the disk then, for ``rewind``."""
+        """How many rows the table has, all of them on the disk then."""
         if self._file is None:
             return {"rows": len(read_rows(self._path)[1]) if self._path.exists() else 0}
         self._file.flush()
@@ -110,27 +110,11 @@ class CSVLogger(loggers.Logger):
         self._file = None
 
     def _open(self, names: Iterable[str]) -> TextIO:
-        """Open the file for rows with these names, behind those that are to stay."""
+        """Open the file for rows with these names, behind those that are there."""
         before, rows, torn = read_rows(self._path) if self._path.exists() else ([], [], False)
-        keep = [row for row in rows if self._purge_step is None or int(row["step"]) < self._purge_step]
         self._names = sorted({*before, *names})
-        if self._names != before or len(keep) != len(rows) or torn:
-            write_rows(self._path, self._names, keep)
-        self._purge_step, self._rows = None, len(keep)
+        if self._names != before or torn:
+            write_rows(self._path, self._names, rows)
+        self._rows = len(rows)
         self._file = self._path.open("a", newline="", buffering=1)  # by lines
         return self._file
-
-
-def rewind(folder: Path, extent: Mapping[str, Any]) -> None:
-    """Take back what was logged in a folder after the loggers gave ``extent``: each step is to be there once."""
-    events: Mapping[str, int] = extent.get("events", {})
-    for file in folder.glob(EVENTS) if events else ():
-        if file.name not in events:
-            file.unlink()
-        elif file.stat().st_size > events[file.name]:
-            os.truncate(file, events[file.name])
-    table = folder / TABLE
-    if "rows" in extent and table.exists():
-        names, rows, torn = read_rows(table)
-        if torn or len(rows) > extent["rows"]:
-            write_rows(table, names, rows[: extent["rows"]])

@@ -7,7 +7,7 @@ import lightning.pytorch as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import WeightAveraging
 
-from vaezoo import console, environment, resuming, runs, sharding, trust
+from vaezoo import checkpoints, console, environment, resuming, runs, sharding, trust
 from vaezoo.errors import DataError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
 
@@ -21,7 +21,7 @@ def evaluate(run: "Training") -> dict[str, Any]:
     """Validate and test the best weights, and record what came out; without checkpoints, the last ones."""
     saved = runs.Run(run.run_dir).checkpoints()
     if saved:
-        sharding.load_weights(run.model, runs.read_checkpoint(saved[0])["state_dict"])
+        sharding.load_weights(run.model, checkpoints.read(saved[0])["state_dict"])
     # An averaging callback would put its own weights in, but for validation alone.
     callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     run.trainer.callbacks = callbacks  # type: ignore[attr-defined]

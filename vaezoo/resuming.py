@@ -172,10 +172,11 @@ def recorded(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
-    """Keep that settings were changed by force at this step."""
-    path = run_dir / CHANGES
-    every = [*recorded(run_dir), *({"step": step, **change._asdict()} for change in found)]
-    write_text(path, json.dumps(every, indent=1) + "\n")
+    """Keep that settings were changed by force at this step, each once."""
+    before = recorded(run_dir)
+    new = [change for change in ({"step": step, **change._asdict()} for change in found) if change not in before]
+    if new:
+        write_text(run_dir / CHANGES, json.dumps([*before, *new], indent=1) + "\n")
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:

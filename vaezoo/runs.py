@@ -1,7 +1,6 @@
 """A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import reading, resuming, trust
+from vaezoo import checkpoints, reading, resuming, trust
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.files import ASIDE, write_text
 
 if TYPE_CHECKING:
     from vaezoo.data import ImageDataModule
     from vaezoo.models import Autoencoder
-
-GO_ON_FROM = ("last", "previous")
-"""Checkpoints that training can go on from, the newest first."""
 
 RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
 """What makes a folder a run; only a folder with none of these may be taken for a new one."""
@@ -132,7 +128,7 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
 
 def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
     """The model that a checkpoint file holds; RunError if it is damaged, not vaezoo's or of a class not allowed."""
-    content = read_checkpoint(path)
+    content = checkpoints.read(path)
     return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
 
 
@@ -161,20 +157,6 @@ def _model_class(module: str, name: str) -> "type[Autoencoder]":
     return cls
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds, read without running anything in it; RunError if it is damaged or not vaezoo's."""
-    import torch
-
-    try:
-        trust.check_archive(path)
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise RunError(f"{path} is damaged or not a checkpoint: {reason}") from error
-    trust.check_content(path, content)
-    return content
-
-
 def refuse_if_taken(path: Path) -> None:
     """RunError if another run lies in the folder."""
     taken = [name for name in RECORD if (path / name).exists()]
@@ -189,41 +171,6 @@ def _never_trained(path: Path) -> bool:
     except RunError:
         return False
     return summary["status"] == "failed" and summary.get("steps") == 0 and not (path / "checkpoints").exists()
-
-
-def last_good(run: Run) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint to go on from, and what it holds: ``last``, or ``previous`` where that is damaged or foreign.
-
-    RunError if there is none that is whole.
-    """
-    found = [path for path in (run.path / "checkpoints" / f"{name}.ckpt" for name in GO_ON_FROM) if path.is_file()]
-    if not found:
-        raise RunError(f"{run.path} has no last checkpoint; choose another run or train it anew")
-    problems = []
-    for path in found:
-        try:
-            return path, _whole(path)
-        except RunError as error:
-            problems.append(str(error))
-    raise RunError(f"{'; and '.join(problems)}; train the run anew, in another run_dir")
-
-
-def _whole(path: Path) -> dict[str, Any]:
-    """A checkpoint that training can go on from, every byte of it checked; RunError for any other file."""
-    try:
-        trust.check_archive(path)
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged or not a checkpoint: {' '.join(str(error).split())}") from error
-    except Exception as error:  # what else zlib or struct say of single bits
-        raise RunError(f"{path} is damaged or not a checkpoint: {error}") from error
-    if damaged is not None:
-        raise RunError(f"{path} is damaged: the checksum of {damaged} is wrong")
-    content = read_checkpoint(path)
-    if lacking := [name for name in ("global_step", "loops", "optimizer_states") if name not in content]:
-        raise RunError(f"{path} holds weights and no training to go on with: it lacks {', '.join(lacking)}")
-    return content
 
 
 def clear(path: Path) -> None:
@@ -242,16 +189,12 @@ def tidy(path: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def begin(path: Path) -> None:
-    """A run starts or goes on: what it came to before is not how it is now."""
-    (path / "summary.json").unlink(missing_ok=True)
-
-
 def start(path: Path, cfg: DictConfig) -> None:
-    """Make the folder of a run and keep its composed config, resolved."""
+    """Make the folder of a run that starts or resumes, and keep its composed config; its summary is to come."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        (path / "summary.json").unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"cannot write to run_dir={path}: {error.strerror}; choose another") from error
 

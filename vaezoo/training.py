@@ -12,18 +12,24 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, console, locks, outcome, ranks, resuming, runs, sharding, sweeps, trust
+from vaezoo import checkpoints, config, console, locks, outcome, ranks, resuming, runs, sharding, sweeps, trust
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
-from vaezoo.callbacks.record import forget, put_aside, put_back, take_back
+from vaezoo.callbacks.record import Rewind
 from vaezoo.callbacks.stopping import Stopped
 from vaezoo.cpu import cheap_cuda_checks, denormals_flushed
 from vaezoo.data import ImageDataModule
-from vaezoo.errors import ConfigError, RunError
+from vaezoo.errors import ConfigError, DiskError, RunError
 from vaezoo.files import CANNOT_WRITE, cannot_write
 from vaezoo.first import is_first
 from vaezoo.models import Autoencoder
 
 log = logging.getLogger(__name__)
+
+LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+"""Loops of a trainer whose state a checkpoint holds."""
+
+UNRESTORABLE = (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
+"""What Lightning and torch raise for a state that is not what it should be."""
 
 
 @dataclass
@@ -41,27 +47,33 @@ class Training:
 
 
 class Beginning(L.Callback):
-    """What is written when training is known to work, and put back if it does not: a refusal loses nothing."""
+    """Writes down that a run starts or resumes, and with what: at once, or when a resumed training is known to work.
 
-    def __init__(self, run_dir: Path, cfg: DictConfig, step: int, changed: Sequence[resuming.Change]) -> None:
-        self.run_dir, self.cfg, self.step, self.changed = run_dir, cfg, step, changed
-        self._works = False
+    So a resume that is refused, by whatever part, leaves the run as it was.
+    """
+
+    def __init__(
+        self, run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), rewind: Rewind | None = None
+    ) -> None:
+        self.run_dir, self.cfg, self.changed, self.rewind = run_dir, cfg, changed, rewind
+        self.begun = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.works()
+        self.begin()
 
-    def works(self) -> None:
-        """Keep the config that a run goes on with, and what was changed in it."""
-        if not self._works and is_first():
-            if self.changed:
-                resuming.record(self.run_dir, self.step, self.changed)
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.begin()  # where nothing was left to train
+
+    def begin(self) -> None:
+        """Keep the config and what was changed in it; cut the record back to the checkpoint; the rest is to come."""
+        if not self.begun and is_first():
+            if self.rewind is not None:
+                runs.tidy(self.run_dir)
+                resuming.record(self.run_dir, self.rewind.step, self.changed)
             runs.start(self.run_dir, self.cfg)
-            forget(self.run_dir)
-        self._works = True
-
-    def undo(self) -> bool:
-        """Put the record of before back, if there was one and training has not begun."""
-        return not self._works and is_first() and put_back(self.run_dir)
+            if self.rewind is not None:
+                self.rewind.apply()
+        self.begun = True
 
 
 @denormals_flushed()
@@ -81,12 +93,13 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
     if is_first():
         locks.refuse_if_held(run_dir)
         runs.refuse_if_taken(run_dir)
-    run = make(cfg, run_dir)
+    run = make(cfg, run_dir, Beginning(run_dir, cfg))
     if sweeping:
         sweeps.refuse_own_ranks(run.trainer)
     with _alone_in(run_dir):
         if is_first():
             runs.refuse_if_taken(run_dir)  # by another one that began since
+        run.beginning.begin()
         return _run(run, checkpoint=None)
 
 
@@ -117,7 +130,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if run.summary["status"] == "finished":
         log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
         return run.summary
-    if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in runs.GO_ON_FROM):
+    if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE):
         return _go_on(run_dir, cfg, sweeping=sweeping)
     if (run_dir / "checkpoints" / "best.ckpt").exists():
         raise RunError(f"{run_dir} has best.ckpt and no checkpoint to go on from; choose another run_dir")
@@ -154,40 +167,44 @@ def _go_on(
     cfg = config.placed(cfg, run_dir)
     config.check(cfg)
     with _alone_in(run_dir):
-        checkpoint, content = runs.last_good(runs.Run(run_dir))
-        step = content["global_step"]
-        name = str(content["model_class"]).rpartition(".")[2]
-        forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
+        checkpoint, content = checkpoints.last_good(run_dir)
+        _refuse_other_model(checkpoint, content, cfg, run_dir, changed)
+        told = [*changed, *resuming.to_tell(runs.Run(run_dir).config, cfg)]
+        run = make(cfg, run_dir, Beginning(run_dir, cfg, told, Rewind(run_dir, content)))
+        _refuse_unfit(checkpoint, content, run)
         resuming.refuse_in_an_epoch(changed, content, checkpoint)
-        resuming.refuse_other_model(checkpoint, cfg, name, content["hyper_parameters"], forced)
-        shape = resuming.image_shape(checkpoint, cfg, content["hyper_parameters"])
-        model = trust.made_without_memory(cfg, shape)
-        if model is not None:
-            weights = content["state_dict"]
-            resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
-        run = make(cfg, run_dir, step=step, changed=[*changed, *resuming.to_tell(runs.Run(run_dir).config, cfg)])
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
-        if is_first():
-            if checkpoint.stem != runs.GO_ON_FROM[0]:
-                log.warning(
-                    "warning     last.ckpt is damaged or missing: the run goes on from %s, step %s",
-                    checkpoint.name,
-                    step,
-                )
-            runs.tidy(run_dir)
-            put_aside(run_dir)
-            take_back(run_dir, content)
+        if is_first() and checkpoint.stem != checkpoints.RESUMABLE[0]:
+            step = content["global_step"]
+            log.warning("warning     last.ckpt is damaged or missing: resuming from %s, step %s", checkpoint.name, step)
         return _run(run, checkpoint)
 
 
-def make(
-    cfg: DictConfig, run_dir: Path, *, step: int | None = None, changed: Sequence[resuming.Change] = ()
-) -> Training:
-    """All parts of a run; its loggers go on behind ``step`` optimiser steps if there were some before.
+def _refuse_other_model(
+    checkpoint: Path, content: dict[str, Any], cfg: DictConfig, run_dir: Path, changed: Sequence[resuming.Change]
+) -> None:
+    """RunError if a checkpoint is of another model than the config's, found without taking memory for either."""
+    name, settings = str(content["model_class"]).rpartition(".")[2], content["hyper_parameters"]
+    forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
+    resuming.refuse_other_model(checkpoint, cfg, name, settings, forced)
+    model = trust.made_without_memory(cfg, resuming.image_shape(checkpoint, cfg, settings))
+    if model is not None:
+        weights = content["state_dict"]
+        resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
 
-    ``changed`` is what differs from the config of before, to be recorded.
-    """
+
+def _refuse_unfit(checkpoint: Path, content: dict[str, Any], run: Training) -> None:
+    """RunError unless the state of training in a checkpoint is of the kind that this run would save."""
+    loops = {name: getattr(run.trainer, name).state_dict() for name in LOOPS}
+    callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
+    kept = [each for each in callbacks if each.state_key in content["callbacks"] or isinstance(each, Cost | Resuming)]
+    states = {callback.state_key: callback.state_dict() for callback in kept}
+    checkpoints.refuse_unfit(checkpoint, content, {"loops": loops, "callbacks": states, **run.model.example_states()})
+
+
+def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
+    """All parts of a run."""
     console.quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule: ImageDataModule = instantiate(cfg.data)
@@ -197,9 +214,7 @@ def make(
     if cfg.compile:
         model.compile_losses()
 
-    purge = {} if step is None else {"purge_step": step + 1}
     cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
-    beginning = Beginning(run_dir, cfg, step or 0, changed)
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
@@ -207,7 +222,7 @@ def make(
         cfg.trainer,
         **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
-        logger=[instantiate(node, **purge) for node in cfg.logger.values() if node is not None],
+        logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, cost, *going_on, beginning, *callbacks, stopping],
     )
     sharding.check(trainer, model, compiled=cfg.compile)
@@ -220,10 +235,6 @@ def make(
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    if is_first():
-        if checkpoint is None:
-            runs.start(run.run_dir, run.cfg)
-        runs.begin(run.run_dir)
     with console.logging_to(run.run_dir), run.stopping.listening():
         if is_first():
             console.show_header(run.cfg, run.model, run.datamodule)
@@ -232,30 +243,41 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             with ranks.watching(run.trainer, lambda lost: outcome.summarise_lost(run, lost)):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
-                run.beginning.works()  # also where nothing was left to train
                 return outcome.summarise(run, "finished") if run.trainer.fast_dev_run else outcome.evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
-            with suppress(RunError, OSError):  # the disk may be full, and the checkpoint is what counts
-                if not run.beginning.undo():
-                    outcome.summarise(run, "interrupted")
+            _summarise_if_begun(run, "interrupted")
             if not run.trainer.is_global_zero:
                 raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
             console.show_interrupted(run.run_dir)
             raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
-            told = _as_run_error(error, run.run_dir)
-            with suppress(RunError, OSError):
-                if not run.beginning.undo():
-                    outcome.summarise(run, "failed", error=str(told) or type(told).__name__)
+            told = _explained(error, run, checkpoint)
+            _summarise_if_begun(run, "failed", error=str(told) or type(told).__name__)
             if told is error:
                 raise
             raise told from error
 
 
-def _as_run_error(error: BaseException, run_dir: Path) -> BaseException:
-    """What to tell of an error: a full disk is none of the program's."""
+def _summarise_if_begun(run: Training, status: str, **more: Any) -> None:
+    """Record how a run ended, or leave one as it was whose resume was refused; a full disk may allow neither."""
+    with suppress(RunError, OSError):
+        if run.beginning.begun:
+            outcome.summarise(run, status, **more)
+        elif run.beginning.rewind is not None and is_first():
+            run.beginning.rewind.abandon()
+
+
+def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:
+    """What to raise for an error: full disks, and checkpoints that cannot be restored, are no fault of the program."""
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return RunError(cannot_write(error.filename or f"in run_dir={run_dir}", error))
+        error = DiskError(cannot_write(error.filename or f"in run_dir={run.run_dir}", error))
+    if isinstance(error, DiskError):
+        saved = any((run.run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE)
+        then = f"then resume={run.run_dir}" if saved else "and train anew in another run_dir, as no step was saved yet"
+        return DiskError(f"{error}, {then}")
+    if checkpoint is not None and not run.beginning.begun and isinstance(error, UNRESTORABLE):
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return RunError(f"{checkpoint} cannot be restored by this version of vaezoo ({reason}); use another one")
     return error
 
 

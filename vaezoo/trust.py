@@ -4,7 +4,6 @@ Settings on the user's own command line are the user's: nothing here is asked of
 """
 
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vaezoo.config import moved
 from vaezoo.errors import ConfigError, RunError
-from vaezoo.reading import check_plain, flat
+from vaezoo.files import ASIDE
+from vaezoo.reading import flat
 
 if TYPE_CHECKING:
     from vaezoo.models import Autoencoder
@@ -33,8 +33,10 @@ LIGHTNING = frozenset(
 the sharding of run folders made before vaezoo had its own, and two callbacks that many add."""
 WRITERS = ("dirpath", "save_dir", "root_dir", "log_dir")
 """Settings of callbacks and loggers that say where files are written."""
-MOST_PICKLED = 2**26
-"""Bytes of a checkpoint beside its tensors."""
+
+FILES = ("*.yaml", "*.json", "*.csv", "*.log", "*.lock", f"**/*{ASIDE}", "*.tfevents.*", "checkpoints/*", "figures/*/*")
+FOLDERS = ("checkpoints", "figures", "nonfinite")
+"""What in a run folder is a file, by patterns, and what is a folder."""
 
 
 def allowed_packages(value: Any) -> tuple[str, ...]:
@@ -111,15 +113,23 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, which is not here: {reason}") from error
     kind = _kind(key)
-    from_torch = belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",)) and key.count(".") > 0
+    if kind is None:
+        raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where nothing may be made; leave it out")
+    from_torch = kind.__name__ == "Module" and belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",))
     defined = isinstance(cls, type) and (target in LIGHTNING or belongs(cls.__module__, packages) or from_torch)
     if defined and issubclass(cls, kind):
         return
-    raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where only a {kind.__name__} may be made")
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise RunError(
+        f"{where}/config.yaml asks for {target!r} in {key}, where only {article} {kind.__name__} may be made"
+    )
 
 
-def _kind(key: str) -> type:
-    """What a place of a config may hold: its data, its model, a callback, a logger, or a part of one of them."""
+def _kind(key: str) -> type | None:
+    """The class that a place of a config may hold, None where nothing may be made.
+
+    A part of a model may be any module, since models are first made without memory; nothing else has parts.
+    """
     import lightning.pytorch as L
     from lightning.pytorch.loggers import Logger
     from lightning.pytorch.strategies import Strategy
@@ -132,7 +142,7 @@ def _kind(key: str) -> type:
     group, _, rest = key.partition(".")
     if rest and "." not in rest and group in ("callbacks", "logger"):
         return L.Callback if group == "callbacks" else Logger
-    return kinds.get(key, nn.Module)
+    return nn.Module if group == "model" and rest else kinds.get(key)
 
 
 def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
@@ -151,7 +161,7 @@ def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
 
 
 def refuse_links(run_dir: Path) -> None:
-    """RunError if a folder of runs has links that lead out of it, or pipes and devices, which hang who opens them."""
+    """RunError if a folder of runs has links that lead out of it, pipes and devices, or folders in a file's place."""
     root = run_dir.resolve()
     for base, folders, names in os.walk(root):
         for path in (Path(base, name) for name in (*folders, *names)):
@@ -162,41 +172,20 @@ def refuse_links(run_dir: Path) -> None:
                 )
             if not path.is_file() and not path.is_dir() and path.exists():
                 raise RunError(f"{path} is neither a file nor a folder; remove it")
+    refuse_misplaced(run_dir)
 
 
-# checkpoints ---------------------------------------------------------------------------------------------------------
+def refuse_misplaced(run_dir: Path) -> None:
+    """RunError if a folder stands where a run keeps a file, or a file where it keeps a folder."""
+    for path in (path for pattern in FILES for path in run_dir.glob(pattern)):
+        if path.is_dir():
+            raise RunError(f"{path} is a folder, and a run keeps a file of that name; move it away")
+    for path in (run_dir / name for name in FOLDERS):
+        if path.is_file():
+            raise RunError(f"{path} is a file, and a run keeps a folder of that name; move it away")
 
 
-def check_archive(path: Path) -> None:
-    """ValueError unless a file is an archive as torch writes it, which takes no more memory than it has bytes."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("it is compressed, which torch's files are not")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError("it says to hold more than there is")
-    if sum(member.file_size for member in members if member.filename.endswith(".pkl")) > MOST_PICKLED:
-        raise ValueError("it holds more settings than a model can have")
-
-
-def check_content(path: Path, content: Any) -> None:
-    """RunError unless a checkpoint's parts are what they should be, and no larger than its file."""
-    from torch import Tensor
-
-    if not isinstance(content, dict) or not isinstance(content.get("model_class"), str):
-        raise RunError(f"{path} is not a checkpoint of vaezoo: it names no model_class")
-    settings, weights = content.get("hyper_parameters"), content.get("state_dict")
-    if not isinstance(settings, Mapping) or not isinstance(weights, Mapping):
-        raise RunError(f"{path} is not a checkpoint of vaezoo: it has no hyper_parameters or no state_dict")
-    check_plain(dict(settings), str(path))
-    tensors = list(weights.values())
-    if not all(isinstance(tensor, Tensor) for tensor in tensors):
-        raise RunError(f"{path} is damaged: its state_dict holds other things than tensors")
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > path.stat().st_size:
-        raise RunError(f"{path} is damaged: its weights say to be larger than the file")
-    for key, value in _texts(content.get("callbacks")):  # Lightning removes checkpoints that are named there
-        if "://" in value or "::" in value or ".." in Path(value).parts:
-            raise RunError(f"{path} is not to be trusted: it has a path out of its run folder ({key}: {value[:100]})")
+# models ---------------------------------------------------------------------------------------------------------------
 
 
 def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> "Autoencoder | None":
@@ -215,19 +204,6 @@ def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> "Autoencoder | 
         if belongs(str(cfg.model["_target_"]), OWN):
             raise
         return None
-
-
-def _texts(node: Any, key: str = "callbacks") -> Iterator[tuple[str, str]]:
-    """All texts in the states of callbacks, names in mappings among them, each container once."""
-    waiting, seen = [(key, node)], set[int]()
-    while waiting:
-        key, node = waiting.pop()
-        if isinstance(node, str):
-            yield key, node
-        elif isinstance(node, Mapping | list | tuple) and id(node) not in seen:
-            seen.add(id(node))
-            pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
-            waiting += [pair for name, child in pairs for pair in ((key, name), (str(name)[:100], child))]
 
 
 def make_model(cls: "type[Autoencoder]", settings: Mapping[str, Any], weights: Mapping[str, Any]) -> "Autoencoder":

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
+from vaezoo.checkpoints import RESUMABLE
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
 from vaezoo.resuming import flat
@@ -83,7 +84,7 @@ class Folder:
         if found is not None and summary.get("status") == "finished":
             return "finished"
         # A checkpoint that was cut short by a power cut lacks its end, and with it the directory of the archive.
-        saved = [path / "checkpoints" / f"{name}.ckpt" for name in runs.GO_ON_FROM]
+        saved = [path / "checkpoints" / f"{name}.ckpt" for name in RESUMABLE]
         return "half done" if found is not None and any(map(zipfile.is_zipfile, saved)) else "new"
 
     def clear(self, cell: Cell) -> None:

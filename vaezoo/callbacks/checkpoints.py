@@ -1,6 +1,7 @@
 """Which weights are kept: ``last.ckpt`` to go on from, ``best.ckpt`` to use. They know no variant."""
 
 import io
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -16,8 +17,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
+from vaezoo import checkpoints
 from vaezoo.checks import at_least
-from vaezoo.errors import RunError
+from vaezoo.errors import DiskError
 from vaezoo.files import CANNOT_WRITE, aside, cannot_write, replacing, settle, synchronise
 
 
@@ -67,6 +69,12 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # nothing that the next checkpoint depends on
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Checkpoints of earlier versions hold paths, which are not asked for."""
 
     def save(self, trainer: Trainer) -> None:
         """Save the present step, once."""
@@ -119,6 +127,20 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         write_in_place(trainer)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The best score so far, whose weights lie in this run's folder wherever that was when they were saved."""
+        score, path = state_dict["best_model_score"], Path(str(self.dirpath), "best.ckpt")
+        if score is None or not path.is_file():
+            return
+        if not math.isfinite(score):
+            raise ValueError(f"the best score is {score}")
+        self.best_model_path = self.kth_best_model_path = str(path)
+        self.best_model_score = self.kth_value = self.current_score = torch.as_tensor(score)
+        self.best_k_models = {str(path): self.kth_value}
+
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Nothing is saved within an epoch, which Lightning would look into after every batch."""
 
@@ -131,7 +153,7 @@ class BestCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
             path, checkpoint = self._held
-            with suppress(RunError), replacing(Path(path)) as new:  # the exception is what is to be told
+            with suppress(DiskError), replacing(Path(path)) as new:  # the exception is what is to be told
                 trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, new)
 
     def write(self, trainer: Trainer) -> None:
@@ -158,7 +180,14 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint to the very file that is asked for; Lightning's own goes through another disk's folder."""
+    """Writes a checkpoint to the very file that is asked for; Lightning's own goes through another disk's folder.
+
+    It reads what ``vaezoo.checkpoints`` finds sound, and removes files in the folders of the trainer's checkpoint
+    callbacks only: Lightning would remove whatever a checkpoint's states of callbacks name, folders too.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._callbacks: list[Any] = trainer.checkpoint_callbacks
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         buffer = io.BytesIO()  # a full disk then shows as such, and not as an error of torch's archive
@@ -166,11 +195,19 @@ class CheckpointFile(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(buffer.getbuffer())
 
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return checkpoints.read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        folders = [Path(folder).resolve() for callback in self._callbacks if (folder := callback.dirpath)]
+        if Path(path).is_file() and Path(path).resolve().parent in folders:
+            Path(path).unlink()
+
 
 def write_in_place(trainer: Trainer) -> None:
     """Have checkpoints written by ``CheckpointFile``, where no other way was asked for."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-        trainer.strategy.checkpoint_io = CheckpointFile()
+        trainer.strategy.checkpoint_io = CheckpointFile(trainer)
 
 
 def can_go_on_from_here(trainer: Trainer) -> bool:
@@ -193,7 +230,7 @@ def ends(trainer: Trainer) -> bool:
 def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:
     """Write a checkpoint aside and rename it, in all processes together; ``keep``: a file to stay as ``previous.ckpt``.
 
-    A crash at any moment leaves the one before under its name. RunError, in all of them, where the disk is full.
+    A crash at any moment leaves the one before under its name. DiskError, in all of them, where the disk is full.
     """
     new, problem = aside(path), None
     try:
@@ -210,7 +247,7 @@ def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Pat
         new.unlink(missing_ok=True)
     problem = trainer.strategy.broadcast(problem)
     if problem is not None:
-        raise RunError(problem)
+        raise DiskError(problem)
 
 
 def _link(path: Path, name: Path) -> None:

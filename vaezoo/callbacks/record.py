@@ -1,14 +1,16 @@
-"""How far a run's record has come, in checkpoints, so that it can be taken back to them. It knows no variant."""
+"""How far a run's record has come, kept in checkpoints, and cut back to there when training is resumed."""
 
-import shutil
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
-from vaezoo import loggers
 from vaezoo.callbacks.checkpoints import BestCheckpoint
+from vaezoo.files import read_rows, write_rows
+from vaezoo.loggers import EVENTS, TABLE
 
 
 class Record(Callback):
@@ -17,51 +19,48 @@ class Record(Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         held = any(isinstance(callback, BestCheckpoint) and callback.taking for callback in callbacks)
-        if trainer.is_global_zero and not held:  # no training goes on from those
+        if trainer.is_global_zero and not held:  # training is never resumed from those
             telling = [logger for logger in trainer.loggers if hasattr(logger, "extent")]
             checkpoint["record"] = {name: value for logger in telling for name, value in logger.extent().items()}
 
 
-BEFORE = ".before"
-"""What a record was before a run went on, until that is known to work."""
+class Rewind:
+    """Cuts a run's record back to where it was when a checkpoint was saved: metrics, events and figures.
+
+    What is to be cut is looked up at once, so that files which this process makes later are left alone. Nothing changes
+    before ``apply``; one that is interrupted is completed by the next, as it depends on the checkpoint only.
+    """
+
+    def __init__(self, run_dir: Path, checkpoint: Mapping[str, Any]) -> None:
+        self.run_dir = run_dir
+        self.step: int = checkpoint["global_step"]
+        extent = checkpoint["record"]
+        self._rows: int | None = extent.get("rows")
+        self._sizes: Mapping[str, int] = extent.get("events", {})
+        self._events = set(run_dir.glob(EVENTS))
+        events = [file for file in self._events if "events" in extent and file.name not in self._sizes]
+        self._surplus = [*events, *(file for file in run_dir.glob("figures/*/step=*.*") if _step(file) > self.step)]
+
+    def apply(self) -> None:
+        """Cut the record back. Tables are replaced in one move, files of events and figures shortened or removed."""
+        for file in self._surplus:
+            file.unlink(missing_ok=True)
+        for file in self._events.difference(self._surplus):
+            if file.stat().st_size > self._sizes.get(file.name, file.stat().st_size):
+                os.truncate(file, self._sizes[file.name])
+        table = self.run_dir / TABLE
+        if self._rows is not None and table.exists():
+            names, rows, torn = read_rows(table)
+            if torn or len(rows) > self._rows:
+                write_rows(table, names, rows[: self._rows])
+
+    def abandon(self) -> None:
+        """Remove the event files that loggers have made since, before anything was logged: the resume was refused."""
+        for file in set(self.run_dir.glob(EVENTS)) - self._events:
+            file.unlink()
 
 
-def put_aside(folder: Path) -> None:
-    """Keep what ``take_back`` and the next steps change, for ``put_back``."""
-    put_back(folder)  # of a process that was killed before its first step
-    kept = [path for pattern in CHANGING for path in folder.glob(pattern) if path.is_file()]
-    for path in kept:
-        copy = folder / BEFORE / path.relative_to(folder)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
-
-
-def put_back(folder: Path) -> bool:
-    """Bring back what was put aside; False if nothing was."""
-    before = folder / BEFORE
-    if not before.is_dir():
-        return False
-    for path in [path for pattern in CHANGING for path in folder.glob(pattern)]:
-        path.unlink()
-    for copy in [path for path in before.rglob("*") if path.is_file()]:
-        copy.replace(folder / copy.relative_to(before))
-    forget(folder)
-    return True
-
-
-def forget(folder: Path) -> None:
-    """Remove what was put aside."""
-    shutil.rmtree(folder / BEFORE, ignore_errors=True)
-
-
-CHANGING = ("summary.json", "metrics.csv", "events.out.tfevents.*", "figures/*/*.png")
-"""Files that a run which goes on removes or cuts."""
-
-
-def take_back(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Bring a run folder's record to where it was when a checkpoint was saved: metrics, events and figures."""
-    if "record" in checkpoint:  # else it is of an earlier version, and loggers purge by steps
-        loggers.rewind(folder, checkpoint["record"])
-    for figure in folder.glob("figures/*/step=*.png"):
-        if figure.stem[5:].isdecimal() and int(figure.stem[5:]) > checkpoint["global_step"]:
-            figure.unlink()
+def _step(figure: Path) -> int:
+    """The optimiser step that a figure's name tells, -1 for another file."""
+    digits = figure.stem.removeprefix("step=")
+    return int(digits) if digits.isdecimal() else -1

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaezoo.checkpoints import check_archive
 from vaezoo.data import ImageDataModule
-from vaezoo.trust import check_archive
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from vaezoo.losses import Terms
 from vaezoo.models.captured import CapturingLoop, why_not_captured
 from vaezoo.models.guard import DIVERGED, KEPT, Guard
 from vaezoo.models.inner_loop import InnerLoop, why_not
-from vaezoo.models.optimizers import adapt, check_settings, make_optimizer, make_scheduler
+from vaezoo.models.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
 from vaezoo.random_state import random_states, restore
 from vaezoo.sharding import FUSED_IN_PIECES, is_sharded, whole
@@ -317,6 +317,12 @@ class Loop(L.LightningModule):
         """How often a schedule by epochs can find a new validation to look at."""
         by_epoch = scheduler["interval"] == "epoch" and str(scheduler["monitor"]).startswith("val/")
         return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
+
+    def example_states(self) -> dict[str, Any]:
+        """States of optimiser and schedule as a checkpoint would hold them; none where a model makes its own."""
+        if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
+            return {}
+        return example_states(self.parameters(), self._optimizer, self._scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()

@@ -93,3 +93,28 @@ def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
         return cls(*arguments, **settings)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{key} does not suit {cls.__name__}: {error}") from error
+
+
+def example_states(
+    parameters: Iterable[Parameter], settings: Mapping[str, Any], scheduler: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """States of an optimiser and its schedule after a step, as a checkpoint holds them, with parameters of one number.
+
+    ``shapes`` of the optimiser's state are those of the real parameters. Settings that are whole numbers stand as
+    floats, as others may be any number.
+    """
+    shapes = [parameter.shape for parameter in parameters]
+    small = [Parameter(torch.zeros([1] * len(shape))) for shape in shapes]
+    trial = make_optimizer(small, settings, fused=False)
+    schedules = [make_scheduler(trial, scheduler, total_steps=100)["scheduler"].state_dict()] if scheduler else []
+    for parameter in small:
+        parameter.grad = torch.zeros_like(parameter)
+    trial.step()
+    state = trial.state_dict()
+    groups = [{name: _as_number(value) for name, value in group.items()} for group in state["param_groups"]]
+    example = {"state": state["state"], "param_groups": groups, "shapes": dict(enumerate(shapes))}
+    return {"optimizer_states": [example], "lr_schedulers": schedules}
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if type(value) is int else value
