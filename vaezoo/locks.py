@@ -8,8 +8,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from vaezoo.errors import RunError
 
@@ -20,7 +20,7 @@ LOCK = "run.lock"
 
 BUSY = (errno.EAGAIN, errno.EACCES)
 
-_held: set[TextIO] = set()
+_held: set[FileIO] = set()
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("a+")
+        file = (folder / LOCK).open("a+b", buffering=0)  # nothing is left to write when it is closed
     except OSError as error:
         raise RunError(f"cannot write to run_dir={folder}: {error.strerror}; choose another") from error
     with file:
@@ -48,14 +48,14 @@ def held(folder: Path) -> Iterator[None]:
 def refuse_if_held(folder: Path) -> None:
     """RunError, naming the owner, if a process is at work in a folder; nothing is written."""
     try:
-        file = (folder / LOCK).open("r+")
+        file = (folder / LOCK).open("r+b", buffering=0)
     except OSError:
         return
     with file:
         _take(file, folder, naming=False)
 
 
-def _take(file: TextIO, folder: Path, *, naming: bool = True) -> None:
+def _take(file: FileIO, folder: Path, *, naming: bool = True) -> None:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -66,18 +66,17 @@ def _take(file: TextIO, folder: Path, *, naming: bool = True) -> None:
         _name_owner(file, f"process {os.getpid()} on host {socket.gethostname()} since {time.strftime('%F %T')}")
 
 
-def _in_use(file: TextIO, folder: Path) -> str:
+def _in_use(file: FileIO, folder: Path) -> str:
     file.seek(0)
-    owner = file.read().strip() or "another process"
+    owner = (file.read() or b"").decode(errors="replace").strip() or "another process"
     return f"run_dir={folder} is in use by {owner}; wait until it has ended, end it, or choose another run_dir"
 
 
-def _name_owner(file: TextIO, owner: str) -> None:
+def _name_owner(file: FileIO, owner: str) -> None:
     """Say whose lock it is; on a full disk, go on without."""
     try:
         file.truncate(0)
-        file.write(owner)
-        file.flush()
+        file.write(owner.encode())
     except OSError:
         pass
 

@@ -158,10 +158,11 @@ def _model_class(module: str, name: str) -> "type[Autoencoder]":
 
 
 def refuse_if_taken(path: Path) -> None:
-    """RunError if another run lies in the folder."""
+    """RunError if another run lies in the folder, or what stands in the way of a new one."""
     taken = [name for name in RECORD if (path / name).exists()]
     if taken and not _never_trained(path):
         raise RunError(f"run_dir={path} holds a run already ({taken[0]}); choose another, or go on with resume={path}")
+    trust.refuse_misplaced(path)
 
 
 def _never_trained(path: Path) -> bool:
