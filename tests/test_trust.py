@@ -308,10 +308,11 @@ def test_a_sound_checkpoint_is_loaded(tmp_path: Path) -> None:
         ({"widths": [10**9, 10**9]}, "and [1000000000, 64] by its settings"),
         ({"image_shape": [1, 10**6, 10**6]}, "does not fit"),
         ({"network": "conv"}, "and [4, 1, 4, 4] by its settings"),
-        ({"widths": [1] * 20_000}, "more settings, or longer ones"),
+        ({"widths": [1] * 20_000}, "more settings, or deeper ones"),
         ({"likelihood_options": {"sigma": torch.zeros(3)}}, "holds a Tensor"),
-        ({"network": "x" * 100_000}, "more settings, or longer ones"),
-        ({"latent_dim": 1 << 100}, "holds a number of 101 bits"),
+        ({"network": "x" * 100_000}, "does not fit"),
+        ({"latent_dim": 1 << 100}, "does not fit"),
+        ({"latent_dim": "9" * 5000}, "does not fit"),
         ({3: 4}, "a name that is no text"),
     ],
 )
@@ -380,7 +381,7 @@ def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:
     for _ in range(30):
         laughs = [laughs] * 10
     path = checkpoint(tmp_path / "a.ckpt", hyper_parameters={**settings_of(), "widths": laughs})
-    with pytest.raises(RunError, match="more settings, or longer ones"):
+    with pytest.raises(RunError, match="more settings, or deeper ones"):
         vaezoo.load(path)
 
 

@@ -16,8 +16,8 @@ from vaezoo.errors import RunError, printable
 MOST_CONFIG, MOST_JSON, MOST_CSV = 2**20, 2**26, 2**28
 """Bytes of a file that are read at all; real ones are thousands of times smaller, but for long records of metrics."""
 MOST_COLUMNS = 10_000
-MOST_VALUES, MOST_LETTERS, DEEPEST = 10_000, 10_000, 32
-"""Of plain values in a config or a checkpoint: how many, how long a text, and how many mappings within each other."""
+MOST_VALUES, DEEPEST = 10_000, 32
+"""Of plain values in a config or a checkpoint: how many, and how many mappings and lists within each other."""
 
 
 def read_text(path: Path, most: int) -> str:
@@ -37,17 +37,12 @@ def read_text(path: Path, most: int) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; RunError for anything else."""
     try:
-        found = json.loads(read_text(path, MOST_JSON), parse_int=_whole)
+        found = json.loads(read_text(path, MOST_JSON))
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise RunError(f"{path} cannot be read: it holds no names with values")
     return found
-
-
-def _whole(digits: str) -> int | float:
-    """A whole number; one that no record has as a float, which may be infinite."""
-    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def read_config(path: Path) -> DictConfig:
@@ -78,12 +73,12 @@ def read_config(path: Path) -> DictConfig:
 def _scan(text: str) -> None:
     """ValueError for YAML that is more than plain values."""
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))):
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise ValueError("a run's config has no tags (!), anchors (&) or aliases (*)")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST or count > 2 * MOST_VALUES:
-            raise ValueError("it is nested more deeply than a config, or holds more settings")
+        if depth > DEEPEST:  # else the parser's own recursion may end the process
+            raise ValueError("it is nested more deeply than a config")
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
@@ -106,16 +101,14 @@ def check_plain(values: Any, where: str) -> None:
     while waiting:  # counted as often as they are met, since a list that is held twice would be printed twice
         node, depth = waiting.pop()
         seen += 1
-        if seen > MOST_VALUES or depth > DEEPEST or (isinstance(node, str) and len(node) > MOST_LETTERS):
-            raise RunError(f"{where} cannot be read: it holds more settings, or longer ones, than a model can have")
+        if seen > MOST_VALUES or depth > DEEPEST:
+            raise RunError(f"{where} cannot be read: it holds more settings, or deeper ones, than a model can have")
         if isinstance(node, dict):
             if not all(isinstance(name, str) for name in node):
                 raise RunError(f"{where} cannot be read: a setting has a name that is no text")
             waiting += [(child, depth + 1) for child in (*node, *node.values())]
         elif isinstance(node, list | tuple):
             waiting += [(child, depth + 1) for child in node[: MOST_VALUES + 1]]
-        elif isinstance(node, int) and not isinstance(node, bool) and abs(node) >= 2**63:
-            raise RunError(f"{where} cannot be read: it holds a number of {len(bin(node)) - 2} bits")
         elif node is not None and not isinstance(node, str | int | float):
             raise RunError(
                 f"{where} cannot be read: it holds a {type(node).__name__}, and only plain values may be set"

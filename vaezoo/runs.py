@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import checkpoints, reading, resuming, trust
-from vaezoo.errors import ConfigError, RunError
+from vaezoo.errors import RunError
 from vaezoo.files import ASIDE, write_text
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def make_model(
         raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
         model = trust.make_model(_model_class(module, name), settings, weights)
-    except (AttributeError, ImportError, KeyError, NotImplementedError, TypeError, RuntimeError, ConfigError) as error:
+    except Exception as error:  # whatever a model raises for settings that are none of its own
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
     return model.eval()

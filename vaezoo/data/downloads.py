@@ -3,6 +3,7 @@
 import inspect
 import logging
 import socket
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,24 +55,14 @@ def fetch(cls: Any, root: Path, split: str) -> None:
     if not all(hashes.md5_of(cls).values()):
         log.warning("no hash of %s is known: whether its files are the published ones is not checked", cls.__name__)
     try:
-        with _timeout(TIMEOUT_SECONDS):
+        with _timeout(TIMEOUT_SECONDS), unpacking_inside():
             cls(root, download=True, **_choose(cls, split))
-        _refuse(hashes.differing(cls, folder), before)
     except Exception as error:  # network, disk, permission, checksum: torchvision has no error of its own for any
         _remove(hashes.spoiled(cls, folder), before)
         raise DataError(
             f"{_missing(cls, root)} and cannot be downloaded from {' or '.join(addresses)} ({_reason(error)}); "
             f"put {', '.join(names)} into {folder} yourself, {OFFLINE}"
         ) from error
-
-
-def _refuse(swapped: list[Path], before: set[Path]) -> None:
-    """Remove files that were downloaded just now and are not the published ones, packed and unpacked, with an error."""
-    packed = {path: path.with_name(f"{path.name}.gz") for path in swapped}
-    new = [path for path in swapped if path not in before and packed[path] not in before]
-    if new:
-        _remove([each for path in new for each in (path, packed[path])], before)
-        raise OSError(f"{', '.join(path.name for path in new)} came with another SHA-256 than the published one")
 
 
 def _remove(paths: list[Path], before: set[Path]) -> None:
@@ -130,6 +121,17 @@ def _reason(error: Exception) -> str:
     """The last cause that an error names, on one line."""
     text = " ".join(str(error).split("got:")[-1].split())
     return text[:200] or type(error).__name__
+
+
+@contextmanager
+def unpacking_inside() -> Iterator[None]:
+    """Have tar files unpack into the folder that is asked for only; not every torchvision and Python does."""
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Known hashes of downloaded data sets, and which files differ from them. It downloads and removes nothing.
 
-torchvision holds every file of the sets in ``configs/data`` against an MD5 of its own when it downloads it. No way is
-known to make another file for a given MD5, but who makes two files can give them one; so where the published files
-could be had, their SHA-256 is kept here.
+torchvision checks the MD5 of what it downloads. Of unpacked files that lie there already, whose published hash is kept
+here, it is said when they are others: numbers on them compare with nobody else's.
 """
 
 import hashlib
