@@ -104,11 +104,21 @@ def summarise(run: "Training", status: str, **more: Any) -> dict[str, Any]:
     return summary
 
 
-def summarise_lost(run: "Training", lost: str) -> None:
-    """Record what a process can no longer tell that waits for another one."""
+def summarise_lost(run: "Training", lost: str) -> int:
+    """Record what a process can no longer tell that waits for another one; returns its exit code.
+
+    A run that was asked to stop is interrupted, as the same signal has ended the other process.
+    """
+    if code := run.stopping.exit_code:
+        if not run.beginning.undo():
+            summarise(run, "interrupted")
+        if run.trainer.is_global_zero:
+            console.show_interrupted(run.run_dir)
+        return code
     summarise(run, "failed", error=lost)
     if run.trainer.is_global_zero:
         log.error("error: %s", lost)
+    return 1
 
 
 def _fill_hyperparameter_table(run: "Training", numbers: dict[str, dict[str, float]]) -> None:

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
     run = make(cfg, run_dir)
     if sweeping:
         sweeps.refuse_own_ranks(run.trainer)
+    ranks.refuse_machines_without_launcher(run.trainer)
     with _alone_in(run_dir):
         if is_first():
             runs.refuse_if_taken(run_dir)  # by another one that began since
@@ -168,6 +170,7 @@ def _go_on(
         run = make(cfg, run_dir, step=step, changed=[*changed, *resuming.to_tell(runs.Run(run_dir).config, cfg)])
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
+        ranks.refuse_machines_without_launcher(run.trainer)
         if is_first():
             if checkpoint.stem != runs.GO_ON_FROM[0]:
                 log.warning(
@@ -220,16 +223,21 @@ def make(
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    if is_first():
-        if checkpoint is None:
-            runs.start(run.run_dir, run.cfg)
-        runs.begin(run.run_dir)
-    with console.logging_to(run.run_dir), run.stopping.listening():
+    with run.stopping.listening(), closing(run.datamodule):
+        if is_first():
+            if checkpoint is None:
+                runs.start(run.run_dir, run.cfg)
+            runs.begin(run.run_dir)
+        return _fit(run, checkpoint)
+
+
+def _fit(run: Training, checkpoint: Path | None) -> dict[str, Any]:
+    with console.logging_to(run.run_dir):
         if is_first():
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with ranks.watching(run.trainer, lambda lost: outcome.summarise_lost(run, lost)):
+            with ranks.watching(run.trainer, partial(outcome.summarise_lost, run), lambda: run.stopping.asked):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 run.beginning.works()  # also where nothing was left to train

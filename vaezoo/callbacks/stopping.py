@@ -41,6 +41,11 @@ class Stopping(Callback):
         self._group: Any = None
         self._message: tuple[Tensor, Any] | None = None
 
+    @property
+    def exit_code(self) -> int:
+        """Of the process, by the signal that came; 0 while there was none."""
+        return SIGNALS[signal.Signals(self.asked)] if self.asked else 0
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle the signals meanwhile, in the main thread; handlers of before are put back.
@@ -65,7 +70,7 @@ class Stopping(Callback):
     def at_once(self) -> Iterator[None]:
         """While nothing is left to save, and no other process to agree with, signals raise Stopped where one is."""
         if self.asked:
-            raise Stopped(SIGNALS[signal.Signals(self.asked)])
+            raise Stopped(self.exit_code)
         self._at_once = True
         try:
             yield
@@ -78,7 +83,7 @@ class Stopping(Callback):
             os._exit(130)
         self.asked = number
         if self._at_once:
-            raise Stopped(SIGNALS[signal.Signals(number)])
+            raise Stopped(self.exit_code)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
