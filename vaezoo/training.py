@@ -237,7 +237,7 @@ def _fit(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with ranks.watching(run.trainer, partial(outcome.summarise_lost, run), lambda: run.stopping.asked):
+            with ranks.watching(run.trainer, partial(outcome.summarise_lost, run), lambda: run.stopping.exit_code):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 run.beginning.works()  # also where nothing was left to train
