@@ -114,6 +114,7 @@ def test_ctrl_c_ends_a_training_at_any_moment(moment: float, start: Start, tmp_p
 def test_ctrl_c_ends_both_processes_of_a_training(moment: float, start: Start, tmp_path: Path) -> None:
     """``moment`` is counted from the start of the second, when the first listens already and waits for it."""
     program = start(*TRAIN, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "run_dir=run")
+    program.wait_for(lambda: "objective" in program.printed)
     program.wait_for(lambda: sum(name.startswith("python") for name in session(program.process.pid).values()) == 2)
     time.sleep(moment)
     program.interrupt()
