@@ -1,6 +1,10 @@
 """Train an autoencoder: python train.py model=beta_vae. The same as `vaezoo train`."""
 
-from vaezoo.cli import train
-
 if __name__ == "__main__":
+    import _signal  # type: ignore[import-not-found]  # the built-in part of signal, at hand at once
+
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # from here on Ctrl-C leaves no traceback
+
+    from vaezoo.__main__ import train
+
     train()

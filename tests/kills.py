@@ -56,10 +56,18 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def wait_for(self, sentence: str, seconds: float = PATIENCE) -> None:
+        """Wait until it has printed this; AssertionError if it has ended before, or has not done so in time."""
+        until = time.monotonic() + seconds
+        while sentence not in self.printed:
+            assert self.poll() is None, self.printed
+            assert time.monotonic() < until, self.printed
+            time.sleep(0.02)
+
     @property
     def printed(self) -> str:
         """What it and those before it with the same log have printed."""
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
 
 class Nursery:
@@ -97,6 +105,25 @@ class Nursery:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
+
+
+def session(leader: int) -> dict[int, str]:
+    """The processes of a session that have not ended, with their names: its leader and all that come of it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, tail = path.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, _, number = tail.split()[:4]
+        if int(number) == leader and state != "Z":
+            found[int(path.parent.name)] = head.partition("(")[2]
+    return found
+
+
+def workers(leader: int) -> list[int]:
+    """Those processes of a session that are workers of torch's DataLoader, by the name that it gives them."""
+    return [process for process, name in session(leader).items() if name == "pt_data_worker"]
 
 
 def ranks(nursery: Nursery, *arguments: str, log: Path, port: int, size: int = 2, patch: str = "") -> list[Process]:
@@ -190,6 +217,7 @@ def serve() -> None:
             print(child, flush=True)
             continue
         os.setsid()
+        ending._starter = os.getppid()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(log, stream)
@@ -205,8 +233,8 @@ if __name__ == "__main__":
     import vaezoo.callbacks.images
     import vaezoo.callbacks.latents
     import vaezoo.training  # noqa: F401
-    from vaezoo import cli
+    from vaezoo import cli, ending
 
     torch.set_num_threads(1)
     serve()
-    cli.main()
+    ending.run(cli.main)

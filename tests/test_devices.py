@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests import devices
 from tests.test_training import interrupt_at
 from vaezoo import ranks
 from vaezoo.data.waiting import processors
+from vaezoo.errors import ConfigError
 from vaezoo.models.loop import Loop
 from vaezoo.runs import Run
 
@@ -193,6 +195,27 @@ def refused(program: Program, tmp_path: Path, sentence: str, *settings: str) -> 
     assert sentence in printed
     assert len(printed.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_machines_on_which_nothing_was_started_are_not_waited_for(program: Program, tmp_path: Path) -> None:
+    sentence = (
+        "trainer.num_nodes=2 needs a launcher on each machine, and this process has none; start it there with torchrun"
+        " --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=1 --rdzv-endpoint=FIRST_MACHINE:29500 train.py"
+        " ..., or in a SLURM job with srun --nodes=2 --ntasks-per-node=1 python train.py"
+    )
+    settings = ("trainer.num_nodes=2", "trainer.devices=1", "trainer.accelerator=cpu")
+    refused(program, tmp_path, sentence, "trainer=ddp", *settings)
+    refused(program, tmp_path, sentence, *settings)
+
+
+def test_machines_that_were_connected_by_hand_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer: Any = SimpleNamespace(num_nodes=2, num_devices=1)
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="needs a launcher on each machine"):
+        ranks.refuse_machines_without_launcher(trainer)
+    monkeypatch.setenv("NODE_RANK", "1")
+    ranks.refuse_machines_without_launcher(trainer)
 
 
 def test_more_gpus_than_there_are_is_named(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,11 @@
 """vaezoo: train, understand and honestly compare autoencoders."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers take it; importing typing takes longer than all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from vaezoo.data import ImageDataModule
     from vaezoo.models import AE, VAE, Autoencoder, BetaVAE, ConvVAE
     from vaezoo.runs import Run, load
@@ -25,7 +27,7 @@ _HOME = {
 __all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE", "ImageDataModule", "Run", "__version__", "load"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME:
         raise AttributeError(f"module 'vaezoo' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

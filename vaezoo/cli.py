@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__, config, sweeps
+from vaezoo import __version__, config, ending, sweeps
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
 from vaezoo.first import is_first
@@ -88,8 +88,11 @@ def _sweep(words: list[str]) -> None:
     sweeps.refuse_ranks_that_sweep()
     words, folder = sweeps.with_folder(words)
     before = sweeps.errors(folder)
+    if not any(word.startswith(("sweep=", "hydra/launcher=")) for word in words):
+        import vaezoo.training  # noqa: F401  which takes seconds, while Ctrl-C cannot be caught by a library
     try:
-        _hydra(words)
+        with ending.cleaning_up():
+            _hydra(words)
     except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
         print(f"stopped; the runs in {folder} that were at work go on with resume=RUN", file=sys.stderr)
         sys.exit(130)
@@ -210,4 +213,4 @@ def _train(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    ending.run(main)

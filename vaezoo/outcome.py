@@ -1,6 +1,7 @@
 """What a training came to: its best weights measured, and the summary. It makes no models and trains nothing."""
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
@@ -8,8 +9,9 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import WeightAveraging
 
 from vaezoo import checkpoints, console, environment, resuming, runs, sharding, trust
-from vaezoo.errors import DataError
+from vaezoo.errors import DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
+from vaezoo.first import is_first
 
 if TYPE_CHECKING:
     from vaezoo.training import Training
@@ -104,11 +106,29 @@ def summarise(run: "Training", status: str, **more: Any) -> dict[str, Any]:
     return summary
 
 
-def summarise_lost(run: "Training", lost: str) -> None:
-    """Record what a process can no longer tell that waits for another one."""
+def summarise_if_begun(run: "Training", status: str, **more: Any) -> None:
+    """Record how a run ended, or leave one as it was whose resume was refused; a full disk may allow neither."""
+    with suppress(RunError, OSError):
+        if run.beginning.begun:
+            summarise(run, status, **more)
+        elif run.beginning.rewind is not None and is_first():
+            run.beginning.rewind.abandon()
+
+
+def summarise_lost(run: "Training", lost: str) -> int:
+    """Record what a process can no longer tell that waits for another one; returns its exit code.
+
+    A run that was asked to stop is interrupted, as the same signal has ended the other process.
+    """
+    if code := run.stopping.exit_code:
+        summarise_if_begun(run, "interrupted")
+        if run.trainer.is_global_zero:
+            console.show_interrupted(run.run_dir)
+        return code
     summarise(run, "failed", error=lost)
     if run.trainer.is_global_zero:
         log.error("error: %s", lost)
+    return 1
 
 
 def _fill_hyperparameter_table(run: "Training", numbers: dict[str, dict[str, float]]) -> None:

@@ -21,6 +21,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from vaezoo.data.waiting import processors
+from vaezoo.ending import STARTED_BY, starter
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.first import is_first
 
@@ -30,7 +31,9 @@ RUN_DIR = "VAEZOO_RUN_DIR"
 PATIENCE = 5.0
 """Seconds in which a process waits for another one to tell the same error, or to end by itself."""
 
-_parent = os.getppid()
+BY_HAND = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+"""What a user sets on each of several machines to have Lightning connect them without a launcher."""
+
 _rounds = count()
 _stores: list[TCPStore] = []
 
@@ -139,6 +142,19 @@ def check(trainer: L.Trainer, batch_sizes: dict[str, int]) -> None:
             )
 
 
+def refuse_machines_without_launcher(trainer: L.Trainer) -> None:
+    """ConfigError for several machines where nothing has started a process on the others, which would be waited for."""
+    nodes, devices = trainer.num_nodes, trainer.num_devices
+    if nodes == 1 or _launcher() is not None or all(name in os.environ for name in BY_HAND):
+        return
+    raise ConfigError(
+        f"trainer.num_nodes={nodes} needs a launcher on each machine, and this process has none; start it there with"
+        f" torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-id=1"
+        f" --rdzv-endpoint=FIRST_MACHINE:29500 train.py ..., or in a SLURM job with srun --nodes={nodes}"
+        f" --ntasks-per-node={devices} python train.py ... (see docs/distributed.md)"
+    )
+
+
 def _check_launcher(devices: int, nodes: int) -> None:
     launcher = _launcher()
     if launcher is None or launcher.world_size() == devices * nodes:
@@ -165,7 +181,7 @@ def told_by_first() -> bool:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         try:
-            if os.getppid() != _parent or (_stores and _stores[0].check([failed])):
+            if os.getppid() != starter() or (_stores and _stores[0].check([failed])):
                 return True
         except DistError:  # who kept the notes is gone
             return True
@@ -174,16 +190,19 @@ def told_by_first() -> bool:
 
 
 @contextmanager
-def watching(trainer: L.Trainer, on_lost: Callable[[str], None]) -> Iterator[None]:
+def watching(trainer: L.Trainer, on_lost: Callable[[str], int], is_asked: Callable[[], object]) -> Iterator[None]:
     """End this process if one is lost that it could wait for without end.
 
     The first process looks after those that Lightning has it start, and those after the first. When one is gone, this
     one has ``PATIENCE`` to find out by itself, since what it then raises is handled as any error; RunError takes the
-    place of what torch says of the connection. Otherwise it tells ``on_lost`` and exits with 1.
+    place of what torch says of the connection. Otherwise it tells ``on_lost``, and exits with the code that this
+    returns. It does not wait if ``is_asked`` to stop.
     """
-    watch = _Watch(trainer, on_lost)
+    watch = _Watch(trainer, on_lost, is_asked)
     if trainer.world_size > 1:
         watch.start()
+    before = os.environ.get(STARTED_BY)
+    os.environ[STARTED_BY] = str(os.getpid())
     try:
         yield
     except DistError as error:
@@ -194,6 +213,9 @@ def watching(trainer: L.Trainer, on_lost: Callable[[str], None]) -> Iterator[Non
         raise RunError(watch.lost_sentence()) from error
     finally:
         watch.over.set()
+        os.environ.pop(STARTED_BY)
+        if before is not None:
+            os.environ[STARTED_BY] = before
 
 
 def _of_connection(error: RuntimeError) -> bool:
@@ -210,20 +232,21 @@ def _dismiss_observer() -> None:
 
 
 class _Watch(threading.Thread):
-    def __init__(self, trainer: L.Trainer, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, trainer: L.Trainer, on_lost: Callable[[str], int], is_asked: Callable[[], object]) -> None:
         super().__init__(name="watch", daemon=True)
-        self.trainer, self.on_lost, self.over = trainer, on_lost, threading.Event()
+        self.trainer, self.on_lost, self.is_asked, self.over = trainer, on_lost, is_asked, threading.Event()
         self.has_starter = not is_first() and _launcher() is None
 
     def run(self) -> None:
         while not self.over.wait(0.2):
             _dismiss_observer()
             if self.lost() is not None:
-                if not self.over.wait(PATIENCE):
+                if not self.over.wait(0.2 if self.is_asked() else PATIENCE):
+                    code = 1
                     try:
-                        self.on_lost(self.lost_sentence())
+                        code = self.on_lost(self.lost_sentence())
                     finally:
-                        os._exit(1)
+                        os._exit(code)
                 return
 
     def lost(self) -> str | None:
@@ -234,7 +257,7 @@ class _Watch(threading.Thread):
             if code:
                 how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
                 return f"the process of rank {place} {how}"
-        if self.has_starter and os.getppid() != _parent:
+        if self.has_starter and os.getppid() != starter():
             return "the first process has ended"
         return None
 

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,10 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
     run = make(cfg, run_dir, Beginning(run_dir, cfg))
     if sweeping:
         sweeps.refuse_own_ranks(run.trainer)
+    ranks.refuse_machines_without_launcher(run.trainer)
     with _alone_in(run_dir):
         if is_first():
             runs.refuse_if_taken(run_dir)  # by another one that began since
-        run.beginning.begin()
         return _run(run, checkpoint=None)
 
 
@@ -175,6 +176,7 @@ def _go_on(
         resuming.refuse_in_an_epoch(changed, content, checkpoint)
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
+        ranks.refuse_machines_without_launcher(run.trainer)
         if is_first() and checkpoint.stem != checkpoints.RESUMABLE[0]:
             step = content["global_step"]
             log.warning("warning     last.ckpt is damaged or missing: resuming from %s, step %s", checkpoint.name, step)
@@ -235,36 +237,29 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    with console.logging_to(run.run_dir), run.stopping.listening():
+    with run.stopping.listening(), closing(run.datamodule), console.logging_to(run.run_dir):
+        if checkpoint is None:
+            run.beginning.begin()
         if is_first():
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with ranks.watching(run.trainer, lambda lost: outcome.summarise_lost(run, lost)):
+            with ranks.watching(run.trainer, partial(outcome.summarise_lost, run), lambda: run.stopping.exit_code):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 return outcome.summarise(run, "finished") if run.trainer.fast_dev_run else outcome.evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
-            _summarise_if_begun(run, "interrupted")
+            outcome.summarise_if_begun(run, "interrupted")
             if not run.trainer.is_global_zero:
                 raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
             console.show_interrupted(run.run_dir)
             raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
             told = _explained(error, run, checkpoint)
-            _summarise_if_begun(run, "failed", error=str(told) or type(told).__name__)
+            outcome.summarise_if_begun(run, "failed", error=str(told) or type(told).__name__)
             if told is error:
                 raise
             raise told from error
-
-
-def _summarise_if_begun(run: Training, status: str, **more: Any) -> None:
-    """Record how a run ended, or leave one as it was whose resume was refused; a full disk may allow neither."""
-    with suppress(RunError, OSError):
-        if run.beginning.begun:
-            outcome.summarise(run, status, **more)
-        elif run.beginning.rewind is not None and is_first():
-            run.beginning.rewind.abandon()
 
 
 def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:

@@ -266,6 +266,7 @@ def test_mistakes_in_values_are_named_before_anything_starts(capfd: pytest.Captu
         ("model.network=cnn", "model.network must be one of mlp, conv, resnet, got 'cnn'"),
         ("trainer.accelerator=warp", "warp"),
         ("data.limit=100000", "data.limit"),
+        ("trainer.num_nodes=2", "each run of a benchmark has one machine, got trainer.num_nodes=2"),
     ],
 )
 def test_what_training_would_refuse_is_refused_before(word: str, sentence: str) -> None:

@@ -169,6 +169,11 @@ def test_words_for_evaluate_are_kept_apart() -> None:
         (["models=[vae]", "out=O", "evaluation=full"], "evaluation= cannot be set here"),
         (["models=[vae]", "out=O", "evaluate.k=[1,2]"], "evaluate.k must be one value"),
         (["models=[vae]", "out=O", "trainer.max_time=00:01:00:00"], "trainer.max_time would end runs after unequal"),
+        (["models=[vae]", "out=O", "trainer.max_epochs=0"], "trainer.max_epochs=0 would train nothing"),
+        (["models=[vae]", "out=O", "trainer.max_epochs=[1,0]"], "trainer.max_epochs=0 would train nothing"),
+        (["models=[vae]", "out=O", "trainer.max_steps=0"], "trainer.max_steps=0 would train nothing"),
+        (["models=[vae]", "out=O", "trainer.limit_train_batches=0.0"], "limit_train_batches=0 would train nothing"),
+        (["models=[vae]", "out=O", "trainer.max_epochs=-1"], "trainer.max_epochs=-1 would train without end; set"),
         (["models=[vae]", "out=O", "data.batch_size=[64,128]"], "data.batch_size would make the runs take unequal"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,23 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays_good(nurser
     assert "stopped at once" in printed
     assert saved_step(run) == 4
     assert not (run / "summary.json").exists()
+
+
+def test_a_second_ctrl_c_ends_a_process_that_waits_for_another_one(
+    nursery: Nursery, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
+    several = ("trainer.num_nodes=2", "trainer.devices=1", "trainer.strategy=ddp", "trainer.accelerator=cpu")
+    words = ("train", f"run_dir={tmp_path / 'run'}", *SETTINGS, *several)
+    process = nursery.start(*words, log=tmp_path / "log", **shared)
+    process.wait_for("objective")
+    time.sleep(1)  # it waits in torch, which calls no handler
+    process.send(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert "stopped at once" in process.printed
 
 
 @pytest.mark.parametrize(

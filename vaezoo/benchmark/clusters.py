@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vaezoo.benchmark.processes import (
-    GRACE_SECONDS,
     THREAD_VARIABLES,
     StoppedError,
     Task,
@@ -21,6 +20,7 @@ from vaezoo.benchmark.processes import (
     start,
     wait_until_none,
 )
+from vaezoo.ending import GRACE_SECONDS
 
 POLL_SECONDS = 1.0
 

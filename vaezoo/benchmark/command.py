@@ -1,23 +1,24 @@
 """The command benchmark from its words to its exit code: what is trained, evaluated and compared in which order."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vaezoo import config
+from vaezoo import config, ending
 from vaezoo.benchmark import grid
 from vaezoo.benchmark.clusters import Cluster
 from vaezoo.benchmark.display import Display, Stage
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
-from vaezoo.benchmark.processes import Pool, StoppedError, Task
+from vaezoo.benchmark.processes import Pool, StoppedError, Task, bound
 from vaezoo.trust import packages_of, refuse_links
 
-PROGRAM = (sys.executable, "-m", "vaezoo.cli")
+PROGRAM = (sys.executable, "-m", "vaezoo")
 """The command line that the processes of a benchmark begin with."""
 
 LAST_LINES = 5
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        return _Benchmark(grid.read(arguments)).run()
+        with ending.cleaning_up():
+            return _Benchmark(grid.read(arguments)).run()
     except (StoppedError, KeyboardInterrupt) as stop:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
@@ -212,7 +214,7 @@ def _preflight(cells: Sequence[Cell], asked: Request) -> list[str] | None:
     elsewhere = asked.launcher != "local"
     configs = [cell.config for cell in cells]
     request = json.dumps({"configs": configs, "evaluate": asked.evaluate, "elsewhere": elsewhere})
-    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, **bound(os.environ))
     if done.returncode != 0:
         return None
     return [str(index) for index in range(json.loads(done.stdout.splitlines()[-1])["gpus"])]

@@ -1,4 +1,4 @@
-"""Whether runs are trained for equally many optimiser steps, by their configs and by what they did."""
+"""Whether runs are trained, and for equally many optimiser steps, by their configs and by what they did."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -37,6 +37,16 @@ def refuse_unequal_steps(configs: Sequence[Mapping[str, Any]]) -> None:
                 f"{' and '.join(differing)} would make the runs take unequal numbers of optimiser steps;"
                 " to train all for equally many, set trainer.max_steps=N trainer.max_epochs=-1"
             )
+
+
+def refuse_no_end(configs: Sequence[Mapping[str, Any]]) -> None:
+    """ConfigError for runs that would not take a single optimiser step, or never end."""
+    for trainer in (cfg["trainer"] for cfg in configs):
+        for name in ("max_epochs", "max_steps", "limit_train_batches"):
+            if trainer.get(name) == 0:
+                raise ConfigError(f"trainer.{name}=0 would train nothing; a benchmark needs at least one step")
+        if trainer["max_epochs"] == -1 and trainer["max_steps"] == -1:
+            raise ConfigError("trainer.max_epochs=-1 would train without end; set trainer.max_steps=N with it")
 
 
 def unequal_steps(steps: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import config
-from vaezoo.benchmark.fairness import refuse_unequal_steps
+from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.errors import ConfigError
 
 LIST_VALUED = {
@@ -151,6 +151,7 @@ def read_cells(request: Request) -> list[Cell]:
     doubled = [name for name, count in Counter(cell.name for cell in cells).items() if count > 1]
     if doubled:
         raise ConfigError(f"two columns of the benchmark would both be called {doubled[0]}; give each value once")
+    refuse_no_end([cell.config for cell in cells])
     refuse_unequal_steps([cell.config for cell in cells])
     return cells
 

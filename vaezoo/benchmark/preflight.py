@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from vaezoo import config
+from vaezoo import config, ending
 from vaezoo.benchmark.folder import portable
 from vaezoo.errors import ConfigError
 
@@ -59,12 +59,12 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
     """
     cfg: Any = OmegaConf.create(resolved)
     config.check(cfg)
+    if cfg.trainer.num_nodes != 1:
+        raise ConfigError(
+            f"each run of a benchmark has one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
+            " several one by one, or with sweep=submitit_slurm"
+        )
     if elsewhere:
-        if cfg.trainer.num_nodes != 1:
-            raise ConfigError(
-                f"each run of a benchmark has one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
-                " several one by one, or with sweep=submitit_slurm"
-            )
         cfg.trainer.update({"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"})
     instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape))
     instantiate(cfg.trainer, default_root_dir=str(cfg.run_dir), logger=False, callbacks=[])
@@ -87,4 +87,4 @@ def check_evaluation(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(lambda: sys.exit(main()))

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from vaezoo.ending import GRACE_SECONDS, STARTED_BY
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 60.0  # to finish a batch and write down how far one came
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -95,7 +97,8 @@ class Pool:
         while any(process.poll() is None for process in processes):
             if time.monotonic() > until or len(self._asked) > asked:
                 for process in processes:
-                    process.kill()
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)  # with those that it has started
             time.sleep(POLL_SECONDS)
 
 
@@ -116,7 +119,7 @@ def wait_until_none(
 
 
 def start(task: Task, environment: dict[str, str], inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a task's command, which ends when this process does. As long as it runs, its log is locked."""
+    """Start a task's command, which does not outlive this process. As long as it runs, its log is locked."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
@@ -126,11 +129,18 @@ def start(task: Task, environment: dict[str, str], inherit: Sequence[int] = ()) 
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
             pass_fds=tuple(inherit),
-            process_group=0,  # Ctrl-C on the terminal comes here alone, and is passed on once
-            preexec_fn=_end_with(os.getpid()),
+            **bound(environment),
         )
+
+
+def bound(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for ``subprocess`` that bind a process to this one: it is asked to stop when this one has ended.
+
+    It has a process group of its own, so that Ctrl-C on the terminal comes here only, and is passed on once.
+    """
+    this = os.getpid()
+    return {"env": {**environment, STARTED_BY: str(this)}, "process_group": 0, "preexec_fn": _end_with(this)}
 
 
 def is_at_work(log: Path) -> bool:

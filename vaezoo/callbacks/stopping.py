@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -30,16 +30,24 @@ class Stopping(Callback):
     """Answers SIGTERM, SIGINT and SIGUSR1: after the present batch, every process saves the step and raises Stopped.
 
     A handler does nothing but note the signal. Several processes agree after each batch on what any of them got, by a
-    message that travels while the next batch is computed. A second SIGINT ends the process at once.
+    message that travels while the next batch is computed. A second SIGINT ends the process at once, also while it waits
+    for others in a library, where Python calls no handler.
     """
 
     def __init__(self) -> None:
         self.asked = 0
         """The signal that came, 0 while there was none."""
+        self._heard = 0
         self._agreed = 0
         self._at_once = False
         self._group: Any = None
         self._message: tuple[Tensor, Any] | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process, by the signal that came, even if no handler was called yet; 0 while there was none."""
+        number = self.asked or self._heard
+        return SIGNALS[signal.Signals(number)] if number else 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -56,7 +64,8 @@ class Stopping(Callback):
         for number in mine:
             signal.signal(number, self._note)
         try:
-            yield
+            with self._hearing(mine):
+                yield
         finally:
             for number in mine:
                 signal.signal(number, signal.SIG_DFL if before[number] is None else before[number])
@@ -65,20 +74,43 @@ class Stopping(Callback):
     def at_once(self) -> Iterator[None]:
         """While nothing is left to save, and no other process to agree with, signals raise Stopped where one is."""
         if self.asked:
-            raise Stopped(SIGNALS[signal.Signals(self.asked)])
+            raise Stopped(self.exit_code)
         self._at_once = True
         try:
             yield
         finally:
             self._at_once = False
 
+    @contextmanager
+    def _hearing(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Have a thread told of signals as they come, by a pipe that Python writes their numbers to."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        thread = threading.Thread(target=self._hear, args=(reading, numbers), name="hear signals", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.write(writing, b"\0")
+            thread.join()
+            os.close(writing)
+            os.close(reading)
+
+    def _hear(self, reading: int, numbers: Sequence[int]) -> None:
+        while number := os.read(reading, 1)[0]:
+            if self._heard == number == signal.SIGINT:
+                _end_at_once()
+            if number in numbers:
+                self._heard = number
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked == number == signal.SIGINT:
-            os.write(2, b"\nstopped at once; what was saved before is intact\n")
-            os._exit(130)
+            _end_at_once()
         self.asked = number
         if self._at_once:
-            raise Stopped(SIGNALS[signal.Signals(number)])
+            raise Stopped(self.exit_code)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -131,3 +163,8 @@ class Stopping(Callback):
             tensor = torch.tensor(self.asked, dtype=torch.int32)
             self._message = tensor, dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True)
         return self._agreed
+
+
+def _end_at_once() -> None:
+    os.write(2, b"\nstopped at once; what was saved before is intact\n")
+    os._exit(130)

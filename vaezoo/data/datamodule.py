@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -97,6 +98,7 @@ class ImageDataModule(LightningDataModule):
         self.factors: tuple[Factor, ...] = ()
         self._splits: dict[str, ImageTensor | ImageFiles] = {}
         self._unreadable: dict[str, Unreadable] = {}
+        self._streaming: WeakSet[StreamingLoader] = WeakSet()
 
     def _check_numbers(self) -> None:
         for key, least in (("batch_size", 1), ("eval_batch_size", 1), ("split_seed", 0), ("seed", 0)):
@@ -192,10 +194,18 @@ class ImageDataModule(LightningDataModule):
         if isinstance(images, ImageFiles):
             workers = self._workers(len(images))
             pin_memory = device.type == "cuda"
-            return StreamingLoader(self._unreadable[split], order, noise_seed, workers=workers, pin_memory=pin_memory)
+            unreadable = self._unreadable[split]
+            loader = StreamingLoader(unreadable, order, noise_seed, workers=workers, pin_memory=pin_memory)
+            self._streaming.add(loader)
+            return loader
         if _fits_on(device, images.byte_count):
             return InMemoryLoader(images.to(device), order, noise_seed)
         return InMemoryLoader(images, order, noise_seed, pin_memory=device.type == "cuda")
+
+    def close(self) -> None:
+        """End the worker processes of all loaders."""
+        for loader in self._streaming:
+            loader.close()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
         """Stored pixels where the model is; those of images in memory lie there already."""

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.pixels import Shape, binarize_once
+from vaezoo.data.workers import leave_signals_to_the_run, passing
 from vaezoo.errors import DataError, printable
 
 MAX_UNREADABLE = 0.01  # of a split's files
@@ -111,11 +112,18 @@ def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> Image
     """Decode everything into memory once, by worker processes; unreadable files are left out with their labels."""
     size = max(1, CHUNK_BYTES // int(np.prod(files.image_shape)))
     chunks = [chunk.tolist() for chunk in torch.arange(len(files)).split(size)]
-    loader = DataLoader(files, batch_sampler=chunks, collate_fn=as_is, num_workers=workers, generator=torch.Generator())
+    loader = DataLoader(
+        files,
+        batch_sampler=chunks,
+        collate_fn=as_is,
+        num_workers=workers,
+        generator=torch.Generator(),
+        worker_init_fn=leave_signals_to_the_run,
+    )
     pixels = torch.empty((len(files), *files.image_shape), dtype=torch.uint8)
     labels = torch.empty_like(files.labels)
     done = 0
-    for decoded in loader:
+    for decoded in passing(loader):
         end = done + len(decoded.images)
         pixels[done:end], labels[done:end] = decoded.images, decoded.labels
         unreadable.add(decoded.failed)

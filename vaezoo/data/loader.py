@@ -1,7 +1,5 @@
 """Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
 
-import os
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -16,6 +14,7 @@ from vaezoo.data.files import Decoded, Unreadable, as_is, first_readable
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
+from vaezoo.data.workers import end, leave_signals_to_the_run, passing
 from vaezoo.shares import Share
 
 
@@ -126,7 +125,7 @@ class InMemoryLoader(Loader):
 
 
 class StreamingLoader(Loader):
-    """Files decoded by worker processes that live as long as the loader. Batches are short by what cannot be read.
+    """Files decoded by worker processes that live until the loader is closed. Batches are short by what cannot be read.
 
     On several devices a share weighs as many images as were planned for it, whatever of them can be read: no process
     knows what another one could not. One of which nothing can be read weighs nothing.
@@ -155,12 +154,16 @@ class StreamingLoader(Loader):
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # else each pass would draw from the global one
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=leave_signals_to_the_run,
         )
+
+    def close(self) -> None:
+        """End the workers; another pass would start new ones."""
+        end(self._decoded)
 
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         self._wanted.batches = batches
-        for decoded in self._wait_for(self._decoded):
+        for decoded in self._wait_for(passing(self._decoded)):
             self.unreadable.add(decoded.failed)
             self.unreadable.check()
             yield decoded.images, decoded.labels
@@ -182,13 +185,6 @@ class StreamingLoader(Loader):
             self.waited += time.perf_counter() - asked
             yield decoded
             asked = time.perf_counter()
-
-
-def _leave_signals_to_the_run(worker: int) -> None:
-    """A run that is asked to stop, with all of its processes, still needs its batch; a worker ends with its run."""
-    os.setpgid(0, 0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _Wanted:

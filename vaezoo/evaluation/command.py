@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vaezoo import locks, runs
+from vaezoo import ending, locks, runs
 from vaezoo.config import read_value
 from vaezoo.errors import ConfigError, VaezooError, printable
 from vaezoo.trust import allowed_packages, refuse_links
@@ -99,7 +99,11 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
         print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
     device = _device(options["device"])
     sizes = _settings(options, changes)
-    with locks.held(path), console.progress(f"evaluating {path}", count_steps(sizes, data)) as report:
+    with (
+        ending.cleaning_up(),
+        locks.held(path),
+        console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
+    ):
         found = evaluate_run(
             run,
             sizes,

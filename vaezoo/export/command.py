@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaezoo import runs
+from vaezoo import ending, runs
 from vaezoo.config import read_value
 from vaezoo.errors import ConfigError, RunError, VaezooError
 from vaezoo.trust import OWN, allowed_packages
@@ -92,7 +92,10 @@ def export(request: Request) -> dict[str, Any]:
         raise RunError(f"{earlier[0]} is there already; choose another out=, or allow it with overwrite=true")
     try:
         request.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as aside:
+        with (
+            ending.cleaning_up(),
+            tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as aside,
+        ):
             card = write_all(run, request, Path(aside))
             for path in earlier:
                 path.unlink()

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from vaezoo import config
 from vaezoo.comparison import Finding, Group, Refusal, check, gather, group, spoiled
 from vaezoo.errors import ConfigError, RunError, VaezooError
+from vaezoo.files import replacing
 from vaezoo.report import exports, pictures, sections, tables
 from vaezoo.report.drawing import styled
 from vaezoo.report.material import Images, Shown, images_of, show
@@ -101,7 +102,8 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
         "table.tex": exports.as_latex([(part.group.name, part.tables[0]) for part in parts]),
     }
     for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
+        with replacing(out / name) as new:
+            new.write_text(text, encoding="utf-8")
 
 
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vaezoo.files import replacing
+
 INK, FAINT, GRID = "#1b2330", "#5b6675", "#dde2e9"
 SERIES = (
     *("#0067b1", "#cc4c02", "#00875f", "#b0489b", "#b58900", "#3a9fd6"),
@@ -88,7 +90,8 @@ def panel(figure: Figure, name: str, alt: str, folder: Path) -> Panel:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=144)
-        figure.savefig(folder / f"{name}.png", dpi=160, facecolor="white")
+        with replacing(folder / f"{name}.png") as new:
+            figure.savefig(new, format="png", dpi=160, facecolor="white")
     return Panel(name, alt, Markup(_in_page(file.getvalue(), alt)))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaezoo.figures.canvas import mosaic_page
 from vaezoo.figures.mosaics import compose, shown
+from vaezoo.files import replacing
 
 LARGEST = 96
 """Pixels of an image's longer side in the page; larger images are averaged down to it."""
@@ -51,7 +52,8 @@ def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
 
 def save(pixels: np.ndarray, path: Path) -> None:
     """Write pixels (H, W, 3) uint8 as a PNG."""
-    Image.fromarray(pixels).save(path)
+    with replacing(path) as new:
+        Image.fromarray(pixels).save(new, "PNG")
 
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
