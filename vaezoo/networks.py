@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaezoo import memory
 from vaezoo.checks import at_least
 from vaezoo.choices import NETWORKS
 from vaezoo.errors import ConfigError
@@ -37,10 +39,21 @@ def make_networks(
     for size in widths or ():
         at_least(size, 1, "each of model.widths")
     makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
-    encoder, decoder = makers[name](image_shape, latent_dim, features, widths)
+    make = partial(makers[name], image_shape, latent_dim, features, widths)
+    if torch.get_default_device().type != "meta":
+        _refuse_too_large(make)
+    encoder, decoder = make()
     encoder.apply(_initialise)
     decoder.apply(_initialise)
     return encoder, decoder
+
+
+def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
+    """ConfigError for networks whose weights do not fit into memory; they are made on torch's meta device to know."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for network in make() for parameter in network.parameters())
+    remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
+    memory.refuse_beyond(4 * count, f"a model of {count:,} parameters", remedy)
 
 
 def _initialise(module: nn.Module) -> None:

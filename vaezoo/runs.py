@@ -1,6 +1,7 @@
 """A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -32,7 +33,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not (self.path / "config.yaml").is_file():
+        if not os.path.isfile(self.path / "config.yaml"):  # False for a name that no file system has
             raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a training")
 
     @property

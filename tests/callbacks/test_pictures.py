@@ -308,7 +308,7 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_training_ends_as_without_it(
 ) -> None:
     picture = Failing(every_n_epochs=1)
     picture.error = error
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="no picture") as warned:
         failed = weights_after_training(tmp_path / "failed", picture, Reconstructions(every_n_epochs=1))
     found = [str(each.message) for each in warned if "no picture" in str(each.message)]
     assert len(found) == 2

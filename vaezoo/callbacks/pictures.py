@@ -28,6 +28,8 @@ CHUNK = 256
 STEPS_APART = 2500
 """Optimiser steps from one picture to the next, where no number of epochs is asked for: all six take about as long as
 150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
+MOST_TILES = 4096
+"""Images, rows, columns or steps of one picture: more would be larger than a screen by far, and gigabytes of memory."""
 COMPRESSION = 3
 """Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
 
@@ -37,7 +39,7 @@ class Picture(L.Callback):
 
     It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Training
     does not notice: random states and modes are put back, no gradient is kept, and other ranks are asked for nothing.
-    Whatever fails while it is drawn, written or handed to a logger costs a warning and this picture, never the training.
+    Whatever fails while it is drawn, written or handed to a logger costs a warning and this picture, not the training.
 
     It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
     its averages in the model then.

@@ -1,5 +1,6 @@
 """``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -107,10 +108,10 @@ class ImageDataModule(LightningDataModule):
         if self.test_size is not None:
             settings.check_size("test_size", self.test_size)
         if self.num_workers != "auto":
-            settings.check_whole("num_workers", self.num_workers, 0)
+            settings.check_whole("num_workers", self.num_workers, 0, settings.MOST_WORKERS)
         settings.check_choice("in_memory", self.in_memory, ("auto", True, False))
         settings.check_choice("drop_last", self.drop_last, (True, False))
-        if isinstance(self.memory_limit_gib, bool | str) or self.memory_limit_gib < 0:
+        if isinstance(self.memory_limit_gib, bool | str) or not 0 <= self.memory_limit_gib < math.inf:
             raise ConfigError(f"data.memory_limit_gib must be a number from 0 up, got {self.memory_limit_gib!r}")
 
     # From disk to splits

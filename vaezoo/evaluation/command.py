@@ -1,5 +1,6 @@
 """`vaezoo evaluate RUN... [KEY=VALUE...]`: reads the command line, shows progress, writes evaluation.json."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> int:
 
 def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
     """Run folders and settings; an argument is a folder if there is one of that name, whatever signs are in it."""
-    folders = [Path(argument) for argument in arguments if Path(argument).is_dir() or "=" not in argument]
-    settings = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
+    folders = [Path(argument) for argument in arguments if os.path.isdir(argument) or "=" not in argument]
+    settings = [argument for argument in arguments if "=" in argument and not os.path.isdir(argument)]
     if not folders:
         raise ConfigError("vaezoo evaluate wants at least one run folder")
     return folders, {setting.partition("=")[0]: read_value(setting) for setting in settings}
