@@ -67,7 +67,7 @@ Program = Callable[..., tuple[int, str]]
         ),
         (
             ["model.scheduler={name: CosineAnnealingLR, T_max: 0}"],
-            "model.scheduler cannot train with CosineAnnealingLR",
+            "cannot train with CosineAnnealingLR",
         ),
         (["model.latent_dim=1000000000"], "parameters would take"),
         (["model.widths=[1000000000]"], "GiB of memory; choose a smaller model.latent_dim, model.widths"),

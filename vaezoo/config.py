@@ -50,7 +50,12 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
-    for key, node in _targets(plain):
+    check_parts(plain)
+
+
+def check_parts(plain: Any, within: str = "") -> None:
+    """ConfigError for an argument that a class in these settings, which stand at ``within``, cannot take."""
+    for key, node in _targets(plain, within):
         own = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
         values = {name: value for name, value in own if name not in ("_target_", "_convert_")}
         check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))

@@ -15,7 +15,7 @@ LEFT_BY_JOBS = (".err", ".json", ".lock", ".log", ".out", ".txt", ".yaml", ".yml
 
 def folder(value: Any, key: str) -> Path:
     """The folder that a setting names; ConfigError if none can be meant."""
-    path = _path(value, key)
+    path = place(value, key)
     if path.resolve() == Path(path.resolve().anchor):
         raise ConfigError(f"{key} must be a folder of its own, got {value}, the root of all files")
     return path
@@ -23,7 +23,7 @@ def folder(value: Any, key: str) -> Path:
 
 def file(value: Any, key: str) -> Path:
     """The file that a setting names; ConfigError if none can be meant."""
-    path = _path(value, key)
+    path = place(value, key)
     if path.name in ("", "..") or str(value).endswith("/") or path.is_dir():
         raise ConfigError(f"{key} must be the name of a file, such as {path / 'model'}, got {value}, which is a folder")
     return path
@@ -60,8 +60,8 @@ def _foreign(children: Iterable[Path]) -> list[str]:
     ]
 
 
-def _path(value: Any, key: str) -> Path:
-    """A path that the file system can have."""
+def place(value: Any, key: str) -> Path:
+    """The path that a setting names, whatever lies there; ConfigError for what no file system can have."""
     if not isinstance(value, str) or not value.strip() or value == "null" or value[0] + value[-1] in ("[]", "{}"):
         raise ConfigError(f"{key} must be a path, got {value!r}")
     if not value.isprintable():

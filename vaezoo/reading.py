@@ -37,7 +37,7 @@ def read_text(path: Path, most: int) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; RunError for anything else."""
     try:
-        found = json.loads(read_text(path, MOST_JSON), parse_int=_whole)
+        found = json.loads(read_text(path, MOST_JSON), parse_int=_whole, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
@@ -46,8 +46,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _whole(digits: str) -> int | float:
-    """A whole number; one that no record has as a float, which may be infinite."""
-    return int(digits) if len(digits) < 19 else float(digits)
+    """A whole number; one that no record has as a float."""
+    return int(digits) if len(digits) < 19 else _finite(digits)
+
+
+def _finite(digits: str) -> float:
+    """A number; ValueError for one that is infinite or not a number, which vaezoo never writes."""
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"it holds the number {digits[:40]}")
+    return value
 
 
 def read_config(path: Path) -> DictConfig:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from vaezoo import paths
 from vaezoo.data import settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
@@ -88,7 +88,7 @@ class ImageDataModule(LightningDataModule):
         settings.check_names(source, dataset, binarize)
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or (dataset or source).lower()
-        self.source = Source(source, dataset, Path(root).expanduser(), self.image_shape)
+        self.source = Source(source, dataset, paths.place(root, "data.root"), self.image_shape)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
         self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate every run that is named; 0 if all went well. Errors are told, and the other runs go on."""
+    """Evaluate every run that is named; 0 if all went well. Errors are told, and do not end the other runs."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE + _settings_in_words())
         return 0 if arguments else 2
@@ -40,6 +41,9 @@ def main(arguments: list[str]) -> int:
             evaluate(path, options, changes)
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
+            failed += 1
+        except Exception:  # a mistake of the program, which must not cost the other runs
+            traceback.print_exc()
             failed += 1
     return 1 if failed else 0
 
