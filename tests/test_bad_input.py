@@ -85,6 +85,9 @@ Program = Callable[..., tuple[int, str]]
         (["trainer.max_steps=-2"], "trainer.max_steps must be at least 1, got -2"),
         (["trainer.min_epochs=9", "trainer.max_epochs=3"], "min_epochs=9 must be at most trainer.max_epochs=3"),
         (["trainer.check_val_every_n_epoch=-1"], "trainer.check_val_every_n_epoch must be at least 1, got -1"),
+        (["trainer.max_time=00:00:00:00"], "trainer.max_time must be above 0, got '00:00:00:00'"),
+        (["trainer.max_time={seconds: 0}"], "trainer.max_time must be above 0, got {'seconds': 0}"),
+        (["~trainer._target_"], "trainer must be settings with a class as _target_"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches must be at least 1, got 0"),
         (["trainer.limit_train_batches=0.0"], "trainer.limit_train_batches must be a number of batches or a fraction"),
         (["trainer.limit_val_batches=1.5"], "trainer.limit_val_batches must be a number of batches or a fraction"),
@@ -266,3 +269,30 @@ def test_no_command_writes_to_what_is_no_folder(
 def test_double_precision_trains_with_all_pictures(train: Callable[..., Run]) -> None:
     run = train("run", "trainer.precision=64-true", "callbacks=default", "model.latent_dim=2", "trainer.max_epochs=1")
     assert len(list((run.path / "figures").iterdir())) == 6
+
+
+def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_its_first_step(
+    program: Program, tmp_path: Path
+) -> None:
+    short = [
+        "data.limit=64",
+        "callbacks=none",
+        "evaluation=none",
+        "trainer.max_epochs=4",
+        f"run_dir={tmp_path / 'run'}",
+    ]
+    code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 7}")
+    assert code == 1
+    assert "error: model.scheduler is made for 7 steps, and this run has 8; write total_steps: total_steps" in printed
+    code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 8}")
+    assert code == 0, printed
+
+
+def test_a_training_that_takes_no_step_is_no_success(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.Trainer.fit", lambda *_, **__: None)
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", "callbacks=none", "evaluation=none")
+    assert code == 1
+    assert "error: no step was trained" in printed
+    assert Run(tmp_path / "run").summary["status"] == "failed"

@@ -38,6 +38,7 @@ def check(cfg: DictConfig) -> None:
     """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     _check_values(plain)
+    _check_groups(plain)
     for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
@@ -51,6 +52,19 @@ def check(cfg: DictConfig) -> None:
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     check_parts(plain)
+
+
+def _check_groups(plain: Any) -> None:
+    """ConfigError unless every group is there, and all of its parts name their classes."""
+    parts = [(name, plain.get(name)) for name in ("model", "data", "trainer")]
+    for name in ("callbacks", "logger"):
+        group = plain.get(name)
+        if not isinstance(group, dict):
+            raise ConfigError(f"{name} must be names with settings each, got {group!r}")
+        parts += [(f"{name}.{key}", part) for key, part in group.items() if part is not None]
+    for key, part in parts:
+        if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
+            raise ConfigError(f"{key} must be settings with a class as _target_, got {str(part)[:80]!r}")
 
 
 def check_parts(plain: Any, within: str = "") -> None:
@@ -100,7 +114,7 @@ def read_value(setting: str) -> Any:
     """The value in KEY=VALUE, a list or a mapping as plain Python; ConfigError if it cannot be read."""
     try:
         plain: Any = OmegaConf.to_container(OmegaConf.create(f"value: {setting.partition('=')[2]}"))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
     return plain["value"]
 

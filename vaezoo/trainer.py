@@ -1,5 +1,6 @@
 """Lightning's ``Trainer`` with what vaezoo adds to its settings. It knows no models and no data."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,10 +52,19 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
             at_least(numbers[name], least, f"trainer.{name}")
     for name, least in PARTS.items():
         _check_part(f"trainer.{name}", numbers.get(name, 1), least)
+    _check_time(settings.get("max_time"))
     for unit in ("epochs", "steps"):
         fewest, most = settings.get(f"min_{unit}") or 0, settings.get(f"max_{unit}") or -1
         if fewest > most != -1:
             raise ConfigError(f"trainer.min_{unit}={fewest} must be at most trainer.max_{unit}={most}")
+
+
+def _check_time(max_time: Any) -> None:
+    """ConfigError for a time that is over before the first step; what is no time at all Lightning says itself."""
+    numbers = re.findall(r"[^:]+", max_time) if isinstance(max_time, str) else max_time
+    numbers = numbers.values() if isinstance(numbers, Mapping) else numbers or ["1"]
+    if all(str(number).strip("0. ") == "" for number in numbers):
+        raise ConfigError(f"trainer.max_time must be above 0, got {max_time!r}")
 
 
 def _check_part(key: str, value: float, least: int) -> None:
