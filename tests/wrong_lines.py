@@ -33,18 +33,16 @@ SMALL = (
     *("model.widths=[4]", "model.latent_dim=2", "data.limit=64", "trainer.max_epochs=1", "trainer.max_steps=2"),
     *("evaluation=none", "trainer.enable_progress_bar=false"),
 )
-QUICK = tuple(
-    [
-        "quick=true",
-        "images=10",
-        "train_images=10",
-        "k=1",
-        "bound_images=1",
-        "samples=10",
-        "pairs=2",
-        "paths=1",
-        "steps=3",
-    ]
+QUICK = (
+    "quick=true",
+    "images=10",
+    "train_images=10",
+    "k=1",
+    "bound_images=1",
+    "samples=10",
+    "pairs=2",
+    "paths=1",
+    "steps=3",
 )
 PICTURES_OFF = "callbacks=none"
 OF_TORCH = [
@@ -144,7 +142,7 @@ OTHERS = [
 
 
 class Line(NamedTuple):
-    """Words of a command line, in which RUN stands for a sound run and OUT for where to write; ``wrong``: never right."""
+    """Words, in which RUN stands for a sound run and OUT for where to write; ``wrong``: whether they are never right."""
 
     words: tuple[str, ...]
     wrong: bool
