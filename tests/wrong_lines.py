@@ -142,7 +142,7 @@ OTHERS = [
 
 
 class Line(NamedTuple):
-    """Words, in which RUN stands for a sound run and OUT for where to write; ``wrong``: whether they are never right."""
+    """Words, in which RUN stands for a sound run and OUT for where to write; ``wrong``: they are never right."""
 
     words: tuple[str, ...]
     wrong: bool
