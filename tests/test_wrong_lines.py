@@ -44,6 +44,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+pytestmark = pytest.mark.filterwarnings("default")  # a picture that is left out is a warning, and no failure
+
+
 @pytest.fixture(autouse=True)
 def one_process_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither downloads, nor processes that would run this test's own command line."""

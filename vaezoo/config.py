@@ -182,7 +182,8 @@ def _explain_part(error: InstantiationException, cause: BaseException) -> str | 
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """What an error says, without the lines of C++ that torch may add."""
+    return " ".join(str(error).partition("\nException raised from")[0].split())[:1000]
 
 
 def _explain_missing(error: MissingConfigException) -> str:

@@ -114,6 +114,7 @@ class CSVLogger(loggers.Logger):
         before, rows, torn = read_rows(self._path) if self._path.exists() else ([], [], False)
         keep = [row for row in rows if self._purge_step is None or int(row["step"]) < self._purge_step]
         self._names = sorted({*before, *names})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._names != before or len(keep) != len(rows) or torn:
             write_rows(self._path, self._names, keep)
         self._purge_step, self._rows = None, len(keep)

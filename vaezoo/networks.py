@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaezoo import memory
-from vaezoo.checks import at_least
+from vaezoo.checks import at_least, within
 from vaezoo.choices import NETWORKS
 from vaezoo.errors import ConfigError
 
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
+
+LARGEST = 2**30
+"""Of a layer or a code: with more, the number of weights may be one that torch cannot count."""
 
 SMALLEST_GRID = 4
 """Pixels to which the shorter side is brought down when the depth is not given."""
@@ -37,7 +40,7 @@ def make_networks(
     if min(height, width) < 8:
         raise ConfigError(f"images must be at least 8x8 pixels, got {height}x{width}; set data.image_size")
     for size in widths or ():
-        at_least(size, 1, "each of model.widths")
+        within(size, 1, LARGEST, "each of model.widths")
     makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
     make = partial(makers[name], image_shape, latent_dim, features, widths)
     if torch.get_default_device().type != "meta":

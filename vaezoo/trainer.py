@@ -61,9 +61,11 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
 
 def _check_time(max_time: Any) -> None:
     """ConfigError for a time that is over before the first step; what is no time at all Lightning says itself."""
-    numbers = re.findall(r"[^:]+", max_time) if isinstance(max_time, str) else max_time
-    numbers = numbers.values() if isinstance(numbers, Mapping) else numbers or ["1"]
-    if all(str(number).strip("0. ") == "" for number in numbers):
+    if isinstance(max_time, str):
+        nothing = not re.search(r"[1-9]", max_time)
+    else:
+        nothing = isinstance(max_time, Mapping) and not any(max_time.values())
+    if nothing:
         raise ConfigError(f"trainer.max_time must be above 0, got {max_time!r}")
 
 
