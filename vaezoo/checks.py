@@ -59,8 +59,9 @@ def at_least(value: float, least: float, key: str) -> None:
 
 def within(value: float, least: float, most: float, key: str) -> None:
     """ConfigError if the setting ``key`` has a ``value`` that does not lie from ``least`` to ``most``."""
-    if not least <= value <= most:
-        raise ConfigError(f"{key} must be from {least:g} to {most:g}, got {value:g}")
+    at_least(value, least, key)
+    if value > most:
+        raise ConfigError(f"{key} must be at most {most:,}, got {value:,}")
 
 
 def above(value: float, bound: float, key: str) -> None:

@@ -101,7 +101,7 @@ def read(words: Sequence[str]) -> Request:
         raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {name}")
     if launcher and name == "local":
         raise ConfigError(f"launcher.{next(iter(launcher))} is for a cluster; add launcher=submitit_slurm or ray")
-    if out is None:
+    if out is None or not out.values[0]:
         raise ConfigError("a benchmark needs a folder for its runs; write out=DIR")
     return Request(
         models=models,

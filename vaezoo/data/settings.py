@@ -17,8 +17,8 @@ def checked_shape(image_size: int | list[int], channels: int, source: str) -> Sh
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
     if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
-            f"data.image_size must be a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or two as"
-            f" [height, width], got {image_size!r}"
+            f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], none above"
+            f" {LARGEST_SIDE}, got {image_size!r}"
         )
     check_choice("channels", channels, (1, 3))
     shape = (channels, sides[0], sides[1])
