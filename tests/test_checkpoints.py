@@ -254,7 +254,7 @@ def test_a_run_that_was_moved_remembers_its_best_weights(train: Train, program: 
     best = torch.load(run.checkpoint("best"), weights_only=True)
     run.path.rename(tmp_path / "moved")
     moved = tmp_path / "moved"
-    settings = ("trainer.max_epochs=5", "model.optimizer.lr=0", "resume.force=true")
+    settings = ("trainer.max_epochs=5", "model.optimizer.lr=1e-30", "resume.force=true")
     code, printed = program("train", f"resume={moved}", *settings)
     assert code == 0, printed
     kept = torch.load(Run(moved).checkpoint("best"), weights_only=True)

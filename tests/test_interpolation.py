@@ -17,6 +17,11 @@ def test_a_path_has_both_codes_at_its_ends(method: str) -> None:
     torch.testing.assert_close(path[:, -1], end)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_codes_in_double_precision_have_a_path_in_double_precision(method: str) -> None:
+    assert METHODS[method](torch.randn(2, 3).double(), torch.randn(2, 3).double(), 4).dtype == torch.float64
+
+
 def test_the_linear_path_has_equal_steps_on_the_line() -> None:
     path = METHODS["linear"](torch.tensor([[0.0, 1.0]]), torch.tensor([[4.0, 5.0]]), 5)
     assert path[0].tolist() == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]

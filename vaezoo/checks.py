@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -51,9 +52,22 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
 
 
 def at_least(value: float, least: float, key: str) -> None:
-    """ConfigError if the setting ``key`` has a ``value`` below ``least``."""
-    if value < least:
-        raise ConfigError(f"{key} must be at least {least:g}, got {value:g}")
+    """ConfigError if the setting ``key`` has a ``value`` below ``least``, or one that is infinite or not a number."""
+    if not least <= value < math.inf:
+        raise ConfigError(f"{key} must be at least {least:g}{'' if value < least else ' and finite'}, got {value:g}")
+
+
+def within(value: float, least: float, most: float, key: str) -> None:
+    """ConfigError if the setting ``key`` has a ``value`` that does not lie from ``least`` to ``most``."""
+    at_least(value, least, key)
+    if value > most:
+        raise ConfigError(f"{key} must be at most {most:,}, got {value:,}")
+
+
+def above(value: float, bound: float, key: str) -> None:
+    """ConfigError if the setting ``key`` has a ``value`` that is not above ``bound``, or is infinite."""
+    if not bound < value < math.inf:
+        raise ConfigError(f"{key} must be above {bound:g}{'' if value <= bound else ' and finite'}, got {value:g}")
 
 
 def _named(function: Any) -> dict[str, Any]:

@@ -23,6 +23,9 @@ COMMANDS = {
 }
 """Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
+OWN_OF_HYDRA = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
+"""Settings of Hydra's, by how they begin, that would put files elsewhere than ``run_dir`` says, or make a sweep."""
+
 _program: list[str] = []
 
 
@@ -76,6 +79,7 @@ def train(program: Sequence[str] | None = None) -> None:
     if flags in (["--help"], ["-h"]):
         _in_one_sentence(lambda: _help([word for word in words if word not in flags]))
         return
+    _in_one_sentence(partial(_refuse_hydra, words))
     job = partial(_sweep, words) if sweeps.is_sweep(words) else partial(_hydra, words)
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         job()
@@ -161,6 +165,7 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     """Go on with a run, whose own config takes the place of the composed one: Hydra has nothing to do."""
     import logging
 
+    from vaezoo import paths
     from vaezoo.training import resume
     from vaezoo.trust import allowed_packages
 
@@ -174,7 +179,7 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
     named = [word for word in overrides if word.startswith("packages=")]
     packages = allowed_packages(config.read_value(named[-1]) if named else None)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, level=logging.INFO)
-    run_dir = Path(resumed[0].partition("=")[2].strip("'\""))
+    run_dir = paths.folder(resumed[0].partition("=")[2].strip("'\""), "resume")
     overrides = [word for word in overrides if word not in named]
     resume(run_dir, overrides, packages, force="resume.force=true" in force)
 
@@ -185,6 +190,22 @@ def _refuse_force() -> None:
 
 def _refuse_resume(value: object) -> None:
     raise ConfigError(f"resume={value} must stand on the command line as it is, or be auto")
+
+
+def _run_dir(cfg: DictConfig) -> Path:
+    """The folder of a new run, or of one that may go on; ConfigError if none can be meant."""
+    from vaezoo import paths
+
+    name = cfg.run_dir  # of several processes, only the first looks at what lies there before it writes
+    return paths.run_folder(name, "run_dir") if is_first() else paths.folder(name, "run_dir")
+
+
+def _refuse_hydra(words: Sequence[str]) -> None:
+    """ConfigError for settings of Hydra's that the program makes by itself."""
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.startswith(OWN_OF_HYDRA):
+            raise ConfigError(f"{key} is set by the program; run_dir= says where a run lies, and -m makes a sweep")
 
 
 def _train(cfg: DictConfig) -> float | None:
@@ -204,9 +225,7 @@ def _train(cfg: DictConfig) -> float | None:
     words = sys.argv
     sys.argv = [*_program, *words[1:]]  # Lightning starts further processes by the same line
     try:
-        _in_one_sentence(
-            lambda: begin(cfg, Path(str(cfg.run_dir)))
-        )  # Hydra would put a line of its own before an error
+        _in_one_sentence(lambda: begin(cfg, _run_dir(cfg)))  # Hydra would put a line of its own before an error
     finally:
         sys.argv = words
     return None

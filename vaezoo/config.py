@@ -1,5 +1,6 @@
 """Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from yaml import YAMLError
 from vaezoo.checks import check_arguments, did_you_mean
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
+from vaezoo.reading import MOST_VALUES, flat
 
 _PACKAGE = Path(__file__).resolve().parent
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -34,6 +36,9 @@ def options(group: str) -> list[str]:
 
 def check(cfg: DictConfig) -> None:
     """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    _check_values(plain)
+    _check_groups(plain)
     for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
@@ -41,14 +46,48 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
     if cfg.stepping not in STEPPING:
         raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
-    if not re.fullmatch(r"(val|test)/.+", cfg.optimized_metric or "val/loss"):
+    metric = "val/loss" if cfg.optimized_metric is None else cfg.optimized_metric
+    if not isinstance(metric, str) or not re.fullmatch(r"(val|test)/.+", metric):
         raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
-    for key, node in _targets(OmegaConf.to_container(cfg, resolve=True)):
-        plain = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
-        values = {name: value for name, value in plain if name not in ("_target_", "_convert_")}
+    check_parts(plain)
+
+
+def _check_groups(plain: Any) -> None:
+    """ConfigError unless every group is there, and all of its parts name their classes."""
+    parts = [(name, plain.get(name)) for name in ("model", "data", "trainer")]
+    for name in ("callbacks", "logger"):
+        group = plain.get(name)
+        if not isinstance(group, dict):
+            raise ConfigError(f"{name} must be names with settings each, got {group!r}")
+        parts += [(f"{name}.{key}", part) for key, part in group.items() if part is not None]
+    for key, part in parts:
+        if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
+            raise ConfigError(f"{key} must be settings with a class as _target_, got {str(part)[:80]!r}")
+
+
+def check_parts(plain: Any, within: str = "") -> None:
+    """ConfigError for an argument that a class in these settings, which stand at ``within``, cannot take."""
+    for key, node in _targets(plain, within):
+        own = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
+        values = {name: value for name, value in own if name not in ("_target_", "_convert_")}
         check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))
+
+
+def _check_values(plain: Any) -> None:
+    """ConfigError for a value that could not be read back from the run's own config, or that means nothing anywhere."""
+    values = flat(plain)
+    if len(values) > MOST_VALUES:
+        raise ConfigError(f"a config has at most {MOST_VALUES:,} values, got {len(values):,}")
+    for key, value in values:
+        shown = repr(value) if len(repr(value)) < 100 else repr(value)[:80] + "..."
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number, got {shown}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown}")
+        if isinstance(value, str) and (not value.isprintable() or "${" in value):
+            raise ConfigError(f"{key} must be a text without control characters and ${{...}}, got {shown}")
 
 
 def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -73,7 +112,7 @@ def read_value(setting: str) -> Any:
     """The value in KEY=VALUE, a list or a mapping as plain Python; ConfigError if it cannot be read."""
     try:
         plain: Any = OmegaConf.to_container(OmegaConf.create(f"value: {setting.partition('=')[2]}"))
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
     return plain["value"]
 
@@ -141,7 +180,8 @@ def _explain_part(error: InstantiationException, cause: BaseException) -> str | 
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """What an error says, without the lines of C++ that torch may add."""
+    return " ".join(str(error).partition("\nException raised from")[0].split())[:1000]
 
 
 def _explain_missing(error: MissingConfigException) -> str:

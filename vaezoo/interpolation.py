@@ -6,7 +6,7 @@ from torch import Tensor
 
 def linear(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Codes at equal distances on the straight line, both ends included: (B, D) twice -> (B, steps, D)."""
-    t = torch.linspace(0, 1, steps, device=start.device)[None, :, None]
+    t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
     return torch.lerp(start[:, None], end[:, None], t)
 
 
@@ -16,7 +16,7 @@ def spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     In many dimensions a Gaussian's mass lies near a sphere, which the straight line leaves and the arc does not. Codes
     that are (anti)parallel, as all are in one dimension, have no single arc: they get the straight line.
     """
-    t = torch.linspace(0, 1, steps, device=start.device)[None, :, None]
+    t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)
     angle = torch.acos(cosine)[:, None, None]
     sine = torch.sin(angle)

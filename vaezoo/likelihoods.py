@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaezoo import shares
-from vaezoo.checks import check_arguments
+from vaezoo.checks import above, check_arguments
 from vaezoo.choices import LIKELIHOODS
 from vaezoo.errors import ConfigError
 from vaezoo.losses import gaussian_log_prob
@@ -104,8 +104,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, *, sigma: float = 0.1) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ConfigError(f"model.likelihood_options.sigma must be above 0, got {sigma}")
+        above(sigma, 0, "model.likelihood_options.sigma")
         self.sigma = float(sigma)
         self.register_buffer("logvar", torch.tensor(2 * math.log(sigma)), persistent=False)
 

@@ -113,6 +113,7 @@ class CSVLogger(loggers.Logger):
         """Open the file for rows with these names, behind those that are there."""
         before, rows, torn = read_rows(self._path) if self._path.exists() else ([], [], False)
         self._names = sorted({*before, *names})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._names != before or torn:
             write_rows(self._path, self._names, rows)
         self._rows = len(rows)

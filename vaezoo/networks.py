@@ -2,18 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaezoo.checks import at_least
+from vaezoo import memory
+from vaezoo.checks import at_least, within
 from vaezoo.choices import NETWORKS
 from vaezoo.errors import ConfigError
 
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
+
+LARGEST = 2**30
+"""Of a layer or a code: with more, the number of weights may be one that torch cannot count."""
 
 SMALLEST_GRID = 4
 """Pixels to which the shorter side is brought down when the depth is not given."""
@@ -35,12 +40,23 @@ def make_networks(
     if min(height, width) < 8:
         raise ConfigError(f"images must be at least 8x8 pixels, got {height}x{width}; set data.image_size")
     for size in widths or ():
-        at_least(size, 1, "each of model.widths")
+        within(size, 1, LARGEST, "each of model.widths")
     makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
-    encoder, decoder = makers[name](image_shape, latent_dim, features, widths)
+    make = partial(makers[name], image_shape, latent_dim, features, widths)
+    if torch.get_default_device().type != "meta":
+        _refuse_too_large(make)
+    encoder, decoder = make()
     encoder.apply(_initialise)
     decoder.apply(_initialise)
     return encoder, decoder
+
+
+def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
+    """ConfigError for networks whose weights do not fit into memory; they are made on torch's meta device to know."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for network in make() for parameter in network.parameters())
+    remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
+    memory.refuse_beyond(4 * count, f"a model of {count:,} parameters", remedy)
 
 
 def _initialise(module: nn.Module) -> None:

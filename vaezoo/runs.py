@@ -1,6 +1,7 @@
 """A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo import checkpoints, reading, resuming, trust
+from vaezoo.config import check_parts, explain
 from vaezoo.errors import RunError
 from vaezoo.files import ASIDE, write_text
 
@@ -28,7 +30,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not (self.path / "config.yaml").is_file():
+        if not os.path.isfile(self.path / "config.yaml"):  # False for a name that no file system has
             raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a training")
 
     @property
@@ -59,6 +61,8 @@ class Run:
         summary = reading.read_json(path)
         if not isinstance(summary.get("status"), str):
             raise RunError(f"{path} cannot be read: it tells no status")
+        if wrong := _wrong_part(summary):
+            raise RunError(f"{path} is not as vaezoo writes it: {wrong}; put the run's own back, or train it anew")
         return summary
 
     @property
@@ -84,7 +88,14 @@ class Run:
         if not isinstance(plain.get("data"), dict):
             raise RunError(f"{self.path}/config.yaml names no data")
         trust.check_config({"data": plain["data"]}, self.path, packages=packages)
-        made: ImageDataModule = instantiate(plain["data"] | ({} if root is None else {"root": root}))
+        settings = plain["data"] | ({} if root is None else {"root": root})
+        try:
+            check_parts(settings, "data")
+            made: ImageDataModule = instantiate(settings)
+        except Exception as error:
+            if (sentence := explain(error)) is None:
+                raise
+            raise RunError(f"{self.path}/config.yaml cannot be used: {sentence}") from error
         return made
 
     def checkpoint(self, name: str | None = None) -> Path:
@@ -108,6 +119,18 @@ class Run:
         forced = {change["key"] for change in resuming.recorded(self.path)}
         resuming.refuse_other_model(path, self.config, type(model).__name__, model.hparams, forced)
         return model
+
+
+def _wrong_part(summary: Mapping[str, Any]) -> str:
+    """Which part of a summary is no mapping, or of those with numbers holds something else; nothing if all is well."""
+    for name in ("data", "environment", "val", "test", "cost"):
+        part = summary.get(name, {})
+        if not isinstance(part, dict):
+            return f"{name} holds no names with values"
+        texts = name in ("data", "environment")
+        if others := [key for key, value in part.items() if not (texts or value is None or reading.is_number(value))]:
+            return f"{name}.{others[0]} is no number"
+    return ""
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":

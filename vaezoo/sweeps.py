@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from vaezoo import config
+from vaezoo import config, paths
 from vaezoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ def with_folder(words: Sequence[str]) -> tuple[list[str], Path]:
             raise ConfigError(f"hydra.sweep.subdir must be a path below the sweep's folder run_dir=, got {subdir}")
     rest = [word for word in words if word not in named]
     word = f"hydra.sweep.dir={value}"
-    return [*rest, word], Path(str(OverridesParser.create().parse_override(word).value()))
+    folder = paths.folder(OverridesParser.create().parse_override(word).value(), "run_dir")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"run_dir must be a folder for the runs of a sweep, got {folder}, which is a file")
+    return [*rest, word], folder
 
 
 def errors(folder: Path) -> dict[Path, int]:

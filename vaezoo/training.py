@@ -247,6 +247,7 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             with ranks.watching(run.trainer, partial(outcome.summarise_lost, run), lambda: run.stopping.exit_code):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+                _refuse_untrained(run.trainer)
                 return outcome.summarise(run, "finished") if run.trainer.fast_dev_run else outcome.evaluate(run)  # type: ignore[attr-defined]
         except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
             outcome.summarise_if_begun(run, "interrupted")
@@ -260,6 +261,12 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             if told is error:
                 raise
             raise told from error
+
+
+def _refuse_untrained(trainer: L.Trainer) -> None:
+    """ConfigError if no step was taken, whatever settings led to it: a record of it would be one of random weights."""
+    if not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ConfigError("no step was trained: the settings of trainer and data end the training before its first one")
 
 
 def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:

@@ -1,6 +1,9 @@
 """Pictures come when they should, show what the model does at that moment, and training does not notice them."""
 
+import errno
 import inspect
+import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -253,13 +256,89 @@ def test_values_that_are_not_finite_cost_a_warning_and_not_the_run(picture: type
     assert written(tmp_path) == {}
 
 
-def test_mistakes_in_a_picture_are_not_hidden(tmp_path: Path) -> None:
-    class Mistaken(Samples):
-        def draw(self, model: Any, data: Any) -> Any:
-            raise TypeError("wrong call")
+class Failing(Samples):
+    """Draws random numbers, leaves a module in another mode, and fails."""
 
-    with pytest.raises(TypeError, match="wrong call"):
-        train(small(), [Mistaken()], tmp_path)
+    error: BaseException
+
+    def draw(self, model: Any, data: Any) -> Any:
+        torch.rand(3)
+        model.encoder.train()
+        raise self.error
+
+
+def draw_with_a_failure(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every picture fail where it is drawn in memory, where it is written, or where it is handed to a logger."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        torch.rand(3)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if where == "save" else AttributeError(f"{where} failed")
+
+    targets = {"raster": (pictures, "raster"), "save": (Image.Image, "save"), "add_png": (pictures, "add_png")}
+    monkeypatch.setattr(*targets[where], fail)
+
+
+def weights_after_training(folder: Path, *callbacks: Any, logger: Any = False) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    model = small(Restless)
+    train(model, list(callbacks), folder, logger=logger)
+    return {**model.state_dict(), "random": torch.rand(1)}
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (TypeError("wrong call"), "TypeError: wrong call"),
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory. Tried to allocate"),
+        (MemoryError(), "MemoryError"),
+        (RecursionError("too deep"), "RecursionError: too deep"),
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: .* No space left on device"),
+        (torch.linalg.LinAlgError("no convergence"), "no convergence"),  # type: ignore[attr-defined]
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_picture_that_cannot_be_drawn_is_told_and_training_ends_as_without_it(
+    error: Exception, told: str, tmp_path: Path
+) -> None:
+    picture = Failing(every_n_epochs=1)
+    picture.error = error
+    with pytest.warns(UserWarning, match="no picture") as warned:
+        failed = weights_after_training(tmp_path / "failed", picture, Reconstructions(every_n_epochs=1))
+    found = [str(each.message) for each in warned if "no picture" in str(each.message)]
+    assert len(found) == 2
+    for message, step in zip(found, (4, 8), strict=True):
+        assert re.fullmatch(f"no picture of samples at step {step}: .*{told}", message)
+    assert written(tmp_path / "failed") == {"reconstructions": [4, 8]}  # the others come
+    assert_equal(failed, weights_after_training(tmp_path / "plain"))
+
+
+@pytest.mark.parametrize("where", ["raster", "save", "add_png"])
+def test_a_picture_that_cannot_be_written_is_told_and_training_ends_as_without_it(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = weights_after_training(tmp_path / "plain")
+    draw_with_a_failure(where, monkeypatch)
+    logger = TensorBoardLogger(tmp_path, name="", version="tb")
+    told = "cannot write .*No space left on device" if where == "save" else f"AttributeError: {where} failed"
+    with pytest.warns(UserWarning, match=f"no picture of samples at step 4: {told}"):
+        failed = weights_after_training(tmp_path / "failed", Samples(every_n_epochs=1), logger=logger)
+    assert_equal(failed, plain)
+    if where != "add_png":
+        assert not list((tmp_path / "failed").rglob("*.png*"))  # no part of one either
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_picture_does_not_swallow_what_ends_the_program(stop: type[BaseException], tmp_path: Path) -> None:
+    picture = Failing(every_n_epochs=1)
+    picture.error = stop()
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(small(), [picture], tmp_path)
 
 
 def test_a_datamodule_without_examples_is_refused_before_training(tmp_path: Path) -> None:

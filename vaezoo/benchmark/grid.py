@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config
+from vaezoo import config, paths
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.errors import ConfigError
 
@@ -106,7 +106,7 @@ def read(words: Sequence[str]) -> Request:
     return Request(
         models=models,
         seeds=tuple(_integer(seed, "seeds", 0) for seed in seeds),
-        out=Path(out.values[0]).expanduser(),
+        out=paths.folder(out.values[0], "out"),
         jobs=None if jobs is None else _integer(",".join(jobs.values), "jobs", 1),
         evaluate=tuple(_for_evaluate(settings)),
         settings=tuple(settings.values()),

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaezoo import figures, metrics
-from vaezoo.callbacks.pictures import Picture, decode, encode, examples, finite, posteriors
-from vaezoo.checks import at_least
-from vaezoo.errors import ConfigError
+from vaezoo.callbacks.pictures import MOST_TILES, Picture, decode, encode, examples, finite, posteriors
+from vaezoo.checks import above, at_least, within
 from vaezoo.interpolation import METHODS
 from vaezoo.metrics.paths import choose_pairs
 
@@ -25,7 +24,7 @@ class Reconstructions(Picture):
 
     def __init__(self, *, count: int = 10, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
-        at_least(count, 1, "callbacks.reconstructions.count")
+        within(count, 1, MOST_TILES, "callbacks.reconstructions.count")
         self.count = count
 
     def draw(self, model: Any, data: Any) -> Figure | None:
@@ -41,8 +40,8 @@ class Interpolations(Picture):
 
     def __init__(self, *, pairs: int = 4, steps: int = 9, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
-        at_least(pairs, 1, "callbacks.interpolations.pairs")
-        at_least(steps, 2, "callbacks.interpolations.steps")
+        within(pairs, 1, MOST_TILES, "callbacks.interpolations.pairs")
+        within(steps, 2, MOST_TILES, "callbacks.interpolations.steps")
         self.pairs, self.steps = pairs, steps
 
     def draw(self, model: Any, data: Any) -> Figure | None:
@@ -69,8 +68,9 @@ class Samples(Picture):
         self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, every_n_epochs: int | None = None
     ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
-        for value, key in ((count, "count"), (columns, "columns"), (fit_images, "fit_images")):
-            at_least(value, 1, f"callbacks.samples.{key}")
+        for value, key in ((count, "count"), (columns, "columns")):
+            within(value, 1, MOST_TILES, f"callbacks.samples.{key}")
+        at_least(fit_images, 1, "callbacks.samples.fit_images")
         self.count, self.columns, self.fit_images = count, columns, fit_images
 
     def draw(self, model: Any, data: Any) -> Figure | None:
@@ -111,15 +111,11 @@ class Traversals(Picture):
         every_n_epochs: int | None = None,
     ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
-        for value, least, key in (
-            (rows, 1, "rows"),
-            (steps, 2, "steps"),
-            (image, 0, "image"),
-            (fit_images, 2, "fit_images"),
-        ):
+        for value, least, key in ((rows, 1, "rows"), (steps, 2, "steps")):
+            within(value, least, MOST_TILES, f"callbacks.traversals.{key}")
+        for value, least, key in ((image, 0, "image"), (fit_images, 2, "fit_images")):
             at_least(value, least, f"callbacks.traversals.{key}")
-        if extent <= 0:
-            raise ConfigError(f"callbacks.traversals.extent must be above 0, got {extent:g}")
+        above(extent, 0, "callbacks.traversals.extent")
         self.rows, self.steps, self.extent, self.image, self.fit_images = rows, steps, extent, image, fit_images
 
     def draw(self, model: Any, data: Any) -> Figure | None:

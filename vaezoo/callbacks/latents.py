@@ -10,12 +10,14 @@ from torch import Tensor
 
 from vaezoo import figures, metrics
 from vaezoo.callbacks.pictures import Picture, decode, examples, posteriors, validates_training
-from vaezoo.checks import at_least
+from vaezoo.checks import at_least, within
 from vaezoo.figures import Labels, Plane, Prior, mosaics, planes
 from vaezoo.figures.planes import Axes2, Limits
 
 SIGMAS = 2
 """Standard deviations at which ellipses are drawn."""
+MOST_COLUMNS = 256
+"""Of decoded images in the plane, which has as many rows."""
 TILE = 32
 """Pixels that the longer side of a picture in the decoded plane has at most."""
 
@@ -78,8 +80,9 @@ class LatentMap(Picture):
         self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, every_n_epochs: int | None = None
     ) -> None:
         super().__init__(every_n_epochs=every_n_epochs)
-        for value, least, key in ((count, 2, "count"), (ellipses, 0, "ellipses"), (grid, 2, "grid")):
+        for value, least, key in ((count, 2, "count"), (ellipses, 0, "ellipses")):
             at_least(value, least, f"callbacks.latent_map.{key}")
+        within(grid, 2, MOST_COLUMNS, "callbacks.latent_map.grid")
         self.count, self.ellipses, self.grid = count, ellipses, grid
 
     def draw(self, model: Any, data: Any) -> Figure | None:

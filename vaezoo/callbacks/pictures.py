@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from vaezoo.checks import at_least
-from vaezoo.errors import ConfigError
+from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.figures import raster
 from vaezoo.files import replacing
 from vaezoo.sharding import gathered
@@ -28,6 +28,8 @@ CHUNK = 256
 STEPS_APART = 2500
 """Optimiser steps from one picture to the next, where no number of epochs is asked for: all six take about as long as
 150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
+MOST_TILES = 4096
+"""Images, rows, columns or steps of one picture: more would be larger than a screen by far, and gigabytes of memory."""
 COMPRESSION = 3
 """Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
 
@@ -37,7 +39,7 @@ class Picture(L.Callback):
 
     It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Training
     does not notice: random states and modes are put back, no gradient is kept, and other ranks are asked for nothing.
-    Values that are not finite cost a warning and this picture, not the run.
+    Whatever fails while it is drawn, written or handed to a logger costs a warning and this picture, not the training.
 
     It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
     its averages in the model then.
@@ -102,15 +104,17 @@ class Picture(L.Callback):
         self.seconds_of_drawing += time.perf_counter() - started
 
     def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        with unnoticed(model):
-            try:
+        """Draw and write; whatever goes wrong is told, and costs this picture only."""
+        try:
+            with unnoticed(model):
                 figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
-            except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-                message = f"no picture of {self.name} at step {trainer.global_step}: {error}"
-                warnings.warn(message, stacklevel=2)
-                return
-        if figure is not None:
-            write_picture(raster(figure), self.name, trainer)
+                if figure is not None:
+                    write_picture(raster(figure), self.name, trainer)
+        except Exception as error:  # a model's, a plotting library's, a disk's or a logger's
+            reason = " ".join(str(error).split())
+            if not isinstance(error, FloatingPointError | VaezooError):
+                reason = f"{type(error).__name__}: {reason}".rstrip(": ")
+            warnings.warn(f"no picture of {self.name} at step {trainer.global_step}: {reason}", stacklevel=2)
 
 
 def validates_training(trainer: L.Trainer) -> bool:

@@ -1,5 +1,6 @@
 """Finished runs as records of settings and numbers, and why others are left out. It knows no statistics."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +133,8 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
     for path in map(Path, paths):
-        inside = sorted(path.iterdir()) if path.is_dir() and not (path / "config.yaml").exists() else []
-        runs = [child for child in inside if (child / "config.yaml").exists()]
+        inside = sorted(path.iterdir()) if os.path.isdir(path) and not (path / "config.yaml").exists() else []
+        runs = [child for child in inside if os.path.exists(child / "config.yaml")]
         yield from runs or [path]
 
 

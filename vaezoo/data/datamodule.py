@@ -1,8 +1,8 @@
 """``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from vaezoo import paths
 from vaezoo.data import settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
@@ -88,7 +89,7 @@ class ImageDataModule(LightningDataModule):
         settings.check_names(source, dataset, binarize)
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or (dataset or source).lower()
-        self.source = Source(source, dataset, Path(root).expanduser(), self.image_shape)
+        self.source = Source(source, dataset, paths.place(root, "data.root"), self.image_shape)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
         self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed
@@ -109,10 +110,10 @@ class ImageDataModule(LightningDataModule):
         if self.test_size is not None:
             settings.check_size("test_size", self.test_size)
         if self.num_workers != "auto":
-            settings.check_whole("num_workers", self.num_workers, 0)
+            settings.check_whole("num_workers", self.num_workers, 0, settings.MOST_WORKERS)
         settings.check_choice("in_memory", self.in_memory, ("auto", True, False))
         settings.check_choice("drop_last", self.drop_last, (True, False))
-        if isinstance(self.memory_limit_gib, bool | str) or self.memory_limit_gib < 0:
+        if isinstance(self.memory_limit_gib, bool | str) or not 0 <= self.memory_limit_gib < math.inf:
             raise ConfigError(f"data.memory_limit_gib must be a number from 0 up, got {self.memory_limit_gib!r}")
 
     # From disk to splits

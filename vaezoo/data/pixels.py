@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from vaezoo import memory
 from vaezoo.data.splits import seed_of
 from vaezoo.shares import Share, uniform_like
 
 Shape = tuple[int, int, int]  # channels, height, width
 
 BINARIZE = ("none", "threshold", "dynamic")
-FIT_CHUNK = 1024  # images resized at once: as floats they take four times the memory
+FIT_CHUNK, FIT_BYTES = 1024, 2**28  # images resized at once, and the most that they may take as floats
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
@@ -72,7 +73,11 @@ def fit(images: Tensor, image_shape: Shape) -> Tensor:
     """
     if tuple(images.shape[1:]) == image_shape:
         return images
-    return torch.cat([_fit_chunk(chunk, image_shape) for chunk in images.split(FIT_CHUNK)])
+    height, width = image_shape[1:]
+    what = f"{len(images):,} images of {height}x{width} pixels"
+    memory.refuse_beyond(len(images) * math.prod(image_shape), what, "choose a smaller data.image_size")
+    together = min(FIT_CHUNK, max(1, FIT_BYTES // (4 * math.prod(image_shape))))
+    return torch.cat([_fit_chunk(chunk, image_shape) for chunk in images.split(together)])
 
 
 def _fit_chunk(images: Tensor, image_shape: Shape) -> Tensor:

@@ -7,16 +7,18 @@ from vaezoo.data.sources import NAMES
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 from vaezoo.errors import ConfigError
 
-SMALLEST_SIDE = 8
+SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
+MOST_WORKERS = 1024
+"""Processes that decode images: more than any machine has use for."""
 
 
 def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
     """(channels, height, width) of an ``image_size`` that is one number or [height, width]."""
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
-    if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) for side in sides):
+    if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
-            f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], "
-            f"got {image_size!r}"
+            f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], none above"
+            f" {LARGEST_SIDE}, got {image_size!r}"
         )
     check_choice("channels", channels, (1, 3))
     shape = (channels, sides[0], sides[1])
@@ -44,10 +46,11 @@ def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise ConfigError(f"data.{key} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
-def check_whole(key: str, value: Any, least: int) -> None:
-    """Raise ConfigError unless ``value`` is a whole number from ``least`` up."""
-    if not is_whole(value, least):
-        raise ConfigError(f"data.{key} must be a whole number from {least} up, got {value!r}")
+def check_whole(key: str, value: Any, least: int, most: int = 2**63 - 1) -> None:
+    """Raise ConfigError unless ``value`` is a whole number from ``least`` to ``most``."""
+    if not is_whole(value, least) or value > most:
+        bounds = f"from {least} up" if most == 2**63 - 1 else f"from {least} to {most}"
+        raise ConfigError(f"data.{key} must be a whole number {bounds}, got {value!r}")
 
 
 def check_size(key: str, value: Any) -> None:

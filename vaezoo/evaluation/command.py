@@ -1,6 +1,8 @@
 """`vaezoo evaluate RUN... [KEY=VALUE...]`: reads the command line, shows progress, writes evaluation.json."""
 
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate every run that is named; 0 if all went well. Errors are told, and the other runs go on."""
+    """Evaluate every run that is named; 0 if all went well. Errors are told, and do not end the other runs."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE + _settings_in_words())
         return 0 if arguments else 2
@@ -40,13 +42,16 @@ def main(arguments: list[str]) -> int:
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
+        except Exception:  # a mistake of the program, which must not cost the other runs
+            traceback.print_exc()
+            failed += 1
     return 1 if failed else 0
 
 
 def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
     """Run folders and settings; an argument is a folder if there is one of that name, whatever signs are in it."""
-    folders = [Path(argument) for argument in arguments if Path(argument).is_dir() or "=" not in argument]
-    settings = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
+    folders = [Path(argument) for argument in arguments if os.path.isdir(argument) or "=" not in argument]
+    settings = [argument for argument in arguments if "=" in argument and not os.path.isdir(argument)]
     if not folders:
         raise ConfigError("vaezoo evaluate wants at least one run folder")
     return folders, {setting.partition("=")[0]: read_value(setting) for setting in settings}

@@ -3,7 +3,15 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vaezoo.checks import at_least, check_arguments
+from vaezoo.checks import check_arguments, within
+
+BOUNDS = {
+    "seed": (0, 2**63 - 1),
+    **dict.fromkeys(("images", "train_images", "samples"), (10, 10**7)),
+    **{"k": (1, 10**6), "bound_images": (1, 10**7), "pairs": (2, 10**7), "paths": (1, 10**6), "steps": (3, 1000)},
+    "dci_train": (2, 10**7),
+}
+"""From where to where each size may be: fewer measure nothing, and more would take years or all memory."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,9 @@ class Settings:
     dci_train: int = 2_000
 
     def __post_init__(self) -> None:
-        least = {"seed": 0, "images": 10, "train_images": 10, "k": 1, "samples": 10, "pairs": 1, "paths": 1, "steps": 3}
-        least["dci_train"] = 2
-        for name, smallest in least.items():
-            at_least(getattr(self, name), smallest, name)
-        if self.bound_images is not None:
-            at_least(self.bound_images, 1, "bound_images")
+        for name, (least, most) in BOUNDS.items():
+            if getattr(self, name) is not None:
+                within(getattr(self, name), least, most, name)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""

@@ -1,5 +1,6 @@
 """`vaezoo export RUN out=FILE [KEY=VALUE...]`: a run's weights and programs as files, each checked after writing."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaezoo import ending, runs
+from vaezoo import ending, paths, runs
 from vaezoo.config import read_value
 from vaezoo.errors import ConfigError, RunError, VaezooError
 from vaezoo.trust import OWN, allowed_packages
@@ -61,11 +62,11 @@ def main(arguments: list[str]) -> int:
 
 def read(arguments: Sequence[str]) -> Request:
     """The request that the words of a command line make; ConfigError for anything else."""
-    folders = [word for word in arguments if "=" not in word or Path(word).is_dir()]
+    folders = [word for word in arguments if "=" not in word or os.path.isdir(word)]
     values = {word.partition("=")[0]: read_value(word) for word in arguments if word not in folders}
     out, root = values.pop("out", None), values.pop("data.root", None)
     packages = allowed_packages(values.pop("packages", None))
-    if len(folders) != 1 or not out:
+    if len(folders) != 1 or out is None:
         raise ConfigError("vaezoo export wants one run folder and out=FILE")
     wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
     for name, choices in wanted.items():
@@ -74,7 +75,7 @@ def read(arguments: Sequence[str]) -> Request:
             raise ConfigError(f"export.{name} must be one of {said}, got {values[name]!r}")
     if unknown := values.keys() - wanted.keys() - {"licence"}:
         raise ConfigError(f"export.{min(unknown)} is not a setting here; see vaezoo export --help")
-    place = Path(str(out)).expanduser()
+    place = paths.file(out, "out")
     place = place.with_suffix("") if place.suffix == ".safetensors" else place
     return Request(Path(folders[0]), place, packages=packages, root=None if root is None else str(root), **values)
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaezoo.checks import at_least
+from vaezoo.checks import within
 from vaezoo.interpolation import METHODS
 from vaezoo.likelihoods import make_likelihood
 from vaezoo.models.loop import Loop
-from vaezoo.networks import make_networks
+from vaezoo.networks import LARGEST, make_networks
 
 
 class Autoencoder(Loop):
@@ -46,7 +46,7 @@ class Autoencoder(Loop):
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         self.save_hyperparameters()
-        at_least(latent_dim, 1, "model.latent_dim")
+        within(latent_dim, 1, LARGEST, "model.latent_dim")
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.latent_dim = latent_dim

@@ -284,6 +284,7 @@ class Loop(L.LightningModule):
             return optimizer
         scheduler = make_scheduler(optimizer, self._scheduler, self._steps_to_plan())
         scheduler.setdefault("frequency", self._epochs_between_validations(scheduler))
+        self._refuse_longer_than(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
     def _can_be_fused(self) -> bool:
@@ -303,6 +304,19 @@ class Loop(L.LightningModule):
             raise ConfigError("model.scheduler spans the whole run: set trainer.max_epochs or trainer.max_steps")
         self._plan(self._planned_steps, int(steps))
         return int(steps)
+
+    def _refuse_longer_than(self, scheduler: dict[str, Any]) -> None:
+        """ConfigError for a run that takes more steps than its schedule can: torch would fail in the middle of it."""
+        most = getattr(scheduler["scheduler"], "total_steps", math.inf)
+        trainer: Any = self.trainer
+        if most < math.inf and scheduler["interval"] == "step":
+            steps = trainer.estimated_stepping_batches
+        else:
+            steps = trainer.max_epochs if trainer.max_epochs not in (None, -1) else 0
+        if steps > most:
+            raise ConfigError(
+                f"model.scheduler is made for {most} steps, and this run has {steps}; write total_steps: total_steps"
+            )
 
     def _plan(self, before: int | None, steps: int | None) -> None:
         """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""

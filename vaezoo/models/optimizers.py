@@ -1,6 +1,7 @@
 """Optimisers and learning-rate schedules from plain values. They know nothing of models."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,12 +16,45 @@ from vaezoo.errors import ConfigError
 LIGHTNING_KEYS = ("interval", "frequency", "monitor")
 """Settings of a schedule that Lightning reads, not torch."""
 
+TRIED = 3
+"""Steps that are tried before a training begins."""
+
 
 def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
-    """ConfigError for settings that torch would refuse when training starts, found by making both for nothing."""
-    trial = make_optimizer([Parameter(torch.zeros(()))], optimizer, fused=False)
-    if scheduler is not None:
-        make_scheduler(trial, scheduler, total_steps=100)
+    """ConfigError for settings with which torch could not train, found by taking steps with two small parameters.
+
+    They are a matrix and a vector with gradients that are not sparse, as every network has them.
+    """
+    weights = [Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))]
+    trial = make_optimizer(weights, optimizer, fused=False)
+    if trial.param_groups[0]["lr"] <= 0:
+        raise ConfigError(f"model.optimizer.lr must be above 0, got {trial.param_groups[0]['lr']}")
+    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIED + 1)
+    for _ in range(TRIED):
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        _tried("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
+        if schedule is not None:
+            _step(schedule)
+        if not 0 <= (rate := float(trial.param_groups[0]["lr"])) < math.inf:
+            raise ConfigError(f"model.scheduler gives a learning rate of {rate}; it must not fall below 0")
+
+
+def _step(schedule: Mapping[str, Any]) -> None:
+    made, plateau = schedule["scheduler"], schedule["reduce_on_plateau"]
+    _tried("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
+
+
+def _tried(key: str, made: Any, step: Callable[[], Any]) -> None:
+    """Take a step, or raise ConfigError with what torch says against it."""
+    try:
+        step()
+    except Exception as error:  # torch raises many kinds, none of which can be ours here
+        raise ConfigError(f"{key} cannot train with {type(made).__name__}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
@@ -91,8 +125,8 @@ def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
     """An instance, or ConfigError with what torch says against the settings."""
     try:
         return cls(*arguments, **settings)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key} does not suit {cls.__name__}: {error}") from error
+    except Exception as error:  # torch raises many kinds
+        raise ConfigError(f"{key} does not suit {cls.__name__}: {_one_line(error)}") from error
 
 
 def example_states(

@@ -1,5 +1,6 @@
 """``vaezoo compare``: from run folders to a page, tables and pictures. It knows no variant's class."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from vaezoo import config
 from vaezoo.comparison import Finding, Group, Refusal, check, gather, group, spoiled
 from vaezoo.errors import ConfigError, RunError, VaezooError
 from vaezoo.files import replacing
+from vaezoo.paths import folder
 from vaezoo.report import exports, pictures, sections, tables
 from vaezoo.report.drawing import styled
 from vaezoo.report.material import Images, Shown, images_of, show
@@ -60,14 +62,14 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
     named = [argument for argument in arguments if argument.startswith("packages=")]
     arguments = [argument for argument in arguments if argument not in named]
     settings = [argument for argument in arguments if argument.startswith("out=")]
-    unknown = [a for a in arguments if "=" in a and a not in settings and not Path(a).exists()]
+    unknown = [a for a in arguments if "=" in a and a not in settings and not os.path.exists(a)]
     if unknown:
         raise ConfigError(f"{unknown[0]} is not a setting here; write {USAGE}")
     paths = [argument for argument in arguments if argument not in settings]
-    if not paths or len(settings) != 1 or settings[0] == "out=":
+    if not paths or len(settings) != 1:
         raise ConfigError(f"compare wants run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
     packages = allowed_packages(config.read_value(named[-1]) if named else None)
-    return paths, Path(settings[0].removeprefix("out=")), packages
+    return paths, folder(settings[0].removeprefix("out="), "out"), packages
 
 
 def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN) -> list[Refusal]:
