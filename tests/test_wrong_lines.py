@@ -116,9 +116,7 @@ def _missing(line: Line, words: Sequence[str], printed: str, own: Path, out: Pat
     if any(word.startswith(TELLS) for word in words):
         return "" if printed.strip() else "told nothing"
     if line.command == "train" and "-m" not in words:
-        run = (
-            own if any(word.startswith("resume=") and word != "resume=null" for word in words) else _written(words, out)
-        )
+        run = own if any(word.startswith("resume=") and word != "resume=null" for word in words) else _written(out)
         summary = Run(run).summary
         if summary["status"] != "finished" or not summary["steps"] > 0:
             return f"success of a run that is {summary['status']} after {summary.get('steps')} steps"

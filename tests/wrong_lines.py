@@ -248,7 +248,7 @@ def _misspelt(generator: random.Random, key: str) -> str:
     at = generator.randrange(len(key))
     slips = (key[:at] + key[at + 1 :], key[:at] + "x" + key[at:], key[:at] + key[at].upper() + key[at + 1 :], key + "s")
     slip = generator.choice([*slips, key + ".", "." + key, key.replace(".", "..", 1), key.replace("_", "-"), key[::-1]])
-    known = {leaf.key for leaf in leaves()} | {leaf.key.rpartition(".")[0] for leaf in leaves()}
+    known = {key} | {leaf.key for leaf in leaves()} | {leaf.key.rpartition(".")[0] for leaf in leaves()}
     return f"{slip if slip not in known else slip + 'q'}=1"
 
 

@@ -46,7 +46,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
             if getattr(self, name) is not None:
-                within(getattr(self, name), least, most, name)
+                within(getattr(self, name), least, most, f"evaluate.{name}")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""
