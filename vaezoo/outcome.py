@@ -95,6 +95,8 @@ def summarise(run: "Training", status: str, **more: Any) -> dict[str, Any]:
             "pictures_seconds": run.cost.pictures_seconds,
             "images_per_second": run.cost.images_per_second,
             "loader_wait_seconds": run.cost.loader_wait_seconds,
+            "runs_at_once": run.cost.runs_at_once,
+            "sessions": run.cost.sessions,
             "peak_memory_bytes": environment.peak_memory_bytes(run.trainer.strategy.root_device),
         },
         "environment": environment.describe(run.trainer.strategy.root_device),

@@ -54,7 +54,7 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / BEFORE, ignore_errors=True)
 
 
-CHANGING = ("summary.json", "metrics.csv", "events.out.tfevents.*", "figures/*/*.png")
+CHANGING = ("summary.json", "metrics.csv", "events.out.tfevents.*", "figures/*/step=*")
 """Files that a run which goes on removes or cuts."""
 
 
@@ -62,6 +62,6 @@ def take_back(folder: Path, checkpoint: dict[str, Any]) -> None:
     """Bring a run folder's record to where it was when a checkpoint was saved: metrics, events and figures."""
     if "record" in checkpoint:  # else it is of an earlier version, and loggers purge by steps
         loggers.rewind(folder, checkpoint["record"])
-    for figure in folder.glob("figures/*/step=*.png"):
+    for figure in folder.glob("figures/*/step=*.*"):
         if figure.stem[5:].isdecimal() and int(figure.stem[5:]) > checkpoint["global_step"]:
             figure.unlink()

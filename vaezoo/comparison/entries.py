@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
+from vaezoo.comparison.architecture import layers
 from vaezoo.errors import RunError, VaezooError, printable
 from vaezoo.reading import is_number, read_json
 from vaezoo.runs import Run
@@ -66,17 +67,32 @@ class Refusal:
 
 @dataclass
 class Entry:
-    """One finished run. ``note`` says what its record lacks, if anything."""
+    """One finished run. ``note`` says what its record lacks, if anything; ``layers`` are its networks (see there)."""
 
     path: Path
     config: dict[str, Any]
     summary: dict[str, Any]
     evaluation: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    layers: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
         return int(self.summary["seed"])
+
+    @property
+    def sessions(self) -> list[tuple[float, float]]:
+        """The times between which it trained, in Unix seconds; none in records that do not say."""
+        said = self.summary["cost"].get("sessions")
+        pairs = [pair for pair in said if isinstance(pair, list)] if isinstance(said, list) else []
+        return [(float(pair[0]), float(pair[1])) for pair in pairs if len(pair) == 2 and all(map(is_number, pair))]
+
+    def shared_with(self, other: "Entry") -> bool:
+        """Whether both trained on one machine at the same time."""
+        machines = [entry.summary["environment"].get("machine") for entry in (self, other)]
+        if machines[0] is None or machines[0] != machines[1]:
+            return False
+        return any(a[0] < b[1] and b[0] < a[1] for a in self.sessions for b in other.sessions)
 
     @property
     def numbers(self) -> dict[str, Number]:
@@ -125,9 +141,9 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
     config: Any = OmegaConf.to_container(run.config, resolve=True)
     if wrong := _wrong(config, CONFIG):
         raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
-    _try_model(run, packages)
+    found = _layers(run, packages)
     evaluation, note = _read_evaluation(path)
-    return Entry(path, config, readable(summary), readable(evaluation), note)
+    return Entry(path, config, readable(summary), readable(evaluation), note, found)
 
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -137,10 +153,10 @@ def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from runs or [path]
 
 
-def _try_model(run: Run, packages: Sequence[str]) -> None:
-    """RunError unless the checkpoint makes a model."""
+def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
+    """The layers of the checkpoint's model; RunError unless it makes one."""
     try:
-        run.model(packages=packages)
+        return layers(run.model(packages=packages))
     except VaezooError:
         raise
     except Exception as error:  # torch and Python raise many kinds for weights and arguments of another version

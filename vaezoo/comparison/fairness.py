@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaezoo.comparison.entries import Entry
+from vaezoo.comparison.entries import Entry, finite
 from vaezoo.comparison.variants import Group, averaging
 from vaezoo.metrics.catalogue import CATALOGUE
 
-MACHINE = frozenset({"images_per_second", "seconds", "peak_memory_bytes"})
+TIMES = frozenset({"images_per_second", "seconds"})
+MACHINE = TIMES | {"peak_memory_bytes"}
 """Numbers that say as much of the machine as of the model."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
@@ -22,6 +23,12 @@ class Finding:
     sentence: str
     values: tuple[tuple[str, str], ...] = ()
     spoils: frozenset[str] = field(default=frozenset())
+    because: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the numbers that it spoils are not ranked."""
+        return self.because or f"the runs differ in {self.topic}"
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,7 @@ def check(group: Group) -> list[Finding]:
         _parameters(group),
         _seeds(group),
         _sources(group),
+        _sharing(group),
         *(_apply(rule, group) for rule in RULES),
         *_sizes(group),
     ]
@@ -158,8 +166,8 @@ def check(group: Group) -> list[Finding]:
 
 
 def spoiled(findings: list[Finding]) -> dict[str, str]:
-    """Metrics that must not be ranked, and the topic that forbids it."""
-    return {name: finding.topic for finding in reversed(findings) for name in finding.spoils}
+    """Metrics that must not be ranked, and why."""
+    return {name: finding.reason for finding in reversed(findings) for name in finding.spoils}
 
 
 def _by_variant(group: Group, of: Callable[[Entry], Any]) -> tuple[tuple[str, str], ...]:
@@ -183,18 +191,20 @@ def _alike(values: tuple[tuple[str, str], ...]) -> bool:
 
 def _network(group: Group) -> Finding:
     """A network that differs together with the objective hides which of them made the difference."""
-    values = _by_variant(group, _model("network", "widths"))
-    if _alike(values):
-        return Finding("network", "equal", values[0][1])
-    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, values, strict=True)]
+    names = _by_variant(group, _model("network", "widths"))
+    known = all(entry.layers for variant in group.variants for entry in variant.entries)
+    networks = _by_variant(group, lambda entry: " → ".join(entry.layers)) if known else names
+    if _alike(networks):
+        return Finding("network", "equal", f"{names[0][1]}; {networks[0][1]}" if known else names[0][1])
+    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, networks, strict=True)]
     both = any(one[0] != other[0] and one[1] != other[1] for one in pairs for other in pairs)
+    pairs_of_texts = zip(names, networks, strict=True)
+    values = tuple((label, f"{name}: {found}" if known else name) for (label, name), (_, found) in pairs_of_texts)
     if not both:
         return Finding(
-            "network", "note", "The networks differ and the objectives do not: networks are compared.", values
+            "network", "note", "Networks differ and objectives do not: the comparison is of networks.", values
         )
-    sentence = (
-        "Some variants differ in network and in objective: a difference between them cannot be put down to either."
-    )
+    sentence = "Some variants differ in both network and objective: either may be the cause of a difference in numbers."
     return Finding("network", "invalid", sentence, values)
 
 
@@ -237,6 +247,25 @@ def _sources(group: Group) -> Finding:
         return Finding("evaluation", "equal", "every run has an evaluation.json")
     sentence = "Some runs lack a usable evaluation.json: only the numbers of training's own test are known of them."
     return Finding("evaluation", "warning", sentence, tuple(lacking))
+
+
+def _sharing(group: Group) -> Finding:
+    """Runs that trained side by side on one machine slow each other down, by an amount that nobody knows."""
+    entries = [entry for variant in group.variants for entry in variant.entries]
+    shared = [
+        entry
+        for entry in entries
+        if (finite(entry.summary["cost"].get("runs_at_once")) or 1) > 1
+        or any(entry.shared_with(other) for other in entries if other is not entry)
+    ]
+    if not shared:
+        return Finding("shared machine", "equal", "no run is known to have trained while another used its machine")
+    sentence = (
+        f"{len(shared)} of {len(entries)} runs trained while others used the same machine, so training times and"
+        " images per second are not ranked, and charts of cost use FLOPs."
+    )
+    values = _by_variant(group, lambda entry: "shared" if entry in shared else "not shared")
+    return Finding("shared machine", "warning", sentence, values, TIMES, "runs shared the machine")
 
 
 def _sizes(group: Group) -> list[Finding]:
