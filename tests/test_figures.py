@@ -202,6 +202,11 @@ PAGES = {
     "map": lambda: figures.latent_map(plane(DIGITS)),
     "map without prior": lambda: figures.latent_map(plane(DIGITS, prior=False)),
     "map without plane": lambda: figures.latent_map(plane(DIGITS, decoded=False), SUBJECT),
+    "map of wide codes": lambda: figures.latent_map(
+        replace(
+            plane(DIGITS, decoded=False), limits=Limits(-900, 900, -900, 900), axis_names=("x", "second axis " * 3)
+        )
+    ),
     "map without labels": lambda: figures.latent_map(plane(NO_LABELS)),
     "map with long names": lambda: figures.latent_map(
         plane(some_labels(12, tuple(["a rather long name"] * 12), "kind"))

@@ -490,7 +490,7 @@ def test_the_map_shows_the_codes_and_the_bulk_of_the_prior(shown: Any) -> None:
     assert plane.prior.ellipses.shape == (FEWEST, 3)  # of 7, all as wide as the prior
     assert plane.limits.left <= -3
     assert plane.limits.right >= 3
-    assert "2σ ellipses of 7 posteriors" in plane.note
+    assert "2σ ellipses of 5 posteriors" in plane.note
 
 
 def test_the_two_panels_of_the_map_have_the_same_limits() -> None:

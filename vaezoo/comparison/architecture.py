@@ -13,9 +13,9 @@ from torch import Tensor, nn
 def layers(model: Any) -> tuple[str, ...]:
     """The modules that encode and decode one image, in the order in which they run, each with its shape.
 
-    Names of classes and settings do not count, so a subclass with an encoder of its own differs and one without does
-    not. The layer that gives the code and the one that takes it are named without the code's size: an objective may want
-    one number for each latent dimension or several, on the same network.
+    The model's own class and settings do not count, so a subclass with an encoder of its own differs and one without
+    does not. The layer that gives the code and the one that takes it are named without the code's size: an objective
+    may want one number for each latent dimension or several, on the same network.
     """
     x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
     was_training = model.training

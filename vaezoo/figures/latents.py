@@ -30,7 +30,7 @@ from vaezoo.figures.planes import Limits
 
 PANEL = 480
 """Pixels of a square panel's side."""
-AXIS_LEFT, AXIS_BOTTOM = 58, 50
+AXIS_LEFT, AXIS_BOTTOM = 66, 50
 """Pixels for tick labels and an axis label."""
 MOST_CLASSES = 12
 """With more values than this a colour bar takes the place of the legend."""
@@ -125,6 +125,7 @@ def latent_map(plane: Plane, subject: str = "") -> Figure:
     heading(figure, title, plane.note)
     axes = _square(figure, AXIS_LEFT, top, plane)
     axes.set_ylabel(plane.axis_names[1], size=LABEL)
+    axes.yaxis.set_label_coords((20 - AXIS_LEFT) / PANEL, 0.5)  # however wide the numbers are, it stays on the page
     _draw_distributions(axes, plane)
     x, y = plane.points.T
     axes.scatter(x, y, c=plane.labels.colours(), s=12, linewidths=0.3, edgecolors="white", zorder=3)
@@ -209,6 +210,8 @@ def _square(figure: Figure, left: float, top: float, plane: Plane) -> Axes:
     axes = panel(figure, left, top, PANEL, PANEL)
     axes.set(xlim=plane.limits[:2], ylim=plane.limits[2:])
     axes.set_xlabel(plane.axis_names[0], size=LABEL)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(labelsize=LABEL - 0.5)
     return axes
 
