@@ -203,9 +203,7 @@ PAGES = {
     "map without prior": lambda: figures.latent_map(plane(DIGITS, prior=False)),
     "map without plane": lambda: figures.latent_map(plane(DIGITS, decoded=False), SUBJECT),
     "map of wide codes": lambda: figures.latent_map(
-        replace(
-            plane(DIGITS, decoded=False), limits=Limits(-900, 900, -900, 900), axis_names=("x", "second axis " * 3)
-        )
+        replace(plane(DIGITS, decoded=False), limits=Limits(-900, 900, -900, 900), axis_names=("x", "second axis " * 3))
     ),
     "map without labels": lambda: figures.latent_map(plane(NO_LABELS)),
     "map with long names": lambda: figures.latent_map(

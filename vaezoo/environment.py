@@ -35,7 +35,7 @@ def machine(device: torch.device) -> str:
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
     host = boot.read_text().strip() if boot.is_file() else platform.node()
-    gpu = f" {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else ""  # type: ignore[attr-defined]
+    gpu = f" {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else ""
     return host + gpu
 
 

@@ -38,6 +38,8 @@ def evaluate(run: "Training") -> dict[str, Any]:
     summary = summarise(run, "finished", **numbers)
     if run.trainer.is_global_zero:
         console.show_result(summary, run.run_dir)
+        if unused := console.unused_line(summary, run.model):
+            log.warning("note        %s", unused)
         waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
         if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
             log.warning("note        %s", held_back)

@@ -1,6 +1,7 @@
 """What is shown while training, and what a run cost."""
 
 import logging
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from vaezoo.benchmark.processes import RUNS_AT_ONCE
 from vaezoo.callbacks import Cost, ProgressBar
 from vaezoo.callbacks.pictures import Picture
 from vaezoo.console import cost_line
@@ -95,7 +97,30 @@ def test_seconds_of_all_kinds_are_kept_over_a_resume() -> None:
         "validation_seconds": 3.0,
         "pictures_seconds": 2.0,
         "loader_wait_seconds": 0.0,
+        "runs_at_once": 1,
+        "sessions": [],
     }
+
+
+def test_a_run_records_when_it_trained_and_beside_how_many_others(
+    train: Callable[..., Run], program: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNS_AT_ONCE, "3")
+    began = time.time()
+    run = train("run", "trainer.max_epochs=1")
+    cost = run.summary["cost"]
+    assert cost["runs_at_once"] == 3
+    ((start, end),) = cost["sessions"]
+    assert began < start < end < time.time()
+    assert end - start == pytest.approx(cost["seconds"], abs=0.2)
+    assert run.summary["environment"]["machine"]
+    monkeypatch.delenv(RUNS_AT_ONCE)  # from here it is alone
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
+    assert code == 0, printed
+    cost = Run(run.path).summary["cost"]
+    assert cost["runs_at_once"] == 3  # of a part of its seconds, which cannot be told from the rest
+    assert cost["sessions"][0][0] == start
+    assert len(cost["sessions"]) == 2
 
 
 def test_pictures_that_were_drawn_are_timed(train: Callable[..., Run]) -> None:

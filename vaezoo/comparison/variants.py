@@ -149,12 +149,12 @@ def label(variant: Variant, others: Sequence[Variant]) -> str:
     rivals = [other for other in others if class_name(other) == name]
     keys = sorted({key for other in rivals for key in other.settings})
     differing = [key for key in keys if len({repr(other.settings.get(key)) for other in rivals}) > 1]
-    named = dict.fromkeys([*_weights(variant, others), *differing])
+    named = dict.fromkeys([*weights(variant, others), *differing])
     shown = [f"{short(key)}={_shown(variant.settings.get(key, 'none'))}" for key in named]
     return " ".join([name, *shown])
 
 
-def _weights(variant: Variant, others: Sequence[Variant]) -> list[str]:
+def weights(variant: Variant, others: Sequence[Variant]) -> list[str]:
     """Settings that other models lack and whose number is in the objective: the 4 of recon + 4 kl."""
     terms = variant.objective.split()
     own = [key for key in variant.settings if any(key not in other.settings for other in others)]

@@ -1,5 +1,6 @@
 """What every number means: unit, direction and estimator, from which tables, tooltips and documentation are made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -220,6 +221,22 @@ _COST = _section(
     ("peak_memory_bytes", "bytes", "lower", "Most memory in use: of the GPU by torch, else of the process."),
     ("code_bits", "bits", "lower", "Size of an image's code as it is stored: 32 bits for each latent dimension."),
 )
+
+
+def mostly_unused(active: float, count: int, weights: Sequence[str] = ()) -> str:
+    """What to say of a model with fewer than half of ``count`` latent dimensions active, and what helps; else nothing.
+
+    ``weights`` are settings of its objective, as a user writes them.
+    """
+    if 2 * active >= count:
+        return ""
+    less = f"a smaller weight of the KL ({', '.join(weights)}), " if weights else ""
+    return (
+        f"only {active:.3g} of {count} latent dimensions are active; the others carry no information about the images."
+        f" What can help: {less}longer training, a likelihood that suits the data (model.likelihood), or a smaller"
+        " model.latent_dim"
+    )
+
 
 CATALOGUE: dict[str, Metric] = {
     metric.name: metric

@@ -1,4 +1,4 @@
-"""Rows of images as small files, and pages of them for the folder of figures. They scale no value silently."""
+"""Rows of images as small files, and pages of them for the folder of figures. No value is rescaled silently."""
 
 import base64
 import io
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vaezoo.figures.canvas import mosaic_page
-from vaezoo.figures.mosaics import compose, shown
+from vaezoo.figures.canvas import mosaic_page, raster, write_vector
+from vaezoo.figures.mosaics import Mosaic, compose, shown
+from vaezoo.report.drawing import PRINT_DPI
 
 LARGEST = 96
 """Pixels of an image's longer side in the page; larger images are averaged down to it."""
@@ -40,7 +41,7 @@ def errors(x: Tensor, recon: Tensor, most: float) -> Tensor:
 
 
 def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
-    """Pixels (H, W, 3 or 4) uint8 as the address of an image that lies in the page itself."""
+    """Pixels (H, W, 3 or 4) uint8 as an image embedded in the page."""
     image = Image.fromarray(pixels)
     if grey and pixels.shape[2] == 4:
         image = image.convert("LA")
@@ -49,9 +50,11 @@ def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def save(pixels: np.ndarray, path: Path) -> None:
-    """Write pixels (H, W, 3) uint8 as a PNG."""
-    Image.fromarray(pixels).save(path)
+def save(figure: Figure, path: Path) -> None:
+    """Write a page as ``path.png``, at the resolution of print, and ``path.pdf``."""
+    figure.set_dpi(PRINT_DPI)
+    Image.fromarray(raster(figure)).save(path.with_name(path.name + ".png"), dpi=(PRINT_DPI, PRINT_DPI))
+    write_vector(figure, path.with_name(path.name + ".pdf"), "pdf")
 
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
@@ -62,6 +65,12 @@ def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns
     return figure
 
 
+def plane(pixels: np.ndarray, title: str) -> Figure:
+    """A decoded plane, (H, W, 3) in [0, 1], as a figure for the folder."""
+    figure, _ = mosaic_page(Mosaic(pixels, [], [], 0, 0), title)
+    return figure
+
+
 def _coloured(image: Tensor) -> Tensor:
-    """Any image as three channels, so that grey images and coloured error maps lie on one page."""
+    """Any image as three channels, so that grey images and coloured error maps can share a page."""
     return image if image.shape[0] == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)

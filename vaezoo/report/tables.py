@@ -145,6 +145,8 @@ def _claims(variants: Sequence[Variant], verdicts: dict[str, Verdict | None]) ->
         if judged is not None:
             sentence = _one_seed(variants) if judged.status == "untested" else judged.sentence
             found.setdefault(sentence, []).append(readable(name))
+    if len(found) == 1:
+        return [("all metrics", sentence) for sentence in found]
     return [(", ".join(names), sentence) for sentence, names in found.items()]
 
 
@@ -171,10 +173,11 @@ def _cells(variants: Sequence[Variant], column: Column, judged: Verdict | None) 
     estimates = [estimate(variant.values(name)) for variant in variants]
     ends = [end for found in estimates if found is not None for end in _ends(found)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
+    error = max((variant.error(name) or 0.0 for variant in variants), default=0.0)
     return [
         Cell("n/a", tip=variant.reason(name) or "this run does not have it")
         if found is None
-        else _cell(variant, column, found, judged, low, high)
+        else _cell(variant, column, found, judged, low, high, error)
         for variant, found in zip(variants, estimates, strict=True)
     ]
 
@@ -185,12 +188,12 @@ def _ends(found: Estimate) -> list[float]:
 
 
 def _cell(
-    variant: Variant, column: Column, found: Estimate, judged: Verdict | None, low: float, high: float
+    variant: Variant, column: Column, found: Estimate, judged: Verdict | None, low: float, high: float, error: float
 ) -> Cell:  # fmt: skip
     def place(value: float) -> float:
         return 50.0 if high == low else 4 + 92 * (value - low) / (high - low)
 
-    known = _known_to(variant, column, found)
+    known = _known_to(found, column, error)
     dots = [
         (place(value), f"seed {seed}: {figures(value / column.scale, known)}") for seed, value in found.values.items()
     ]
@@ -206,12 +209,11 @@ def _cell(
     )
 
 
-def _known_to(variant: Variant, column: Column, found: Estimate) -> float | None:
-    """What bounds the digits of a mean: its interval over seeds, or ten standard errors over images if that is more.
+def _known_to(found: Estimate, column: Column, error: float) -> float | None:
+    """What bounds the digits of a mean: its interval over seeds, or ten of its column's errors if that is more.
 
-    Of those ten the first digit is that of the error itself: 108.2 with an error of 0.6.
+    Of ten standard errors over images the first digit is that of the error itself: 108.2 with an error of 0.6.
     """
-    error = variant.error(column.metric.name) or 0.0
     return max(found.half or 0.0, 10 * error) / column.scale or None
 
 
