@@ -213,8 +213,8 @@ def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_other
     other.summary["changed"] = [{"step": 8, "key": "model.beta", "was": 4.0, "now": 8}]
     other.summary["skipped_steps"] = 3
     found = findings(usual, other)
-    assert found["settings changed on the way"].severity == found["skipped steps"].severity == "warning"
-    assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed on the way"])
+    assert found["settings changed while training"].severity == found["skipped steps"].severity == "warning"
+    assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed while training"])
 
 
 def test_other_test_images_forbid_every_ranking():

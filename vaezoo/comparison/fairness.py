@@ -1,4 +1,4 @@
-"""What differs between runs beside what is compared, and which numbers that spoils. It knows records alone."""
+"""What differs between runs besides what is compared, and which numbers that makes incomparable."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from vaezoo.metrics.catalogue import CATALOGUE
 
 TIMES = frozenset({"images_per_second", "seconds"})
 MACHINE = TIMES | {"peak_memory_bytes"}
-"""Numbers that say as much of the machine as of the model."""
+"""Numbers that depend on the machine as much as on the model."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. ``severity`` is equal, note, warning or invalid; ``values`` say who has what."""
+    """One thing that was checked. ``severity`` is equal, note, warning or invalid; ``values`` are those by model."""
 
     topic: str
     severity: str
@@ -70,7 +70,7 @@ def _weights(entry: Entry) -> str:
 
 
 def _changes(changed: list[dict[str, Any]]) -> str:
-    """What was changed by force while a run went on, and when."""
+    """Settings that were changed by force while a run trained, and when."""
     told = [f"{each['key']} {each.get('was')} -> {each.get('now')} at step {each['step']:,}" for each in changed]
     return ", ".join(told) or "none"
 
@@ -94,32 +94,32 @@ RULES = (
         "skipped images",
         _data("skipped"),
         "warning",
-        "Some runs could not read all images: the sets are not quite the same.",
+        "Some runs could not read all images, so the sets differ slightly.",
     ),
     Rule(
         "optimiser steps",
         lambda entry: f"{entry.summary['steps']:,}",
         "invalid",
-        "The runs were not trained for equally many steps: the one with more has an advantage that is not the model's.",
+        "The runs were trained for different numbers of steps, which is an advantage to the one with more.",
         EVERYTHING - MACHINE,
     ),
     Rule(
-        "settings changed on the way",
+        "settings changed while training",
         lambda entry: _changes(entry.summary.get("changed", [])),
         "warning",
-        "Some runs went on with another config than they began with: they are no runs of the config that they show.",
+        "Some runs were resumed with changed settings, so their config does not describe the whole training.",
     ),
     Rule(
         "skipped steps",
         lambda entry: entry.summary.get("skipped_steps", 0),
         "warning",
-        "Steps whose loss or gradient was not finite were left out, in some runs more than in others.",
+        "Steps with a loss or gradient that was not finite were skipped, in some runs more than in others.",
     ),
     Rule(
         "latent dimensions",
         _model("latent_dim"),
         "warning",
-        "Codes have different sizes: larger ones reconstruct better, whatever the model.",
+        "Codes differ in size; larger codes reconstruct better with any model.",
     ),
     Rule("optimiser", _model("optimizer", "scheduler"), "warning", "The runs were optimised in different ways."),
     Rule(
@@ -129,17 +129,22 @@ RULES = (
         "Batches differ in size: with equal steps, the runs saw different numbers of images.",
     ),
     Rule("precision", _trainer("precision"), "warning", "The runs computed in different precisions."),
-    Rule("weights", _weights, "warning", "Averaged weights stand beside last ones: averaging alone can be the gain."),
-    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were not clipped alike."),
+    Rule(
+        "weights",
+        _weights,
+        "warning",
+        "Some runs have averaged weights and some do not; averaging by itself can be the gain.",
+    ),
+    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were clipped in different ways."),
     Rule(
         "device",
         _environment("device_name", "device", "threads"),
         "invalid",
-        "The runs were made on different machines: their times and memory are not ranked.",
+        "The runs were trained on different machines, so their times and memory are not ranked.",
         MACHINE,
     ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
-    Rule("code", _environment("commit"), "note", "The runs were made by different states of the code."),
+    Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
     Rule(
         "checkpoint",
         lambda entry: entry.evaluation.get("checkpoint", "best"),
@@ -171,7 +176,7 @@ def spoiled(findings: list[Finding]) -> dict[str, str]:
 
 
 def _by_variant(group: Group, of: Callable[[Entry], Any]) -> tuple[tuple[str, str], ...]:
-    """Each variant's value, or its values if the seeds differ."""
+    """Each variant's value, or its values if its seeds differ."""
     return tuple(
         (variant.label, " | ".join(dict.fromkeys(str(of(entry)) for entry in variant.entries)))
         for variant in group.variants
@@ -213,7 +218,7 @@ def _likelihood(group: Group) -> Finding:
     if _alike(values):
         return Finding("likelihood", "equal", values[0][1])
     sentence = (
-        "Likelihoods differ: their ELBOs, distortions and bounds are different quantities and stand in tables apart."
+        "Likelihoods differ: their ELBOs, distortions and bounds are different quantities and are in separate tables."
     )
     return Finding("likelihood", "invalid", sentence, values)
 
@@ -234,7 +239,7 @@ def _seeds(group: Group) -> Finding:
     values = tuple((variant.label, ", ".join(map(str, variant.seeds))) for variant in group.variants)
     single = [variant.label for variant in group.variants if len(variant.seeds) == 1]
     if single:
-        sentence = f"One seed only for {', '.join(single)}: no interval, and no difference from it can be tested."
+        sentence = f"One seed only for {', '.join(single)}: no intervals, and no tests of differences from them."
         return Finding("seeds", "warning", sentence, values)
     if not _alike(values):
         return Finding("seeds", "note", "Seeds differ, so differences are tested unpaired (Welch).", values)
@@ -245,7 +250,7 @@ def _sources(group: Group) -> Finding:
     lacking = [(str(entry.path), entry.note) for variant in group.variants for entry in variant.entries if entry.note]
     if not lacking:
         return Finding("evaluation", "equal", "every run has an evaluation.json")
-    sentence = "Some runs lack a usable evaluation.json: only the numbers of training's own test are known of them."
+    sentence = "Some runs lack a usable evaluation.json: only the test at the end of training is known of them."
     return Finding("evaluation", "warning", sentence, tuple(lacking))
 
 
@@ -285,4 +290,7 @@ def _sizes(group: Group) -> list[Finding]:
 
 
 def _plain(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed") or "training's own test"
+    return (
+        ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed")
+        or "the test at the end of training"
+    )
