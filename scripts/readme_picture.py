@@ -29,8 +29,6 @@ def latent_map(run: Run) -> np.ndarray:
     with torch.no_grad():
         figure = LatentMap(ellipses=60).draw(run.model(), data)
     assert figure is not None
-    name = run.summary["model"]
-    figure.texts[0].set_text(f"{name}: {figure.texts[0].get_text()[0].lower()}{figure.texts[0].get_text()[1:]}")
     return figures.raster(figure)
 
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 
 from vaezoo.comparison import Entry, check, estimate, gather, group, spoiled, sweeps, verdict
+from vaezoo.comparison.architecture import layers
 from vaezoo.comparison.statistics import difference, figures, holm
 from vaezoo.comparison.variants import Variant
+from vaezoo.models import AE, VAE, Autoencoder, BetaVAE
 from vaezoo.runs import Run
 
 Train = Callable[..., Run]
@@ -143,8 +147,8 @@ def test_numbers_that_no_seed_changes_differ_for_sure():
         (-95.123, 0.42, "−95.12"),
         (0.81234, 0.091, "0.812"),
         (217876, None, "217,876"),
-        (1234.56, None, "1,235"),
-        (0.0131, None, "0.01310"),
+        (1234.56, None, "1,230"),
+        (0.0131, None, "0.0131"),
         (23.4, 12, "23"),
     ],
 )
@@ -209,8 +213,8 @@ def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_other
     other.summary["changed"] = [{"step": 8, "key": "model.beta", "was": 4.0, "now": 8}]
     other.summary["skipped_steps"] = 3
     found = findings(usual, other)
-    assert found["settings changed on the way"].severity == found["skipped steps"].severity == "warning"
-    assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed on the way"])
+    assert found["settings changed while training"].severity == found["skipped steps"].severity == "warning"
+    assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed while training"])
 
 
 def test_other_test_images_forbid_every_ranking():
@@ -222,6 +226,37 @@ def test_another_machine_spoils_times_and_no_quality():
     found = findings(record(), record(model_beta=4.0, environment={"device_name": "y"}))["device"]
     assert "seconds" in found.spoils
     assert "elbo" not in found.spoils
+
+
+def trained(seed: int, start: float, end: float, machine: str = "m", runs_at_once: int = 1) -> Entry:
+    """A run that trained between two times on a machine."""
+    cost = {"seconds": end - start, "runs_at_once": runs_at_once, "sessions": [[start, end]]}
+    return record(seed, cost=cost, environment={"device_name": "x", "machine": machine})
+
+
+def test_runs_of_one_machine_at_the_same_time_have_times_that_are_not_ranked():
+    found = findings(trained(0, 100, 110), trained(1, 105, 115), trained(2, 200, 210))["shared machine"]
+    assert found.severity == "warning"
+    assert found.spoils == {"seconds", "images_per_second"}
+    assert found.sentence.startswith("2 of 3 runs trained while others used the same machine")
+    assert spoiled([found])["seconds"] == "runs shared the machine"
+
+
+def test_a_run_beside_others_that_are_not_compared_is_known_by_its_own_record():
+    found = findings(trained(0, 100, 110, runs_at_once=2), trained(1, 200, 210))["shared machine"]
+    assert found.sentence.startswith("1 of 2 runs")
+
+
+def test_runs_one_after_another_or_on_machines_of_their_own_shared_nothing():
+    after, elsewhere = trained(1, 110, 120), trained(2, 100, 110, machine="another")
+    assert findings(trained(0, 100, 110), after, elsewhere)["shared machine"].severity == "equal"
+
+
+@pytest.mark.parametrize("said", [None, 3, "x", [[1]], [["a", "b"]], [[1, 2, 3]], [None]])
+def test_a_record_that_does_not_say_when_it_trained_shared_nothing(said: Any):
+    one, other = trained(0, 100, 110), trained(1, 105, 115)
+    one.summary["cost"]["sessions"] = said
+    assert findings(one, other)["shared machine"].severity == "equal"
 
 
 def test_another_number_of_draws_forbids_to_rank_that_number_alone():
@@ -236,6 +271,66 @@ def test_a_network_that_changes_with_the_objective_is_red_and_alone_it_is_not():
     both = findings(record(), record(model_network="conv", objective="recon"))["network"]
     alone = findings(record(), record(model_network="conv"))["network"]
     assert (both.severity, alone.severity) == ("invalid", "note")
+
+
+class OwnEncoder(VAE):
+    """A VAE whose encoder is of another kind, under the settings of a VAE."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 2 * self.latent_dim))
+
+
+def small(kind: type[Autoencoder], **settings: Any) -> tuple[str, ...]:
+    return layers(kind(**{"image_shape": [1, 8, 8], "latent_dim": 3, "widths": [16], **settings}))
+
+
+def test_layers_are_those_that_an_image_passes_and_an_encoder_of_ones_own_is_seen():
+    found = small(VAE)
+    assert found[1:3] == ("Linear(64, 16)", "ReLU()")
+    assert found[3:5] == ("Linear to the code", "Linear from the code")
+    assert small(OwnEncoder) != found
+    assert small(OwnEncoder)[2] == "Tanh()"
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv", "resnet"])
+def test_objectives_on_one_network_have_the_same_layers(network: str):
+    widths = None if network == "resnet" else [16]
+    same = [small(kind, network=network, widths=widths) for kind in (AE, VAE, BetaVAE)]
+    assert same[0] == same[1] == same[2]
+    assert small(VAE, network=network, widths=[17]) != same[0]
+
+
+def test_looking_at_layers_leaves_the_model_and_the_random_state_as_they_were():
+    model = VAE(image_shape=[1, 8, 8], latent_dim=3).train()
+    state = torch.get_rng_state()
+    layers(model)
+    assert model.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_networks_are_told_apart_by_their_layers_and_not_by_their_settings(train: Train):
+    one, other = train("one", "model=vae"), train("other", "model=beta_vae")
+    entries, _ = gather([one.path, other.path])
+    assert findings(*entries)["network"].severity == "equal"
+    entries[1].layers = small(OwnEncoder)  # its config is what it was
+    found = findings(*entries)["network"]
+    assert found.severity == "invalid"
+    assert "Tanh()" in dict(found.values)["BetaVAE beta=4"]
+
+
+def test_the_same_layers_under_other_settings_are_an_equal_network():
+    one, other = record(), record(model_network="own", objective="recon")
+    one.layers = other.layers = small(VAE)
+    assert findings(one, other)["network"].severity == "equal"
+
+
+def test_a_label_has_the_weight_that_other_models_lack():
+    other = record(objective="recon", model__target_="vaezoo.models.AE")
+    del other.config["model"]["beta"]
+    found = group([other, record(model_beta=4.0, objective="recon + 4 kl", model_latent_dim=4, model_capacity_steps=9)])
+    assert [variant.label for variant in found[0].variants] == ["AE", "BetaVAE beta=4"]
 
 
 # gathering -----------------------------------------------------------------------------------------------------------
@@ -282,7 +377,7 @@ def test_an_unusable_evaluation_is_said_and_trainings_own_numbers_are_taken(trai
     run = train("vae")
     (run.path / "evaluation.json").write_text(text)
     entries, _ = gather([run.path])
-    assert "anew" in entries[0].note
+    assert "rewrite it with vaezoo evaluate" in entries[0].note
     assert entries[0].value("elbo") == run.summary["test"]["elbo"]
 
 

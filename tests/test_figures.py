@@ -1,5 +1,8 @@
 """Pictures show the pixels that they were given, where they say, and nothing is cut off."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -165,6 +168,7 @@ def some_labels(count: int, names: tuple[str | float, ...] = (), title: str = ""
     return Labels(np.arange(60) % count, names, title)
 
 
+SUBJECT = "AVariantOfOnesOwn on a-folder-whose-name-is-as-long-as-is-shown…, step 1,234,567"
 NO_LABELS = Labels(np.full(60, -1))
 DIGITS = some_labels(10, tuple("0123456789"), "digit")
 
@@ -172,12 +176,12 @@ DIGITS = some_labels(10, tuple("0123456789"), "digit")
 def traversal_page(height: int, width: int) -> Figure:
     image, strips = images(1, 1, height, width)[0], torch.rand(3, 7, 1, height, width)
     labels = ["z0  12.34 nats", "z11  0.00 nats", "z2  -0.00 nats"]
-    return figures.traversals(image, image, strips, labels, [0.0, -2.5, 4.0], 2.5, "a note")
+    return figures.traversals(image, image, strips, labels, [0.0, -2.5, 4.0], 2.5, SUBJECT, "a note")
 
 
 PAGES = {
     "reconstructions": lambda: figures.reconstructions(
-        images(10, 1, 28, 28), images(10, 1, 28, 28), torch.arange(10.0)
+        images(10, 1, 28, 28), images(10, 1, 28, 28), torch.arange(10.0), SUBJECT
     ),
     "reconstruction of one": lambda: figures.reconstructions(
         images(1, 3, 9, 13), images(1, 3, 9, 13), torch.tensor([100.0])
@@ -188,24 +192,27 @@ PAGES = {
         {"linear": torch.rand(2, 9, 3, 32, 20), "spherical": torch.rand(2, 9, 3, 32, 20)},
     ),
     "samples": lambda: figures.samples(
-        images(7, 1, 64, 64), 4, "Samples", "a note that is longer than the images wide " * 2
+        images(7, 1, 64, 64), 4, "Samples", SUBJECT, "a note that is longer than the images wide " * 2
     ),
     "traversals": lambda: traversal_page(28, 28),
     "traversals of wide images": lambda: traversal_page(9, 64),
     "kl": lambda: figures.latent_kl([10, 20, 40], np.random.default_rng(0).uniform(0, 3, (3, 5)), [1, 3, 5]),
-    "kl of one dimension once": lambda: figures.latent_kl([0], np.zeros((1, 1)), [0]),
+    "kl of one dimension once": lambda: figures.latent_kl([0], np.zeros((1, 1)), [0], SUBJECT),
     "kl of many dimensions": lambda: figures.latent_kl([10, 20], np.ones((2, 200)), [100, 200]),
     "map": lambda: figures.latent_map(plane(DIGITS)),
     "map without prior": lambda: figures.latent_map(plane(DIGITS, prior=False)),
-    "map without plane": lambda: figures.latent_map(plane(DIGITS, decoded=False)),
+    "map without plane": lambda: figures.latent_map(plane(DIGITS, decoded=False), SUBJECT),
+    "map of wide codes": lambda: figures.latent_map(
+        replace(plane(DIGITS, decoded=False), limits=Limits(-900, 900, -900, 900), axis_names=("x", "second axis " * 3))
+    ),
     "map without labels": lambda: figures.latent_map(plane(NO_LABELS)),
     "map with long names": lambda: figures.latent_map(
         plane(some_labels(12, tuple(["a rather long name"] * 12), "kind"))
     ),
     "map with many classes": lambda: figures.latent_map(plane(some_labels(30, tuple(np.linspace(0, 1, 30)), "pos_x"))),
-    "line": lambda: figures.latent_line(plane(DIGITS, dimensions=1), np.ones(50)),
-    "line without labels": lambda: figures.latent_line(plane(NO_LABELS, dimensions=1), None),
-    "line with many classes": lambda: figures.latent_line(plane(some_labels(30), dimensions=1), None),
+    "line": lambda: figures.latent_line(replace(plane(DIGITS, dimensions=1), density=np.ones(50))),
+    "line without labels": lambda: figures.latent_line(plane(NO_LABELS, dimensions=1)),
+    "line with many classes": lambda: figures.latent_line(plane(some_labels(30), dimensions=1)),
 }
 
 
@@ -232,6 +239,44 @@ def test_a_page_has_exactly_the_pixels_of_its_mosaic() -> None:
     height, width = mosaic.pixels.shape[:2]
     shown = figures.raster(figure)[top : top + height, left : left + width]
     assert np.abs(shown / 255 - mosaic.pixels).max() <= 1 / 255
+
+
+@pytest.mark.parametrize("dpi", [50, 150, 300])
+def test_at_another_resolution_a_mosaic_keeps_its_place_and_its_values(dpi: int) -> None:
+    image = torch.zeros(3, 28, 28)
+    image[0, :14] = 1
+    mosaic = mosaics.compose([[image] * 3] * 2)
+    figure, (left, top) = canvas.mosaic_page(mosaic, "A title", row_labels=["upper", "lower"])
+    usual = figures.raster(figure)
+    figure.set_dpi(dpi)
+    pixels, scale = figures.raster(figure), dpi / canvas.DPI
+    assert pixels.shape[:2] == pytest.approx([side * scale for side in usual.shape[:2]], abs=1)
+    for row in (0, 1):
+        for column in range(3):
+            y, x = top + mosaic.tops[row] + mosaic.height / 4, left + mosaic.lefts[column] + mosaic.width / 2
+            assert pixels[round(y * scale), round(x * scale)].tolist() == [255, 0, 0]
+            assert pixels[round((y + mosaic.height / 2) * scale), round(x * scale)].tolist() == [0, 0, 0]
+    figure.set_dpi(canvas.DPI)
+    assert np.array_equal(figures.raster(figure), usual)
+
+
+@pytest.mark.parametrize("name", ["reconstructions", "traversals", "map"])
+def test_vector_files_hold_letters_and_are_the_same_each_time(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    figure = PAGES[name]()
+    for kind, start in (("pdf", b"%PDF"), ("svg", b"<?xml")):
+        for at in (1, 2):
+            figures.write_vector(figure, tmp_path / f"{at}.{kind}", kind)
+        content = (tmp_path / f"1.{kind}").read_bytes()
+        assert content.startswith(start)
+        assert content == (tmp_path / f"2.{kind}").read_bytes()
+    assert figure.texts[0].get_text() in (tmp_path / "1.svg").read_text()
+
+
+def test_the_wider_the_posteriors_the_fewer_are_drawn_but_never_none() -> None:
+    points = torch.tensor([[0.0, 0.0], [10.0, 10.0]])
+    drawn = [len(planes.uncrowded(np.tile([width, width, 0.0], (100, 1)), points)) for width in (0.1, 2.0, 20.0)]
+    assert drawn == [100, 15, planes.FEWEST]  # 15 circles of two across cover 47 of 100
 
 
 def test_the_dimension_with_the_largest_kl_is_on_top() -> None:

@@ -61,7 +61,8 @@ def test_summary_has_what_others_rely_on(train: Train) -> None:
     assert {"status", "model", "data", "seed", "parameters", "val", "test", "cost", "environment"} <= set(summary)
     assert summary["seed"] == 7
     of_which = {"validation_seconds", "pictures_seconds", "loader_wait_seconds"}
-    assert set(summary["cost"]) == {"seconds", *of_which, "images_per_second", "peak_memory_bytes"}
+    beside = {"runs_at_once", "sessions"}
+    assert set(summary["cost"]) == {"seconds", *of_which, *beside, "images_per_second", "peak_memory_bytes"}
     assert 0 < summary["cost"]["validation_seconds"] < summary["cost"]["seconds"]
     assert summary["cost"]["pictures_seconds"] == 0
     assert {"torch", "lightning", "device", "commit"} <= set(summary["environment"])

@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from vaezoo.first import is_first
-from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
 from vaezoo.runs import Run
 
 if TYPE_CHECKING:
@@ -126,6 +126,15 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     console.print(cost_line(summary["cost"]), highlight=False, soft_wrap=True)
     console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
     console.print(f"tensorboard  tensorboard --logdir {shlex.quote(str(run_dir))}", highlight=False, soft_wrap=True)
+
+
+def unused_line(summary: dict[str, Any], model: "Autoencoder") -> str:
+    """What to say if fewer than half of the latent dimensions are active; nothing of a model without a posterior."""
+    active = summary["val"].get("active_units")
+    if active is None:
+        return ""
+    weights = [f"model.{name}" for name in model.weights() if name in model.hparams]
+    return mostly_unused(active, model.latent_dim, weights)
 
 
 def cost_line(cost: dict[str, Any]) -> str:

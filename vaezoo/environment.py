@@ -23,8 +23,20 @@ def describe(device: torch.device) -> dict[str, str | int | None]:
         "device": str(device.type),
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "machine": machine(device),
         "commit": commit(),
     }
+
+
+def machine(device: torch.device) -> str:
+    """A word that is the same for processes that share a device at the same time, and names nobody's machine.
+
+    On Linux it is drawn at each start of the system, elsewhere it is the host's name; a GPU's own identifier follows.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    host = boot.read_text().strip() if boot.is_file() else platform.node()
+    gpu = f" {torch.cuda.get_device_properties(device).uuid}" if device.type == "cuda" else ""
+    return host + gpu
 
 
 def commit() -> str | None:

@@ -40,6 +40,8 @@ def evaluate(run: "Training") -> dict[str, Any]:
     summary = summarise(run, "finished", **numbers)
     if run.trainer.is_global_zero:
         console.show_result(summary, run.run_dir)
+        if unused := console.unused_line(summary, run.model):
+            log.warning("note        %s", unused)
         waited, seconds = run.cost.loader_wait_seconds, run.cost.training_seconds
         if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
             log.warning("note        %s", held_back)
@@ -97,6 +99,8 @@ def summarise(run: "Training", status: str, **more: Any) -> dict[str, Any]:
             "pictures_seconds": run.cost.pictures_seconds,
             "images_per_second": run.cost.images_per_second,
             "loader_wait_seconds": run.cost.loader_wait_seconds,
+            "runs_at_once": run.cost.runs_at_once,
+            "sessions": run.cost.sessions,
             "peak_memory_bytes": environment.peak_memory_bytes(run.trainer.strategy.root_device),
         },
         "environment": environment.describe(run.trainer.strategy.root_device),

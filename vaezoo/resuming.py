@@ -15,7 +15,7 @@ from vaezoo.reading import MOST_JSON, read_text
 CHANGES = "changes.json"
 """The file in a run folder that says which settings were changed by force, and at which step."""
 
-CHANGEABLE = ("trainer.", "callbacks.", "logger.", "data.root", "data.num_workers", "stepping")
+CHANGEABLE = ("trainer.", "callbacks.", "logger.", "figures.", "data.root", "data.num_workers", "stepping")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
 TOLD = tuple(

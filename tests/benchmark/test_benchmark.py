@@ -302,6 +302,15 @@ def test_threads_are_shared_out_and_torch_keeps_to_its_share(tmp_path: Path, mon
     assert Pool(jobs=8).environment(7)["OMP_NUM_THREADS"] == "1"
 
 
+def test_processes_are_told_how_many_run_beside_them(tmp_path: Path) -> None:
+    program = "import os; print('at once', os.environ['VAEZOO_RUNS_AT_ONCE'])"
+    for count, expected in ((3, "2"), (1, "1")):
+        tasks = [Task(f"{at}", (sys.executable, "-c", program), tmp_path / f"{count}-{at}") for at in range(count)]
+        Pool(jobs=2).run(tasks, lambda *_: None)
+        assert {task.log.read_text().splitlines()[-1] for task in tasks} == {f"at once {expected}"}
+    assert Pool(jobs=4, gpus=["0", "1"]).environment(0)["VAEZOO_RUNS_AT_ONCE"] == "2"  # on each GPU
+
+
 def test_gpus_are_shared_out_where_there_are_several() -> None:
     shares = [Pool(jobs=3, gpus=["0", "1"]).environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert shares == ["0", "1", "0"]

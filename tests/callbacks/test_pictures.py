@@ -30,7 +30,7 @@ from vaezoo.callbacks.latents import LatentKL, LatentMap, decoded_plane, labels_
 from vaezoo.callbacks.pictures import Picture, unnoticed
 from vaezoo.data.images import Factor
 from vaezoo.errors import ConfigError
-from vaezoo.figures.planes import Limits
+from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.models import AE, VAE, Autoencoder
 
 PICTURES = (Reconstructions, Interpolations, Samples, Traversals, LatentKL, LatentMap)
@@ -155,6 +155,58 @@ def test_tensorboard_gets_the_very_same_file_under_the_same_step(tmp_path: Path)
         assert shown[-1].encoded_image_string == path.read_bytes()
         assert (shown[-1].width, shown[-1].height) == file.size
         assert file.size[0] > 300
+
+
+def test_titles_name_model_data_and_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+
+    def keep(figure: Any) -> np.ndarray:
+        titles.append(figure.texts[0].get_text())
+        return figures.raster(figure)
+
+    monkeypatch.setattr(pictures, "raster", keep)
+    train(small(), [picture(every_n_epochs=0) for picture in PICTURES], tmp_path, max_epochs=1)
+    assert len(titles) == len(PICTURES)
+    for title in titles:
+        assert title.endswith(": VAE on RandomImages, step 4")
+
+
+def test_a_data_set_with_a_very_long_name_is_shortened_in_a_title() -> None:
+    class Named(RandomImages):
+        def describe(self) -> dict[str, Any]:
+            return {"name": "n" * 200}
+
+    assert Samples().subject(small(), Named()) == "VAE on " + "n" * 39 + "…"
+
+
+@pytest.mark.parametrize("kind", ["pdf", "svg"])
+def test_pictures_are_written_as_vectors_beside_a_png_of_the_resolution_asked_for(kind: str, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="tb")
+    chosen = [picture(every_n_epochs=0, dpi=200, format=kind) for picture in PICTURES]
+    train(small(), chosen, tmp_path, max_epochs=1, logger=logger)
+    train(small(), [Samples(every_n_epochs=0)], tmp_path / "usual", max_epochs=1)
+    for name in (picture.name for picture in PICTURES):
+        png, vector = (tmp_path / "figures" / name / f"step=00000004.{suffix}" for suffix in ("png", kind))
+        assert vector.read_bytes().startswith(b"%PDF" if kind == "pdf" else b"<?xml")
+        assert sorted(path.name for path in png.parent.iterdir()) == sorted([png.name, vector.name])
+    usual = Image.open(tmp_path / "usual" / "figures" / "samples" / "step=00000004.png")
+    larger = Image.open(tmp_path / "figures" / "samples" / "step=00000004.png")
+    assert larger.size[0] > 1.5 * usual.size[0]
+    events = EventAccumulator(logger.log_dir, size_guidance={"images": 0}).Reload()
+    assert events.Images("figures/samples")[0].encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_a_vector_file_that_cannot_be_written_costs_a_warning_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(pictures, "write_vector", fail)
+    with pytest.warns(UserWarning, match="no pdf of samples at step 4: no room"):
+        train(small(), [Samples(every_n_epochs=0, format="pdf")], tmp_path, max_epochs=1)
+    assert written(tmp_path) == {"samples": [4]}
+    assert not list(tmp_path.rglob("*.pdf*"))
 
 
 @pytest.mark.parametrize(
@@ -355,6 +407,9 @@ def test_a_datamodule_without_examples_is_refused_before_training(tmp_path: Path
         (Interpolations, {"steps": 1}),
         (Traversals, {"extent": 0}),
         (LatentMap, {"grid": 1}),
+        (LatentMap, {"dpi": 20}),
+        (LatentKL, {"dpi": 5000}),
+        (Samples, {"format": "jpg"}),
     ],
 )
 def test_impossible_settings_are_refused_by_their_key(picture: Any, settings: dict[str, Any]) -> None:
@@ -366,8 +421,11 @@ def test_impossible_settings_are_refused_by_their_key(picture: Any, settings: di
 def test_the_yaml_lists_every_picture_under_its_name() -> None:
     nodes = OmegaConf.load(YAML)
     assert set(nodes) == {picture.name for picture in PICTURES}
-    for name, node in nodes.items():
-        assert instantiate(node).name == name
+    settings = OmegaConf.create({"figures": {"dpi": 150, "format": "svg"}})
+    for name, node in OmegaConf.merge(settings, nodes).items():
+        if name != "figures":
+            made = instantiate(node)
+            assert (made.name, made.dpi, made.format) == (name, 150, "svg")
 
 
 # what they show ------------------------------------------------------------------------------------------------------
@@ -508,10 +566,10 @@ def test_the_map_shows_the_codes_and_the_bulk_of_the_prior(shown: Any) -> None:
     plane = shown(LatentMap(count=20, ellipses=7, grid=4), model)["plane"]
     assert np.allclose(plane.points, model.encode(RandomImages().x[32:]).detach(), atol=1e-6)
     assert plane.prior.centre == (0, 0)
-    assert plane.prior.ellipses.shape == (7, 3)
+    assert plane.prior.ellipses.shape == (FEWEST, 3)  # of 7, all as wide as the prior
     assert plane.limits.left <= -3
     assert plane.limits.right >= 3
-    assert "2σ ellipses of 7 posteriors" in plane.note
+    assert "2σ ellipses of 5 posteriors" in plane.note
 
 
 def test_the_two_panels_of_the_map_have_the_same_limits() -> None:

@@ -1,16 +1,21 @@
 """What is shown while training, and what a run cost."""
 
 import logging
+import re
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from vaezoo.benchmark.processes import RUNS_AT_ONCE
 from vaezoo.callbacks import Cost, ProgressBar
 from vaezoo.callbacks.pictures import Picture
-from vaezoo.console import cost_line
+from vaezoo.console import cost_line, unused_line
+from vaezoo.models import Autoencoder
 from vaezoo.runs import Run
 
 
@@ -95,7 +100,30 @@ def test_seconds_of_all_kinds_are_kept_over_a_resume() -> None:
         "validation_seconds": 3.0,
         "pictures_seconds": 2.0,
         "loader_wait_seconds": 0.0,
+        "runs_at_once": 1,
+        "sessions": [],
     }
+
+
+def test_a_run_records_when_it_trained_and_beside_how_many_others(
+    train: Callable[..., Run], program: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNS_AT_ONCE, "3")
+    began = time.time()
+    run = train("run", "trainer.max_epochs=1")
+    cost = run.summary["cost"]
+    assert cost["runs_at_once"] == 3
+    ((start, end),) = cost["sessions"]
+    assert began < start < end < time.time()
+    assert end - start == pytest.approx(cost["seconds"], abs=0.2)
+    assert run.summary["environment"]["machine"]
+    monkeypatch.delenv(RUNS_AT_ONCE)  # from here it is alone
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
+    assert code == 0, printed
+    cost = Run(run.path).summary["cost"]
+    assert cost["runs_at_once"] == 3  # of a part of its seconds, which cannot be told from the rest
+    assert cost["sessions"][0][0] == start
+    assert len(cost["sessions"]) == 2
 
 
 def test_pictures_that_were_drawn_are_timed(train: Callable[..., Run]) -> None:
@@ -135,3 +163,33 @@ def test_waits_for_images_are_booked_with_training_and_go_on_after_a_resume() ->
     loader.waited += 4.0
     resumed.on_train_end(trainer, trainer)
     assert resumed.loader_wait_seconds == 7.0
+
+
+@pytest.mark.parametrize(("active", "said"), [(4.0, True), (5.0, False)])
+def test_a_model_that_leaves_most_dimensions_unused_is_told_what_helps(
+    active: float, said: bool, make_model: Callable[..., Autoencoder]
+) -> None:
+    summary = {"val": {"active_units": active}}
+    told = unused_line(summary, make_model("beta_vae"))  # of ten dimensions
+    assert told.startswith("only 4 of 10 latent dimensions are active") == said
+    assert ("a smaller weight of the KL (model.beta)" in told) == said
+    assert ("latent_dim" in unused_line(summary, make_model("vae"))) == said
+    assert "weight of the KL" not in unused_line(summary, make_model("vae"))  # it has no such setting
+
+
+def test_a_model_without_a_posterior_is_told_nothing_of_active_dimensions(
+    make_model: Callable[..., Autoencoder],
+) -> None:
+    assert unused_line({"val": {"mse": 0.1}}, make_model("ae")) == ""
+
+
+def test_a_run_says_at_its_end_that_most_dimensions_are_unused(
+    program: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    small = ["model.widths=[16]", "trainer.max_epochs=4", "callbacks=none", "data.limit=128", "evaluation=none"]
+    code, printed = program("train", f"run_dir={tmp_path / 'off'}", "model=beta_vae", "model.beta=1000", *small)
+    assert code == 0
+    assert re.search(r"^note +only \d of 10 latent dimensions are active; .*\(model\.beta\)", printed, re.MULTILINE)
+    code, printed = program("train", f"run_dir={tmp_path / 'ae'}", "model=ae", *small)
+    assert code == 0
+    assert "latent dimensions are active" not in printed

@@ -132,3 +132,30 @@ def test_auto_refuses_a_run_of_another_config_and_a_folder_named_by_the_time(pro
     assert code == 1
     assert "give run_dir=FOLDER" in printed
     assert "Traceback" not in printed
+
+
+def test_figures_after_a_checkpoint_are_taken_back_in_every_format(
+    program: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    small = [
+        "model.widths=[16]",
+        "data.limit=128",
+        "evaluation=none",
+        "figures.format=pdf",
+        "callbacks.last.min_seconds=0",
+    ]
+    only = [
+        f"callbacks.{name}=null"
+        for name in ("reconstructions", "interpolations", "traversals", "latent_kl", "latent_map")
+    ]
+    assert program("train", f"run_dir={run}", *small, *only, "trainer.max_epochs=1")[0] == 0
+    last = run / "checkpoints" / "last.ckpt"
+    first, early = last.read_bytes(), sorted(path.name for path in run.glob("figures/samples/*"))
+    assert [name.partition(".")[2] for name in early] == ["pdf", "png"]
+    assert program("train", f"resume={run}", "trainer.max_epochs=2")[0] == 0
+    assert len(list(run.glob("figures/samples/*"))) == 4
+    (last.parent / "previous.ckpt").unlink(missing_ok=True)
+    last.write_bytes(first)
+    assert program("train", f"resume={run}", "trainer.max_epochs=2", "callbacks.samples=null")[0] == 0
+    assert sorted(path.name for path in run.glob("figures/samples/*")) == early

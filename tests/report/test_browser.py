@@ -110,6 +110,42 @@ def test_groups_of_metrics_fold_and_unfold(opened: Open):
     assert group.locator("table").is_visible()
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_table_of_contents_stays_and_shows_the_chapter_that_is_read(opened: Open, width: int):
+    page = opened(width)
+    box = "document.querySelector('.bar').getBoundingClientRect()"
+    for chapter in ("Samples", "Training"):
+        page.locator("nav a", has_text=chapter).click()
+        page.wait_for_timeout(100)
+        head = page.locator("h2", has_text=chapter).bounding_box()
+        assert page.evaluate(f"{box}.top") == 0
+        assert page.evaluate(f"{box}.height") < 130
+        assert head["y"] >= page.evaluate(f"{box}.bottom") - 1  # and does not hide what was asked for
+        assert head["y"] < 200
+        assert page.locator("nav a[aria-current]").all_inner_texts() == [chapter]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_arrow_stands_on_the_line_of_the_word_before_it(opened: Open, width: int):
+    page = opened(width)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    heights = page.evaluate(
+        """() => {
+          const heads = [...document.querySelectorAll("thead button")].filter((head) => /[↑↓]$/.test(head.textContent));
+          const top = (text, at) => {
+            const range = document.createRange();
+            range.setStart(text, at);
+            range.setEnd(text, at + 1);
+            return range.getBoundingClientRect().top;
+          };
+          const ends = (text) => [top(text, text.data.length - 3), top(text, text.data.length - 1)];
+          return heads.map((head) => ends(head.firstChild));
+        }"""
+    )
+    assert len(heights) > 10
+    assert all(word == pytest.approx(arrow, abs=3) for word, arrow in heights)
+
+
 def test_every_number_says_what_it_is(opened: Open):
     page = opened()
     tips = page.evaluate("[...document.querySelectorAll('table.sortable thead th')].slice(1).map((head) => head.title)")

@@ -16,6 +16,8 @@ from typing import Any
 from vaezoo.ending import GRACE_SECONDS, STARTED_BY
 
 POLL_SECONDS = 0.2
+RUNS_AT_ONCE = "VAEZOO_RUNS_AT_ONCE"
+"""Tells a process how many run on its device at the same time; ``vaezoo.callbacks.cost`` records it."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -45,6 +47,7 @@ class Pool:
     gpus: Sequence[str] = ()
     inherit: Sequence[int] = ()
     _asked: list[int] = field(default_factory=list)
+    _at_once: int = 0
 
     def run(
         self,
@@ -58,6 +61,7 @@ class Pool:
         signal ends them at once.
         """
         waiting, running = list(tasks), dict[int, tuple[Task, subprocess.Popen[bytes], float]]()
+        self._at_once = min(self.jobs, len(tasks))
         with listening(self._asked):
             try:
                 while (waiting or running) and not self._asked:
@@ -84,10 +88,13 @@ class Pool:
         wait_until_none(lambda: sum(map(is_at_work, logs)), self._asked, say, lambda: None)
 
     def environment(self, slot: int) -> dict[str, str]:
-        """The environment of a process: its share of the threads, and its GPU where there are several."""
+        """The environment of a process: its threads, its GPU where there are several, and how many run beside it."""
+        at_once = -(-(self._at_once or self.jobs) // max(1, len(self.gpus)))
         threads = str(max(1, available_threads() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
-        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads), **gpu, "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads), **gpu, "PYTHONUNBUFFERED": "1"} | {
+            RUNS_AT_ONCE: str(at_once)
+        }
 
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         """Ask processes to end as Ctrl-C does, and kill what has not after a while or at a second signal."""

@@ -1,5 +1,6 @@
-"""What a run costs: seconds and images. It knows no variant."""
+"""What a run costs: seconds and images, and which other runs its machine was shared with."""
 
+import os
 import time
 from typing import Any
 
@@ -15,15 +16,21 @@ KEPT = (
     "validation_seconds",
     "pictures_seconds",
     "loader_wait_seconds",
+    "runs_at_once",
+    "sessions",
 )
 """What goes into checkpoints."""
 
 
 class Cost(Callback):
-    """Counts training images, and the seconds of training, of validation and of pictures; goes on after a resume.
+    """Counts training images, and the seconds of training, of validation and of pictures; continues after a resume.
 
     ``seconds`` are those of all three; a picture that is drawn within validation counts as a picture alone.
     ``loader_wait_seconds`` are those of training in which this process waited for images to be decoded.
+
+    Seconds compare models only where each had the machine to itself, so that is recorded too: ``runs_at_once`` is how
+    many runs a benchmark started side by side on one device, and ``sessions`` are the times between which this run
+    trained, one pair of Unix seconds for each process that trained it.
     """
 
     def __init__(self) -> None:
@@ -33,6 +40,8 @@ class Cost(Callback):
         self.validation_seconds = 0.0
         self.pictures_seconds = 0.0
         self.loader_wait_seconds = 0.0
+        self.runs_at_once = _runs_at_once()
+        self.sessions: list[list[float]] = []
         self._since = self._drawn = self._waited = 0.0
 
     @property
@@ -42,6 +51,7 @@ class Cost(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since, self._drawn, self._waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
+        self.sessions.append([time.time()] * 2)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,11 +84,12 @@ class Cost(Callback):
             checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in KEPT}
+        return {name: getattr(self, name) for name in KEPT} | {"sessions": [list(pair) for pair in self.sessions]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         for name in KEPT:
-            setattr(self, name, state_dict.get(name, 0.0))
+            setattr(self, name, state_dict.get(name, getattr(self, name)))
+        self.runs_at_once = max(self.runs_at_once, _runs_at_once())
 
     def _lap(self, trainer: L.Trainer) -> float:
         """Seconds since the last time without those of pictures, which are booked here."""
@@ -91,8 +102,15 @@ class Cost(Callback):
         self.loader_wait_seconds += max(0.0, waited - self._waited)  # a loader made anew counts from 0
         self._since, self._drawn, self._waited = now, drawn, waited
         self.seconds += passed
+        self.sessions[-1][1] = time.time()
         self.pictures_seconds += pictures
         return passed - pictures
+
+
+def _runs_at_once() -> int:
+    """How many runs the command that started this one runs at a time on its device."""
+    said = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
+    return int(said) if said.isdecimal() else 1
 
 
 def _drawn(trainer: L.Trainer) -> float:

@@ -22,15 +22,17 @@ class Reconstructions(Picture):
 
     name = "reconstructions"
 
-    def __init__(self, *, count: int = 10, every_n_epochs: int | None = None) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+    def __init__(self, *, count: int = 10, **shared: Any) -> None:
+        super().__init__(**shared)
         within(count, 1, MOST_TILES, "callbacks.reconstructions.count")
         self.count = count
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         x, _ = examples(model, data, self.count)
         recon = finite(model.reconstruct(x), "reconstructions")
-        return figures.reconstructions(x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)))
+        return figures.reconstructions(
+            x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)), self.subject(model, data)
+        )
 
 
 class Interpolations(Picture):
@@ -38,13 +40,13 @@ class Interpolations(Picture):
 
     name = "interpolations"
 
-    def __init__(self, *, pairs: int = 4, steps: int = 9, every_n_epochs: int | None = None) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+    def __init__(self, *, pairs: int = 4, steps: int = 9, **shared: Any) -> None:
+        super().__init__(**shared)
         within(pairs, 1, MOST_TILES, "callbacks.interpolations.pairs")
         within(steps, 2, MOST_TILES, "callbacks.interpolations.steps")
         self.pairs, self.steps = pairs, steps
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         x, labels = examples(model, data, 4 * self.pairs)
         chosen = choose_pairs(labels, self.pairs)
         if not chosen:
@@ -52,7 +54,7 @@ class Interpolations(Picture):
         start, end = (x[[pair[side] for pair in chosen]] for side in (0, 1))
         strips = {method: model.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
         strips = {method: finite(strip, "interpolations") for method, strip in strips.items()}
-        return figures.interpolations(start, end, strips)
+        return figures.interpolations(start, end, strips, self.subject(model, data))
 
 
 class Samples(Picture):
@@ -64,23 +66,24 @@ class Samples(Picture):
 
     name = "samples"
 
-    def __init__(
-        self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, every_n_epochs: int | None = None
-    ) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+    def __init__(self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, **shared: Any) -> None:
+        super().__init__(**shared)
         for value, key in ((count, "count"), (columns, "columns")):
             within(value, 1, MOST_TILES, f"callbacks.samples.{key}")
         at_least(fit_images, 1, "callbacks.samples.fit_images")
         self.count, self.columns, self.fit_images = count, columns, fit_images
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         images = model.sample(self.count, generator=torch.Generator().manual_seed(SEED))
         if images is not None:
-            return figures.samples(finite(images, "samples"), self.columns, "Samples from the prior")
+            return figures.samples(
+                finite(images, "samples"), self.columns, "Samples from the prior", self.subject(model, data)
+            )
         x, _ = examples(model, data, self.fit_images)
         codes = gaussian_like(encode(model, x), self.count, torch.Generator().manual_seed(SEED))
+        title, subject = "Samples from a fitted Gaussian, not a prior", self.subject(model, data)
         note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} validation images"
-        return figures.samples(decode(model, codes), self.columns, "Samples from a fitted Gaussian, not a prior", note)
+        return figures.samples(decode(model, codes), self.columns, title, subject, note)
 
 
 def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -108,9 +111,9 @@ class Traversals(Picture):
         extent: float = 2.5,
         image: int = 0,
         fit_images: int = 1000,
-        every_n_epochs: int | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+        super().__init__(**shared)
         for value, least, key in ((rows, 1, "rows"), (steps, 2, "steps")):
             within(value, least, MOST_TILES, f"callbacks.traversals.{key}")
         for value, least, key in ((image, 0, "image"), (fit_images, 2, "fit_images")):
@@ -118,7 +121,7 @@ class Traversals(Picture):
         above(extent, 0, "callbacks.traversals.extent")
         self.rows, self.steps, self.extent, self.image, self.fit_images = rows, steps, extent, image, fit_images
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         x, _ = examples(model, data, max(self.fit_images, self.image + 1))
         codes, variance, kl = posteriors(model, x)
         std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
@@ -131,9 +134,10 @@ class Traversals(Picture):
         labels = [f"z{dimension}  {spread[dimension]:.2f} {unit}" for dimension in order.tolist()]
         real, recon = x[image].cpu(), decode(model, start[None])[0]
         note = (
-            f"mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
+            "one latent dimension a row, the others stay at the image's code;"
+            f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         )
-        return figures.traversals(real, recon, strips, labels, own, self.extent, note)
+        return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
 
 
 def traversal_codes(

@@ -30,8 +30,8 @@ class LatentKL(Picture):
 
     name = "latent_kl"
 
-    def __init__(self, *, every_n_epochs: int | None = None) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+    def __init__(self, **shared: Any) -> None:
+        super().__init__(**shared)
         self.history: dict[str, list[Any]] = {"steps": [], "kl": [], "active": []}
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -50,13 +50,13 @@ class LatentKL(Picture):
         self.history["kl"].append(statistics["kl"].tolist())
         self.history["active"].append(int(metrics.active_units(statistics["variance"])))
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         if not self.history["steps"]:
             return None
         kl = np.array(self.history["kl"])
         if not np.isfinite(kl).all():
             raise FloatingPointError("KL is not finite")
-        return figures.latent_kl(self.history["steps"], kl, self.history["active"])
+        return figures.latent_kl(self.history["steps"], kl, self.history["active"], self.subject(model, data))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), **{name: list(values) for name, values in self.history.items()}}
@@ -67,7 +67,9 @@ class LatentKL(Picture):
 
 
 class LatentMap(Picture):
-    """Codes of ``count`` validation images in a plane, with the posteriors of the first ``ellipses`` of them.
+    """Codes of ``count`` validation images in a plane, with the posteriors of at most ``ellipses`` of them.
+
+    Wide posteriors would hide the points, so the wider they are, the fewer are drawn.
 
     The plane is that of the first two principal axes. For a two-dimensional code it is the latent plane itself, and
     beside it stands what the decoder makes of ``grid`` columns of places in the same square. A one-dimensional code has
@@ -76,42 +78,42 @@ class LatentMap(Picture):
 
     name = "latent_map"
 
-    def __init__(
-        self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, every_n_epochs: int | None = None
-    ) -> None:
-        super().__init__(every_n_epochs=every_n_epochs)
+    def __init__(self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, **shared: Any) -> None:
+        super().__init__(**shared)
         for value, least, key in ((count, 2, "count"), (ellipses, 0, "ellipses")):
             at_least(value, least, f"callbacks.latent_map.{key}")
         within(grid, 2, MOST_COLUMNS, "callbacks.latent_map.grid")
         self.count, self.ellipses, self.grid = count, ellipses, grid
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         x, y = examples(model, data, self.count)
         codes, variance, kl = posteriors(model, x)
         labels = labels_of(y, getattr(data, "factors", ()))
-        draw = self._line if codes.shape[1] == 1 else self._plane
-        return draw(model, codes, variance if kl is not None else None, labels)
+        place = self._line if codes.shape[1] == 1 else self._plane
+        draw = figures.latent_line if codes.shape[1] == 1 else figures.latent_map
+        return draw(place(model, codes, variance if kl is not None else None, labels), self.subject(model, data))
 
-    def _plane(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Figure:
+    def _plane(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Plane:
         axes = planes.principal_axes(codes)
         points, prior, note, reach, centre = axes.project(codes), None, f"{len(codes)} images", 0.0, None
         if variance is not None:
             shapes = planes.ellipses(variance[: self.ellipses], axes, SIGMAS)
             reach, centre = float(shapes[:, :2].max(initial=0)) / 2, axes.project(torch.zeros_like(axes.centre))
+            shapes = planes.uncrowded(shapes, points)
             prior = Prior((float(centre[0]), float(centre[1])), shapes)
             note += f"; {SIGMAS}σ ellipses of {len(shapes)} posteriors; dashed: {SIGMAS}σ of the prior"
         where = planes.limits(points, reach, centre)
         decoded = decoded_plane(model, where, self.grid) if codes.shape[1] == 2 else None
-        return figures.latent_map(Plane(points.numpy(), where, axis_names(axes), labels, prior, decoded, note))
+        return Plane(points.numpy(), where, axis_names(axes), labels, prior, decoded, note)
 
-    def _line(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Figure:
+    def _line(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Plane:
         has_prior = variance is not None
         where = planes.limits(codes, prior_centre=torch.zeros(1, dtype=codes.dtype) if has_prior else None)
         decoded = decoded_plane(model, where, self.grid, dimensions=1)
         axis = torch.linspace(where.left, where.right, 200).numpy()
         density = np.exp(-0.5 * axis**2) / np.sqrt(2 * np.pi) if has_prior else None
         note = f"{len(codes)} images" + ("; dashed: density of the prior" if has_prior else "")
-        return figures.latent_line(Plane(codes.numpy(), where, ("z0", ""), labels, None, decoded, note), density)
+        return Plane(codes.numpy(), where, ("z0", ""), labels, None, decoded, note, density)
 
 
 def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) -> np.ndarray:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from vaezoo.checks import at_least
 from vaezoo.errors import ConfigError, VaezooError
-from vaezoo.figures import raster
+from vaezoo.figures import raster, write_vector
+from vaezoo.figures.canvas import DPI
 from vaezoo.files import replacing
 from vaezoo.sharding import gathered
 
@@ -30,6 +31,10 @@ STEPS_APART = 2500
 150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
 MOST_TILES = 4096
 """Images, rows, columns or steps of one picture: more would be larger than a screen by far, and gigabytes of memory."""
+FORMATS = ("png", "pdf", "svg")
+LOWEST_DPI, HIGHEST_DPI = 50, 1200
+LONGEST_NAME = 40
+"""Letters of a data set's name in a title; that of a folder can be as long as it likes."""
 COMPRESSION = 3
 """Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
 
@@ -37,9 +42,10 @@ COMPRESSION = 3
 class Picture(L.Callback):
     """Draws a figure now and then and at the end of training, to the run folder and to TensorBoard.
 
-    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Training
-    does not notice: random states and modes are put back, no gradient is kept, and other ranks are asked for nothing.
-    Whatever fails while it is drawn, written or handed to a logger costs a warning and this picture, not the training.
+    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Its title
+    names model, data set and step. Training does not notice: random states and modes are put back, no gradient is kept,
+    and other ranks are asked for nothing. Whatever fails while it is drawn, written or handed to a logger costs a warning
+    and this picture, not the training.
 
     It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
     its averages in the model then.
@@ -47,22 +53,43 @@ class Picture(L.Callback):
     Args:
         every_n_epochs: epochs from one picture to the next, drawn at the first validation due; 0 draws at the end only,
             None every ``STEPS_APART`` optimiser steps.
+        dpi: resolution of the PNG: 100 shows an image's pixels one for one, 300 is what journals ask for.
+        format: ``png``; ``pdf`` or ``svg`` writes such a file beside the PNG.
     """
 
     name: ClassVar[str]
     seconds_of_drawing: float
     """What drawing and writing have taken so far in this process."""
 
-    def __init__(self, *, every_n_epochs: int | None = None) -> None:
+    def __init__(self, *, every_n_epochs: int | None = None, dpi: int = DPI, format: str = "png") -> None:
         at_least(every_n_epochs or 0, 0, f"callbacks.{self.name}.every_n_epochs")
-        self.every_n_epochs = every_n_epochs
+        if not LOWEST_DPI <= dpi <= HIGHEST_DPI:
+            raise ConfigError(f"callbacks.{self.name}.dpi must be from {LOWEST_DPI} to {HIGHEST_DPI}, got {dpi}")
+        if format not in FORMATS:
+            raise ConfigError(f"callbacks.{self.name}.format must be one of {', '.join(FORMATS)}, got {format!r}")
+        self.every_n_epochs, self.dpi, self.format = every_n_epochs, dpi, format
+        self._drawn: Figure | None = None
         self.seconds_of_drawing = 0.0
         self._validated_at = {"epochs": 0, "steps": 0}
         self._step = -1
 
-    def draw(self, model: Any, data: Any) -> Figure | None:
+    def figure(self, model: Any, data: Any) -> Figure | None:
         """The figure, or None where there is nothing to show; FloatingPointError on values that are not finite."""
         raise NotImplementedError
+
+    def draw(self, model: Any, data: Any) -> Figure | None:
+        """The same at the resolution that was asked for."""
+        self._drawn = self.figure(model, data)
+        if self._drawn is not None:
+            self._drawn.set_dpi(self.dpi)
+        return self._drawn
+
+    def subject(self, model: Any, data: Any) -> str:
+        """What a title says of where a picture is from: model, data set and, while training, the step."""
+        name = str(data.describe()["name"] if hasattr(data, "describe") else type(data).__name__)
+        name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+        step = f", step {self._step:,}" if self._step >= 0 else ""
+        return f"{type(model).__name__} on {name}{step}"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and not hasattr(trainer.datamodule, "examples"):  # type: ignore[attr-defined]
@@ -101,6 +128,7 @@ class Picture(L.Callback):
         with gathered(model):  # which asks nothing of the other ranks unless the weights lie there
             if trainer.is_global_zero:
                 self._publish(trainer, model)
+                self._write_vector(trainer)
         self.seconds_of_drawing += time.perf_counter() - started
 
     def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
@@ -115,6 +143,17 @@ class Picture(L.Callback):
             if not isinstance(error, FloatingPointError | VaezooError):
                 reason = f"{type(error).__name__}: {reason}".rstrip(": ")
             warnings.warn(f"no picture of {self.name} at step {trainer.global_step}: {reason}", stacklevel=2)
+
+    def _write_vector(self, trainer: L.Trainer) -> None:
+        """Write what was just drawn as PDF or SVG, if that was asked for; a failure costs this file only."""
+        figure, self._drawn = self._drawn, None
+        if figure is None or self.format == "png":
+            return
+        try:
+            with replacing(picture_path(self.name, trainer, self.format)) as new:
+                write_vector(figure, new, self.format)
+        except Exception as error:  # a plotting library's or a disk's
+            warnings.warn(f"no {self.format} of {self.name} at step {self._step}: {error}", stacklevel=2)
 
 
 def validates_training(trainer: L.Trainer) -> bool:
@@ -137,14 +176,19 @@ def unnoticed(model: torch.nn.Module) -> Iterator[None]:
 
 def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
     """Write a picture (H, W, 3) uint8 to the run folder and, the very same file, to each TensorBoard logger."""
-    step = trainer.global_step
-    path = Path(trainer.default_root_dir, "figures", name, f"step={step:08d}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    step, path = trainer.global_step, picture_path(name, trainer, "png")
     with replacing(path) as new:
         Image.fromarray(pixels).save(new, format="png", compress_level=COMPRESSION)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)
+
+
+def picture_path(name: str, trainer: L.Trainer, kind: str) -> Path:
+    """Where a picture of the present step is written; its folder is made."""
+    path = Path(trainer.default_root_dir, "figures", name, f"step={trainer.global_step:08d}.{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def add_png(logger: TensorBoardLogger, tag: str, png: bytes, shape: tuple[int, ...], step: int) -> None:

@@ -3,7 +3,7 @@
 from vaezoo.comparison.entries import Entry, Number, Refusal, gather
 from vaezoo.comparison.fairness import Finding, check, spoiled
 from vaezoo.comparison.statistics import Estimate, Verdict, estimate, verdict
-from vaezoo.comparison.variants import Group, Variant, group, sweeps
+from vaezoo.comparison.variants import Group, Variant, group, sweeps, weights
 
 __all__ = [
     "Entry",
@@ -21,4 +21,5 @@ __all__ = [
     "spoiled",
     "sweeps",
     "verdict",
+    "weights",
 ]

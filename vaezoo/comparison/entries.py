@@ -1,15 +1,19 @@
 """Finished runs as records of settings and numbers, and why others are left out. It knows no statistics."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 
+from vaezoo.comparison.architecture import layers
 from vaezoo.errors import RunError, VaezooError, printable
+from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.reading import is_number, read_json
 from vaezoo.runs import Run
 from vaezoo.trust import OWN
@@ -50,11 +54,15 @@ VECTORS = {"elbo": "elbo_of_images", "psnr": "psnr_of_images", "iw_bound": "iw_b
 
 @dataclass(frozen=True)
 class Number:
-    """A metric of one run: None with a reason where it is not defined, and over how much it was estimated."""
+    """A metric of one run: None with a reason where it is not defined, and over how much it was estimated.
+
+    ``error`` is its standard error over images or draws, None for what is counted and not estimated.
+    """
 
     value: float | None
     reason: str = ""
     sizes: tuple[tuple[str, Any], ...] = ()
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,34 @@ class Refusal:
 
 @dataclass
 class Entry:
-    """One finished run. ``note`` says what its record lacks, if anything."""
+    """One finished run. ``note`` says what its record lacks, if anything; ``layers`` are its networks (see there)."""
 
     path: Path
     config: dict[str, Any]
     summary: dict[str, Any]
     evaluation: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    layers: tuple[str, ...] = ()
 
     @property
     def seed(self) -> int:
         return int(self.summary["seed"])
 
     @property
+    def sessions(self) -> list[tuple[float, float]]:
+        """The times between which it trained, in Unix seconds; none in records that do not say."""
+        said = self.summary["cost"].get("sessions")
+        pairs = [pair for pair in said if isinstance(pair, list)] if isinstance(said, list) else []
+        return [(float(pair[0]), float(pair[1])) for pair in pairs if len(pair) == 2 and all(map(is_number, pair))]
+
+    def shared_with(self, other: "Entry") -> bool:
+        """Whether both trained on one machine at the same time."""
+        machines = [entry.summary["environment"].get("machine") for entry in (self, other)]
+        if machines[0] is None or machines[0] != machines[1]:
+            return False
+        return any(a[0] < b[1] and b[0] < a[1] for a in self.sessions for b in other.sessions)
+
+    @cached_property
     def numbers(self) -> dict[str, Number]:
         """Every metric: the evaluation's, and where it does not speak of one, what training itself recorded."""
         return _recorded(self.summary) | _evaluated(self.evaluation)
@@ -116,7 +139,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
     summary = run.summary
     status = summary.get("status", "unfinished")
     if status != "finished":
-        raise RunError(f"{path} is {status}: go on with it by python train.py resume={path}, or leave it out")
+        raise RunError(f"{path} is {status}: resume it with python train.py resume={path}, or leave it out")
     missing = [name for name in NEEDED if name not in summary]
     if missing:
         raise RunError(f"{path}/summary.json lacks {', '.join(missing)}: it was written by another version of vaezoo")
@@ -126,9 +149,9 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
     config: Any = OmegaConf.to_container(run.config, resolve=True)
     if wrong := _wrong(config, CONFIG):
         raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
-    _try_model(run, packages)
+    found = _layers(run, packages)
     evaluation, note = _read_evaluation(path)
-    return Entry(path, config, readable(summary), readable(evaluation), note)
+    return Entry(path, config, readable(summary), readable(evaluation), note, found)
 
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -138,10 +161,10 @@ def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from runs or [path]
 
 
-def _try_model(run: Run, packages: Sequence[str]) -> None:
-    """RunError unless the checkpoint makes a model."""
+def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
+    """The layers of the checkpoint's model; RunError unless it makes one."""
     try:
-        run.model(packages=packages)
+        return layers(run.model(packages=packages))
     except VaezooError:
         raise
     except Exception as error:  # torch and Python raise many kinds for weights and arguments of another version
@@ -153,15 +176,15 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
     """What ``evaluation.json`` holds, or nothing and why."""
     file = path / "evaluation.json"
     if not file.is_file():
-        return {}, f"no evaluation.json: its numbers are those of training's own test; vaezoo evaluate {path} adds more"
+        return {}, f"no evaluation.json, so only the test at the end of training counts: vaezoo evaluate {path}"
     try:
         content = read_json(file)
     except RunError:
-        return {}, f"evaluation.json cannot be read; write it anew with vaezoo evaluate {path}"
+        return {}, f"evaluation.json cannot be read; rewrite it with vaezoo evaluate {path}"
     if content.get("schema") != SCHEMA:
-        return {}, f"evaluation.json is of another version; write it anew with vaezoo evaluate {path}"
+        return {}, f"evaluation.json is of another version; rewrite it with vaezoo evaluate {path}"
     if wrong := _wrong({name: content.get(name, {}) for name in EVALUATION}, EVALUATION):
-        return {}, f"evaluation.json is damaged ({wrong}); write it anew with vaezoo evaluate {path}"
+        return {}, f"evaluation.json is damaged ({wrong}); rewrite it with vaezoo evaluate {path}"
     return content, ""
 
 
@@ -193,21 +216,32 @@ def _recorded(summary: dict[str, Any]) -> dict[str, Number]:
     test = summary["test"] if isinstance(summary.get("test"), dict) else {}
     cost = summary["cost"]
     sizes = (("n", summary["data"].get("test")),)
-    found = {name: Number(finite(test[name]), sizes=sizes) for name in FROM_TEST if name in test}
+    found = {name: _number(name, {"value": test[name], **dict(sizes)}) for name in FROM_TEST if name in test}
     found |= {name: Number(finite(cost[name])) for name in FROM_COST if name in cost}
     return found | {"parameters": Number(float(summary["parameters"]))}
 
 
 def _evaluated(evaluation: dict[str, Any]) -> dict[str, Number]:
-    return {name: _number(said) for name, said in evaluation.get("metrics", {}).items() if isinstance(said, dict)}
+    return {name: _number(name, said) for name, said in evaluation.get("metrics", {}).items() if isinstance(said, dict)}
 
 
-def _number(said: dict[str, Any]) -> Number:
-    told = {name: value for name, value in said.items() if name not in ("value", "se", "reason", "note")}
-    sizes = tuple((name, value) for name, value in told.items() if isinstance(value, int | str))
+def _number(name: str, said: dict[str, Any]) -> Number:
+    about = {key: value for key, value in said.items() if key not in ("value", "se", "reason", "note")}
+    sizes = tuple((key, value) for key, value in about.items() if isinstance(value, int | str))
     value = finite(said.get("value"))
     silent = "" if value is not None else "not finite" if said.get("value") is not None else "not defined"
-    return Number(value, str(said.get("reason") or silent), sizes)
+    error = finite(said.get("se")) or _error(name, value, finite(said.get("n")))
+    return Number(value, str(said.get("reason") or silent), sizes, error)
+
+
+def _error(name: str, value: float | None, n: float | None) -> float | None:
+    """A guess at the standard error of a number from ``n`` images: a share's is the binomial, of others 1 / √n."""
+    unit = CATALOGUE[name].unit if name in CATALOGUE else ""
+    if value is None or n is None or n < 1 or unit == "dimensions":
+        return None
+    if unit == "share" and 0 <= value <= 1:
+        return math.sqrt(value * (1 - value) / n)
+    return abs(value) / math.sqrt(n)
 
 
 def finite(value: Any) -> float | None:

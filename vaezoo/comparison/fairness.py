@@ -1,27 +1,34 @@
-"""What differs between runs beside what is compared, and which numbers that spoils. It knows records alone."""
+"""What differs between runs besides what is compared, and which numbers that makes incomparable."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaezoo.comparison.entries import Entry
+from vaezoo.comparison.entries import Entry, finite
 from vaezoo.comparison.variants import Group, averaging
 from vaezoo.metrics.catalogue import CATALOGUE
 
-MACHINE = frozenset({"images_per_second", "seconds", "peak_memory_bytes"})
-"""Numbers that say as much of the machine as of the model."""
+TIMES = frozenset({"images_per_second", "seconds"})
+MACHINE = TIMES | {"peak_memory_bytes"}
+"""Numbers that depend on the machine as much as on the model."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. ``severity`` is equal, note, warning or invalid; ``values`` say who has what."""
+    """One thing that was checked. ``severity`` is equal, note, warning or invalid; ``values`` are those by model."""
 
     topic: str
     severity: str
     sentence: str
     values: tuple[tuple[str, str], ...] = ()
     spoils: frozenset[str] = field(default=frozenset())
+    because: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the numbers that it spoils are not ranked."""
+        return self.because or f"the runs differ in {self.topic}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ def _weights(entry: Entry) -> str:
 
 
 def _changes(changed: list[dict[str, Any]]) -> str:
-    """What was changed by force while a run went on, and when."""
+    """Settings that were changed by force while a run trained, and when."""
     told = [f"{each['key']} {each.get('was')} -> {each.get('now')} at step {each['step']:,}" for each in changed]
     return ", ".join(told) or "none"
 
@@ -87,32 +94,32 @@ RULES = (
         "skipped images",
         _data("skipped"),
         "warning",
-        "Some runs could not read all images: the sets are not quite the same.",
+        "Some runs could not read all images, so the sets differ slightly.",
     ),
     Rule(
         "optimiser steps",
         lambda entry: f"{entry.summary['steps']:,}",
         "invalid",
-        "The runs were not trained for equally many steps: the one with more has an advantage that is not the model's.",
+        "The runs were trained for different numbers of steps, which is an advantage to the one with more.",
         EVERYTHING - MACHINE,
     ),
     Rule(
-        "settings changed on the way",
+        "settings changed while training",
         lambda entry: _changes(entry.summary.get("changed", [])),
         "warning",
-        "Some runs went on with another config than they began with: they are no runs of the config that they show.",
+        "Some runs were resumed with changed settings, so their config does not describe the whole training.",
     ),
     Rule(
         "skipped steps",
         lambda entry: entry.summary.get("skipped_steps", 0),
         "warning",
-        "Steps whose loss or gradient was not finite were left out, in some runs more than in others.",
+        "Steps with a loss or gradient that was not finite were skipped, in some runs more than in others.",
     ),
     Rule(
         "latent dimensions",
         _model("latent_dim"),
         "warning",
-        "Codes have different sizes: larger ones reconstruct better, whatever the model.",
+        "Codes differ in size; larger codes reconstruct better with any model.",
     ),
     Rule("optimiser", _model("optimizer", "scheduler"), "warning", "The runs were optimised in different ways."),
     Rule(
@@ -122,17 +129,22 @@ RULES = (
         "Batches differ in size: with equal steps, the runs saw different numbers of images.",
     ),
     Rule("precision", _trainer("precision"), "warning", "The runs computed in different precisions."),
-    Rule("weights", _weights, "warning", "Averaged weights stand beside last ones: averaging alone can be the gain."),
-    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were not clipped alike."),
+    Rule(
+        "weights",
+        _weights,
+        "warning",
+        "Some runs have averaged weights and some do not; averaging by itself can be the gain.",
+    ),
+    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were clipped in different ways."),
     Rule(
         "device",
         _environment("device_name", "device", "threads"),
         "invalid",
-        "The runs were made on different machines: their times and memory are not ranked.",
+        "The runs were trained on different machines, so their times and memory are not ranked.",
         MACHINE,
     ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
-    Rule("code", _environment("commit"), "note", "The runs were made by different states of the code."),
+    Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
     Rule(
         "checkpoint",
         lambda entry: entry.evaluation.get("checkpoint", "best"),
@@ -150,6 +162,7 @@ def check(group: Group) -> list[Finding]:
         _parameters(group),
         _seeds(group),
         _sources(group),
+        _sharing(group),
         *(_apply(rule, group) for rule in RULES),
         *_sizes(group),
     ]
@@ -158,12 +171,12 @@ def check(group: Group) -> list[Finding]:
 
 
 def spoiled(findings: list[Finding]) -> dict[str, str]:
-    """Metrics that must not be ranked, and the topic that forbids it."""
-    return {name: finding.topic for finding in reversed(findings) for name in finding.spoils}
+    """Metrics that must not be ranked, and why."""
+    return {name: finding.reason for finding in reversed(findings) for name in finding.spoils}
 
 
 def _by_variant(group: Group, of: Callable[[Entry], Any]) -> tuple[tuple[str, str], ...]:
-    """Each variant's value, or its values if the seeds differ."""
+    """Each variant's value, or its values if its seeds differ."""
     return tuple(
         (variant.label, " | ".join(dict.fromkeys(str(of(entry)) for entry in variant.entries)))
         for variant in group.variants
@@ -183,18 +196,20 @@ def _alike(values: tuple[tuple[str, str], ...]) -> bool:
 
 def _network(group: Group) -> Finding:
     """A network that differs together with the objective hides which of them made the difference."""
-    values = _by_variant(group, _model("network", "widths"))
-    if _alike(values):
-        return Finding("network", "equal", values[0][1])
-    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, values, strict=True)]
+    names = _by_variant(group, _model("network", "widths"))
+    known = all(entry.layers for variant in group.variants for entry in variant.entries)
+    networks = _by_variant(group, lambda entry: " → ".join(entry.layers)) if known else names
+    if _alike(networks):
+        return Finding("network", "equal", f"{names[0][1]}; {networks[0][1]}" if known else names[0][1])
+    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, networks, strict=True)]
     both = any(one[0] != other[0] and one[1] != other[1] for one in pairs for other in pairs)
+    pairs_of_texts = zip(names, networks, strict=True)
+    values = tuple((label, f"{name}: {found}" if known else name) for (label, name), (_, found) in pairs_of_texts)
     if not both:
         return Finding(
-            "network", "note", "The networks differ and the objectives do not: networks are compared.", values
+            "network", "note", "Networks differ and objectives do not: the comparison is of networks.", values
         )
-    sentence = (
-        "Some variants differ in network and in objective: a difference between them cannot be put down to either."
-    )
+    sentence = "Some variants differ in both network and objective: either may be the cause of a difference in numbers."
     return Finding("network", "invalid", sentence, values)
 
 
@@ -203,7 +218,7 @@ def _likelihood(group: Group) -> Finding:
     if _alike(values):
         return Finding("likelihood", "equal", values[0][1])
     sentence = (
-        "Likelihoods differ: their ELBOs, distortions and bounds are different quantities and stand in tables apart."
+        "Likelihoods differ: their ELBOs, distortions and bounds are different quantities and are in separate tables."
     )
     return Finding("likelihood", "invalid", sentence, values)
 
@@ -224,7 +239,7 @@ def _seeds(group: Group) -> Finding:
     values = tuple((variant.label, ", ".join(map(str, variant.seeds))) for variant in group.variants)
     single = [variant.label for variant in group.variants if len(variant.seeds) == 1]
     if single:
-        sentence = f"One seed only for {', '.join(single)}: no interval, and no difference from it can be tested."
+        sentence = f"One seed only for {', '.join(single)}: no intervals, and no tests of differences from them."
         return Finding("seeds", "warning", sentence, values)
     if not _alike(values):
         return Finding("seeds", "note", "Seeds differ, so differences are tested unpaired (Welch).", values)
@@ -235,8 +250,27 @@ def _sources(group: Group) -> Finding:
     lacking = [(str(entry.path), entry.note) for variant in group.variants for entry in variant.entries if entry.note]
     if not lacking:
         return Finding("evaluation", "equal", "every run has an evaluation.json")
-    sentence = "Some runs lack a usable evaluation.json: only the numbers of training's own test are known of them."
+    sentence = "Some runs lack a usable evaluation.json: only the test at the end of training is known of them."
     return Finding("evaluation", "warning", sentence, tuple(lacking))
+
+
+def _sharing(group: Group) -> Finding:
+    """Runs that trained side by side on one machine slow each other down, by an amount that nobody knows."""
+    entries = [entry for variant in group.variants for entry in variant.entries]
+    shared = [
+        entry
+        for entry in entries
+        if (finite(entry.summary["cost"].get("runs_at_once")) or 1) > 1
+        or any(entry.shared_with(other) for other in entries if other is not entry)
+    ]
+    if not shared:
+        return Finding("shared machine", "equal", "no run is known to have trained while another used its machine")
+    sentence = (
+        f"{len(shared)} of {len(entries)} runs trained while others used the same machine, so training times and"
+        " images per second are not ranked, and charts of cost use FLOPs."
+    )
+    values = _by_variant(group, lambda entry: "shared" if entry in shared else "not shared")
+    return Finding("shared machine", "warning", sentence, values, TIMES, "runs shared the machine")
 
 
 def _sizes(group: Group) -> list[Finding]:
@@ -256,4 +290,7 @@ def _sizes(group: Group) -> list[Finding]:
 
 
 def _plain(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed") or "training's own test"
+    return (
+        ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed")
+        or "the test at the end of training"
+    )

@@ -1,4 +1,4 @@
-"""What seeds can and cannot say: intervals, differences, verdicts. It knows numbers by seed and by image alone."""
+"""What seeds do and do not show: intervals, differences, verdicts."""
 
 import math
 from collections.abc import Sequence
@@ -168,12 +168,12 @@ def verdict(variants: Sequence[Variant], name: str, better: str) -> Verdict | No
 
 def _say_untested(leader: str, untested: Sequence[Difference], level: Sequence[str]) -> str:
     names = _and([pair.second for pair in untested])
-    sentence = f"{leader} has the best number, but with one seed no difference from {names} can be tested"
+    sentence = f"{leader} has the best value; with one seed, differences from {names} cannot be tested"
     nearest = untested[0]
     if nearest.half is not None:
         sentence += (
-            f"; over the test images alone it is {figures(abs(nearest.mean), nearest.half)} ± "
-            f"{figures(nearest.half, nearest.half)} from {nearest.second}, which says nothing of other seeds"
+            f"; over the test images it is {figures(abs(nearest.mean), nearest.half)} ± "
+            f"{figures(nearest.half, nearest.half)} ahead of {nearest.second}, but other seeds may differ"
         )
     return sentence + (f"; it is not distinguishable from {_and(level)}" if level else "")
 
@@ -181,21 +181,21 @@ def _say_untested(leader: str, untested: Sequence[Difference], level: Sequence[s
 def _say_best(status: str, nearest: Difference, p: float) -> str:
     gap = f"{figures(abs(nearest.mean), nearest.half)} from {nearest.second}, the next"
     if nearest.half == 0:
-        return f"{nearest.first} is best: {gap}, and no seed changes it"
+        return f"{nearest.first} is best: {gap}, the same for every seed"
     low, high = (abs(nearest.mean) - (nearest.half or 0), abs(nearest.mean) + (nearest.half or 0))
     sure = f"95% interval {figures(low, nearest.half)} to {figures(high, nearest.half)}, {nearest.method},"
     sure += f" p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} after Holm"
     if status == "best":
         return f"{nearest.first} is best: {gap} ({sure})"
-    return f"{nearest.first} is ahead: {gap} ({sure}); a t-test says so, more seeds are needed to be sure"
+    return f"{nearest.first} is ahead: {gap} ({sure}); that rests on a t-test, and more seeds are needed to be sure"
 
 
 def figures(value: float, half: float | None) -> str:
-    """A number with as many digits as its uncertainty leaves it: two of the half-width's, four if there is none."""
+    """A number with as many digits as its uncertainty supports: two of the half-width's, three if there is none."""
     if not half:
         if value == int(value) and abs(value) < 1e15:
             return f"{int(value):,}".replace("-", "−")
-        digits = 3 - math.floor(math.log10(abs(value)))
+        digits = 2 - math.floor(math.log10(abs(value)))
     else:
         digits = 1 - math.floor(math.log10(half))
     rounded = round(value, digits)

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaezoo.comparison.entries import Entry, Refusal
+from vaezoo.reading import is_number
 
 Settings = dict[str, Any]
+SIZES = ("n", "k")
+"""Sample sizes that are shown beside a number: images or draws, and draws of each."""
 
 DATA = (
     *("source", "dataset", "name", "image_size", "channels", "binarize", "limit", "val_size", "test_size"),
@@ -53,6 +56,18 @@ class Variant:
         """A metric by seed, without the seeds that have none."""
         found = {entry.seed: entry.value(name) for entry in self.entries}
         return {seed: value for seed, value in found.items() if value is not None}
+
+    def error(self, name: str) -> float | None:
+        """Standard error of a metric over images or draws, averaged over seeds; None for what is counted."""
+        found = [entry.numbers[name].error for entry in self.entries if name in entry.numbers]
+        known = [error for error in found if error is not None]
+        return sum(known) / len(known) if known else None
+
+    def sizes(self, name: str) -> str:
+        """Over how many images and draws a metric was estimated: ``n = 300, k = 50``, or nothing."""
+        found = [dict(entry.numbers[name].sizes) for entry in self.entries if entry.value(name) is not None]
+        texts = [", ".join(f"{key} = {sizes[key]:,}" for key in SIZES if is_number(sizes.get(key))) for sizes in found]
+        return " | ".join(dict.fromkeys(texts))
 
     def reason(self, name: str) -> str:
         """Why a metric is missing, if a run says it."""
@@ -129,13 +144,22 @@ def averaging(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def label(variant: Variant, others: Sequence[Variant]) -> str:
-    """The model's name, with the settings by which it differs from others of that name."""
+    """The model's name, with its own weights and the settings by which it differs from others of that name."""
     name = class_name(variant)
     rivals = [other for other in others if class_name(other) == name]
     keys = sorted({key for other in rivals for key in other.settings})
     differing = [key for key in keys if len({repr(other.settings.get(key)) for other in rivals}) > 1]
-    shown = [f"{short(key)}={_shown(variant.settings.get(key, 'none'))}" for key in differing]
+    named = dict.fromkeys([*weights(variant, others), *differing])
+    shown = [f"{short(key)}={_shown(variant.settings.get(key, 'none'))}" for key in named]
     return " ".join([name, *shown])
+
+
+def weights(variant: Variant, others: Sequence[Variant]) -> list[str]:
+    """Settings that other models lack and whose number is in the objective: the 4 of recon + 4 kl."""
+    terms = variant.objective.split()
+    own = [key for key in variant.settings if any(key not in other.settings for other in others)]
+    numbers = [key for key in own if key.startswith("model.") and is_number(variant.settings[key])]
+    return [key for key in numbers if f"{variant.settings[key]:g}" in terms]
 
 
 def class_name(variant: Variant) -> str:

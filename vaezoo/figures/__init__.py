@@ -1,6 +1,6 @@
 """Tensors and arrays to pictures. Knows nothing of models, runs and files."""
 
-from vaezoo.figures.canvas import raster
+from vaezoo.figures.canvas import raster, write_vector
 from vaezoo.figures.images import interpolations, reconstructions, samples, traversals
 from vaezoo.figures.latents import Labels, Plane, Prior, latent_kl, latent_line, latent_map
 
@@ -16,4 +16,5 @@ __all__ = [
     "reconstructions",
     "samples",
     "traversals",
+    "write_vector",
 ]

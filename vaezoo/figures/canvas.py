@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib import rc_context
@@ -13,11 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.transforms import IdentityTransform
 
 from vaezoo.figures.mosaics import Mosaic
 
 DPI = 100
+"""Pixels of a page are counted at this resolution, in which an image's pixels are whole; files may have another."""
+VECTOR_DPI = 300
+"""Of what stays an image within a vector file."""
 TITLE, NOTE, LABEL = 10.5, 8.5, 8.5
 """Font sizes in points."""
 MARGIN = 12
@@ -34,17 +37,25 @@ def page(width: float, height: float) -> Figure:
 
 
 def raster(figure: Figure) -> np.ndarray:
-    """The drawn figure: (height, width, 3) uint8."""
+    """The drawn figure at its own resolution: (height, width, 3) uint8."""
     canvas = FigureCanvasAgg(figure)
     with rc_context(UNHINTED):
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def write_vector(figure: Figure, file: Path | BinaryIO, kind: str) -> None:
+    """Write the figure as ``pdf`` or ``svg``: letters stay letters, images keep their pixels, no date is written."""
+    dateless = {"pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vaezoo", **UNHINTED}):
+        figure.savefig(file, format=kind, dpi=VECTOR_DPI, metadata=dateless, facecolor="white")
+
+
 class Pixels(Artist):
     """Pixels (H, W, 3) in [0, 1] that lie one for one on a page, their upper left corner at (left, top).
 
-    Axes would resample them to where they are already, which costs most of a picture's time.
+    Axes would resample them to where they are already, which costs most of a picture's time. At a higher resolution
+    than ``DPI`` each is repeated, so that its edges stay sharp.
     """
 
     def __init__(self, pixels: np.ndarray, left: int, top: int) -> None:
@@ -54,8 +65,22 @@ class Pixels(Artist):
         self._left, self._top = left, top
 
     def draw(self, renderer: RendererBase) -> None:
-        below = round(renderer.get_canvas_width_height()[1]) - self._top - len(self._rgba)
-        renderer.draw_image(renderer.new_gc(), self._left, below, self._rgba)
+        unit = self.get_figure(root=True).dpi / DPI  # type: ignore[union-attr]
+        height = renderer.get_canvas_width_height()[1]
+        below = height - (self._top + len(self._rgba)) * unit
+        rgba = _repeated(self._rgba, unit * renderer.get_image_magnification())
+        left, below = (value if renderer.option_scale_image() else round(value) for value in (self._left * unit, below))
+        renderer.draw_image(renderer.new_gc(), left, below, rgba)
+
+
+def _repeated(pixels: np.ndarray, scale: float) -> np.ndarray:
+    """Pixels (H, W, 4) enlarged by repeating them, as evenly as the scale allows."""
+    if scale == 1:
+        return pixels
+    rows, columns = (
+        (np.arange(round(size * scale)) / scale).astype(int).clip(0, size - 1) for size in pixels.shape[:2]
+    )
+    return np.ascontiguousarray(pixels[rows][:, columns])
 
 
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -84,9 +109,9 @@ def write(
 
 def mark(figure: Figure, places: Sequence[tuple[float, float]]) -> None:
     """Small triangles at places (x, y), in pixels from the figure's upper left."""
-    height = figure.get_size_inches()[1] * DPI
-    x, y = [x for x, _ in places], [height - y for _, y in places]
-    line = Line2D(x, y, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, transform=IdentityTransform())
+    width, height = figure.get_size_inches() * DPI
+    x, y = [x / width for x, _ in places], [1 - y / height for _, y in places]
+    line = Line2D(x, y, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, transform=figure.transFigure)
     figure.add_artist(line)
 
 
@@ -104,6 +129,16 @@ def heading(figure: Figure, title: str, note: str = "", left: float = MARGIN) ->
     write(figure, left, MARGIN, title, TITLE)
     if note:
         write(figure, left, MARGIN + 20, note, NOTE, colour=FAINT)
+
+
+def titled(title: str, subject: str) -> str:
+    """A title that says where a picture is from, if that is known."""
+    return f"{title}: {subject}" if subject else title
+
+
+def heading_width(title: str, note: str = "") -> int:
+    """Pixels that a page must be wide for its heading."""
+    return round(max(text_width(title, TITLE), text_width(note, NOTE))) + 2 * MARGIN
 
 
 def heading_height(note: str = "") -> int:
@@ -129,8 +164,9 @@ def mosaic_page(
     left = round(MARGIN + max((text_width(label, LABEL) + 8 for label in row_labels), default=0))
     top = heading_height(note) + (16 if column_labels else 0)
     height, width = mosaic.pixels.shape[:2]
-    words = max(text_width(title, TITLE), text_width(note, NOTE)) + 2 * MARGIN
-    figure = page(round(max(left + width + MARGIN, words)), top + height + (18 if captions else 0) + MARGIN)
+    figure = page(
+        max(left + width + MARGIN, heading_width(title, note)), top + height + (18 if captions else 0) + MARGIN
+    )
     heading(figure, title, note)
     figure.add_artist(Pixels(mosaic.pixels, left, top))
     for y, label in zip(mosaic.tops, row_labels, strict=False):

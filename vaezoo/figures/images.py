@@ -7,15 +7,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaezoo.figures.canvas import FAINT, NOTE, mark, mosaic_page, write
+from vaezoo.figures.canvas import FAINT, NOTE, mark, mosaic_page, titled, write
 from vaezoo.figures.mosaics import interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
 
 
-def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor) -> Figure:
+def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -> Figure:
     """Originals, reconstructions (both (B, C, H, W)) and absolute errors by column, with the PSNR (B,) in dB."""
     figure, _ = mosaic_page(
         reconstruction_mosaic(x, recon),
-        "Reconstructions of validation images",
+        titled("Reconstructions of validation images", subject),
         "PSNR in dB below each column; error on the images' own scale, black 0 to white 1",
         row_labels=["original", "reconstruction", "absolute error"],
         captions=[f"{ratio:.1f}" for ratio in psnr.tolist()],
@@ -23,13 +23,13 @@ def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor) -> Figure:
     return figure
 
 
-def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor]) -> Figure:
+def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor], subject: str = "") -> Figure:
     """Strips between pairs of real images (B, C, H, W), by method: (B, steps, C, H, W), from t = 0 to t = 1."""
     steps = next(iter(strips.values())).shape[1]
     times = [f"{step / max(1, steps - 1):.3g}" for step in range(steps)]
     figure, _ = mosaic_page(
         interpolation_mosaic(start, end, strips),
-        "Interpolations between codes of validation images",
+        titled("Interpolations between codes of validation images", subject),
         "framed: the real images; between them the decoded codes, t above the columns",
         row_labels=list(strips) * len(start),
         column_labels=["real", *times, "real"],
@@ -37,9 +37,9 @@ def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor]) -> 
     return figure
 
 
-def samples(images: Tensor, columns: int, title: str, note: str = "") -> Figure:
+def samples(images: Tensor, columns: int, title: str, subject: str = "", note: str = "") -> Figure:
     """Images (B, C, H, W) row by row under a title that says what they are drawn from."""
-    figure, _ = mosaic_page(sample_mosaic(images, columns), title, note)
+    figure, _ = mosaic_page(sample_mosaic(images, columns), titled(title, subject), note)
     return figure
 
 
@@ -50,7 +50,8 @@ def traversals(
     row_labels: Sequence[str],
     own: Sequence[float],
     extent: float,
-    note: str,
+    subject: str = "",
+    note: str = "",
 ) -> Figure:
     """One row (S, C, H, W) of ``strips`` for each latent dimension, moved from -extent to +extent standard deviations.
 
@@ -58,7 +59,7 @@ def traversals(
     row's dimension, in the same standard deviations: a mark below the row shows where it stands, if it is in the range.
     """
     mosaic = traversal_mosaic(image, recon, strips)
-    title = "Traversals: one latent dimension a row, the others stay at the image's code"
+    title = titled("Traversals of latent dimensions", subject)
     labels = ["real, reconstruction", *row_labels]
     figure, (left, top) = mosaic_page(mosaic, title, note, row_labels=labels)
     centres = [left + x + mosaic.width / 2 for x in mosaic.lefts]

@@ -13,12 +13,24 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from vaezoo.figures.canvas import FAINT, LABEL, MARGIN, heading, heading_height, page, panel, text_width, write
+from vaezoo.figures.canvas import (
+    FAINT,
+    LABEL,
+    MARGIN,
+    heading,
+    heading_height,
+    heading_width,
+    page,
+    panel,
+    text_width,
+    titled,
+    write,
+)
 from vaezoo.figures.planes import Limits
 
 PANEL = 480
 """Pixels of a square panel's side."""
-AXIS_LEFT, AXIS_BOTTOM = 58, 50
+AXIS_LEFT, AXIS_BOTTOM = 66, 50
 """Pixels for tick labels and an axis label."""
 MOST_CLASSES = 12
 """With more values than this a colour bar takes the place of the legend."""
@@ -98,19 +110,22 @@ class Plane:
     prior: Prior | None = None
     decoded: np.ndarray | None = None
     note: str = ""
+    density: np.ndarray | None = None
+    """Of the prior over a one-dimensional axis from left to right, (K,), if there is one."""
 
 
-def latent_map(plane: Plane) -> Figure:
+def latent_map(plane: Plane, subject: str = "") -> Figure:
     """Codes in a plane, coloured by label, with posteriors and prior where there are any; beside it what is decoded."""
     top = heading_height(plane.note) + 6
     panels = 1 if plane.decoded is None else 2
     key = _key_width(plane.labels)
     right = AXIS_LEFT + panels * PANEL + (panels - 1) * 24
-    figure = page(right + key + MARGIN, top + PANEL + AXIS_BOTTOM)
-    title = "Codes of validation images" + " and what the decoder makes of the plane" * (panels - 1)
+    title = titled("Codes of validation images" + " and the decoded plane" * (panels - 1), subject)
+    figure = page(max(right + key + MARGIN, heading_width(title, plane.note)), top + PANEL + AXIS_BOTTOM)
     heading(figure, title, plane.note)
     axes = _square(figure, AXIS_LEFT, top, plane)
     axes.set_ylabel(plane.axis_names[1], size=LABEL)
+    axes.yaxis.set_label_coords((20 - AXIS_LEFT) / PANEL, 0.5)  # however wide the numbers are, it stays on the page
     _draw_distributions(axes, plane)
     x, y = plane.points.T
     axes.scatter(x, y, c=plane.labels.colours(), s=12, linewidths=0.3, edgecolors="white", zorder=3)
@@ -125,20 +140,21 @@ def latent_map(plane: Plane) -> Figure:
     return figure
 
 
-def latent_line(plane: Plane, density: np.ndarray | None) -> Figure:
-    """One-dimensional codes as a histogram by label over the decoder's pictures on the same axis.
-
-    ``plane.points`` is (N, 1); ``density`` (K,) is the prior's over the axis from left to right, if there is one.
-    """
+def latent_line(plane: Plane, subject: str = "") -> Figure:
+    """One-dimensional codes, (N, 1), as a histogram by label over the decoder's pictures on the same axis."""
     top, key = heading_height(plane.note) + 6, _key_width(plane.labels)
     strip = 0 if plane.decoded is None else round(2 * PANEL * plane.decoded.shape[0] / plane.decoded.shape[1])
     right = AXIS_LEFT + 2 * PANEL
-    figure = page(right + key + MARGIN, top + PANEL // 2 + 8 + strip + AXIS_BOTTOM)
-    heading(figure, "Codes of validation images and what the decoder makes of the line", plane.note)
+    title = titled("Codes of validation images and the decoded line", subject)
+    width = max(right + key + MARGIN, heading_width(title, plane.note))
+    figure = page(width, top + PANEL // 2 + 8 + strip + AXIS_BOTTOM)
+    heading(figure, title, plane.note)
     axes = panel(figure, AXIS_LEFT, top, 2 * PANEL, PANEL // 2)
     _histogram(axes, plane)
-    if density is not None:
-        axes.plot(np.linspace(*plane.limits[:2], len(density)), density, color=FAINT, linestyle="--", linewidth=1)
+    if plane.density is not None:
+        axes.plot(
+            np.linspace(*plane.limits[:2], len(plane.density)), plane.density, color=FAINT, linestyle="--", linewidth=1
+        )
     axes.set(xlim=plane.limits[:2])
     axes.set_ylabel("density of codes", size=LABEL)
     axes.tick_params(labelsize=LABEL - 0.5, labelbottom=False)
@@ -153,7 +169,7 @@ def latent_line(plane: Plane, density: np.ndarray | None) -> Figure:
     return figure
 
 
-def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int]) -> Figure:
+def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subject: str = "") -> Figure:
     """KL of each dimension over training, and how many dimensions are active: (T,), (T, D) in nats and (T,).
 
     A column reaches from the measurement before to its own step. The dimension with the largest KL now is on top.
@@ -161,12 +177,10 @@ def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int]) -> Fi
     order = np.argsort(-kl[-1], kind="stable")
     count, width, height = len(order), 620, min(420, max(150, 20 * kl.shape[1]))
     top = heading_height("note") + 6
-    figure = page(AXIS_LEFT + width + 90, top + height + 24 + 90 + AXIS_BOTTOM)
-    heading(
-        figure,
-        "KL of each latent dimension, mean over the validation images",
-        f"now {kl[-1].sum():.2f} nats in all, {active[-1]} of {count} dimensions active",
-    )
+    title = titled("KL of each latent dimension", subject)
+    note = f"mean over validation images; now {kl[-1].sum():.2f} nats in all, {active[-1]} of {count} dimensions active"
+    figure = page(max(AXIS_LEFT + width + 90, heading_width(title, note)), top + height + 24 + 90 + AXIS_BOTTOM)
+    heading(figure, title, note)
     axes = panel(figure, AXIS_LEFT, top, width, height)
     edges = np.concatenate([[min(0, steps[0] - 1)], steps]).astype(float)
     most = max(float(kl.max()), 0.1)  # below, the colours would make much of nothing
@@ -196,6 +210,8 @@ def _square(figure: Figure, left: float, top: float, plane: Plane) -> Axes:
     axes = panel(figure, left, top, PANEL, PANEL)
     axes.set(xlim=plane.limits[:2], ylim=plane.limits[2:])
     axes.set_xlabel(plane.axis_names[0], size=LABEL)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.tick_params(labelsize=LABEL - 0.5)
     return axes
 
@@ -208,10 +224,7 @@ def _draw_distributions(axes: Axes, plane: Plane) -> None:
         return
     shapes, colours = plane.prior.ellipses, plane.labels.colours()[: len(plane.prior.ellipses)]
     places: dict[str, Any] = {"offsets": plane.points[: len(shapes)], "offset_transform": axes.transData}
-    # Posteriors as wide as the prior all lie on each other: the more they cover, the fainter each is.
-    covered = float((np.pi / 4 * shapes[:, 0] * shapes[:, 1]).sum()) / (plane.limits.right - plane.limits.left) ** 2
-    shade = min(0.18, 0.3 / covered) if covered < 10 else 0.0
-    for alpha, face, edge in ((shade, colours, "none"), (0.7, "none", colours)):
+    for alpha, face, edge in ((0.15, colours, "none"), (0.7, "none", colours)):
         axes.add_collection(
             EllipseCollection(
                 *shapes.T, units="xy", facecolors=face, edgecolors=edge, alpha=alpha, linewidths=0.7, zorder=2, **places

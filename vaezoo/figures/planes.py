@@ -8,6 +8,10 @@ from torch import Tensor
 
 PRIOR_BULK = 3.0
 """Standard deviations of the prior that a picture of the plane shows at least."""
+COVERED = 0.5
+"""Of the area that the points take, how much all ellipses together may cover."""
+FEWEST = 5
+"""Ellipses that are drawn however wide they are, to show that."""
 
 
 class Axes2(NamedTuple):
@@ -82,6 +86,13 @@ def ellipses(variance: Tensor, axes: Axes2, sigmas: float) -> np.ndarray:
     sides = 2 * sigmas * values.clamp(min=0).sqrt()
     angle = torch.rad2deg(torch.atan2(vectors[:, 1, 1], vectors[:, 0, 1]))
     return torch.stack([sides[:, 1], sides[:, 0], angle], dim=1).numpy()
+
+
+def uncrowded(shapes: np.ndarray, points: Tensor) -> np.ndarray:
+    """The first ellipses (M, 3) whose areas add up to no more than the square of the points (N, 2); but ``FEWEST``."""
+    side = float((points.amax(0) - points.amin(0)).max())
+    areas = np.pi / 4 * shapes[:, 0] * shapes[:, 1]
+    return shapes[: max(FEWEST, int((areas.cumsum() <= COVERED * side**2).sum()))]
 
 
 def seamless(tiles: np.ndarray, columns: int) -> np.ndarray:

@@ -1,12 +1,13 @@
-"""What every number means: unit, direction and estimator, from which tables, tooltips and documentation are made."""
+"""What every number means: unit, direction and estimator, for tables, tooltips and documentation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of an evaluation, told once."""
+    """One number of an evaluation."""
 
     name: str
     unit: str
@@ -16,7 +17,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better, for a table's head."""
+        """Which way is better, for a table's header."""
         return {"higher": "↑", "lower": "↓", "": ""}[self.better]
 
 
@@ -29,12 +30,27 @@ NATS = "nats per image"
 _LIKELIHOOD = _section(
     "likelihood",
     ("elbo", NATS, "higher", "Evidence lower bound at beta = 1, from one draw of the code for each test image."),
-    ("recon", NATS, "", "Distortion: -log p(x|z), summed over pixels, from one draw of the code; an AE draws none."),
-    ("kl", NATS, "", "Rate: divergence of the posterior from the prior, summed over latent dimensions, exact."),
+    (
+        "recon",
+        NATS,
+        "",
+        "Distortion: -log p(x|z), summed over pixels, for one draw of the code (for an AE, its only code).",
+    ),
+    (
+        "kl",
+        NATS,
+        "",
+        "Rate: KL divergence of the posterior from the prior, in closed form, summed over latent dimensions.",
+    ),
     ("iw_bound", NATS, "higher", "Importance-weighted bound on log p(x) from K draws (Burda et al., 2016)."),
-    ("iw_ess", "draws", "higher", "Median over images of how many of the K draws really count, (sum w)² / sum w²."),
+    ("iw_ess", "draws", "higher", "Effective number of the K draws, (sum w)² / sum w², median over images."),
     ("log_likelihood", NATS, "higher", "Exact log p(x) of the reference row pPCA (Tipping and Bishop, 1999)."),
-    ("bits_per_dim", "bits", "lower", "-ELBO by pixel and channel; for discrete likelihoods on data that suit them."),
+    (
+        "bits_per_dim",
+        "bits",
+        "lower",
+        "-ELBO per pixel and channel, for discrete likelihoods on data that they are defined on.",
+    ),
 )
 
 _RECONSTRUCTION = _section(
@@ -45,7 +61,7 @@ _RECONSTRUCTION = _section(
         "lower",
         "Mean squared error of reconstructions from the posterior mean, pixels in [0, 1].",
     ),
-    ("psnr", "dB", "higher", "Peak signal-to-noise ratio: mean over images, not of the mean error."),
+    ("psnr", "dB", "higher", "Peak signal-to-noise ratio, computed per image and then averaged."),
     ("ssim", "", "higher", "Structural similarity (Wang et al., 2004), Gaussian window, mean over images."),
 )
 
@@ -82,13 +98,13 @@ _COMPARISONS: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
         "density",
         "",
         "higher",
-        "How many 5-nearest-neighbour balls of the test set hold {source}, over 5, in {features}.",
+        "Mean number of the test set's 5-nearest-neighbour balls that contain {source}, divided by 5, in {features}.",
     ),
     (
         "coverage",
         "share",
         "higher",
-        "Share of the test set's 5-nearest-neighbour balls that hold one of {source}, in {features}.",
+        "Share of the test set's 5-nearest-neighbour balls that contain one of {source}, in {features}.",
     ),
 )
 
@@ -113,13 +129,13 @@ _INTERPOLATION = _section(
         "interpolation_fd_endpoints",
         "",
         "lower",
-        "Frechet distance of as many reconstructions of the paths' ends: what midpoints can reach at best.",
+        "Frechet distance of as many reconstructions of the paths' ends: the best that midpoints can reach.",
     ),
     (
         "interpolation_kd_endpoints",
         "×10³",
         "lower",
-        "Kernel distance of as many reconstructions of the paths' ends: what midpoints can reach at best.",
+        "Kernel distance of as many reconstructions of the paths' ends: the best that midpoints can reach.",
     ),
     *(
         row
@@ -141,13 +157,13 @@ _INTERPOLATION = _section(
                 f"step_ratio_pixels_{method}",
                 "",
                 "lower",
-                f"Largest over mean step of decoded {method} paths between test images, in pixels: 1 is an even pace.",
+                f"Largest step over mean step of decoded {method} paths between test images, in pixels; 1 is even.",
             ),
             (
                 f"step_ratio_features_{method}",
                 "",
                 "lower",
-                f"Largest over mean step of decoded {method} paths, in {FEATURES['classifier']}: 1 is an even pace.",
+                f"Largest step over mean step of decoded {method} paths, in {FEATURES['classifier']}; 1 is even.",
             ),
         )
     ),
@@ -165,13 +181,23 @@ _LATENT = _section(
         "mutual_information",
         "nats",
         "",
-        "Of images and codes in the mixture of n posteriors; at most log n (Chen et al.).",
+        "Between images and codes under the aggregate posterior of n images; at most log n (Chen et al., 2018).",
     ),
-    ("total_correlation", "nats", "", "Dependence of dimensions in the same mixture; large where KL is above log n."),
-    ("dimensionwise_kl", "nats", "", "Divergence of each dimension of the same mixture from the prior, summed."),
-    ("aggregate_kl", "nats", "", "Distance of the same mixture from the prior: total correlation + dimension-wise KL."),
-    ("probe_accuracy", "share", "higher", "Labels told from codes by multinomial logistic regression."),
-    ("knn_accuracy", "share", "higher", "Labels told from codes by the 20 nearest training codes, Euclidean."),
+    (
+        "total_correlation",
+        "nats",
+        "",
+        "Dependence of latent dimensions under the aggregate posterior; overestimated if KL exceeds log n.",
+    ),
+    ("dimensionwise_kl", "nats", "", "KL divergence of each dimension's aggregate posterior from the prior, summed."),
+    (
+        "aggregate_kl",
+        "nats",
+        "",
+        "KL divergence of the aggregate posterior from the prior: total correlation + dimension-wise KL.",
+    ),
+    ("probe_accuracy", "share", "higher", "Accuracy of a logistic regression from codes to labels."),
+    ("knn_accuracy", "share", "higher", "Accuracy of a vote of the 20 nearest training codes (Euclidean) on labels."),
 )
 
 _DISENTANGLEMENT = _section(
@@ -180,21 +206,26 @@ _DISENTANGLEMENT = _section(
         "mig",
         "share",
         "higher",
-        "Mutual information gap, 20 bins (Chen et al., 2018). Perfect codes of sprites get 0.90.",
+        "Mutual information gap, 20 bins (Chen et al., 2018). Perfect codes of sprites score 0.90.",
     ),
     (
         "sap",
         "share",
         "higher",
-        "Attribute predictability by one SVM (Kumar et al., 2018). Perfect codes of sprites: 0.25.",
+        "Attribute predictability by one SVM (Kumar et al., 2018). Perfect codes of sprites score 0.25.",
     ),
     (
         "dci_disentanglement",
         "share",
         "higher",
-        "DCI, boosted trees (Eastwood and Williams, 2018); rises with the images.",
+        "DCI, boosted trees (Eastwood and Williams, 2018); rises with the number of images.",
     ),
-    ("dci_completeness", "share", "higher", "DCI, boosted trees (Eastwood and Williams, 2018); rises with the images."),
+    (
+        "dci_completeness",
+        "share",
+        "higher",
+        "DCI, boosted trees (Eastwood and Williams, 2018); rises with the number of images.",
+    ),
     ("dci_informativeness", "share", "higher", "DCI: test accuracy of the boosted trees, mean over factors."),
     ("factor_vae_score", "share", "higher", "Accuracy of a majority vote (Kim and Mnih, 2018). Chance is 1 / factors."),
     (
@@ -207,19 +238,40 @@ _DISENTANGLEMENT = _section(
         "modularity",
         "share",
         "higher",
-        "From mutual information (Ridgeway and Mozer, 2018). Noise gets 0.68 on sprites.",
+        "From mutual information (Ridgeway and Mozer, 2018). Noise scores 0.68 on sprites.",
     ),
 )
 
 _COST = _section(
     "cost",
-    ("parameters", "", "lower", "Trained numbers in encoder, decoder and likelihood."),
-    ("flops_per_image", "FLOP", "lower", "One image through encoder and decoder, a multiply-add counted as two."),
+    ("parameters", "", "lower", "Trainable parameters."),
+    (
+        "flops_per_image",
+        "FLOP",
+        "lower",
+        "Operations for one image through encoder and decoder; a multiply-add counts as two.",
+    ),
     ("images_per_second", "1/s", "higher", "Training images per second, without validation and pictures."),
-    ("seconds", "s", "lower", "Wall-clock time of training."),
-    ("peak_memory_bytes", "bytes", "lower", "Most memory in use: of the GPU by torch, else of the process."),
-    ("code_bits", "bits", "lower", "Size of an image's code as it is stored: 32 bits for each latent dimension."),
+    ("seconds", "s", "lower", "Wall-clock time of training, with validation and pictures."),
+    ("peak_memory_bytes", "bytes", "lower", "Peak memory: on a GPU what torch allocated, else what the process used."),
+    ("code_bits", "bits", "lower", "Size of an image's stored code: 32 bits for each latent dimension."),
 )
+
+
+def mostly_unused(active: float, count: int, weights: Sequence[str] = ()) -> str:
+    """What to say of a model with fewer than half of ``count`` latent dimensions active, and what helps; else nothing.
+
+    ``weights`` are settings of its objective, as a user writes them.
+    """
+    if 2 * active >= count:
+        return ""
+    less = f"a smaller weight of the KL ({', '.join(weights)}), " if weights else ""
+    return (
+        f"only {active:.3g} of {count} latent dimensions are active; the others carry no information about the images."
+        f" What can help: {less}longer training, a likelihood that suits the data (model.likelihood), or a smaller"
+        " model.latent_dim"
+    )
+
 
 CATALOGUE: dict[str, Metric] = {
     metric.name: metric

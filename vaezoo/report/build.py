@@ -1,4 +1,4 @@
-"""``vaezoo compare``: from run folders to a page, tables and pictures. It knows no variant's class."""
+"""``vaezoo compare``: from run folders to a page, tables and pictures."""
 
 import os
 import sys
@@ -10,9 +10,11 @@ from typing import Any
 from hydra.errors import HydraException
 
 from vaezoo import config
-from vaezoo.comparison import Finding, Group, Refusal, check, gather, group, spoiled
+from vaezoo.comparison import Finding, Group, Refusal, Variant, check, gather, group, spoiled, weights
+from vaezoo.comparison.entries import finite
 from vaezoo.errors import ConfigError, RunError, VaezooError
 from vaezoo.files import replacing
+from vaezoo.metrics.catalogue import mostly_unused
 from vaezoo.paths import folder
 from vaezoo.report import exports, pictures, sections, tables
 from vaezoo.report.drawing import styled
@@ -32,7 +34,7 @@ ORDER = (
 
 @dataclass
 class Part:
-    """All that a page says of one group. ``problems`` are sentences on what had to be left out."""
+    """All that a page says of one group. ``problems`` are sentences on what is missing, and on unused dimensions."""
 
     group: Group
     anchor: str
@@ -111,6 +113,7 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
     findings = check(found)
     part = Part(found, f"g{at + 1}", tables.tables(found, spoiled(findings)), findings, packages=packages)
+    part.problems += [problem for variant in found.variants if (problem := _unused(variant, found))]
     makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
     for title in ORDER:
         shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
@@ -119,14 +122,23 @@ def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[s
     return part
 
 
+def _unused(variant: Variant, found: Group) -> str:
+    """What to say of a variant that uses fewer than half of its latent dimensions; nothing of others."""
+    active, count = variant.values("active_units"), finite(variant.first.config["model"].get("latent_dim"))
+    if not active or count is None:
+        return ""
+    note = mostly_unused(sum(active.values()) / len(active), int(count), weights(variant, found.variants))
+    return note and f"{variant.label}: {note}."
+
+
 def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], list[Picture]]]:
     """What draws each chapter; those that need images are missing where there are none."""
-    found = part.group
+    found, untimed = part.group, spoiled(part.findings).get("seconds", "")
     images, models = _models(part)
     of_numbers: dict[str, Callable[[], list[Picture]]] = {
         "Rate and distortion": lambda: [sections.rate_distortion(found, prefix, figures)],
-        "Training": lambda: [sections.training(found, prefix, figures)],
-        "Cost": lambda: [sections.cost(found, prefix, figures)],
+        "Training": lambda: [sections.training(found, prefix, figures, untimed)],
+        "Cost": lambda: [sections.cost(found, prefix, figures, untimed)],
     }
     if images is None or not models:
         return of_numbers
@@ -148,7 +160,7 @@ def _models(part: Part) -> tuple[Images | None, Models]:
         images = images_of(_data(part.group, part.packages))
     except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
         reason = config.explain(error) or " ".join(str(error).split()) or type(error).__name__
-        part.problems.append(f"Pictures that need the images are missing, as the data cannot be had here: {reason}")
+        part.problems.append(f"Pictures that need images are missing, because the data cannot be read: {reason}")
         return None, []
     models = []
     for at, variant in enumerate(part.group.variants):

@@ -1,15 +1,19 @@
-"""Charts of numbers: rate and distortion, cost, KL by dimension, training curves, paces. They know no models."""
+"""Charts of numbers: rate and distortion, cost, KL by dimension, training curves, paces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from vaezoo.comparison import Variant, sweeps
 from vaezoo.metrics.catalogue import CATALOGUE
-from vaezoo.report.drawing import FAINT, Panel, chart, colour, limits_of, marker, panel
+from vaezoo.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
+
+DOTTED = (0, (2, 4))
+"""The line of equal ELBO."""
 
 
 @dataclass
@@ -50,7 +54,12 @@ def rate_distortion(variants: Sequence[Variant], indices: Sequence[int], name: s
     axes.margins(0.1)
     _join(axes, variants, centres)
     _equal_elbo(axes, centres)
-    return panel(figure, name, title, out)
+    key = [*_key(variants, indices), line("equal ELBO", DOTTED)]
+    return panel(figure, name, title, out, key)
+
+
+def _key(variants: Sequence[Variant], indices: Sequence[int]) -> list[Artist]:
+    return key_of({index: variant.label for index, variant in zip(indices, variants, strict=True)})
 
 
 def _join(axes: Axes, variants: Sequence[Variant], centres: dict[str, tuple[float, float]]) -> None:
@@ -77,7 +86,7 @@ def _equal_elbo(axes: Axes, centres: dict[str, tuple[float, float]]) -> None:
     reach = (x_limits[1] - x_limits[0]) + (y_limits[1] - y_limits[0])
     for x, y in centres.values():
         axes.plot(
-            [x - reach, x + reach], [y + reach, y - reach], color=FAINT, linewidth=0.8, linestyle=(0, (2, 4)), zorder=0
+            [x - reach, x + reach], [y + reach, y - reach], color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=0
         )
     axes.set(xlim=(max(0.0, x_limits[0]), x_limits[1]), ylim=y_limits)
 
@@ -100,7 +109,7 @@ def cost(
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, largest * 1.08 or 1)
-    return panel(figure, name, title, out)
+    return panel(figure, name, title, out, _key(variants, indices))
 
 
 def _with_unit(name: str) -> str:
@@ -109,7 +118,7 @@ def _with_unit(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    """A metric's name as one reads it."""
+    """A metric's name in words."""
     short = {"elbo": "ELBO", "kl": "KL", "psnr": "PSNR", "mse": "MSE", "ssim": "SSIM", "iw_bound": "IW bound"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
@@ -130,24 +139,24 @@ def kl_of_dimensions(kl: np.ndarray, index: int, title: str, most: float, name: 
     return panel(figure, name, f"KL of each latent dimension of {title}", out)
 
 
-def paces(rows: Sequence[tuple[int, np.ndarray]], title: str, name: str, out: Path) -> Panel:
-    """How far each small step of a path goes, over the path's mean step: by variant's place, (S,)."""
-    figure, axes = chart(title, "t: from the one image to the other", "step over mean step", height=230)
-    for index, pace in rows:
+def paces(rows: Sequence[tuple[int, str, np.ndarray]], title: str, name: str, out: Path) -> Panel:
+    """How far each small step of a path goes, over the path's mean step: by variant's place and label, (S,)."""
+    figure, axes = chart(title, "t: from one image to the other", "step over mean step", height=230)
+    for index, _, pace in rows:
         t = (np.arange(len(pace)) + 0.5) / len(pace)
         axes.plot(t, pace, color=colour(index), linewidth=1.5)
     axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set(xlim=(0, 1), ylim=(0, max(1.2, *(float(pace.max()) for _, pace in rows)) * 1.05))
-    return panel(figure, name, title, out)
+    axes.set(xlim=(0, 1), ylim=(0, max(1.2, *(float(pace.max()) for *_, pace in rows)) * 1.05))
+    return panel(figure, name, title, out, key_of({index: label for index, label, _ in rows}, lines=True))
 
 
 def curves(
-    runs: Sequence[tuple[int, Curves]], quantity: str, title: str, name: str, out: Path, *, by_clock: bool
+    runs: Sequence[tuple[int, str, Curves]], quantity: str, title: str, name: str, out: Path, *, by_clock: bool
 ) -> Panel | None:
     """One quantity while training: validation as lines, training dashed; None if no run has it."""
     figure, axes = chart(title, "seconds since the start" if by_clock else "optimiser steps", "nats per image")
     ends: list[float] = []
-    for index, run in runs:
+    for index, _, run in runs:
         for stage, style, width in (("train", "--", 0.8), ("val", "-", 1.6)):
             steps, values = run.series.get((stage, quantity), (np.empty(0), np.empty(0)))
             if by_clock:
@@ -160,4 +169,7 @@ def curves(
         return None
     axes.set_ylim(limits_of(ends))
     axes.set_xlim(left=0)
-    return panel(figure, name, title, out)
+    key = key_of({index: label for index, label, _ in runs}, lines=True)
+    return panel(
+        figure, name, title, out, [*key, line("validation", "-", width=1.6), line("training", "--", width=0.8)]
+    )

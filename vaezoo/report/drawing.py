@@ -1,8 +1,8 @@
-"""How a chart looks and how it gets into a page: SVG that follows the page's colours, PNG for the folder."""
+"""How a chart looks and where it goes: SVG that follows the page's colours; PNG and PDF with a legend for papers."""
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,13 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from vaezoo.figures.canvas import DPI, text_width, write_vector
 from vaezoo.files import replacing
 
 INK, FAINT, GRID = "#1b2330", "#5b6675", "#dde2e9"
@@ -23,6 +26,10 @@ SERIES = (
 )
 """A colour for each variant in a page of light background; the page's style sheet has those for a dark one."""
 MARKERS = "osD^vPX*<>hp"
+PRINT_DPI = 300
+"""Of the PNG files, as journals ask for."""
+LEGEND = 9.5
+"""Size of a legend's letters."""
 WIDTH, HEIGHT = 350, 270
 """Pixels of a chart: what a phone shows without making letters smaller."""
 STYLE: dict[Any, Any] = {
@@ -85,14 +92,46 @@ def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: i
     return figure, axes
 
 
-def panel(figure: Figure, name: str, alt: str, folder: Path) -> Panel:
-    """Write ``folder/name.png`` and give the same drawing for the page."""
+def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artist] = ()) -> Panel:
+    """Write ``folder/name.png`` and ``.pdf`` with a legend of ``key``; return the drawing without it for the page."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=144)
+        if key:
+            _add_legend(figure, key)
         with replacing(folder / f"{name}.png") as new:
-            figure.savefig(new, format="png", dpi=160, facecolor="white")
+            figure.savefig(new, format="png", dpi=PRINT_DPI, facecolor="white")
+        with replacing(folder / f"{name}.pdf") as new:
+            write_vector(figure, new, "pdf")
     return Panel(name, alt, Markup(_in_page(file.getvalue(), alt)))
+
+
+def _add_legend(figure: Figure, key: Sequence[Artist]) -> None:
+    """A legend below the axes, in as many columns as fit; the figure grows by its rows."""
+    width, height = figure.get_size_inches() * 72
+    widest = max(text_width(str(artist.get_label()), LEGEND) * 72 / DPI for artist in key) + 3.4 * LEGEND
+    columns = min(len(key), max(1, int((width - 8) // widest)))
+    rows = -(-len(key) // columns)
+    figure.set_size_inches(width / 72, (height + 1.5 * LEGEND * rows + 6) / 72)
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=columns, frameon=False, fontsize=LEGEND, borderpad=0.1,
+        handlelength=1.6, handletextpad=0.5, columnspacing=1.0, labelspacing=0.35,
+    )  # fmt: skip
+
+
+def key_of(labels: Mapping[int, str], *, lines: bool = False) -> list[Artist]:
+    """A legend's entries for variants by their place: their marks, or their lines."""
+    return [
+        Line2D(
+            [], [], color=colour(at), label=label, linestyle="-" if lines else "", marker="" if lines else marker(at)
+        )
+        for at, label in labels.items()
+    ]
+
+
+def line(label: str, style: Any, tint: str = FAINT, width: float = 1.2) -> Artist:
+    """A legend's entry for a line."""
+    return Line2D([], [], color=tint, linestyle=style, linewidth=width, label=label)
 
 
 def _in_page(svg: str, alt: str) -> str:

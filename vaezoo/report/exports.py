@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from vaezoo.comparison import Group, Variant, estimate
 from vaezoo.metrics.catalogue import CATALOGUE
-from vaezoo.report.charts import readable
-from vaezoo.report.tables import Cell, Table
+from vaezoo.report.tables import Cell, Column, Table
+
+GREEK = {name: "\\" + name for name in ("alpha", "beta", "gamma", "delta", "lambda", "sigma", "tau")}
+"""Settings that papers write as a letter."""
 
 
 def as_csv(groups: Sequence[Group]) -> str:
@@ -47,11 +49,14 @@ def as_latex(parts: Sequence[tuple[str, Table]]) -> str:
 def _latex(name: str, table: Table) -> str:
     arrows = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", "": ""}
     heads = [f"{_tex(column.title)} {arrows[column.metric.better]}".strip() for column in table.columns]
-    lines = [f"% {_tex(name)}; mean and 95% t-interval over seeds", rf"\begin{{tabular}}{{lr{'r' * len(heads)}}}"]
+    lines = [f"% {_tex(name)}; mean and 95% t-interval over seeds; bold: the best mean, whether tested or not"]
+    lines += [f"% {_tex(column.title)}: {column.sizes}" for column in table.columns if column.sizes]
+    lines += [f"% {_tex(names)}: {_tex(sentence)}" for names, sentence in table.claims]
+    lines += [rf"\begin{{tabular}}{{lr{'r' * len(heads)}}}"]
     lines += [r"\toprule", " & ".join(["Model", "Seeds", *heads]) + r" \\", r"\midrule"]
     for row in table.rows:
         cells = [_tex_cell(cell) for cell in row.cells]
-        lines.append(" & ".join([_tex(row.label), str(row.seeds), *cells]) + r" \\")
+        lines.append(" & ".join([_tex_label(row.label), str(row.seeds), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -59,7 +64,22 @@ def _tex_cell(cell: Cell) -> str:
     if cell.value is None:
         return "--"
     text = cell.text.replace("−", "-") + (rf" \pm {cell.half}" if cell.half else "")
-    return rf"$\mathbf{{{text}}}$" if cell.mark == "best" else f"${text}$"
+    return rf"$\mathbf{{{text}}}$" if cell.leads else f"${text}$"
+
+
+def _tex_label(label: str) -> str:
+    """A model's name, with settings that are called by a Greek letter as such: BetaVAE, $\\beta = 4$."""
+    name, *settings = label.split(" ")
+    parts = [part.partition("=") for part in settings]
+    return ", ".join(
+        [
+            _tex(name),
+            *(
+                rf"${GREEK[key]} = {_tex(value)}$" if key in GREEK else _tex(key + sign + value)
+                for key, sign, value in parts
+            ),
+        ]
+    )
 
 
 def _tex(text: str) -> str:
@@ -69,15 +89,20 @@ def _tex(text: str) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A table with its verdicts."""
-    heads = ["model", "seeds", *(_md(f"{c.title} {c.metric.arrow}".strip()) for c in table.columns)]
+    """A table, and what its numbers show."""
+    heads = ["model", "seeds", *(_md(_head(column)) for column in table.columns)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.rows:
         cells = [f"{cell.text} ± {cell.half}" if cell.half else cell.text for cell in row.cells]
-        cells = [f"**{text}**" if cell.mark == "best" else text for text, cell in zip(cells, row.cells, strict=True)]
+        cells = [f"**{text}**" if cell.leads else text for text, cell in zip(cells, row.cells, strict=True)]
         lines.append(f"| {' | '.join([_md(row.label), str(row.seeds or ''), *cells])} |")
-    lines += ["", *(f"- {readable(name)}: {_md(found.sentence)}." for name, found in table.verdicts), ""]
+    lines += ["", *(f"- {_md(names)}: {_md(sentence)}." for names, sentence in table.claims), ""]
     return "\n".join(lines)
+
+
+def _head(column: Column) -> str:
+    arrow = f"\u00a0{column.metric.arrow}" if column.metric.arrow else ""
+    return column.title + arrow + (f" ({column.sizes})" if column.sizes else "")
 
 
 def _md(text: str) -> str:

@@ -1,4 +1,4 @@
-"""From what a page says to HTML and Markdown, by templates that lie beside this file. It knows no runs."""
+"""The contents of a page as HTML and Markdown, by templates in the folder beside this file."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def render(parts: Sequence["Part"], refused: Sequence[Refusal]) -> str:
-    """One file that needs nothing else: style, script and pictures lie in it. All names in it are escaped."""
+    """One file that needs nothing else: style, script and pictures are embedded. All names in it are escaped."""
     environment = Environment(
         loader=PackageLoader("vaezoo.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -77,8 +77,8 @@ def _warnings(parts: Sequence["Part"]) -> list[str]:
     if len(parts) < 2:
         return []
     return [
-        "These runs are on different data (or on data that were binarised differently). Each group is compared within"
-        " itself; no number may be compared across groups."
+        "These runs are on different data (or on data that were binarised differently). Compare numbers only within a"
+        " group, never across groups."
     ]
 
 

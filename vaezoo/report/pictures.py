@@ -1,4 +1,4 @@
-"""The page's sections of images: the same ones through every model. They make no markup."""
+"""The page's sections of images: the same ones through every model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,18 +9,17 @@ import torch
 from torch import Tensor
 
 from vaezoo.comparison import Variant
-from vaezoo.figures import raster
 from vaezoo.report import charts, strips
 from vaezoo.report.drawing import Panel
 from vaezoo.report.material import COLUMNS, EXTENT, STEPS, Images, Shown
 
 Models = Sequence[tuple[int, Variant, Shown]]
-"""Place in the group, variant, and what its first seed's model shows."""
+"""Place in the group, variant, and what the model of its lowest-numbered seed shows."""
 
 
 @dataclass
 class Strip:
-    """A row of images: whose, what it is, the picture's address, and a text below each image."""
+    """A row of images: which model's, what it is, the image data, and a text below each image."""
 
     label: str
     note: str
@@ -36,14 +35,14 @@ class Strip:
 
 @dataclass
 class Picture:
-    """A figure with the one sentence on how to read it."""
+    """A figure, and how to read it."""
 
     title: str
     how_to_read: str
     panels: list[Panel] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
-    """Addresses of pictures that stand beside panels, by the panel's name."""
+    """Images shown below panels, as data URIs by the panel's name."""
     above: list[str] = field(default_factory=list)
     folded: bool = False
     files: list[str] = field(default_factory=list)
@@ -59,12 +58,11 @@ def _strip(label: str, images: Tensor, *, note: str = "", index: int | None = No
     return Strip(label, note, strips.strip(images), len(images), images.shape[-1], index, **more)  # type: ignore[arg-type]
 
 
-def _file(
-    picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, name: str, out: Path, note: str = ""
-) -> None:
-    """Write rows of a picture as a file of the same content."""
-    strips.save(raster(strips.page(rows, title, note)), out / f"{name}.png")
-    picture.files.append(name)
+def _file(picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, path: Path, note: str = "") -> None:
+    """Write the rows of a picture as files, with the texts below its last row as labels of their columns."""
+    columns = picture.strips[-1].below
+    strips.save(strips.page(rows, title, note, columns), path)
+    picture.files.append(path.name)
 
 
 # images --------------------------------------------------------------------------------------------------------------
@@ -75,9 +73,8 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
     mean_psnr = torch.stack([shown.psnr for _, _, shown in models]).mean(0)
     worst = mean_psnr.argsort(stable=True)[:COLUMNS].tolist()
     read = (
-        "Compare down a column: the original on top, then what each model makes of it with the PSNR in dB (higher is"
-        " closer), then where it errs on one scale for all models, from black (no error) to light yellow ({:.2f}"
-        " and more)."
+        "Compare down a column: the original on top, then each model's reconstruction with its PSNR in dB (higher is"
+        " closer), then its absolute error on one scale for all models, from black (none) to light yellow ({:.2f})."
     )
     chosen = {"random": ("Random test images", images.random), "worst": ("The hardest test images", worst)}
     pictures = []
@@ -87,7 +84,7 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
         picture = Picture(title, read.format(most), strips=[_strip("original", x)])
         if name == "worst":
             picture.how_to_read += (
-                f" These have the lowest mean PSNR over the models among {len(images.test)} test images."
+                f" Of {len(images.test)} test images, these have the lowest PSNR averaged over the models."
             )
         rows = [("original", x)]
         for index, variant, shown in models:
@@ -99,21 +96,20 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
             ]
             rows += [(variant.label, recon), ("error", error)]
         _file(
-            picture, rows, title, f"{prefix}reconstructions-{name}", out, f"errors: black 0 to light yellow {most:.2f}"
+            picture, rows, title, out / f"{prefix}reconstructions-{name}", f"errors: black 0 to light yellow {most:.2f}"
         )
         pictures.append(picture)
     return pictures
 
 
 def interpolations(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
-    """The same pairs through every model by both methods, and the pace of each path."""
+    """The same pairs through every model by both methods, and how evenly each path changes."""
     pictures = []
     for method, folded in (("linear", False), ("spherical", True)):
         picture = Picture(
             f"Between two test images, {method} paths",
-            "The first and last image of each row are real, those between are decoded from codes on the way: a"
-            " good latent"
-            " space changes one into the other by images that could be real, a poor one blends or jumps.",
+            "The first and last image of each row are real; those between are decoded from codes on the path. In a good"
+            " latent space one changes into the other through plausible images; in a poor one they blend or jump.",
             folded=folded,
         )
         rows = []
@@ -124,16 +120,15 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
                 rows.append((f"{variant.label}, pair {at + 1}", row))
             picture.strips[-1].below = ["real", *(f"{step / (STEPS - 1):.2g}" for step in range(STEPS)), "real"]
         if rows:
-            _file(picture, rows, picture.title, f"{prefix}interpolations-{method}", out)
+            _file(picture, rows, picture.title, out / f"{prefix}interpolations-{method}")
             pictures.append(picture)
     read = (
-        "How far the decoded image moves in each small step along the path, over the mean step: a level line at"
-        " 1 changes"
-        " evenly, a peak is a jump from one image to another."
+        "How much the decoded image changes in each small step along the path, relative to the mean step: a flat line"
+        " at 1 is an even change, a peak is a jump."
     )
     panels = [
         charts.paces(
-            [(index, shown.paces["linear"][at].numpy()) for index, _, shown in models],
+            [(index, variant.label, shown.paces["linear"][at].numpy()) for index, variant, shown in models],
             f"Pace of pair {at + 1}, linear",
             f"{prefix}pace-{at + 1}",
             out,
@@ -155,8 +150,8 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
     pictures = []
     for source, (title, drawn) in texts.items():
         read = (
-            f"Each row holds {drawn}; the row below it shows the nearest training images in pixels, so that a copy"
-            " of a training image would give itself away."
+            f"Each row shows {drawn}; the row below it shows the training images nearest in pixels, to reveal memorised"
+            " training images."
         )
         picture, rows = Picture(title, read), []
         for index, variant, shown in models:
@@ -167,7 +162,7 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
                 _strip("", draws.nearest, note="nearest training image", minor=True),
             ]
             rows += [(variant.label, draws.images), ("nearest training image", draws.nearest)]
-        _file(picture, rows, title, f"{prefix}samples-{source}", out)
+        _file(picture, rows, title, out / f"{prefix}samples-{source}")
         pictures.append(picture)
     return pictures
 
@@ -176,10 +171,9 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
     """One latent dimension a row, by KL, around each model's mean code."""
     picture = Picture(
         "Traversals",
-        "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes, the others stay"
-        " at the mean"
-        " code; dimensions with the most KL come first (with the most variance where there is no KL), and one that the"
-        " model does not use changes nothing.",
+        "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
+        " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
+        " one that the model does not use changes nothing.",
     )
     for index, variant, shown in models:
         unit = "variance" if shown.kl is None else "nats"
@@ -190,5 +184,5 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
             rows.append((note, shown.traversal[at]))
         offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
         picture.strips[-1].below = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
-        _file(picture, rows, f"Traversals of {variant.label}", f"{prefix}traversals-{index}", out)
+        _file(picture, rows, f"Traversals of {variant.label}", out / f"{prefix}traversals-{index}")
     return picture

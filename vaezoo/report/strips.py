@@ -1,4 +1,4 @@
-"""Rows of images as small files, and pages of them for the folder of figures. They scale no value silently."""
+"""Rows of images as small files, and pages of them for the folder of figures. No value is rescaled silently."""
 
 import base64
 import io
@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vaezoo.figures.canvas import mosaic_page
-from vaezoo.figures.mosaics import compose, shown
+from vaezoo.figures.canvas import mosaic_page, raster, write_vector
+from vaezoo.figures.mosaics import Mosaic, compose, shown
 from vaezoo.files import replacing
+from vaezoo.report.drawing import PRINT_DPI
 
 LARGEST = 96
 """Pixels of an image's longer side in the page; larger images are averaged down to it."""
@@ -41,7 +42,7 @@ def errors(x: Tensor, recon: Tensor, most: float) -> Tensor:
 
 
 def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
-    """Pixels (H, W, 3 or 4) uint8 as the address of an image that lies in the page itself."""
+    """Pixels (H, W, 3 or 4) uint8 as an image embedded in the page."""
     image = Image.fromarray(pixels)
     if grey and pixels.shape[2] == 4:
         image = image.convert("LA")
@@ -50,10 +51,13 @@ def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def save(pixels: np.ndarray, path: Path) -> None:
-    """Write pixels (H, W, 3) uint8 as a PNG."""
-    with replacing(path) as new:
-        Image.fromarray(pixels).save(new, "PNG")
+def save(figure: Figure, path: Path) -> None:
+    """Write a page as ``path.png``, at the resolution of print, and ``path.pdf``."""
+    figure.set_dpi(PRINT_DPI)
+    with replacing(path.with_name(path.name + ".png")) as new:
+        Image.fromarray(raster(figure)).save(new, "PNG", dpi=(PRINT_DPI, PRINT_DPI))
+    with replacing(path.with_name(path.name + ".pdf")) as new:
+        write_vector(figure, new, "pdf")
 
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
@@ -64,6 +68,12 @@ def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns
     return figure
 
 
+def plane(pixels: np.ndarray, title: str) -> Figure:
+    """A decoded plane, (H, W, 3) in [0, 1], as a figure for the folder."""
+    figure, _ = mosaic_page(Mosaic(pixels, [], [], 0, 0), title)
+    return figure
+
+
 def _coloured(image: Tensor) -> Tensor:
-    """Any image as three channels, so that grey images and coloured error maps lie on one page."""
+    """Any image as three channels, so that grey images and coloured error maps can share a page."""
     return image if image.shape[0] == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)

@@ -1,4 +1,4 @@
-"""Tables of a comparison as rows of cells. They know numbers and verdicts, and no page."""
+"""Tables of a comparison as rows of cells."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,17 +24,21 @@ UNITS = {"flops_per_image": "MFLOP", "peak_memory_bytes": "MiB"}
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as a table's head shows it."""
+    """A metric as a table's header shows it; ``sizes`` are those of all its numbers, if they are the same."""
 
     metric: Metric
     title: str
     unit: str
     scale: float
+    sizes: str
 
 
 @dataclass
 class Cell:
-    """A number, its interval and its seeds; ``mark`` is best, ahead, lead, level or nothing."""
+    """A number, its interval and its seeds; ``mark`` is best, ahead, lead, level or nothing.
+
+    ``sizes`` says over how many images it was estimated, where its column does not.
+    """
 
     text: str
     half: str = ""
@@ -43,6 +47,12 @@ class Cell:
     tip: str = ""
     dots: list[tuple[float, str]] = field(default_factory=list)
     bar: tuple[float, float] | None = None
+    sizes: str = ""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the best mean of its column."""
+        return self.mark in ("best", "ahead", "lead")
 
 
 @dataclass
@@ -58,12 +68,12 @@ class Row:
 
 @dataclass
 class Table:
-    """One section's numbers; ``verdicts`` are what can be said of them."""
+    """One section's numbers; ``claims`` are metrics, and a sentence on what their numbers show."""
 
     title: str
     columns: list[Column]
     rows: list[Row]
-    verdicts: list[tuple[str, Verdict]]
+    claims: list[tuple[str, str]]
     absent: dict[str, list[str]] = field(default_factory=dict)
     """By reason, the metrics that no run has."""
     unfolded: bool = True
@@ -71,10 +81,9 @@ class Table:
 
 def tables(group: Group, forbidden: dict[str, str]) -> list[Table]:
     """A short table first, then one for each section; numbers of different likelihoods in tables apart."""
-    found = [_table("At a glance", GLANCE, group.variants, group, forbidden)]
-    if len(group.likelihoods) > 1:
-        glance = [name for name in GLANCE if CATALOGUE[name].section != LIKELIHOOD]
-        found = [_table("At a glance", glance, group.variants, group, forbidden)]
+    glance = [name for name in GLANCE if len(group.likelihoods) == 1 or CATALOGUE[name].section != LIKELIHOOD]
+    glance = ["flops_per_image" if name == "seconds" and name in forbidden else name for name in glance]
+    found = [_table("At a glance", glance, group.variants, group, forbidden)]
     for section, names in _sections().items():
         parts = group.likelihoods if section == LIKELIHOOD else {"": group.variants}
         for likelihood, variants in parts.items():
@@ -99,7 +108,7 @@ def _table(
 ) -> Table:  # fmt: skip
     names = list(names)
     present = [name for name in names if any(variant.values(name) for variant in variants)]
-    columns = [_column(name) for name in present]
+    columns = [_column(name, variants) for name in present]
     verdicts = {name: _judge(variants, name, forbidden) for name in present}
     cells = {name: _cells(variants, column, verdicts[name]) for name, column in zip(present, columns, strict=True)}
     rows = [
@@ -107,29 +116,55 @@ def _table(
         for at, variant in enumerate(variants)
         for row in [[cells[name][at] for name in present]]
     ]
-    said = [(name, found) for name, found in verdicts.items() if found is not None]
     absent: dict[str, list[str]] = {}
     for name in names:
         if name not in present and (reason := _why(variants, name)):
             absent.setdefault(reason, []).append(readable(name))
     references = _references(variants, columns) if section else []
-    return Table(title, columns, rows + references, said, absent, not section or section.partition(":")[0] in OPEN)
+    return Table(
+        title,
+        columns,
+        rows + references,
+        _claims(variants, verdicts),
+        absent,
+        not section or section.partition(":")[0] in OPEN,
+    )
 
 
 def _judge(variants: Sequence[Variant], name: str, forbidden: dict[str, str]) -> Verdict | None:
     found = verdict(variants, name, CATALOGUE[name].better)
     if found is None or name not in forbidden:
         return found
-    return Verdict("none", "", (), f"not ranked: the runs differ in {forbidden[name]} (see Fairness)")
+    return Verdict("none", "", (), f"not ranked, because {forbidden[name]} (see Fairness)")
+
+
+def _claims(variants: Sequence[Variant], verdicts: dict[str, Verdict | None]) -> list[tuple[str, str]]:
+    """What the numbers of each metric show; metrics of which the same can be said stand together."""
+    found: dict[str, list[str]] = {}
+    for name, judged in verdicts.items():
+        if judged is not None:
+            sentence = _one_seed(variants) if judged.status == "untested" else judged.sentence
+            found.setdefault(sentence, []).append(readable(name))
+    if len(found) == 1:
+        return [("all metrics", sentence) for sentence in found]
+    return [(", ".join(names), sentence) for sentence, names in found.items()]
+
+
+def _one_seed(variants: Sequence[Variant]) -> str:
+    single = [variant.label for variant in variants if len(variant.entries) == 1]
+    who = "each model" if len(single) == len(variants) else " and ".join(single)
+    return f"with one seed for {who}, differences cannot be tested; the best value is in bold, other seeds may differ"
 
 
 def _why(variants: Sequence[Variant], name: str) -> str:
     return next((reason for variant in variants if (reason := variant.reason(name))), "")
 
 
-def _column(name: str) -> Column:
+def _column(name: str, variants: Sequence[Variant]) -> Column:
     metric = CATALOGUE[name]
-    return Column(metric, readable(name), UNITS.get(name, metric.unit), SCALES.get(name, 1.0))
+    sizes = {variant.sizes(name) for variant in variants if variant.values(name)}
+    common = sizes.pop() if len(sizes) == 1 else ""
+    return Column(metric, readable(name), UNITS.get(name, metric.unit), SCALES.get(name, 1.0), common)
 
 
 def _cells(variants: Sequence[Variant], column: Column, judged: Verdict | None) -> list[Cell]:
@@ -138,10 +173,11 @@ def _cells(variants: Sequence[Variant], column: Column, judged: Verdict | None) 
     estimates = [estimate(variant.values(name)) for variant in variants]
     ends = [end for found in estimates if found is not None for end in _ends(found)]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
+    error = max((variant.error(name) or 0.0 for variant in variants), default=0.0)
     return [
         Cell("n/a", tip=variant.reason(name) or "this run does not have it")
         if found is None
-        else _cell(variant, column, found, judged, low, high)
+        else _cell(variant, column, found, judged, low, high, error)
         for variant, found in zip(variants, estimates, strict=True)
     ]
 
@@ -152,20 +188,39 @@ def _ends(found: Estimate) -> list[float]:
 
 
 def _cell(
-    variant: Variant, column: Column, found: Estimate, judged: Verdict | None, low: float, high: float
+    variant: Variant, column: Column, found: Estimate, judged: Verdict | None, low: float, high: float, error: float
 ) -> Cell:  # fmt: skip
     def place(value: float) -> float:
         return 50.0 if high == low else 4 + 92 * (value - low) / (high - low)
 
-    mean, half = found.mean / column.scale, None if found.half is None else found.half / column.scale
-    interval = figures(half, half) if half else ""
+    known = _known_to(found, column, error)
     dots = [
-        (place(value), f"seed {seed}: {figures(value / column.scale, half)}") for seed, value in found.values.items()
+        (place(value), f"seed {seed}: {figures(value / column.scale, known)}") for seed, value in found.values.items()
     ]
-    bar = (place(found.mean - found.half), place(found.mean + found.half)) if found.half else None
     return Cell(
-        figures(mean, half), interval, found.mean, _mark(variant, judged), _tip(variant, column, found), dots, bar
+        figures(found.mean / column.scale, known),
+        _interval(found.half / column.scale, known) if found.half else "",
+        found.mean,
+        _mark(variant, judged),
+        _tip(variant, column, found, judged),
+        dots,
+        (place(found.mean - found.half), place(found.mean + found.half)) if found.half else None,
+        "" if column.sizes else variant.sizes(column.metric.name),
     )
+
+
+def _known_to(found: Estimate, column: Column, error: float) -> float | None:
+    """What bounds the digits of a mean: its interval over seeds, or ten of its column's errors if that is more.
+
+    Of ten standard errors over images the first digit is that of the error itself: 108.2 with an error of 0.6.
+    """
+    return max(found.half or 0.0, 10 * error) / column.scale or None
+
+
+def _interval(half: float, known: float | None) -> str:
+    """Half the width of an interval to as many decimals as its mean has, but one digit at least."""
+    text = figures(half, known)
+    return text if text.strip("0.") else figures(half, 10 * half)
 
 
 def _mark(variant: Variant, judged: Verdict | None) -> str:
@@ -176,13 +231,15 @@ def _mark(variant: Variant, judged: Verdict | None) -> str:
     return "level" if variant.label in judged.level_with else ""
 
 
-def _tip(variant: Variant, column: Column, found: Estimate) -> str:
+def _tip(variant: Variant, column: Column, found: Estimate, judged: Verdict | None) -> str:
     name = column.metric.name
     number = next(entry.numbers[name] for entry in variant.entries if entry.seed in found.values)
     sizes = ", ".join(f"{key} = {value}" for key, value in number.sizes)
     spread = "95% t-interval over seeds" if found.half is not None else "no interval from one seed"
-    parts = [column.metric.text, f"{len(found.values)} of {len(variant.entries)} seeds, {spread}.", sizes]
-    return " ".join(part for part in parts if part)
+    parts = [column.metric.text, f"{len(found.values)} of {len(variant.entries)} seeds, {spread}."]
+    parts += [f"{sizes}."] if sizes else []
+    parts += [f"{judged.sentence}."] if judged is not None and judged.leader == variant.label else []
+    return " ".join(parts)
 
 
 def _references(variants: Sequence[Variant], columns: Sequence[Column]) -> list[Row]:

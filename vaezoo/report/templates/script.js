@@ -1,5 +1,5 @@
 "use strict";
-// Sort a table by the column whose head is clicked; the better end comes first, and cells without a number stay last.
+// Sort a table by the column whose header is clicked: better values first, cells without a number always last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
@@ -18,5 +18,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
     table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
   }));
 }
-// Paper shows everything.
+// The bar at the top shows which chapter is being read.
+for (const bar of document.querySelectorAll(".bar")) {
+  const links = new Map([...bar.querySelectorAll("a")].map((link) => [document.querySelector(link.getAttribute("href")), link]));
+  const mark = () => {
+    const read = [...links.keys()].filter((head) => head.getBoundingClientRect().top < bar.offsetHeight + 40).at(-1);
+    links.forEach((link, head) => link.toggleAttribute("aria-current", head === read));
+  };
+  addEventListener("scroll", mark, { passive: true });
+  mark();
+}
+// A printed page shows everything.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));

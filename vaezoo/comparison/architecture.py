@@ -1,0 +1,64 @@
+"""What the networks of a model are: the layers that an image passes on its way to a code and back."""
+
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def layers(model: Any) -> tuple[str, ...]:
+    """The modules that encode and decode one image, in the order in which they run, each with its shape.
+
+    The model's own class and settings do not count, so a subclass with an encoder of its own differs and one without
+    does not. The layer that gives the code and the one that takes it are named without the code's size: an objective
+    may want one number for each latent dimension or several, on the same network.
+    """
+    x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        encoder, code = _trace(model, model.encode, x)
+        decoder, _ = _trace(model, model.decode, code)
+    model.train(was_training)
+    _join(encoder, -1, "to the code")
+    _join(decoder, 0, "from the code")
+    return tuple(text for text, _ in (*encoder, *decoder))
+
+
+def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[list[tuple[str, nn.Module]], Tensor]:
+    """Descriptions of the modules that ``call`` runs, with the modules themselves, and what it returns."""
+    ran: list[tuple[str, nn.Module]] = []
+    own = [module for module in model.modules() if module is not model and _does_something(module)]
+    with ExitStack() as stack:
+        for module in own:
+            handle = module.register_forward_hook(lambda module, *_: ran.append((_describe(module), module)))
+            stack.callback(handle.remove)
+        result = call(x)
+    return ran, result
+
+
+def _does_something(module: nn.Module) -> bool:
+    """Whether it is more than a box of other modules."""
+    return not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False))
+
+
+def _describe(module: nn.Module) -> str:
+    """Class and settings, ``Linear(256, 400)``; of a class that is not torch's the shapes of its weights too."""
+    kind = type(module)
+    settings = re.sub(r"(in|out)_features=|, bias=True", "", module.extra_repr())
+    if kind.__module__.startswith("torch."):
+        return f"{kind.__name__}({settings})"
+    shapes = ["×".join(map(str, weight.shape)) for weight in module.parameters(recurse=False)]
+    return f"{kind.__module__}.{kind.__name__}({', '.join(part for part in (settings, *shapes) if part)})"
+
+
+def _join(ran: list[tuple[str, nn.Module]], at: int, role: str) -> None:
+    """Name the layer with weights that is next to the code by its role."""
+    weighted = [index for index, (_, module) in enumerate(ran) if any(True for _ in module.parameters(recurse=False))]
+    if weighted:
+        module = ran[weighted[at]][1]
+        ran[weighted[at]] = (f"{type(module).__name__} {role}", module)
