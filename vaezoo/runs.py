@@ -128,9 +128,14 @@ def _wrong_part(summary: Mapping[str, Any]) -> str:
         if not isinstance(part, dict):
             return f"{name} holds no names with values"
         texts = name in ("data", "environment")
-        if others := [key for key, value in part.items() if not (texts or value is None or reading.is_number(value))]:
+        if others := [key for key, value in part.items() if not (texts or value is None or _is_numbers(value))]:
             return f"{name}.{others[0]} is no number"
     return ""
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is a finite number, or a list of such, as times of several sessions are."""
+    return all(map(_is_numbers, value)) if isinstance(value, list) else reading.is_number(value)
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":

@@ -44,8 +44,8 @@ class Picture(L.Callback):
 
     It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Its title
     names model, data set and step. Training does not notice: random states and modes are put back, no gradient is kept,
-    and other ranks are asked for nothing. Whatever fails while it is drawn, written or handed to a logger costs a warning
-    and this picture, not the training.
+    and other ranks are asked for nothing. Whatever fails while it is drawn, written or handed to a logger costs a
+    warning and this picture, not the training.
 
     It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
     its averages in the model then.
