@@ -359,7 +359,7 @@ def test_a_model_that_gives_no_finite_numbers_is_missing_from_the_pictures_alone
     folder = copied("ae-0", "beta-0")
     path = folder / "ae-0" / "checkpoints" / "best.ckpt"
     content = torch.load(path, weights_only=True)
-    content["state_dict"] = {name: value * float("nan") for name, value in content["state_dict"].items()}
+    content["state_dict"] = {name: value.sign() * 3e38 for name, value in content["state_dict"].items()}
     torch.save(content, path)
     build([folder], tmp_path / "out")
     seen = text_of((tmp_path / "out" / "report.html").read_text())
@@ -384,7 +384,7 @@ def test_nothing_to_compare_is_one_sentence_and_no_file(tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize("arguments", [[], ["run"], ["out=x"], ["run", "out="], ["run", "out=x", "seed=1"]])
 def test_a_command_that_says_too_little_or_too_much_is_refused(arguments: list[str]):
-    with pytest.raises(ConfigError, match="RUN"):
+    with pytest.raises(ConfigError, match=r"RUN|out must be a path"):
         parse(arguments)
 
 
