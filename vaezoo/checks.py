@@ -89,7 +89,13 @@ def _check_type(value: Any, annotation: Any, key: str) -> None:
     except TypeCheckError:
         wrong_bool = True
     if wrong_bool:
-        raise ConfigError(f"{key} must be {_in_words(annotation)}, got {value!r} ({type(value).__name__})")
+        raise ConfigError(f"{key} must be {_in_words(annotation)}, got {shown(value)} ({type(value).__name__})")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: whole, or only its beginning."""
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:80]}..."
 
 
 def _in_words(annotation: Any) -> str:

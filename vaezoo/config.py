@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from vaezoo.checks import check_arguments, did_you_mean
+from vaezoo.checks import check_arguments, did_you_mean, shown
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.reading import MOST_VALUES, flat
@@ -81,13 +81,12 @@ def _check_values(plain: Any) -> None:
     if len(values) > MOST_VALUES:
         raise ConfigError(f"a config has at most {MOST_VALUES:,} values, got {len(values):,}")
     for key, value in values:
-        shown = repr(value) if len(repr(value)) < 100 else repr(value)[:80] + "..."
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} must be a finite number, got {shown}")
+            raise ConfigError(f"{key} must be a finite number, got {shown(value)}")
         if isinstance(value, int) and abs(value) >= 2**63:
-            raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown}")
+            raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
         if isinstance(value, str) and (not value.isprintable() or "${" in value):
-            raise ConfigError(f"{key} must be a text without control characters and ${{...}}, got {shown}")
+            raise ConfigError(f"{key} must be a text without control characters and ${{...}}, got {shown(value)}")
 
 
 def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
