@@ -9,11 +9,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+LONGEST = 1500
+"""Letters of a message: a value that is longer than any setting is shown by its beginning and end."""
+
+
 class VaezooError(Exception):
     """Shown as one sentence without a traceback; the process ends with a non-zero exit code."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        text = printable(super().__str__())
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 10 :]}"
 
 
 class ConfigError(VaezooError, ValueError):
