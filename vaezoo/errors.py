@@ -9,7 +9,7 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
-LONGEST = 1500
+LONGEST = 1000
 """Letters of a message: a value that is longer than any setting is shown by its beginning and end."""
 
 
