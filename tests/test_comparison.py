@@ -383,7 +383,7 @@ def test_an_unusable_evaluation_is_said_and_trainings_own_numbers_are_taken(trai
 
 def test_a_metric_that_is_not_defined_has_a_reason_and_hides_no_other_number(train: Train):
     run = train("vae")
-    metrics = {"elbo": {"value": None, "reason": "no posterior"}, "psnr": {"value": "nan"}}
+    metrics = {"elbo": {"value": None, "reason": "no posterior"}, "psnr": {"value": float("nan")}}
     (run.path / "evaluation.json").write_text(json.dumps({"schema": 1, "metrics": metrics}))
     (entry,), _ = gather([run.path])
     assert entry.value("elbo") is None

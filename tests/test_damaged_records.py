@@ -121,7 +121,7 @@ def test_every_damaged_record(sound: Path, tmp_path: Path, program: Program) -> 
         ("config.yaml", "\n  batch_size: 32", "\n  batch_size: 0", "data.batch_size must be a whole number from 1 up"),
         ("summary.json", '"cost": {', '"cost": [], "x": {', "cost holds no names with values"),
         ("summary.json", '"seconds": ', '"seconds": "a", "x": ', "cost.seconds is no number"),
-        ("summary.json", '"seconds": ', '"seconds": NaN, "x": ', "it holds the number NaN"),
+        ("summary.json", '"seconds": ', '"seconds": NaN, "x": ', "cost.seconds is no number"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_evaluated(

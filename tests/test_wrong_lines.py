@@ -71,11 +71,13 @@ def attempt(
 
     def run(line: Line, at: int) -> str:
         folder = tmp_path / str(at)
-        here, own, out = (folder / name for name in ("here", "run", "out"))
+        here, own, out, home = (folder / name for name in ("here", "run", "out", "home"))
         here.mkdir(parents=True)
+        home.mkdir()
         shutil.copytree(sound, own)
         words = [word.replace("RUN", str(own)).replace("OUT", str(out)) for word in line.words]
         monkeypatch.chdir(here)
+        monkeypatch.setenv("HOME", str(home))
         before = _names(ELSEWHERE), _stamps(own)
         try:
             with _time_limit(), _state_put_back():
@@ -87,6 +89,8 @@ def attempt(
             wrong = f"{type(error).__name__} came through: {str(error)[:300]}"
         if (after := _names(ELSEWHERE)) != before[0]:
             wrong += f"; wrote elsewhere: {after ^ before[0]}"
+        if (found := os.listdir(home)) and not any("HOME" in word or "~" in word for word in words):
+            wrong += f"; wrote into the home folder, which no word names: {found}"
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(folder)
         return wrong

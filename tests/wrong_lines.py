@@ -22,7 +22,7 @@ TEXTS = (
         "'line\nbreak'",
         "'\x1b[31m'",
         "'${seed}'",
-        "${oc.env:VAEZOO_NO_SUCH_NAME}",
+        "${oc.env:HOME}",
         "${seed}",
         "\U0001f642",
         "None",

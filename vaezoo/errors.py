@@ -10,7 +10,7 @@ def printable(text: str) -> str:
 
 
 LONGEST = 1000
-"""Letters of a message: a value that is longer than any setting is shown by its beginning and end."""
+"""Letters of a message that are shown: of a longer one, such as one that repeats a very long setting, both ends."""
 
 
 class VaezooError(Exception):
@@ -18,7 +18,7 @@ class VaezooError(Exception):
 
     def __str__(self) -> str:
         text = printable(super().__str__())
-        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 + 10 :]}"
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 class ConfigError(VaezooError, ValueError):

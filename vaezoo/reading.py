@@ -37,19 +37,12 @@ def read_text(path: Path, most: int) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; RunError for anything else."""
     try:
-        found = json.loads(read_text(path, MOST_JSON), parse_float=_finite, parse_constant=_finite)
+        found = json.loads(read_text(path, MOST_JSON))
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise RunError(f"{path} cannot be read: it holds no names with values")
     return found
-
-
-def _finite(digits: str) -> float:
-    """A number; ValueError for one that is infinite or not a number, which vaezoo never writes."""
-    if not math.isfinite(value := float(digits)):
-        raise ValueError(f"it holds the number {digits[:40]}")
-    return value
 
 
 def read_config(path: Path) -> DictConfig:

@@ -219,7 +219,7 @@ def tidy(path: Path) -> None:
 
 
 def start(path: Path, cfg: DictConfig) -> None:
-    """Make the folder of a run that starts or resumes, and keep its composed config; its summary is to come."""
+    """Make the folder of a run that starts or resumes, write its config, and remove the summary of an earlier part."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

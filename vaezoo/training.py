@@ -66,7 +66,7 @@ class Beginning(L.Callback):
         self.begin()  # where nothing was left to train
 
     def begin(self) -> None:
-        """Keep the config and what was changed in it; cut the record back to the checkpoint; the rest is to come."""
+        """Write the config and what was changed in it, and cut the record back to the checkpoint to resume from."""
         if not self.begun and is_first():
             if self.rewind is not None:
                 runs.tidy(self.run_dir)

@@ -382,9 +382,18 @@ def test_nothing_to_compare_is_one_sentence_and_no_file(tmp_path: Path, capsys: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["out=x"], ["run", "out="], ["run", "out=x", "seed=1"]])
-def test_a_command_that_says_too_little_or_too_much_is_refused(arguments: list[str]):
-    with pytest.raises(ConfigError, match=r"RUN|out must be a path"):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "RUN"),
+        (["run"], "RUN"),
+        (["out=x"], "RUN"),
+        (["run", "out="], "out must be a path, got ''"),
+        (["run", "out=x", "seed=1"], "RUN"),
+    ],
+)
+def test_a_command_that_says_too_little_or_too_much_is_refused(arguments: list[str], said: str):
+    with pytest.raises(ConfigError, match=said):
         parse(arguments)
 
 
