@@ -8,6 +8,7 @@ import typing
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from vaezoo.choices import DPI, FORMATS
 from vaezoo.errors import ConfigError
 
 
@@ -68,6 +69,14 @@ def above(value: float, bound: float, key: str) -> None:
     """ConfigError if the setting ``key`` has a ``value`` that is not above ``bound``, or is infinite."""
     if not bound < value < math.inf:
         raise ConfigError(f"{key} must be above {bound:g}{'' if value <= bound else ' and finite'}, got {value:g}")
+
+
+def check_picture(key: str, dpi: Any, format: Any) -> None:
+    """ConfigError for a resolution or a format that the pictures of ``key`` cannot have."""
+    if type(dpi) is not int or dpi not in DPI:
+        raise ConfigError(f"{key}.dpi must be a whole number from {DPI.start} to {DPI.stop - 1}, got {shown(dpi)}")
+    if format not in FORMATS:
+        raise ConfigError(f"{key}.format must be one of {', '.join(FORMATS)}, got {shown(format)}")
 
 
 def _named(function: Any) -> dict[str, Any]:

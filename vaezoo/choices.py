@@ -5,3 +5,6 @@ LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussia
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
 EVALUATIONS = ("quick", "full", "none")
 STEPPING = ("fast", "lightning", "graph")
+FORMATS = ("png", "pdf", "svg")
+DPI = range(50, 1201)
+"""Of the pictures that a training draws."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from vaezoo.checks import check_arguments, did_you_mean, shown
+from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.reading import MOST_VALUES, flat
@@ -36,6 +36,9 @@ def options(group: str) -> list[str]:
 
 def check(cfg: DictConfig) -> None:
     """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
+    metric = "val/loss" if cfg.optimized_metric is None else cfg.optimized_metric
+    if not isinstance(metric, str) or not re.fullmatch(r"(val|test)/.+", metric):
+        raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
     plain = OmegaConf.to_container(cfg, resolve=True)
     _check_values(plain)
     _check_groups(plain)
@@ -46,11 +49,12 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
     if cfg.stepping not in STEPPING:
         raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
-    metric = "val/loss" if cfg.optimized_metric is None else cfg.optimized_metric
-    if not isinstance(metric, str) or not re.fullmatch(r"(val|test)/.+", metric):
-        raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
+    if (figures := cfg.get("figures")) is not None:  # runs of earlier versions have none
+        if not isinstance(figures, DictConfig):
+            raise ConfigError(f"figures must be the settings dpi and format, got {shown(figures)}")
+        check_picture("figures", figures.get("dpi"), figures.get("format"))
     check_parts(plain)
 
 

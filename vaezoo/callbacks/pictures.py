@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vaezoo.checks import at_least
+from vaezoo.checks import at_least, check_picture
 from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.figures import raster, write_vector
 from vaezoo.figures.canvas import DPI
@@ -31,8 +31,6 @@ STEPS_APART = 2500
 150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
 MOST_TILES = 4096
 """Images, rows, columns or steps of one picture: more would be larger than a screen by far, and gigabytes of memory."""
-FORMATS = ("png", "pdf", "svg")
-LOWEST_DPI, HIGHEST_DPI = 50, 1200
 LONGEST_NAME = 40
 """Letters of a data set's name in a title; that of a folder can be as long as it likes."""
 COMPRESSION = 3
@@ -63,10 +61,7 @@ class Picture(L.Callback):
 
     def __init__(self, *, every_n_epochs: int | None = None, dpi: int = DPI, format: str = "png") -> None:
         at_least(every_n_epochs or 0, 0, f"callbacks.{self.name}.every_n_epochs")
-        if not LOWEST_DPI <= dpi <= HIGHEST_DPI:
-            raise ConfigError(f"callbacks.{self.name}.dpi must be from {LOWEST_DPI} to {HIGHEST_DPI}, got {dpi}")
-        if format not in FORMATS:
-            raise ConfigError(f"callbacks.{self.name}.format must be one of {', '.join(FORMATS)}, got {format!r}")
+        check_picture(f"callbacks.{self.name}", dpi, format)
         self.every_n_epochs, self.dpi, self.format = every_n_epochs, dpi, format
         self._drawn: Figure | None = None
         self.seconds_of_drawing = 0.0
