@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from tests.kills import Nursery
-from vaezoo import cli, config
+from vaezoo import automatic, cli, config
 from vaezoo.models import Autoencoder
 from vaezoo.runs import Run
 
@@ -73,6 +73,7 @@ def make_model() -> Callable[..., Autoencoder]:
     def make(variant: str, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
         with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
             cfg = compose("train", overrides=[f"model={variant}", *overrides], return_hydra_config=True)
+        automatic.settle(cfg)
         model: Any = instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
         return model
 

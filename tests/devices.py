@@ -18,6 +18,7 @@ from vaezoo.training import train
 
 SMALL = [
     "model.widths=[16]",
+    "model.likelihood=bernoulli",
     "trainer.max_epochs=2",
     "trainer.log_every_n_steps=1",
     "trainer.accelerator=cpu",
@@ -57,6 +58,13 @@ SHARDED: dict[str, list[str]] = {
         "callbacks=default",
         "trainer.gradient_clip_val=5",
         "+model.optimizer.weight_decay=0.1",
+    ],
+    "sharded with a shared sigma": [
+        "model=vae",
+        "model.likelihood=learned_gaussian",
+        "model.optimizer.name=SGD",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.gradient_clip_val=5",
     ],
 }
 """Cases for ``trainer=fsdp2``."""

@@ -34,7 +34,10 @@ Program = Callable[..., tuple[int, str]]
         (["model.network=cnn"], "model.network must be one of mlp, conv, resnet, got 'cnn'"),
         (["model.network=conv", "model.widths=[8,8,8,8,8]"], "5 stages, each of which halves the image; 16x16 pixels"),
         (["model.likelihood=poisson"], "model.likelihood must be one of bernoulli"),
-        (["model.likelihood_options={sigma: 1}"], "model.likelihood_options.sigma is not a setting here"),
+        (
+            ["model.likelihood=bernoulli", "model.likelihood_options={sigma: 1}"],
+            "model.likelihood_options.sigma is not a setting here",
+        ),
         (["data.batch_size=0"], "data.batch_size"),
         (["data.limit=100000"], "data.limit"),
         (["data.binarize=otsu"], "data.binarize must be one of none, threshold, dynamic, got 'otsu'"),

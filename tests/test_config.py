@@ -1,6 +1,7 @@
 """Every yaml composes into something that could be trained, and says what it holds."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vaezoo import choices, config, likelihoods, networks
+from vaezoo import automatic, choices, config, likelihoods, networks
 from vaezoo.checks import check_arguments, did_you_mean, parameters
 from vaezoo.errors import ConfigError
 from vaezoo.models import BetaVAE
@@ -32,9 +33,28 @@ def test_every_yaml_composes_and_passes_the_check(choice: str) -> None:
 @pytest.mark.parametrize(("model", "data"), list(itertools.product(config.options("model"), config.options("data"))))
 def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> None:
     cfg = composed(f"model={model}", f"data={data}", "model.widths=[8]")
+    automatic.settle(cfg)
     image_shape = list(instantiate(cfg.data).image_shape)
     made: Any = instantiate(cfg.model, image_shape=image_shape)
     assert list(made.image_shape) == image_shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "likelihood"),
+    [
+        (["data=digits"], "learned_gaussian"),
+        (["data=digits", "data.binarize=dynamic"], "bernoulli"),
+        (["data=mnist", "data.binarize=threshold"], "bernoulli"),
+        (["data=sprites"], "bernoulli"),
+        (["data=digits", "model.likelihood=gaussian"], "gaussian"),
+        (["data=sprites", "model.likelihood=learned_gaussian"], "learned_gaussian"),
+    ],
+)
+def test_a_likelihood_of_auto_suits_the_data(settings: list[str], likelihood: str, tmp_path: Path) -> None:
+    cfg = composed(*settings)
+    placed = config.placed(cfg, tmp_path)
+    assert placed.model.likelihood == likelihood
+    assert instantiate(cfg.data).is_binary == (placed.data.binarize != "none" or placed.data.source == "sprites")
 
 
 def test_a_variants_yaml_holds_only_what_differs() -> None:

@@ -98,10 +98,24 @@ def test_bits_per_dimension_are_there_where_the_images_are_binary_alone(train: T
 
 def test_grey_images_under_a_bernoulli_are_said_once(program: Program, tmp_path: Path) -> None:
     short = ["trainer.max_epochs=1", "callbacks=none", "data.limit=64"]
-    _, grey = program("train", f"run_dir={tmp_path / 'a'}", *short)
+    _, grey = program("train", f"run_dir={tmp_path / 'a'}", "model.likelihood=bernoulli", *short)
     _, binary = program("train", f"run_dir={tmp_path / 'b'}", "data.binarize=dynamic", *short)
     assert grey.count("images are not binary") == 1
-    assert "images are not binary" not in binary
+    _, automatic = program("train", f"run_dir={tmp_path / 'c'}", *short)
+    assert "images are not binary" not in binary + automatic
+
+
+def test_the_likelihood_that_was_chosen_is_kept_and_the_same_command_resumes(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"run_dir={tmp_path / 'run'}", "resume=auto", "callbacks=none", "data.limit=64", "evaluation=none"]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        assert program("train", *words)[0] == 130
+    assert Run(tmp_path / "run").config.model.likelihood == "learned_gaussian"
+    code, printed = program("train", *words, "trainer.max_epochs=3")
+    assert code == 0, printed
+    assert Run(tmp_path / "run").summary["likelihood"] == "learned_gaussian"
 
 
 def test_the_meaning_of_beta_is_printed_in_nats(program: Program, tmp_path: Path) -> None:

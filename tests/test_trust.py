@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 import vaezoo
-from vaezoo import checkpoints, config, resuming, trust
+from vaezoo import automatic, checkpoints, config, resuming, trust
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.models import VAE, Autoencoder
 from vaezoo.runs import Run
@@ -28,6 +28,7 @@ def composed(*overrides: str, run_dir: Path) -> dict[str, Any]:
     with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
         cfg = compose("train", overrides=[f"run_dir='{run_dir}'", *overrides])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    automatic.settle(plain)
     return plain
 
 

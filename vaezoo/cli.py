@@ -54,7 +54,7 @@ def list_choices() -> None:
     print("model=            ", *config.options("model"))
     print("data=             ", *config.options("data"))
     print("model.network=    ", *NETWORKS)
-    print("model.likelihood= ", *LIKELIHOODS)
+    print("model.likelihood= ", "auto", *LIKELIHOODS)
     for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
         print(f"{group + '=':18s}", *config.options(group))
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from vaezoo import automatic
 from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
@@ -121,9 +122,10 @@ def read_value(setting: str) -> Any:
 
 
 def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
-    """A config of its own, resolved, that says where the run really lies, from whatever folder one looks."""
+    """A copy of a config, resolved and settled, with the run's place as an absolute path."""
     before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
+    automatic.settle(cfg)
     cfg.run_dir, cfg.resume = before, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())

@@ -1,6 +1,7 @@
 """Models divided between devices, weight by weight (FSDP2): made so, loaded and drawn with. It knows no variant.
 
-Each layer of encoder and decoder gathers its weights when it is called, and lets go of them afterwards.
+Each layer of encoder and decoder gathers its weights when it is called, and frees them afterwards. Other parameters,
+such as the scale of a likelihood, are whole on every device, and their gradients are averaged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,9 +44,12 @@ class FullyShardedStrategy(ModelParallelStrategy):
 
 
 def shard(model: Any, mesh: DeviceMesh) -> None:
-    """Divide encoder and decoder between the devices of a mesh, once."""
+    """Divide encoder and decoder between the devices of a mesh, once, and average the gradients of everything else."""
     if is_sharded(model):
         return
+    for name, parameter in model.named_parameters():
+        if not name.startswith(("encoder.", "decoder.")):
+            parameter.register_hook(partial(_averaged, mesh=mesh))
     for network in (model.encoder, model.decoder):
         network.to(memory_format=torch.contiguous_format)  # weights in any other order cannot be divided
         for layer in network.children():
@@ -54,13 +58,18 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         fully_shard(network, mesh=mesh)
 
 
-def check(trainer: Any, model: nn.Module, *, compiled: bool) -> None:
+def _averaged(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
+    """The mean of the gradients that the devices of a mesh have for a parameter, of the same shape."""
+    total = gradient.clone()
+    torch.distributed.all_reduce(total, group=mesh.get_group())
+    return total / mesh.size()
+
+
+def check(trainer: Any, *, compiled: bool) -> None:
     """ConfigError for what does not go together with divided weights."""
     if not isinstance(trainer.strategy, FullyShardedStrategy):
         return
-    others = [name for name, _ in model.named_parameters() if not name.startswith(("encoder.", "decoder."))]
     reasons = {
-        f"also trains {' and '.join(others)}, and only the weights of encoder and decoder can be divided": bool(others),
         "has its weights averaged (callbacks=ema), which needs them whole": any(
             isinstance(callback, WeightAveraging) for callback in trainer.callbacks
         ),

@@ -227,7 +227,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, cost, *going_on, beginning, *callbacks, stopping],
     )
-    sharding.check(trainer, model, compiled=cfg.compile)
+    sharding.check(trainer, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()

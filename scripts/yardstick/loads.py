@@ -151,6 +151,7 @@ def make_job(
     images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
     folder, root = folder.absolute(), root.expanduser().absolute()
     settings = [_filled(setting, root=root, folder=folder) for setting in load.settings]
+    settings.append("model.likelihood=bernoulli")  # which is what the other contestants minimise
     if load.limited or (quick and load.name != "cifar-resnet"):
         settings.append(f"data.limit={images}")
     return Job(

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import config, paths
+from vaezoo import automatic, config, paths
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.errors import ConfigError
 
@@ -197,6 +197,7 @@ def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
     cfg.seed, cfg.run_dir = seed, str(run_dir)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     resolved.pop("benchmark", None)
+    automatic.settle(resolved)
     return dict(resolved)
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from vaezoo import paths
+from vaezoo import automatic, paths
 from vaezoo.data import settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
@@ -263,7 +263,7 @@ class ImageDataModule(LightningDataModule):
     @property
     def is_binary(self) -> bool:
         """Whether every pixel that evaluation sees is 0 or 1."""
-        return self.binarize != "none" or self.source.name == "sprites"
+        return automatic.is_binary(self.source.name, self.binarize)
 
     @property
     def has_known_factors(self) -> bool:
