@@ -144,12 +144,18 @@ class ImageDataModule(LightningDataModule):
         parts = divide(
             pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
         )
-        if self.range == "auto" and self.source.name == "image_folder":
-            assert isinstance(parts["train"], ImageFiles)
-            self.range = ranges.setting(ranges.find(parts["train"]))
+        if self.source.name == "image_folder":
+            self._find_range(parts["train"])
         in_memory = self._fits_in_memory(sum(len(part) for part in parts.values()))
         self._splits = {split: self._load(split, part, in_memory) for split, part in parts.items()}
         self.factors = pool.factors
+
+    def _find_range(self, train: Images) -> None:
+        assert isinstance(train, ImageFiles)
+        if self.range == "auto":
+            self.range = ranges.setting(ranges.find(train))
+        elif levels := settings.given_levels(self.range):
+            ranges.refuse_unfit(train, levels)
 
     def _fits_in_memory(self, count: int) -> bool:
         if self.in_memory == "auto":

@@ -18,6 +18,9 @@ EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff"
 FOLLOW = "data.follow_links=true follows them"
 """What to do about links that were left out."""
 
+SOME_LINKS = 3
+"""Of these, how many are named: there are many where a whole data set is made of them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,14 +102,16 @@ class _Found:
         """Say what is left out, and how to have it."""
         if self.links:
             some = "1 link" if len(self.links) == 1 else f"{len(self.links):,} links"
-            logger.warning("left out %s, to folders or to files elsewhere (%s): %s", some, _few(self.links), FOLLOW)
+            logger.warning(
+                "left out %s, to folders or to files elsewhere (%s): %s", some, _few(self.links, SOME_LINKS), FOLLOW
+            )
         if self.odd:
-            logger.warning("left out, as a link to nowhere, a pipe or a device: %s", _few(self.odd))
+            logger.warning("left out, as a link to nowhere, a pipe or a device: %s", _few(self.odd, MAX_NAMED))
 
 
-def _few(paths: list[Path]) -> str:
-    more = f" and {len(paths) - MAX_NAMED:,} more" if len(paths) > MAX_NAMED else ""
-    return printable(", ".join(map(str, sorted(paths)[:MAX_NAMED]))) + more
+def _few(paths: list[Path], most: int) -> str:
+    more = f" and {len(paths) - most:,} more" if len(paths) > most else ""
+    return printable(", ".join(map(str, sorted(paths)[:most]))) + more
 
 
 def _refuse_what_lies_beside(root: Path, splits: dict[str, Path], follow_links: bool) -> None:

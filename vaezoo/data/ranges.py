@@ -45,6 +45,21 @@ def find(train: ImageFiles) -> Levels | None:
     return found[partial[0]] if partial else None
 
 
+def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
+    """DataError if the first file, and so most likely all, cannot have such levels."""
+    path = train.path(0)
+    try:
+        with opened(path, SIDE) as image:
+            kind = kind_of(image)
+    except Exception:  # reported where it is decoded
+        return
+    if kind == "8-bit" and levels[1] > FULL[kind][1]:
+        raise DataError(
+            f"data.range reaches to {levels[1]:g}, and {path} has 8 bits a channel, as Pillow reads it; lower it,"
+            " or leave it out"
+        )
+
+
 def _look(train: ImageFiles) -> tuple[list[Extremes], dict[str, str]]:
     """Extremes of some files, and the first file of each kind; those that cannot be read are reported elsewhere."""
     seen: list[Extremes] = []
