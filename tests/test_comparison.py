@@ -178,6 +178,13 @@ def test_data_that_were_binarised_differently_are_groups_apart():
     assert len(found) == 3
 
 
+def test_data_of_other_levels_or_another_fit_are_groups_apart():
+    found = group([record(), record(data_fit="crop", data_range="full"), record(data_range=[0, 4095])])
+    found += group([record(data_fit="pad"), record(data_fit="stretch", data_range=[0, 1])])
+    names = ["", ", levels 0 to 4095", ", padded", ", stretched, levels 0 to 1"]
+    assert [each.name for each in found] == [f"digits, 1×16×16{name}" for name in names]
+
+
 def test_a_sweep_joins_variants_that_differ_in_one_number_in_its_order():
     entries = [record(model_beta=beta, model_latent_dim=size) for beta in (16.0, 4.0, 1.0) for size in (2, 10)]
     found = sweeps(group(entries)[0].variants)

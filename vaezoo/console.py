@@ -33,13 +33,14 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("run folder  %s", cfg.run_dir)
     log.info(
-        "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, binarize=%s",
+        "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, fit=%s, binarize=%s",
         data["name"],
         *(f"{data[split]:,}" for split in ("train", "val", "test")),
         height,
         width,
         channels,
         "" if channels == 1 else "s",
+        data["fit"],
         data["binarize"],
     )
     network = model.hparams["network"]

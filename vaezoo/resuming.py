@@ -71,6 +71,13 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
+def take_range(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
+    """Where ``data.range`` of ``now`` is auto, set it to what the run with the config ``was`` found."""
+    before, data = was.get("data") or {}, now.get("data") or {}
+    if data.get("range") == "auto" and "range" in before:
+        data["range"] = before["range"]
+
+
 def to_tell(was: DictConfig, now: DictConfig) -> list[Change]:
     """Changes that need no force, and are recorded all the same."""
     return [change for change in changes(was, now) if change.key in TOLD]

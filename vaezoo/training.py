@@ -123,6 +123,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if is_first():
         trust.refuse_links(run_dir)
     cfg = config.placed(cfg, run_dir)
+    resuming.take_range(run.config, cfg)
     if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
         raise RunError(
             f"run_dir={run_dir} holds a run of another config ({resuming.in_words(changed)}); choose another run_dir,"
@@ -233,7 +234,14 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
+        keep_range(cfg, datamodule)
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
+
+
+def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
+    """Have the config say which levels were chosen, so that whatever reads the run later sees the same images."""
+    if cfg.data.get("range") == "auto":
+        cfg.data.range = datamodule.range
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:

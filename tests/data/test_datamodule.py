@@ -83,6 +83,8 @@ def test_describe_says_what_a_record_needs_and_not_where_files_lie() -> None:
         "test": 300,
         "split_seed": 0,
         "binarize": "none",
+        "fit": "crop",
+        "range": "full",
         "skipped": 0,
     }
     assert digits(name="mine").describe()["name"] == "mine"

@@ -72,7 +72,56 @@ def test_other_files_hidden_files_and_linked_folders_are_left_out(
     (root / "train").symlink_to(outside, target_is_directory=True)
     with caplog.at_level(logging.WARNING, logger="vaezoo"):
         assert listed(open_folder(root, SHAPE).train, root) == ["a.png"]
-    assert caplog.text.count("a link to a folder") == 2
+    assert "left out 2 links" in caplog.text
+    assert str(root / "linked") in caplog.text
+    assert "data.follow_links=true follows them" in caplog.text
+
+
+def test_a_subset_made_of_links_says_how_to_follow_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outside = touch(tmp_path / "all", "1.png", "2.png", "3.png")
+    root = tmp_path / "subset"
+    for split, name in (("train", "1"), ("train", "2"), ("test", "3")):
+        (root / split).mkdir(parents=True, exist_ok=True)
+        (root / split / f"{name}.png").symlink_to(outside / f"{name}.png")
+    with pytest.raises(DataError, match=r"no images in .*; 2 links were left out, data\.follow_links=true"):
+        open_folder(root, SHAPE)
+    caplog.clear()
+    pool = open_folder(root, SHAPE, follow_links=True)
+    assert listed(pool.train, root) == ["train/1.png", "train/2.png"]
+    assert listed(pool.test, root) == ["test/3.png"]
+    assert not caplog.records
+
+
+def test_links_to_folders_are_followed_where_that_is_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path / "all", "cat/1.png", "dog/2.png", "train/3.png")
+    root = tmp_path / "subset"
+    root.mkdir()
+    (root / "train").symlink_to(tmp_path / "all", target_is_directory=True)
+    pool = open_folder(root, SHAPE, follow_links=True)
+    assert listed(pool.train, root) == ["train/cat/1.png", "train/dog/2.png", "train/train/3.png"]
+    assert pool.factors == (Factor("class", ("cat", "dog", "train")),)
+
+
+def test_a_loop_of_links_and_a_folder_twice_are_refused(tmp_path: Path) -> None:
+    root = touch(tmp_path / "loop", "a/1.png")
+    (root / "a" / "back").symlink_to(root, target_is_directory=True)
+    with pytest.raises(DataError, match=r"is the same folder as .*loop, by a link"):
+        open_folder(root, SHAPE, follow_links=True)
+    twice = touch(tmp_path / "twice", "a/1.png")
+    (twice / "b").symlink_to(twice / "a", target_is_directory=True)
+    with pytest.raises(DataError, match="images would count twice; remove one"):
+        open_folder(twice, SHAPE, follow_links=True)
+
+
+def test_links_to_nowhere_and_pipes_are_left_out_even_when_links_are_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = touch(tmp_path, "1.png")
+    (root / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    (root / "zero.png").symlink_to("/dev/zero")
+    with caplog.at_level(logging.WARNING, logger="vaezoo"):
+        assert listed(open_folder(root, SHAPE, follow_links=True).train, root) == ["1.png"]
+    assert caplog.text.count("left out, as a link to nowhere, a pipe or a device") == 1
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vaezoo.benchmark.grid import Cell
 from vaezoo.checkpoints import RESUMABLE
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
-from vaezoo.resuming import flat
+from vaezoo.resuming import flat, take_range
 
 PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -78,7 +78,9 @@ class Folder:
         if not self.log(cell.name).is_file():
             raise RunError(f"{path} holds a run that is not this benchmark's; move it away, or choose another out=")
         found = _config(path)
-        if found is not None and (difference := first_difference(found, cell.config)):
+        wanted = {**cell.config, "data": dict(cell.config["data"])}
+        take_range(found or {}, wanted)
+        if found is not None and (difference := first_difference(found, wanted)):
             raise RunError(f"{path} was trained with other settings: {difference}; move it away to train it again")
         summary = _read_json(path / "summary.json")
         if found is not None and summary.get("status") == "finished":

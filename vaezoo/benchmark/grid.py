@@ -18,6 +18,7 @@ from vaezoo.errors import ConfigError
 
 LIST_VALUED = {
     "data.image_size",
+    "data.range",
     "model.optimizer.betas",
     "model.scheduler.milestones",
     "model.widths",

@@ -71,7 +71,7 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
 
 
 def check_images(data: dict[str, Any]) -> None:
-    """Fetch images where they are not on disk, and raise what training would raise for them; decodes no image files."""
+    """Fetch images where they are not on disk, and raise what training would raise for them; decodes few files."""
     datamodule = instantiate(OmegaConf.create(data), in_memory=False)
     datamodule.prepare_data()
     datamodule.setup("fit")

@@ -13,7 +13,19 @@ SIZES = ("n", "k")
 """Sample sizes that are shown beside a number: images or draws, and draws of each."""
 
 DATA = (
-    *("source", "dataset", "name", "image_size", "channels", "binarize", "limit", "val_size", "test_size"),
+    *(
+        "source",
+        "dataset",
+        "name",
+        "image_size",
+        "channels",
+        "fit",
+        "range",
+        "binarize",
+        "limit",
+        "val_size",
+        "test_size",
+    ),
     *("split_seed", "batch_size", "drop_last"),
 )
 TRAINER = (
@@ -21,6 +33,9 @@ TRAINER = (
     *("accumulate_grad_batches", "limit_train_batches", "overfit_batches"),
 )
 """Settings that can change a result. Those of display, files, workers and devices are no part of a variant."""
+
+FITTED = {"pad": ", padded", "stretch": ", stretched"}
+"""How images were brought to their size, other than by a crop."""
 
 
 @dataclass
@@ -101,11 +116,14 @@ def group(entries: Sequence[Entry]) -> list[Group]:
 
 
 def data_name(entry: Entry) -> str:
-    """What an entry's data are called, with all that makes them other data: size, channels, binarisation."""
+    """What an entry's data are called, with all that makes them other data: size, fit, levels, binarisation."""
     data = entry.summary["data"]
     channels, height, width = data["image_shape"]
     binarized = "" if data["binarize"] == "none" else f", binarised ({data['binarize']})"
-    return f"{data['name']}, {channels}×{height}×{width}{binarized}"
+    fitted = FITTED.get(str(data.get("fit", "crop")), "")
+    levels = data.get("range", "full")
+    ranged = f", levels {' to '.join(map(str, levels))}" if isinstance(levels, list) else ""
+    return f"{data['name']}, {channels}×{height}×{width}{fitted}{ranged}{binarized}"
 
 
 def _group(name: str, entries: Iterable[Entry]) -> Group:

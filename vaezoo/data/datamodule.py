@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from vaezoo import automatic, paths
-from vaezoo.data import settings, waiting
+from vaezoo.data import ranges, settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
@@ -46,6 +46,11 @@ class ImageDataModule(LightningDataModule):
         source: "digits", "torchvision", "sprites" or "image_folder".
         image_size: the side of a square in pixels, or [height, width].
         channels: 1 or 3, whatever the files have.
+        fit: how images of another size are brought to ``image_size``: "crop" scales the shorter side and cuts the
+            longer one equally, "pad" scales the longer one and adds black equally, "stretch" scales each by itself.
+        range: which levels of image files become 0 and 1: "full", all that a file of its kind can have; [low, high]; or
+            "auto", which looks at training images and is one of the others after ``setup``. See ``vaezoo.data.ranges``.
+        follow_links: whether links to folders, and to files outside of ``root``, are followed in an image folder.
         name: what the data set is called in tables; by default the class of torchvision or the source.
         dataset: the class in ``torchvision.datasets``, for source "torchvision".
         root: the folder where data sets lie, or for source "image_folder" the images.
@@ -76,6 +81,9 @@ class ImageDataModule(LightningDataModule):
         root: str = "data",
         batch_size: int = 128,
         eval_batch_size: int = 500,
+        fit: str = "crop",
+        range: str | list[float] = "auto",
+        follow_links: bool = False,
         binarize: str = "none",
         limit: int | None = None,
         split_seed: int = 0,
@@ -87,9 +95,14 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         settings.check_names(source, dataset, binarize)
+        settings.check_fit(fit, range, source)
+        settings.check_choice("follow_links", follow_links, (True, False))
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or (dataset or source).lower()
-        self.source = Source(source, dataset, paths.place(root, "data.root"), self.image_shape)
+        self.source = Source(
+            source, dataset, paths.place(root, "data.root"), self.image_shape, fit, follow_links=follow_links
+        )
+        self.fit, self.range = fit, range
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
         self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed
@@ -131,9 +144,18 @@ class ImageDataModule(LightningDataModule):
         parts = divide(
             pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
         )
+        if self.source.name == "image_folder":
+            self._find_range(parts["train"])
         in_memory = self._fits_in_memory(sum(len(part) for part in parts.values()))
         self._splits = {split: self._load(split, part, in_memory) for split, part in parts.items()}
         self.factors = pool.factors
+
+    def _find_range(self, train: Images) -> None:
+        assert isinstance(train, ImageFiles)
+        if self.range == "auto":
+            self.range = ranges.setting(ranges.find(train))
+        elif levels := settings.given_levels(self.range):
+            ranges.refuse_unfit(train, levels)
 
     def _fits_in_memory(self, count: int) -> bool:
         if self.in_memory == "auto":
@@ -149,7 +171,7 @@ class ImageDataModule(LightningDataModule):
         if isinstance(part, Lattice):
             return part.load()
         if isinstance(part, ImageFiles):
-            files = replace(part, binarize=method)
+            files = replace(part, binarize=method, fit=self.fit, levels=settings.given_levels(self.range))
             self._unreadable[split] = Unreadable(files)
             return decode_all(files, self._unreadable[split], self._workers(len(files))) if in_memory else files
         assert isinstance(part, ImageTensor)
@@ -278,6 +300,8 @@ class ImageDataModule(LightningDataModule):
             **{split: len(self._split(split)) for split in ("train", "val", "test")},
             "split_seed": self.split_seed,
             "binarize": self.binarize,
+            "fit": self.fit,
+            "range": "full" if self.range == "auto" else self.range,
             "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
         }
 

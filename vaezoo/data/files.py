@@ -4,6 +4,8 @@ import logging
 import math
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vaezoo.data.fitting import scaled_size
 from vaezoo.data.images import ImageTensor
+from vaezoo.data.levels import Levels, to_bytes
 from vaezoo.data.pixels import Shape, binarize_once
 from vaezoo.data.workers import leave_signals_to_the_run, passing
 from vaezoo.errors import DataError, printable
@@ -49,6 +53,8 @@ class ImageFiles(Dataset[Decoded]):
     labels: Tensor
     image_shape: Shape
     binarize: str = "none"
+    levels: Levels | None = None
+    fit: str = "crop"
 
     @classmethod
     def of(cls, paths: list[Path], labels: Tensor, image_shape: Shape) -> "ImageFiles":
@@ -71,7 +77,7 @@ class ImageFiles(Dataset[Decoded]):
         images, read, failed = [], [], []
         for position in positions:
             try:
-                images.append(decode(self.path(position), self.image_shape))
+                images.append(decode(self.path(position), self.image_shape, self.levels, self.fit))
                 read.append(position)
             except Exception as error:  # damaged files make Pillow raise almost anything
                 failed.append((position, printable(f"{type(error).__name__}: {error}")[:MOST_REASON]))
@@ -104,7 +110,8 @@ class Unreadable:
         more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
         raise DataError(
             f"{len(names)} of {len(self.files)} image files cannot be read, which is more than "
-            f"{MAX_UNREADABLE:.0%}: {', '.join(names[:MAX_NAMED])}{more}; repair or remove them"
+            f"{MAX_UNREADABLE:.0%}: {', '.join(names[:MAX_NAMED])}{more}; repair or remove them "
+            f"(of the first: {self.reasons[min(self.reasons)]})"
         )
 
 
@@ -153,19 +160,37 @@ def as_is(decoded: Any) -> Any:
     return decoded
 
 
-def decode(path: str, image_shape: Shape) -> NDArray[np.uint8]:
-    """One image file of any mode as uint8 (C, H, W): upright, the shorter side resized, the longer one cut equally."""
+def decode(path: str, image_shape: Shape, levels: Levels | None = None, fit: str = "crop") -> NDArray[np.uint8]:
+    """One image file of any mode as uint8 (C, H, W), upright, with ``levels`` as in ``to_bytes`` and a ``fit``."""
     channels, height, width = image_shape
+    with opened(path, 2 * max(height, width)) as image:
+        plain = to_bytes(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", levels)
+    fitted = _fitted(plain, height, width, fit)
+    return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+@contextmanager
+def opened(path: str, side: int) -> Iterator[Image.Image]:
+    """An image file that is safe to decode; a JPEG at the fraction of its size that still has ``side`` pixels a side.
+
+    OSError or ValueError, or whatever Pillow raises, for one that is not.
+    """
     _check_file(path)
     with Image.open(path, formats=FORMATS) as image:
-        side = 2 * max(height, width)
-        image.draft(None, (side, side))  # lets JPEG decode large photographs at a fraction of their size
+        image.draft(None, (side, side))
         if math.prod(image.size) > MOST_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}; make it smaller")
-        upright = ImageOps.exif_transpose(image)
-        plain = _plain(upright).convert("L" if channels == 1 else "RGB")
-    fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
-    return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+        yield image
+
+
+def _fitted(image: Image.Image, height: int, width: int, fit: str) -> Image.Image:
+    if fit == "crop":
+        return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    rows, columns = scaled_size((image.height, image.width), (height, width), fit)
+    resized = image.resize((columns, rows), Image.Resampling.BILINEAR)
+    padded = Image.new(image.mode, (width, height))
+    padded.paste(resized, ((width - columns) // 2, (height - rows) // 2))
+    return padded
 
 
 def _check_file(path: str) -> None:
@@ -175,20 +200,3 @@ def _check_file(path: str) -> None:
         raise OSError("it is no file")
     if found.st_size > MOST_BYTES:
         raise OSError(f"it has {found.st_size:,} bytes, more than the {MOST_BYTES:,} of any image")
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """An opaque image of 8 bits a channel: transparency lies on white, deeper levels are scaled down."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image), image.mode))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image
-
-
-def _eight_bits(levels: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Grey levels of a deep image: whole numbers have 16 bits, fractions reach to 1, or to 255 where one exceeds 1."""
-    values = np.nan_to_num(levels.astype(np.float64))
-    scale = 1 / 257 if mode != "F" else 255 if values.max() <= 1 else 1
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)

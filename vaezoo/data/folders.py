@@ -3,6 +3,7 @@
 import logging
 import os
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import torch
@@ -14,19 +15,26 @@ from vaezoo.errors import DataError, printable
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
 
+FOLLOW = "data.follow_links=true follows them"
+"""What to do about links that were left out."""
+
+SOME_LINKS = 3
+"""Of these, how many are named: there are many where a whole data set is made of them."""
+
 logger = logging.getLogger(__name__)
 
 
-def open_folder(root: Path, image_shape: Shape) -> Pool:
+def open_folder(root: Path, image_shape: Shape, *, follow_links: bool = False) -> Pool:
     """The images under ``root``, or under its ``train``, ``val`` and ``test``; the folders in there are the classes."""
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; set data.root to the folder that holds the images")
-    splits = {name: root / name for name in ("train", "val", "test") if _is_real_folder(root / name)}
+    splits = {name: root / name for name in ("train", "val", "test") if _is_folder(root / name, follow_links)}
     if splits and "train" not in splits:
         raise DataError(f"{root} has {' and '.join(splits)} but no train folder; add one with the training images")
     if splits:
-        _refuse_what_lies_beside(root, splits)
-    listed = {name: list_images(folder, root) for name, folder in (splits or {"train": root}).items()}
+        _refuse_what_lies_beside(root, splits, follow_links)
+    folders = splits or {"train": root}
+    listed = {name: list_images(folder, root, follow_links=follow_links) for name, folder in folders.items()}
     classes = sorted({path.parts[0] for paths in listed.values() for path in paths if len(path.parts) > 1})
     # One folder alone tells no image from another.
     classes = classes if len(classes) > 1 else []
@@ -35,58 +43,90 @@ def open_folder(root: Path, image_shape: Shape) -> Pool:
     return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
 
 
-def list_images(folder: Path, root: Path) -> list[PurePath]:
-    """The image files under ``folder``, relative to it and sorted; hidden ones and linked folders are left out.
+def list_images(folder: Path, root: Path, *, follow_links: bool = False) -> list[PurePath]:
+    """The image files under ``folder``, relative to it and sorted, without hidden ones.
 
-    So are links to files out of ``root``, and what has an image's name and is no file, such as a pipe.
+    Links to folders, and links to files out of ``root``, are left out unless ``follow_links``. What has an image's name
+    and is no file, such as a pipe or a link to nowhere, is left out always. Both are warned of.
     """
-    found: list[PurePath] = []
-    odd: list[str] = []
-    inside = root.resolve()
-    for base, folders, names in os.walk(folder, onerror=_refuse):
-        for name in folders:
-            if os.path.islink(os.path.join(base, name)):
-                logger.warning(
-                    "left out %s, a link to a folder; copy or move the folder there", printable(str(Path(base, name)))
-                )
+    found = _Found(root.resolve(), follow_links)
+    for base, folders, names in os.walk(folder, onerror=_refuse, followlinks=follow_links):
+        if follow_links:
+            found.refuse_twice(base)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = (name for name in names if PurePath(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
-        for path in (Path(base, name) for name in images):
-            if _is_own_file(path, inside):
-                found.append(path.relative_to(folder))
-            else:
-                odd.append(str(path))
-    if odd:
-        more = f" and {len(odd) - MAX_NAMED} more" if len(odd) > MAX_NAMED else ""
-        some = printable(", ".join(sorted(odd)[:MAX_NAMED]))
-        logger.warning("left out, as a link out of the folder, a pipe or a device: %s%s", some, more)
-    if not found:
-        raise DataError(f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}")
-    return sorted(found)
+        found.links += [path for name in folders if (path := Path(base, name)).is_symlink() and not follow_links]
+        for name in names:
+            if PurePath(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
+                found.add(Path(base, name))
+    found.warn()
+    if not found.files:
+        what = f"; {len(found.links):,} links were left out, {FOLLOW}" if found.links else ""
+        raise DataError(
+            f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}{what}"
+        )
+    return sorted(path.relative_to(folder) for path in found.files)
 
 
-def _is_own_file(path: Path, root: Path) -> bool:
-    """Whether it is a file, or a link to one below ``root``."""
-    mode = path.lstat().st_mode
-    if not stat.S_ISLNK(mode):
-        return stat.S_ISREG(mode)
-    target = path.resolve()
-    return target.is_file() and target.is_relative_to(root)
+@dataclass
+class _Found:
+    """What is in a folder: images, links that were left out, and what is no file."""
+
+    root: Path
+    follow_links: bool
+    files: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+    odd: list[Path] = field(default_factory=list)
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def add(self, path: Path) -> None:
+        """Put what has an image's name where it belongs."""
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            (self.files if stat.S_ISREG(mode) else self.odd).append(path)
+            return
+        target = path.resolve()
+        if not target.is_file():
+            self.odd.append(path)
+        else:
+            (self.files if self.follow_links or target.is_relative_to(self.root) else self.links).append(path)
+
+    def refuse_twice(self, folder: str) -> None:
+        """DataError for a folder that links lead to again: a walk could be endless, and images would count twice."""
+        first = self.seen.setdefault(os.path.realpath(folder), folder)
+        if first != folder:
+            raise DataError(
+                f"{folder} is the same folder as {first}, by a link, and its images would count twice; remove one"
+            )
+
+    def warn(self) -> None:
+        """Say what is left out, and how to have it."""
+        if self.links:
+            some = "1 link" if len(self.links) == 1 else f"{len(self.links):,} links"
+            logger.warning(
+                "left out %s, to folders or to files elsewhere (%s): %s", some, _few(self.links, SOME_LINKS), FOLLOW
+            )
+        if self.odd:
+            logger.warning("left out, as a link to nowhere, a pipe or a device: %s", _few(self.odd, MAX_NAMED))
 
 
-def _refuse_what_lies_beside(root: Path, splits: dict[str, Path]) -> None:
+def _few(paths: list[Path], most: int) -> str:
+    more = f" and {len(paths) - most:,} more" if len(paths) > most else ""
+    return printable(", ".join(map(str, sorted(paths)[:most]))) + more
+
+
+def _refuse_what_lies_beside(root: Path, splits: dict[str, Path], follow_links: bool) -> None:
     """DataError if images would be passed over, as those of a class that happens to be called train."""
     for path in sorted(root.iterdir()):
         hidden = path.name.startswith(".") or path.name in splits
-        if not hidden and (_is_real_folder(path) or path.suffix.lower() in EXTENSIONS):
+        if not hidden and (_is_folder(path, follow_links) or path.suffix.lower() in EXTENSIONS):
             raise DataError(
                 f"{path} lies beside the {' and '.join(splits)} folder of {root} and would be passed over; keep only"
                 " train, val and test there, or call a class of that name otherwise"
             )
 
 
-def _is_real_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _is_folder(path: Path, follow_links: bool) -> bool:
+    return path.is_dir() and (follow_links or not path.is_symlink())
 
 
 def _files(folder: Path, paths: list[PurePath], classes: list[str], image_shape: Shape) -> ImageFiles:

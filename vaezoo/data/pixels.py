@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from vaezoo import memory
+from vaezoo.data.fitting import fit_pixels
 from vaezoo.data.splits import seed_of
 from vaezoo.shares import Share, uniform_like
 
@@ -66,10 +66,10 @@ def _noise(position: int, count: int) -> NDArray[np.uint8]:
     return (raw[:count] % 255).astype(np.uint8)
 
 
-def fit(images: Tensor, image_shape: Shape) -> Tensor:
+def fit(images: Tensor, image_shape: Shape, how: str = "crop") -> Tensor:
     """Images of any size and of 1 or 3 channels brought to ``image_shape``: uint8 (N, c, h, w) -> uint8 (N, C, H, W).
 
-    The shorter side is resized (bilinear, antialiased), what then stands out on the longer one is cut off equally.
+    ``how`` is one of ``FITS``: "crop", "pad" or "stretch".
     """
     if tuple(images.shape[1:]) == image_shape:
         return images
@@ -77,18 +77,13 @@ def fit(images: Tensor, image_shape: Shape) -> Tensor:
     what = f"{len(images):,} images of {height}x{width} pixels"
     memory.refuse_beyond(len(images) * math.prod(image_shape), what, "choose a smaller data.image_size")
     together = min(FIT_CHUNK, max(1, FIT_BYTES // (4 * math.prod(image_shape))))
-    return torch.cat([_fit_chunk(chunk, image_shape) for chunk in images.split(together)])
+    return torch.cat([_fit_chunk(chunk, image_shape, how) for chunk in images.split(together)])
 
 
-def _fit_chunk(images: Tensor, image_shape: Shape) -> Tensor:
+def _fit_chunk(images: Tensor, image_shape: Shape, how: str) -> Tensor:
     channels, height, width = image_shape
-    pixels = _to_channels(images.float(), channels)
-    scale = max(height / images.shape[2], width / images.shape[3])
-    size = [max(height, round(images.shape[2] * scale)), max(width, round(images.shape[3] * scale))]
-    if size != list(images.shape[2:]):
-        pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return pixels[:, :, top : top + height, left : left + width].round().clamp(0, 255).to(torch.uint8)
+    pixels = fit_pixels(_to_channels(images.float(), channels), (height, width), how)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
 def _to_channels(pixels: Tensor, channels: int) -> Tensor:

@@ -1,7 +1,10 @@
 """Checks of data settings as they come from a configuration: plain values in, checked values or a ConfigError out."""
 
+import math
 from typing import Any
 
+from vaezoo.data.fitting import FITS
+from vaezoo.data.levels import Levels
 from vaezoo.data.pixels import BINARIZE, Shape
 from vaezoo.data.sources import NAMES
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
@@ -38,6 +41,33 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
             "data.dataset names a class of torchvision.datasets and belongs to data.source=torchvision alone, "
             f"got {dataset!r} with data.source={source}"
         )
+
+
+def check_fit(fit: Any, levels: Any, source: str) -> None:
+    """How images are brought to their size, and which of their levels become black and white."""
+    check_choice("fit", fit, FITS)
+    if levels not in ("auto", "full") and not _is_range(levels):
+        raise ConfigError(
+            "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels of"
+            f" an image file that become black and white, got {levels!r}"
+        )
+    if source != "image_folder" and levels != "auto":
+        raise ConfigError(
+            f"data.range is for image files of data.source=image_folder, got {levels!r} with data.source={source};"
+            " leave it out"
+        )
+
+
+def given_levels(levels: str | list[float]) -> Levels | None:
+    """The levels that a checked ``data.range`` names, None where it names none."""
+    return None if isinstance(levels, str) else (levels[0], levels[1])
+
+
+def _is_range(levels: Any) -> bool:
+    numbers = (
+        isinstance(levels, list | tuple) and len(levels) == 2 and all(type(each) in (int, float) for each in levels)
+    )
+    return numbers and all(map(math.isfinite, levels)) and levels[0] < levels[1]
 
 
 def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:

@@ -24,6 +24,8 @@ class Source(NamedTuple):
     dataset: str | None
     root: Path
     image_shape: Shape
+    fit: str = "crop"
+    follow_links: bool = False
 
     def prepare(self, limit: int | None) -> None:
         """Bring to disk what ``open`` will need; ``limit`` is how many training images will be asked for."""
@@ -35,15 +37,15 @@ class Source(NamedTuple):
     def open(self) -> Pool:
         """The images, as far as can be said without decoding files or drawing."""
         if self.name == "digits":
-            return _digits(self.image_shape)
+            return _digits(self.image_shape, self.fit)
         if self.name == "torchvision":
-            return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape)
+            return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape, self.fit)
         if self.name == "sprites":
             return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
-        return open_folder(self.root, self.image_shape)
+        return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
 
 
-def _digits(image_shape: Shape) -> Pool:
+def _digits(image_shape: Shape, how: str) -> Pool:
     """1,797 handwritten digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998)."""
     from sklearn.datasets import load_digits
 
@@ -51,7 +53,7 @@ def _digits(image_shape: Shape) -> Pool:
     pixels = torch.from_numpy(data.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(data.target).long()
     names = tuple(str(name) for name in data.target_names)
-    return Pool(ImageTensor(fit(pixels, image_shape), labels), None, None, (Factor("class", names),))
+    return Pool(ImageTensor(fit(pixels, image_shape, how), labels), None, None, (Factor("class", names),))
 
 
 def _download(cls: Any, root: Path) -> None:
@@ -61,14 +63,14 @@ def _download(cls: Any, root: Path) -> None:
     downloads.note_other_files(cls, root)
 
 
-def _torchvision(cls: Any, root: Path, image_shape: Shape) -> Pool:
+def _torchvision(cls: Any, root: Path, image_shape: Shape, how: str) -> Pool:
     if cls.__name__ == "CelebA":
         return _celeba(cls, root, image_shape)
     train, test = (downloads.read(cls, root, split) for split in ("train", "test"))
     labels = _labels(train)
     names = getattr(train, "classes", None) or range(int(labels.max()) + 1)
     factor = Factor("class", tuple(str(name) for name in names))
-    parts = [ImageTensor(fit(_pixels(part), image_shape), _labels(part)) for part in (train, test)]
+    parts = [ImageTensor(fit(_pixels(part), image_shape, how), _labels(part)) for part in (train, test)]
     return Pool(parts[0], None, parts[1], (factor,))
 
 

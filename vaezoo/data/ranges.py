@@ -1,0 +1,126 @@
+"""Which levels of image files become black and white, found by a look at training images. It reads no other split."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from vaezoo.data.files import ImageFiles, opened
+from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
+from vaezoo.errors import DataError, printable
+from vaezoo.first import is_first
+
+MOST_OPENED = 1000
+"""Training files that are looked at, in the order of their split, which is a random one."""
+
+MOST_PLAIN = 64
+"""Of those, 8-bit files whose levels are looked at: only those of masks and of sensors with few bits are odd."""
+
+DARK = 64
+"""8-bit images whose levels are all below this one are a quarter as bright as they can be."""
+
+SIDE = 256
+"""JPEG files are looked at in this size at least."""
+
+logger = logging.getLogger(__name__)
+
+
+def find(train: ImageFiles) -> Levels | None:
+    """The levels that become 0 and 1: for deep files 0 and the most that as many bits as they use can hold.
+
+    None stands for all levels that a file can have. What was found is logged, by the first process of a run. DataError
+    where nothing can be made of the levels.
+    """
+    seen, names = _look(train)
+    kinds = {kind: _joined(seen, kind) for kind in FULL if any(each.kind == kind for each in seen)}
+    found = {kind: _levels(known, names[kind]) for kind, known in kinds.items()}
+    partial = [kind for kind, levels in found.items() if levels != FULL[kind]]
+    if len(kinds) > 1 and partial:
+        some = " and ".join(f"{kind} images (such as {printable(names[kind])})" for kind in kinds)
+        raise DataError(
+            f"there are both {some}, and the levels of the {partial[0]} ones reach only to {kinds[partial[0]].high:g};"
+            " convert them to one kind, or set data.range=full to take each kind's levels as they are"
+        )
+    for kind, known in kinds.items():
+        _tell(known, found[kind], sum(each.kind == kind for each in seen))
+    return found[partial[0]] if partial else None
+
+
+def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
+    """DataError if the first file, and so most likely all, cannot have such levels."""
+    path = train.path(0)
+    try:
+        with opened(path, SIDE) as image:
+            kind = kind_of(image)
+    except Exception:  # reported where it is decoded
+        return
+    if kind == "8-bit" and levels[1] > FULL[kind][1]:
+        raise DataError(
+            f"data.range reaches to {levels[1]:g}, and {path} has 8 bits a channel, as Pillow reads it; lower it,"
+            " or leave it out"
+        )
+
+
+def _look(train: ImageFiles) -> tuple[list[Extremes], dict[str, str]]:
+    """Extremes of some files, and the first file of each kind; those that cannot be read are reported elsewhere."""
+    seen: list[Extremes] = []
+    names: dict[str, str] = {}
+    plain = 0
+    for path in map(train.path, range(min(len(train), MOST_OPENED))):
+        try:
+            with opened(path, SIDE) as image:
+                is_plain = kind_of(image) == "8-bit"
+                if is_plain and plain == MOST_PLAIN:
+                    continue
+                plain += is_plain
+                seen.append(extremes(image))
+        except Exception:  # damaged files make Pillow raise almost anything
+            continue
+        names.setdefault(seen[-1].kind, path)
+    return seen, names
+
+
+def _joined(seen: Sequence[Extremes], kind: str) -> Extremes:
+    known = [each for each in seen if each.kind == kind]
+    return Extremes(kind, min(each.low for each in known), max(each.high for each in known))
+
+
+def _levels(known: Extremes, name: str) -> Levels:
+    """The range of one kind of file; 8-bit files keep all of theirs."""
+    if known.kind == "8-bit" or known.high == 0 <= known.low:
+        return FULL[known.kind]
+    if known.low < 0 or known.high >= 2**31:
+        raise DataError(
+            f"the levels of {known.kind} images such as {printable(name)} are {known.low:g} to {known.high:g}, which"
+            " says nothing of black and white; set data.range=[LOW,HIGH]"
+        )
+    if known.kind == "floating-point" and known.high <= 1:
+        return FULL[known.kind]
+    return 0, 2 ** bits(known.high) - 1
+
+
+def bits(level: float) -> int:
+    """How many bits hold a level from 0 up, at least one."""
+    whole = int(level) + (level > int(level))
+    return max(1, whole.bit_length())
+
+
+def _tell(known: Extremes, levels: Levels, count: int) -> None:
+    """Log what deep files were taken for, and that 8-bit ones are dark."""
+    what = f"the largest level of {count:,} {known.kind} training image{'' if count == 1 else 's'} is {known.high:g}"
+    if not is_first():
+        return
+    if known.high == 0:
+        logger.warning("levels      %s: all of them are black", what)
+    elif known.kind != "8-bit":
+        logger.info("levels      %s: 0 to %g become black to white (data.range)", what, levels[1])
+    elif known.high < DARK:
+        most = 2 ** bits(known.high) - 1
+        masks = ", as in masks saved as 0 and 1" if most == 1 else ""
+        logger.warning(
+            "levels      %s of 255%s: they are almost black; data.range=[0,%d] makes %d white", what, masks, most, most
+        )
+
+
+def setting(levels: Levels | None) -> Any:
+    """Levels as ``data.range`` is written in a config."""
+    return "full" if levels is None else [int(level) if level == int(level) else level for level in levels]
