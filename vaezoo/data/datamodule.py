@@ -184,6 +184,10 @@ class ImageDataModule(LightningDataModule):
         """Every test image once, in the same order in every run."""
         return self._evaluation_loader("test")
 
+    def predict_dataloader(self) -> InMemoryLoader | StreamingLoader:
+        """Every test image once, in the same order in every run."""
+        return self._evaluation_loader("test")
+
     def _evaluation_loader(self, split: str) -> InMemoryLoader | StreamingLoader:
         rank, world_size = self._place()
         order = EvaluationOrder(len(self._split(split)), self.eval_batch_size, rank=rank, world_size=world_size)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +10,15 @@ from torch import Tensor
 from vaezoo.checks import within
 from vaezoo.interpolation import METHODS
 from vaezoo.likelihoods import make_likelihood
-from vaezoo.models.loop import Loop
+from vaezoo.models.loop import Batch, Loop
 from vaezoo.networks import LARGEST, make_networks
+
+
+class Prediction(NamedTuple):
+    """A batch of ``trainer.predict``: codes without noise (B, D), and pixels decoded from them (B, C, H, W)."""
+
+    code: Tensor
+    reconstruction: Tensor
 
 
 class Autoencoder(Loop):
@@ -109,6 +116,16 @@ class Autoencoder(Loop):
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Decoded draws from the prior, (count, C, H, W); None where the prior says nothing of the codes."""
         return None
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
+        """Codes and reconstructions of a batch (x, y) or x, for ``trainer.predict``: (B, C, H, W) -> Prediction.
+
+        Where several devices have a batch between them, each gives those of its own images.
+        """
+        x, share = (batch, None) if isinstance(batch, Tensor) else (batch[0], self._share_of(batch))
+        code = self.encode(x)
+        kept = slice(share.size) if share is not None else slice(None)  # without a stand-in
+        return Prediction(code[kept], self.decode(code)[kept])
 
 
 def _precise(values: Tensor) -> Tensor:

@@ -176,7 +176,8 @@ class Loop(L.LightningModule):
         return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
 
     def configure_callbacks(self) -> list[L.Callback]:
-        return [_LogTraining()]
+        present = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]
+        return [] if any(isinstance(callback, _LogTraining) for callback in present) else [_LogTraining()]
 
     def log_training_if_due(self) -> None:
         """Log after every so many optimiser steps, once a step however many batches it takes."""
@@ -251,8 +252,11 @@ class Loop(L.LightningModule):
         wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
         if wrong:
             raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
-        trains_or_tests = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.TESTING)
-        self._log(scalars, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
+        trains = self.trainer.state.fn == TrainerFn.FITTING
+        self._log(scalars, to_loggers=trains and not self.trainer.sanity_checking)
+        if not trains:  # Lightning returns, prints and gives to loggers what comes by its own way alone
+            # The numbers are the same in all processes: their maximum is exact where a mean would be rounded.
+            self.log_dict(scalars, sync_dist=self.trainer.world_size > 1, reduce_fx="max")
 
     @property
     def pixels(self) -> int:
@@ -350,6 +354,8 @@ class Loop(L.LightningModule):
         checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
+            return
         # Some strategies make the schedule before they read this.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)
         self._logged_step = checkpoint["global_step"]
