@@ -179,3 +179,10 @@ def told(script: Path, *arguments: str) -> list[dict[str, float]]:
     assert done.returncode == 0, done.stderr
     lines = sorted(line for line in done.stdout.splitlines() if line.startswith("TOLD"))
     return [json.loads(line.split(maxsplit=2)[2]) for line in lines]
+
+
+def test_predict_takes_a_loader_of_the_data_module(model: BetaVAE, data: ImageDataModule, tmp_path: Path) -> None:
+    trainer = L.Trainer(accelerator="cpu", default_root_dir=tmp_path, **QUIET)
+    one: Any = trainer.predict(model, datamodule=data)
+    other: Any = trainer.predict(model, data.test_dataloader())
+    assert all(torch.equal(a.code, b.code) for a, b in zip(one, other, strict=True))
