@@ -18,6 +18,7 @@ from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
 from vaezoo.models.captured import CapturingLoop, why_not_captured
 from vaezoo.models.guard import DIVERGED, KEPT, Guard
+from vaezoo.models.image_api import unchecked
 from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
@@ -89,7 +90,10 @@ class Loop(L.LightningModule):
         return {}
 
     def posterior(self, x: Tensor) -> DiagonalGaussian | None:
-        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice."""
+        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice.
+
+        Gradients are kept. Of a single image (C, H, W) its tensors are (D,).
+        """
         return None
 
     def encode(self, x: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ class Loop(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         share = self._share_of(batch)
-        with shares.taking(share):
+        with unchecked(), shares.taking(share):
             loss, values = self.losses(batch[0], self.weights())
         if share is not None:
             loss, values = loss * share.weight, share.counted(values)
@@ -222,6 +226,7 @@ class Loop(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
+    @unchecked()
     def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
         with shares.taking(share):
             terms = self.loss_terms(x)
