@@ -164,3 +164,10 @@ def test_a_run_that_goes_on_is_unfinished_whatever_it_came_to_before(
         assert program("train", f"resume={run.path}", "trainer.max_epochs=3")[0] == 0
     assert seen == ["unfinished"]
     assert run.summary["status"] == "finished"
+
+
+def test_the_data_of_a_run_is_iterated_as_pixels_and_labels(train: Callable[..., Run]) -> None:
+    data = train("run", "model=ae", "trainer.max_epochs=1").data()
+    batches = list(data.test_dataloader())
+    assert all(x.dtype == torch.float32 and 0 <= x.min() <= x.max() <= 1 for x, _ in batches)
+    assert torch.equal(torch.cat([x for x, _ in batches]), data.examples(300, "test")[0])

@@ -29,6 +29,10 @@ class DataError(VaezooError):
     """Images are missing, cannot be downloaded or cannot be read."""
 
 
+class ImageError(VaezooError, ValueError):
+    """The image API was given what are no images or codes of the model."""
+
+
 class RunError(VaezooError):
     """A run folder is missing, is taken by another run or cannot be continued."""
 

@@ -1,7 +1,8 @@
 """What a training came to: its best weights measured, and the summary. It makes no models and trains nothing."""
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
@@ -27,7 +28,8 @@ def evaluate(run: "Training") -> dict[str, Any]:
     # An averaging callback would put its own weights in, but for validation alone.
     callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     run.trainer.callbacks = callbacks  # type: ignore[attr-defined]
-    run.trainer.validate(run.model, datamodule=run.datamodule, verbose=False)
+    with _without_loggers(run.trainer):  # this is another model than the curve's last point, at the same step
+        run.trainer.validate(run.model, datamodule=run.datamodule, verbose=False)
     numbers = {"val": _numbers(run.trainer, "val"), "test": {}}
     if run.cfg.test:
         run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
@@ -46,6 +48,16 @@ def evaluate(run: "Training") -> dict[str, Any]:
         if held_back := run.datamodule.held_back(waited, seconds, run.cost.images):
             log.warning("note        %s", held_back)
     return summary
+
+
+@contextmanager
+def _without_loggers(trainer: L.Trainer) -> Iterator[None]:
+    """Have nothing that is measured meanwhile come into the record of a training."""
+    loggers, trainer.loggers = trainer.loggers, []
+    try:
+        yield
+    finally:
+        trainer.loggers = loggers
 
 
 def _evaluate_further(run: "Training") -> None:

@@ -81,7 +81,11 @@ class Run:
         return reading.read_rows(path) if path.is_file() else []
 
     def data(self, *, packages: Sequence[str] = trust.OWN, root: str | None = None) -> "ImageDataModule":
-        """The data module of its config, with the images in ``root`` if given; RunError if it may not be made."""
+        """The data module of its config, with the images in ``root`` if given.
+
+        Its loaders give (x, y): x float32 (B, C, H, W) in [0, 1], y int64, as ``ImageDataModule`` says. RunError if the
+        config asks for a class that is not in ``packages``, or for what this version does not have.
+        """
         from hydra.utils import instantiate
 
         plain: Any = OmegaConf.to_container(self.config)

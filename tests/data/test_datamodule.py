@@ -34,7 +34,7 @@ def batches(data: ImageDataModule, split: str = "train", epoch: int = 0) -> list
     data.setup()
     loader = getattr(data, f"{split}_dataloader")()
     loader.sampler.set_epoch(epoch)
-    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    return list(loader)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_training_noise_has_the_pixel_as_its_mean() -> None:
         data.setup()
         loader = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
-        x, _ = data.on_after_batch_transfer(next(iter(loader)), 0)
+        x, _ = next(iter(loader))
         assert set(x.unique().tolist()) == {0.0, 1.0}
         positions = loader.sampler.batches()[0]
         drawn[positions] += x / 100
@@ -344,10 +344,67 @@ def test_a_batch_becomes_floats_by_as_many_operations_whatever_its_size(
     names = []
     for batch_size in (16, 128):
         data = digits(**changes, batch_size=batch_size, root=str(tmp_path))
-        batch = next(iter(data.train_dataloader()))
+        batch = next(data.train_dataloader().stored())
         with Operations() as counted:
             data.on_after_batch_transfer(batch, 0)
         names.append(counted.names)
     assert names[0] == names[1]
     assert len(names[0]) < 10
     assert not set(names[0]) & {"aten::_local_scalar_dense", "aten::nonzero", "aten::item"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"binarize": "dynamic"}, {"source": "sprites", "image_size": 64, "limit": 200}]
+)
+def test_loaders_iterated_by_hand_give_what_a_model_is_trained_on(changes: dict[str, Any], tmp_path: Path) -> None:
+    data = digits(**changes, root=str(tmp_path))
+    seen = Seen()
+    Trainer(max_epochs=1, accelerator="cpu", **{**QUIET, "default_root_dir": tmp_path}).fit(seen, datamodule=data)
+    for loader in (data.train_dataloader(), digits(**changes, root=str(tmp_path)).train_dataloader()):
+        for (x, y), (wanted, labels) in zip(loader, seen.batches, strict=True):
+            assert x.dtype == torch.float32
+            assert y.dtype == torch.int64
+            assert 0 <= x.min() <= x.max() <= 1
+            assert torch.equal(x, wanted)
+            assert torch.equal(y, labels)
+
+
+def test_a_running_trainer_gets_stored_pixels_and_a_loader_of_its_own_pixels_of_a_model(tmp_path: Path) -> None:
+    settings = {"max_epochs": 2, "accelerator": "cpu", **QUIET, "default_root_dir": tmp_path}
+    by_module, by_loader, data = Seen(), Seen(), digits(binarize="dynamic")
+    Trainer(**settings).fit(by_module, datamodule=data)
+    Trainer(**settings).fit(by_loader, data.train_dataloader())
+    assert by_module.transferred == {torch.uint8}
+    assert by_loader.transferred == {torch.float32}
+    for one, other in zip(by_module.batches, by_loader.batches, strict=True):
+        assert torch.equal(one[0], other[0])
+
+
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "limit_val_batches": 0,
+}
+
+
+class Seen(LightningModule):
+    """Keeps the batches that it is trained on, and the types in which pixels came to the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.transferred: set[torch.dtype] = set()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.transferred.add(batch[0].dtype)
+        return batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batches.append((batch[0].clone(), batch[1].clone()))
+        return self.weight.square()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -149,7 +149,7 @@ def test_damaged_files_are_named_counted_and_skipped(
         data.setup()
         for _ in range(2):
             loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
-            seen = sum(len(batch.labels) for loader in loaders for batch in loader)
+            seen = sum(len(batch.labels) for loader in loaders for batch in loader.stored())
             assert seen == 499
     assert data.describe()["skipped"] == 1
     warnings = [record.getMessage() for record in caplog.records]
@@ -167,7 +167,7 @@ def test_more_than_a_hundredth_damaged_is_an_error_that_lists_them(in_memory: bo
 
     def read() -> None:
         data.setup()
-        for batch in data.train_dataloader():
+        for batch in data.train_dataloader().stored():
             assert len(batch.labels) > 0
 
     with pytest.raises(DataError, match=message):
@@ -177,7 +177,7 @@ def test_more_than_a_hundredth_damaged_is_an_error_that_lists_them(in_memory: bo
 def test_a_batch_that_cannot_be_read_at_all_does_not_go_missing(tmp_path: Path) -> None:
     write_folder(tmp_path, 500, broken=1)
     data = open_folder(tmp_path, in_memory=False, val_size=10, test_size=10, batch_size=1)
-    sizes = [len(batch.labels) for batch in data.train_dataloader()]
+    sizes = [len(batch.labels) for batch in data.train_dataloader().stored()]
     assert sizes == [1] * 480
 
 

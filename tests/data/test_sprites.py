@@ -135,7 +135,7 @@ def test_a_limit_needs_no_cache_and_leaves_validation_as_it_is(tmp_path: Path) -
 def test_batches_hold_binary_images_and_five_factors(tmp_path: Path) -> None:
     data = make(tmp_path, 50)
     data.setup()
-    batch = next(iter(data.train_dataloader()))
+    batch = next(data.train_dataloader().stored())
     assert batch.images.shape == (50, 512)  # packed until they are on the device
     x, y = data.on_after_batch_transfer(batch, 0)
     assert x.shape == (50, 1, 64, 64)

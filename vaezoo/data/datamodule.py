@@ -8,7 +8,8 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 
 from vaezoo import automatic, paths
@@ -37,10 +38,12 @@ class Again(NamedTuple):
 
 
 class ImageDataModule(LightningDataModule):
-    """Images of one source in three splits. A batch reaches the model as (x, y).
+    """Images of one source in three splits. A batch is (x, y), for a model and when a loader is iterated.
 
     x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
-    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.shares``.
+    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.shares``. Outside of a running
+    trainer, loaders give whole batches on the CPU; the training images come in the order of epoch 0, or of the epoch
+    that ``loader.sampler.set_epoch`` names.
 
     Args:
         source: "digits", "torchvision", "sprites" or "image_folder".
@@ -206,12 +209,21 @@ class ImageDataModule(LightningDataModule):
         """Every test image once, in the same order in every run."""
         return self._evaluation_loader("test")
 
+    def predict_dataloader(self) -> InMemoryLoader | StreamingLoader:
+        """Every test image once, in the same order in every run."""
+        return self._evaluation_loader("test")
+
     def _evaluation_loader(self, split: str) -> InMemoryLoader | StreamingLoader:
         rank, world_size = self._place()
         order = EvaluationOrder(len(self._split(split)), self.eval_batch_size, rank=rank, world_size=world_size)
         return self._loader(split, order)
 
     def _loader(self, split: str, order: TrainingOrder | EvaluationOrder) -> InMemoryLoader | StreamingLoader:
+        loader = self._stored_loader(split, order)
+        loader.finish = None if self._running is not None else self._finished
+        return loader
+
+    def _stored_loader(self, split: str, order: TrainingOrder | EvaluationOrder) -> InMemoryLoader | StreamingLoader:
         images, device = self._split(split), self._device()
         noise_seed = self.seed if self._draws(split) else None
         if isinstance(images, ImageFiles):
@@ -239,6 +251,9 @@ class ImageDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Any, ...]:
         """Stored pixels become (x, y) or (x, y, share), on the device where the model is."""
         assert isinstance(batch, Batch)
+        return self._finished(batch)
+
+    def _finished(self, batch: Batch) -> tuple[Any, ...]:
         x = as_float(batch.images, self.image_shape)
         if batch.noise_seed is not None:
             x = draw_binary(x, batch.noise_seed, batch.share)
@@ -325,12 +340,18 @@ class ImageDataModule(LightningDataModule):
 
     # Where this process runs
 
+    @property
+    def _running(self) -> Trainer | None:
+        """The trainer that is at work on these images now; it stays attached when it has finished."""
+        trainer = self.trainer
+        return trainer if trainer is not None and trainer.state.status == TrainerStatus.RUNNING else None
+
     def _place(self) -> tuple[int, int]:
-        """This process's rank and how many there are."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        """The rank of this process and the number of processes that have each batch between them."""
+        return (0, 1) if self._running is None else (self._running.global_rank, self._running.world_size)
 
     def _device(self) -> torch.device:
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return torch.device("cpu") if self._running is None else self._running.strategy.root_device
 
     def _workers(self, count: int) -> int:
         if self.num_workers != "auto":

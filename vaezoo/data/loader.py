@@ -2,9 +2,9 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ class Batch(NamedTuple):
 class Loader(ABC):
     """The batches of an ``EpochOrder``, one pass for each ``iter``. A checkpoint holds how far it came.
 
-    ``noise_seed``: the run's seed where every batch is to be binarised anew, else None.
+    ``noise_seed``: the run's seed where every batch is to be binarised anew, else None. ``finish`` makes what a pass
+    gives of each stored batch; without it a pass gives stored batches, for a trainer that finishes them on its device.
     """
 
     # Lightning looks for a sampler, tells it the epoch, and replaces what it takes for a DataLoader of torch.
@@ -40,12 +41,17 @@ class Loader(ABC):
     def __init__(self, order: EpochOrder, noise_seed: int | None = None) -> None:
         self.sampler = order
         self.noise_seed = noise_seed
+        self.finish: Callable[[Batch], tuple[Any, ...]] | None = None
         self.position = 0
 
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
+        return self.stored() if self.finish is None else map(self.finish, self.stored())
+
+    def stored(self) -> Iterator[Batch]:
+        """One pass over the batches as they are stored."""
         # A generator: nothing happens before the first batch is asked for, by when Lightning has told the epoch.
         start = self.position = self.sampler.begin()
         decoded = self._pixels(self.sampler.batches()[start:])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,11 +10,19 @@ from torch import Tensor
 from vaezoo.checks import within
 from vaezoo.interpolation import METHODS
 from vaezoo.likelihoods import make_likelihood
-from vaezoo.models.loop import Loop
+from vaezoo.models.image_api import ImageAPI
+from vaezoo.models.loop import Batch, Loop
 from vaezoo.networks import LARGEST, make_networks
 
 
-class Autoencoder(Loop):
+class Prediction(NamedTuple):
+    """A batch of ``trainer.predict``: codes without noise (B, D), and pixels decoded from them (B, C, H, W)."""
+
+    code: Tensor
+    reconstruction: Tensor
+
+
+class Autoencoder(ImageAPI, Loop):
     """Encoder, decoder and likelihood, and everything that does not depend on how they are trained.
 
     A variant gives ``loss_terms``, ``objective`` and ``formula``, and ``posterior`` and ``sample`` if it has them. All
@@ -69,14 +77,23 @@ class Autoencoder(Loop):
         return _precise(self.decoder(code.to(self.dtype)))
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
+    #
+    # ``encode``, ``posterior``, ``decode``, ``reconstruct``, ``interpolate`` and ``sample`` check what they are given
+    # and raise ImageError. Looking at pixels' values makes a GPU wait once for each call from outside.
 
     def encode(self, x: Tensor) -> Tensor:
-        """The code of each image, the mean where there is a posterior: (B, C, H, W) -> (B, D)."""
+        """The code of each image, the mean where there is a posterior: (B, C, H, W) -> (B, D), or (C, H, W) -> (D,).
+
+        Gradients are kept, to the images and to the weights; use ``torch.no_grad()`` where none are wanted.
+        """
         posterior = self.posterior(x)
         return self.features(x) if posterior is None else posterior.mean
 
     def decode(self, code: Tensor) -> Tensor:
-        """Pixels of each code: (B, D) -> (B, C, H, W)."""
+        """Pixels of each code, in [0, 1]: (B, D) -> (B, C, H, W), or (D,) -> (C, H, W).
+
+        Gradients are kept, to the codes and to the weights; use ``torch.no_grad()`` where none are wanted.
+        """
         return self.likelihood.mean(self.outputs(code))
 
     def log_likelihood(self, x: Tensor, code: Tensor) -> Tensor:
@@ -93,22 +110,39 @@ class Autoencoder(Loop):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W)."""
+        """Each image through its code and back, without noise: (B, C, H, W) -> (B, C, H, W), or a single one likewise.
+
+        No gradients are kept.
+        """
         return self.decode(self.encode(x))
 
     @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, *, steps: int = 8, method: str = "linear") -> Tensor:
         """Decoded codes on the way from one image to another, both ends included: -> (B, steps, C, H, W).
 
-        ``method`` is linear or spherical (see ``vaezoo.interpolation``).
+        Of two single images (C, H, W) it is (steps, C, H, W). ``method`` is linear or spherical (see
+        ``vaezoo.interpolation``). No gradients are kept.
         """
         codes = METHODS[method](self.encode(start), self.encode(end), steps)
         return self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Decoded draws from the prior, (count, C, H, W); None where the prior says nothing of the codes."""
+        """Decoded draws from the prior, (count, C, H, W); None where the prior says nothing of the codes.
+
+        No gradients are kept.
+        """
         return None
+
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
+        """Codes and reconstructions of a batch (x, y) or x, for ``trainer.predict``: (B, C, H, W) -> Prediction.
+
+        Where several devices have a batch between them, each gives those of its own images.
+        """
+        x, share = (batch, None) if isinstance(batch, Tensor) else (batch[0], self._share_of(batch))
+        code = self.encode(x)
+        kept = slice(share.size) if share is not None else slice(None)  # without a stand-in
+        return Prediction(code[kept], self.decode(code)[kept])
 
 
 def _precise(values: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
 from vaezoo.models.captured import CapturingLoop, why_not_captured
 from vaezoo.models.guard import DIVERGED, KEPT, Guard
+from vaezoo.models.image_api import unchecked
 from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.posteriors import DiagonalGaussian
@@ -89,7 +90,10 @@ class Loop(L.LightningModule):
         return {}
 
     def posterior(self, x: Tensor) -> DiagonalGaussian | None:
-        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice."""
+        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice.
+
+        Gradients are kept. Of a single image (C, H, W) its tensors are (D,).
+        """
         return None
 
     def encode(self, x: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ class Loop(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         share = self._share_of(batch)
-        with shares.taking(share):
+        with unchecked(), shares.taking(share):
             loss, values = self.losses(batch[0], self.weights())
         if share is not None:
             loss, values = loss * share.weight, share.counted(values)
@@ -176,7 +180,8 @@ class Loop(L.LightningModule):
         return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
 
     def configure_callbacks(self) -> list[L.Callback]:
-        return [_LogTraining()]
+        present = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]
+        return [] if any(isinstance(callback, _LogTraining) for callback in present) else [_LogTraining()]
 
     def log_training_if_due(self) -> None:
         """Log after every so many optimiser steps, once a step however many batches it takes."""
@@ -221,6 +226,7 @@ class Loop(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
+    @unchecked()
     def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
         with shares.taking(share):
             terms = self.loss_terms(x)
@@ -251,8 +257,11 @@ class Loop(L.LightningModule):
         wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
         if wrong:
             raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
-        trains_or_tests = self.trainer.state.fn in (TrainerFn.FITTING, TrainerFn.TESTING)
-        self._log(scalars, to_loggers=trains_or_tests and not self.trainer.sanity_checking)
+        trains = self.trainer.state.fn == TrainerFn.FITTING
+        self._log(scalars, to_loggers=trains and not self.trainer.sanity_checking)
+        if not trains:  # Lightning returns, prints and gives to loggers what comes by its own way alone
+            # The numbers are the same in all processes: their maximum is exact where a mean would be rounded.
+            self.log_dict(scalars, sync_dist=self.trainer.world_size > 1, reduce_fx="max")
 
     @property
     def pixels(self) -> int:
@@ -350,6 +359,8 @@ class Loop(L.LightningModule):
         checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
+            return
         # Some strategies make the schedule before they read this.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)
         self._logged_step = checkpoint["global_step"]
