@@ -49,16 +49,15 @@ def test_commands_that_only_tell_load_nothing_heavy(command: list[str]) -> None:
     assert done.stdout.strip()
 
 
-def test_help_is_what_hydra_would_print() -> None:
+def test_help_without_comments_is_what_hydra_would_print() -> None:
     program = (
         "import hydra; from vaezoo.config import CONFIGS;"
         " hydra.main(version_base='1.3', config_path=str(CONFIGS), config_name='train')(print)()"
     )
     overrides = ["model=beta_vae", "model.beta=2"]
-    assert (
-        _python("train.py", *overrides, "--help").stdout.strip()
-        == _python("-c", program, *overrides, "-h").stdout.strip()
-    )
+    ours, hydras = _python("train.py", *overrides, "--help"), _python("-c", program, *overrides, "-h")
+    bare = [line.partition("# ")[0].rstrip() for line in ours.stdout.splitlines()]
+    assert [line for line in bare if line] == [line for line in hydras.stdout.splitlines() if line.strip()]
 
 
 def test_a_plain_training_loads_neither_pictures_nor_probes(tmp_path: Path) -> None:

@@ -127,10 +127,10 @@ def test_ranks_that_would_each_run_the_whole_sweep_are_refused(
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("sweep=joblib", "hydra/launcher=joblib needs packages that are not installed: pip install 'vaezoo[sweep]'"),
-        ("hydra/launcher=ray", "hydra/launcher=ray needs packages that are not installed: pip install 'vaezoo[ray]'"),
-        ("sweep=submitit_slurm", "submitit_slurm needs packages that are not installed: pip install 'vaezoo[slurm]'"),
-        ("sweep=optuna", "hydra/sweeper=optuna needs packages that are not installed: pip install 'vaezoo[sweep]'"),
+        ("sweep=joblib", 'hydra/launcher=joblib needs packages that are not installed: pip install -e ".[sweep]"'),
+        ("hydra/launcher=ray", 'hydra/launcher=ray needs packages that are not installed: pip install -e ".[ray]"'),
+        ("sweep=submitit_slurm", 'submitit_slurm needs packages that are not installed: pip install -e ".[slurm]"'),
+        ("sweep=optuna", 'hydra/sweeper=optuna needs packages that are not installed: pip install -e ".[sweep]"'),
         ("sweep=optna", "there is no sweep=optna; choose sweep= one of joblib, optuna"),
     ],
 )

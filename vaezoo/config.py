@@ -17,14 +17,12 @@ from vaezoo import automatic
 from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
+from vaezoo.extras import LAUNCHERS, missing
 from vaezoo.reading import MOST_VALUES, flat
 
 _PACKAGE = Path(__file__).resolve().parent
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
 """The folder of configs: inside an installed wheel, beside the package in a clone."""
-
-EXTRAS = {"joblib": "sweep", "optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
-"""Launchers and sweepers of Hydra's that come with packages of their own, and the extra that installs these."""
 
 PASSED_OTHERWISE = {"trainer": ("callbacks", "logger", "default_root_dir"), "model": ("image_shape",)}
 """Arguments that the program gives by itself."""
@@ -191,8 +189,8 @@ def _one_line(error: BaseException) -> str:
 
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    if group in ("hydra/launcher", "hydra/sweeper") and name in EXTRAS:
-        return f"{group}={name} needs packages that are not installed: pip install 'vaezoo[{EXTRAS[name]}]'"
+    if group in ("hydra/launcher", "hydra/sweeper") and name in LAUNCHERS:
+        return missing(f"{group}={name}", LAUNCHERS[name])
     return f"there is no {group}={name}; choose {group}= one of {', '.join(options(group))}"
 
 

@@ -71,7 +71,7 @@ def test_a_launcher_whose_package_is_missing_names_the_extra(
     module: str, launcher: type[Slurm | Ray], extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=rf"not installed: pip install 'vaezoo\[{extra}\]'"):
+    with pytest.raises(ConfigError, match=rf'not installed: pip install -e "\.\[{extra}\]"'):
         launcher(Path("out"), None, {}).check()
 
 

@@ -17,12 +17,12 @@ from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.export import check, programs, weights
 from vaezoo.export.command import read
-from vaezoo.export.needs import need
+from vaezoo.extras import need
 from vaezoo.models import Autoencoder
 from vaezoo.runs import Run
 
-pytest.importorskip("safetensors", reason="needs pip install 'vaezoo[export]'")
-pytest.importorskip("onnxruntime", reason="needs pip install 'vaezoo[export]'")
+pytest.importorskip("safetensors", reason='needs pip install -e ".[export]"')
+pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
 
 Program = Callable[..., tuple[int, str]]
 Make = Callable[..., Autoencoder]
@@ -277,11 +277,13 @@ def test_a_missing_package_is_named_with_its_extra(
     stored: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ConfigError, match=r"needs the package safetensors; to have it: pip install 'vaezoo\[export\]'"):
-        need("safetensors.torch")
+    with pytest.raises(
+        ConfigError, match=r'needs the package safetensors; to install it: pip install -e "\.\[export\]"'
+    ):
+        need("safetensors.torch", "export")
     code, printed = program("export", str(stored), f"out={tmp_path / 'out' / 'm'}")
     assert code == 1
-    assert "pip install 'vaezoo[export]'" in printed
+    assert 'pip install -e ".[export]"' in printed
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -10,8 +10,8 @@ from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.folder import PLAN
 from vaezoo.benchmark.processes import Task
 from vaezoo.checks import did_you_mean
-from vaezoo.config import EXTRAS
 from vaezoo.errors import ConfigError
+from vaezoo.extras import LAUNCHERS, missing
 
 DEFAULTS = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 REMOTE = {"num_cpus": 1, "max_calls": 1, "max_retries": 0}
@@ -29,9 +29,7 @@ class Ray(Cluster):
         try:
             import ray
         except ImportError as error:
-            raise ConfigError(
-                f"launcher=ray needs packages that are not installed: pip install 'vaezoo[{EXTRAS['ray']}]'"
-            ) from error
+            raise ConfigError(missing("launcher=ray", LAUNCHERS["ray"])) from error
         known = [name for name, each in inspect.signature(ray.init).parameters.items() if each.kind != each.VAR_KEYWORD]
         for name in self.settings:
             if name not in (*known, "remote") and not name.startswith("remote."):

@@ -16,8 +16,8 @@ from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.folder import JOBS, PLAN
 from vaezoo.benchmark.processes import Task
 from vaezoo.checks import did_you_mean
-from vaezoo.config import EXTRAS
 from vaezoo.errors import ConfigError
+from vaezoo.extras import LAUNCHERS, missing
 
 DEFAULTS = {"timeout_min": 240, "cpus_per_task": 1, "signal_delay_s": 90}
 OWN = ("name", "job_name", "array_parallelism", "nodes", "tasks_per_node", "ntasks_per_node")
@@ -42,10 +42,7 @@ class Slurm(Cluster):
         try:
             import submitit
         except ImportError as error:
-            extra = EXTRAS["submitit_slurm"]
-            raise ConfigError(
-                f"launcher=submitit_slurm needs packages that are not installed: pip install 'vaezoo[{extra}]'"
-            ) from error
+            raise ConfigError(missing("launcher=submitit_slurm", LAUNCHERS["submitit_slurm"])) from error
         if shutil.which("sbatch") is None:
             raise ConfigError("launcher=submitit_slurm must be started where SLURM's commands are; there is no sbatch")
         shared, own = submitit.AutoExecutor._valid_parameters(), submitit.SlurmExecutor._valid_parameters()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vaezoo.errors import RunError
-from vaezoo.export.needs import need
+from vaezoo.extras import need
 from vaezoo.models import Autoencoder
 
 KINDS = {"torch": "pt2", "onnx": "onnx"}
@@ -86,7 +86,7 @@ def write(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) ->
             if kind == "torch":
                 torch.export.save(traced, path)
                 return
-            need("onnx"), need("onnxscript")
+            need("onnx", "export"), need("onnxscript", "export")
             torch.onnx.export(
                 traced,
                 f=str(path),
@@ -114,7 +114,7 @@ def read_back(kind: str, path: Path) -> Run:
         with _quiet():
             module = torch.export.load(path).module()
         return lambda tensor: tuple(module(tensor))
-    runtime = need("onnxruntime")
+    runtime = need("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaezoo import reading, trust
 from vaezoo.errors import RunError
-from vaezoo.export.needs import need
+from vaezoo.extras import need
 
 if TYPE_CHECKING:
     from vaezoo.models import Autoencoder
@@ -27,16 +27,18 @@ def card_of(weights: Path) -> Path:
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors."""
-    path.write_bytes(need("safetensors.torch").save({name: tensor.contiguous() for name, tensor in state.items()}))
+    path.write_bytes(
+        need("safetensors.torch", "export").save({name: tensor.contiguous() for name, tensor in state.items()})
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights; RunError if it is damaged."""
     try:
-        tensors: dict[str, Tensor] = need("safetensors.torch").load_file(path)
+        tensors: dict[str, Tensor] = need("safetensors.torch", "export").load_file(path)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    except need("safetensors").SafetensorError as error:
+    except need("safetensors", "export").SafetensorError as error:
         raise RunError(f"{path} is damaged: {error}") from error
     return tensors
 

@@ -26,6 +26,14 @@ from vaezoo.runs import Run
 from vaezoo.trust import OWN, allowed_packages
 
 USAGE = "vaezoo compare RUN... out=DIR [packages=[NAME]]"
+HELP = f"""usage: {USAGE}
+
+Put runs side by side on one page, with tables, charts and pictures, from what their folders record.
+
+  RUN...              run folders, or folders that contain some, such as a benchmark's
+  out=DIR             where report.html, report.md, table.csv, table.tex and figures/ are written
+  packages=[NAME]     packages of your own whose models may be made
+"""
 ORDER = (
     *("Reconstructions", "Interpolations", "Rate and distortion", "Latent maps", "Samples", "Latent dimensions"),
     *("Training", "Cost"),
@@ -47,6 +55,9 @@ class Part:
 
 def main(arguments: list[str]) -> int:
     """Compare the runs that the command line names; returns the exit code."""
+    if {"-h", "--help"} & set(arguments):
+        print(HELP, end="")
+        return 0
     try:
         paths, out, packages = parse(arguments)
         refused = build(paths, out, packages)
