@@ -18,11 +18,12 @@ class DiagonalGaussian(NamedTuple):
     @property
     def std(self) -> Tensor:
         """Standard deviation of each dimension: (B, D)."""
-        return torch.exp(0.5 * self.logvar)
+        return _std(self.logvar)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One code for each image, differentiable in both parameters (the reparametrisation trick): (B, D)."""
-        return self.mean + self.std * shares.normal_like(self.mean, generator)
+        # torch.compile of 2.6 ends a program at a property of a named tuple.
+        return self.mean + _std(self.logvar) * shares.normal_like(self.mean, generator)
 
     def kl(self) -> Tensor:
         """Divergence from the standard normal prior, by dimension, in nats: (B, D)."""
@@ -31,3 +32,7 @@ class DiagonalGaussian(NamedTuple):
     def log_prob(self, code: Tensor) -> Tensor:
         """Log density of ``code`` (..., B, D), summed over dimensions, in nats: (..., B)."""
         return gaussian_log_prob(code, self.mean, self.logvar).sum(-1)
+
+
+def _std(logvar: Tensor) -> Tensor:
+    return torch.exp(0.5 * logvar)

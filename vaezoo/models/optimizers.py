@@ -25,6 +25,11 @@ def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | 
 
     They are a matrix and a vector with gradients that are not sparse, as every network has them.
     """
+    with torch.device("cpu"):  # a model may be under construction on the meta device, where Adam of torch 2.6 fails
+        _try(optimizer, scheduler)
+
+
+def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
     weights = [Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))]
     trial = make_optimizer(weights, optimizer, fused=False)
     if trial.param_groups[0]["lr"] <= 0:
