@@ -105,6 +105,8 @@ def test_files_that_are_there_are_not_downloaded(tmp_path: Path) -> None:
         "split_seed": 0,
         "binarize": "none",
         "skipped": 0,
+        "range": "full",
+        "fit": "crop",
     }
 
 

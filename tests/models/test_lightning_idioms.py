@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PLAIN = """
 import json, sys
+from pathlib import Path
 import lightning.pytorch as L
 from vaezoo import BetaVAE, ImageDataModule
 
@@ -40,9 +41,9 @@ trainer.fit(model, datamodule=data)
 (metrics,) = trainer.test(model, datamodule=data, verbose=False)
 (validated,) = trainer.validate(model, datamodule=data, verbose=False)
 codes = sum(len(each.code) for each in trainer.predict(model, datamodule=data))
-print("TOLD", trainer.global_rank, json.dumps({"codes": codes, **validated, **metrics}), flush=True)
+Path(sys.argv[3], f"{trainer.global_rank}.json").write_text(json.dumps({"codes": codes, **validated, **metrics}))
 """
-"""A plain script: on so many devices by such a strategy, each process says what it got."""
+"""A plain script: on so many devices by such a strategy, each process writes what it got into a folder."""
 
 QUIET: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
 
@@ -174,11 +175,13 @@ def test_two_devices_get_the_exact_means_of_one(tmp_path: Path) -> None:
 
 
 def told(script: Path, *arguments: str) -> list[dict[str, float]]:
-    command, environment = [sys.executable, str(script), *arguments], {**os.environ, "PYTHONPATH": str(ROOT)}
+    folder = script.parent / "-".join(arguments)
+    folder.mkdir()
+    command = [sys.executable, str(script), *arguments, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    lines = sorted(line for line in done.stdout.splitlines() if line.startswith("TOLD"))
-    return [json.loads(line.split(maxsplit=2)[2]) for line in lines]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
 def test_predict_takes_a_loader_of_the_data_module(model: BetaVAE, data: ImageDataModule, tmp_path: Path) -> None:
