@@ -144,12 +144,12 @@ def _is_numbers(value: Any) -> bool:
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> "Autoencoder":
     """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a file:
-    a checkpoint, or weights that ``vaezoo export`` wrote.
+    a checkpoint, or weights that ``vaezoo export`` wrote or their card, whatever they are called.
 
     It comes on the CPU, in evaluation mode. Only classes from ``packages`` are made, so that a file from elsewhere
     cannot choose what is run: name your own package here to load your own models.
     """
-    if Path(path).suffix == ".safetensors":
+    if Path(path).suffix == ".safetensors" or (Path(path).suffix == ".json" and not Path(path).is_dir()):
         from vaezoo.export.weights import load_exported
 
         return load_exported(Path(path), packages=packages)

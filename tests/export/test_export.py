@@ -154,8 +154,54 @@ def test_weights_and_card_must_be_of_one_export(make_model: Make, tmp_path: Path
     with pytest.raises(RunError, match="no card of this version"):
         vaezoo.load(path)
     weights.card_of(path).unlink()
-    with pytest.raises(RunError, match=r"m\.json cannot be read"):
+    with pytest.raises(
+        RunError, match=r"m\.safetensors has no card: no JSON file in its folder names its SHA-256; put"
+    ):
         vaezoo.load(path)
+
+
+def test_weights_and_card_may_be_renamed(make_model: Make, tmp_path: Path) -> None:
+    model = trained(make_model, "beta_vae", "mlp", "bernoulli")
+    stored = exported(model, tmp_path)
+    (tmp_path / "a.json").write_text("{}")  # other files do not stand in the way
+    (tmp_path / "a.safetensors").write_bytes(b"no weights")
+    card = weights.card_of(stored)
+    for new_weights, new_card in (("w", "m"), ("w", "c"), ("m", "c"), ("c", "w")):
+        stored, card = (
+            stored.rename(tmp_path / f"{new_weights}.safetensors"),
+            card.rename(tmp_path / f"{new_card}.json"),
+        )
+        for path in (stored, card):
+            again = vaezoo.load(path)
+            assert type(again) is type(model)
+            assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+def test_two_exports_in_one_folder_are_told_apart_when_their_names_are_swapped(
+    make_model: Make, tmp_path: Path
+) -> None:
+    for name, variant in (("one", "vae"), ("two", "ae")):
+        stored = exported(trained(make_model, variant, "mlp", "bernoulli"), tmp_path)
+        weights.card_of(stored).rename(tmp_path / f"{name}.json")
+        stored.rename(tmp_path / f"{name}.safetensors")
+    (tmp_path / "one.json").rename(tmp_path / "aside")
+    (tmp_path / "two.json").rename(tmp_path / "one.json")
+    (tmp_path / "aside").rename(tmp_path / "two.json")
+    assert type(vaezoo.load(tmp_path / "one.safetensors")) is vaezoo.VAE
+    assert type(vaezoo.load(tmp_path / "one.json")) is vaezoo.AE
+
+
+def test_a_card_without_its_weights_is_one_sentence(make_model: Make, tmp_path: Path) -> None:
+    stored = exported(trained(make_model, "vae", "mlp", "bernoulli"), tmp_path)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    for _ in range(2):
+        with pytest.raises(
+            RunError, match=r"m\.json has no weights: no file \*\.safetensors in its folder has the SHA"
+        ):
+            vaezoo.load(weights.card_of(stored))
+        stored.unlink(missing_ok=True)
+    with pytest.raises(RunError, match=r"none\.json cannot be read"):
+        vaezoo.load(tmp_path / "none.json")
 
 
 def test_a_run_is_exported_checked_and_loaded_again(
@@ -288,5 +334,5 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 def test_an_unknown_file_of_weights_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"none\.json cannot be read"):
+    with pytest.raises(RunError, match=r"none\.safetensors cannot be read"):
         runs.load(tmp_path / "none.safetensors")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,17 +62,55 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def load_exported(path: Path, *, packages: Sequence[str] = trust.OWN) -> "Autoencoder":
-    """The model of exported weights by the card beside them, on the CPU and in evaluation mode.
+    """The model of exported weights or of their card, on the CPU and in evaluation mode.
 
-    RunError if the card is missing or of other weights, or asks for a class that is not in ``packages``.
+    The other of the two is found in the same folder by the SHA-256 in the card, whatever the files are called.
+    RunError if it is missing or of another export, or if the card asks for a class that is not in ``packages``.
     """
     from vaezoo.runs import make_model
 
-    card = read_card(card_of(path))
-    said = card["files"].get(path.name)
-    if not isinstance(said, dict) or said.get("sha256") != sha256(path):
-        raise RunError(f"{path} is not the file that {card_of(path)} is the card of; use the two of one export")
-    return make_model(path, card["model"]["class"], card["model"]["hyper_parameters"], read_weights(path), packages)
+    if path.suffix == SUFFIX:
+        weights, card = path, find_card(path)
+    else:
+        card = read_card(path)
+        weights = find_weights(path, card)
+    return make_model(
+        weights, card["model"]["class"], card["model"]["hyper_parameters"], read_weights(weights), packages
+    )
+
+
+def find_card(weights: Path) -> dict[str, Any]:
+    """The card in the folder that names the SHA-256 of these weights; RunError if there is none."""
+    digest, beside = sha256(weights), card_of(weights)
+    for path in sorted(weights.parent.glob("*.json"), key=lambda path: path != beside):
+        with suppress(RunError):
+            if digest in hashes(card := read_card(path)):
+                return card
+    if beside.is_file():
+        read_card(beside)  # which may say what is wrong with it
+        raise RunError(f"{weights} is not the file that {beside} is the card of; use the two of one export")
+    raise RunError(
+        f"{weights} has no card: no JSON file in its folder names its SHA-256; put the card of its export there"
+    )
+
+
+def find_weights(path: Path, card: Mapping[str, Any]) -> Path:
+    """The weights in the folder that have the SHA-256 which the card at ``path`` names; RunError if there are none."""
+    wanted = hashes(card)
+    expected = (path.with_suffix(SUFFIX), *(path.parent / Path(name).name for name in card["files"]))
+    for weights in sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda weights: weights not in expected):
+        if sha256(weights) in wanted:
+            return weights
+    raise RunError(
+        f"{path} has no weights: no file *{SUFFIX} in its folder has the SHA-256 that it names; put those of its export"
+        " there"
+    )
+
+
+def hashes(card: Mapping[str, Any]) -> set[str]:
+    """SHA-256 of the weights that a card describes, in hexadecimal digits."""
+    named = (said for name, said in card["files"].items() if name.endswith(SUFFIX) and isinstance(said, dict))
+    return {str(said.get("sha256")) for said in named}
 
 
 def sha256(path: Path) -> str:
