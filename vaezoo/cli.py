@@ -135,7 +135,9 @@ def _help(overrides: list[str]) -> None:
     with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides, return_hydra_config=True)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    settings = annotated(OmegaConf.to_yaml(own), cfg.hydra.runtime.choices, config.CONFIGS)
+    several = {word.partition("=")[0]: config.read_value(word) for word in overrides if "=[" in word}
+    choices = {**several, **cfg.hydra.runtime.choices}  # which has no group of which several files are chosen
+    settings = annotated(OmegaConf.to_yaml(own), choices, config.CONFIGS)
     print(Template(cfg.hydra.help.template).substitute(CONFIG=f"{settings}\n"))
 
 

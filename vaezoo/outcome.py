@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import WeightAveraging
 
-from vaezoo import checkpoints, console, environment, resuming, runs, sharding, trust
+from vaezoo import checkpoints, console, environment, resuming, runs, sharding, trackers, trust
 from vaezoo.errors import DataError, RunError
 from vaezoo.evaluation import FULL, QUICK, count_steps, evaluate_run
 from vaezoo.first import is_first
@@ -148,10 +148,8 @@ def summarise_lost(run: "Training", lost: str) -> int:
 
 
 def _fill_hyperparameter_table(run: "Training", numbers: dict[str, dict[str, float]]) -> None:
-    """Give TensorBoard the settings with what they led to: its HParams page."""
+    """Give all loggers the settings, and TensorBoard's HParams page what they led to."""
     settings = {f"model/{name}": str(value) for name, value in run.model.hparams.items()}
     settings |= {"model/name": str(run.cfg.model._target_).rpartition(".")[2], "seed": run.cfg.seed}
     results = {f"hp/{stage}_{name}": value for stage, found in numbers.items() for name, value in found.items()}
-    for logger in run.trainer.loggers:
-        logger.log_hyperparams(settings, results)
-        logger.save()
+    trackers.fill(run.trainer.loggers, settings, results)

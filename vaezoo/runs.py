@@ -208,7 +208,14 @@ def _never_trained(path: Path) -> bool:
 
 def clear(path: Path) -> None:
     """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
-    for pattern in ("config.yaml", "metrics.csv", "summary.json", "events.out.tfevents.*", "checkpoints/*"):
+    for pattern in (
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "events.out.tfevents.*",
+        "trackers.json",
+        "checkpoints/*",
+    ):
         for file in path.glob(pattern):
             file.unlink()
     if (path / "checkpoints").is_dir():

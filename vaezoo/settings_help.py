@@ -27,14 +27,15 @@ class Comments:
 def annotated(settings: str, choices: Mapping[str, Any], configs: Path) -> str:
     """The yaml text ``settings`` with the comments of train.yaml and of the chosen file of each group.
 
-    ``choices`` maps each group to the name of its file in the folder ``configs``, or to None.
+    ``choices`` maps each group to the name of its file in the folder ``configs``, to several, or to None.
     """
     comments = Comments()
     read_comments(configs / "train.yaml", "", comments)
-    for group, name in choices.items():
-        file = configs / group / f"{name}.yaml"
-        if not group.startswith("hydra") and file.is_file():
-            read_comments(file, group, comments)
+    for group, chosen in choices.items():
+        for name in chosen if isinstance(chosen, list) else [chosen]:
+            file = configs / group / f"{name}.yaml"
+            if not group.startswith("hydra") and file.is_file():
+                read_comments(file, group, comments)
     return "\n".join(_lines(settings, comments))
 
 
@@ -42,7 +43,7 @@ def read_comments(file: Path, key: str, comments: Comments) -> None:
     """Add what a file, and before it those that it includes, say of the settings at ``key``."""
     lines = file.read_text().splitlines()
     for name in _included(lines):
-        read_comments(file.parent / f"{name}.yaml", key, comments)
+        read_comments(file.parent / f"{name}.yaml", key or name.rpartition("/")[0], comments)
     if any(line.startswith("# @package _global_") for line in lines):
         key = ""
     lines = [line for line in lines if not line.startswith("# @package")]
@@ -54,7 +55,7 @@ def read_comments(file: Path, key: str, comments: Comments) -> None:
 
 
 def _included(lines: Iterable[str]) -> list[str]:
-    """Files of the same group that the defaults list of a file names."""
+    """Files that the defaults list of a file names itself, rather than by a group's choice."""
     defaults = (yaml.safe_load("\n".join(lines)) or {}).get("defaults", [])
     return [name for name in defaults if isinstance(name, str) and name != "_self_"]
 

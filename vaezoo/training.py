@@ -13,7 +13,20 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import checkpoints, config, console, locks, outcome, ranks, resuming, runs, sharding, sweeps, trust
+from vaezoo import (
+    checkpoints,
+    config,
+    console,
+    locks,
+    outcome,
+    ranks,
+    resuming,
+    runs,
+    sharding,
+    sweeps,
+    trackers,
+    trust,
+)
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.callbacks.record import Rewind
 from vaezoo.callbacks.stopping import Stopped
@@ -61,9 +74,14 @@ class Beginning(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.begin()
+        self._open_trackers(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.begin()  # where nothing was left to train
+        self._open_trackers(trainer)
+
+    def _open_trackers(self, trainer: L.Trainer) -> None:
+        trackers.open_all(trainer.loggers, OmegaConf.to_container(self.cfg, resolve=True))  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Write the config and what was changed in it, and cut the record back to the checkpoint to resume from."""
@@ -226,7 +244,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, cost, *going_on, beginning, *callbacks, stopping],
+        callbacks=[*bar, beginning, cost, *going_on, *callbacks, stopping],  # to open trackers takes seconds of its own
     )
     sharding.check(trainer, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
@@ -245,7 +263,8 @@ def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
 
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
-    with run.stopping.listening(), closing(run.datamodule), console.logging_to(run.run_dir):
+    tracked = trackers.closing(run.trainer.loggers)
+    with run.stopping.listening(), closing(run.datamodule), console.logging_to(run.run_dir), tracked:
         if checkpoint is None:
             run.beginning.begin()
         if is_first():

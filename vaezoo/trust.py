@@ -34,8 +34,19 @@ the sharding of run folders made before vaezoo had its own, and two callbacks th
 WRITERS = ("dirpath", "save_dir", "root_dir", "log_dir")
 """Settings of callbacks and loggers that say where files are written."""
 
-FILES = ("*.yaml", "*.json", "*.csv", "*.log", "*.lock", f"**/*{ASIDE}", "*.tfevents.*", "checkpoints/*", "figures/*/*")
-FOLDERS = ("checkpoints", "figures", "nonfinite")
+FILES = (
+    "*.yaml",
+    "*.json",
+    "*.csv",
+    "*.log",
+    "*.lock",
+    f"**/*{ASIDE}",
+    "*.tfevents.*",
+    "*.db",
+    "checkpoints/*",
+    "figures/*/*",
+)
+FOLDERS = ("checkpoints", "figures", "mlruns", "nonfinite", "wandb")
 """What in a run folder is a file, by patterns, and what is a folder."""
 
 

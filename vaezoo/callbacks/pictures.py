@@ -23,6 +23,7 @@ from vaezoo.figures import raster, write_vector
 from vaezoo.figures.canvas import DPI
 from vaezoo.files import replacing
 from vaezoo.sharding import gathered
+from vaezoo.trackers import Tracker
 
 CHUNK = 256
 """Images that go through a model at once."""
@@ -38,9 +39,9 @@ COMPRESSION = 3
 
 
 class Picture(L.Callback):
-    """Draws a figure now and then and at the end of training, to the run folder and to TensorBoard.
+    """Draws a figure now and then and at the end of training, to the run folder and to the loggers that take images.
 
-    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of each TensorBoard logger. Its title
+    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of TensorBoard and trackers. Its title
     names model, data set and step. Training does not notice: random states and modes are put back, no gradient is kept,
     and other ranks are asked for nothing. Whatever fails while it is drawn, written or handed to a logger costs a
     warning and this picture, not the training.
@@ -170,13 +171,20 @@ def unnoticed(model: torch.nn.Module) -> Iterator[None]:
 
 
 def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
-    """Write a picture (H, W, 3) uint8 to the run folder and, the very same file, to each TensorBoard logger."""
+    """Write a picture (H, W, 3) uint8 to the run folder and to each logger that takes images.
+
+    TensorBoard gets the very same file.
+    """
     step, path = trainer.global_step, picture_path(name, trainer, "png")
     with replacing(path) as new:
         Image.fromarray(pixels).save(new, format="png", compress_level=COMPRESSION)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)
+        elif isinstance(logger, Tracker):
+            logger.log_picture(f"figures/{name}", pixels, step)
+        elif hasattr(logger, "log_image"):  # as other loggers of Lightning call it
+            logger.log_image(f"figures/{name}", [pixels], step)
 
 
 def picture_path(name: str, trainer: L.Trainer, kind: str) -> Path:
