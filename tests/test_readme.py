@@ -98,6 +98,8 @@ def test_the_recipe_for_a_model_is_whole(
     (configs / "sparse_ae.yaml").write_text(yaml.replace("vaezoo.models.sparse_ae", "recipe_package"))
     monkeypatch.syspath_prepend(tmp_path)
     run_dir = tmp_path / "run"
+    code, printed = program("check", f"--config-dir={configs.parent}", "model=sparse_ae")
+    assert code == 0, printed
     short = ["trainer.max_epochs=2", "data.limit=64", f"run_dir={run_dir}"]
     code, printed = program("train", f"--config-dir={configs.parent}", "model=sparse_ae", "model.sparsity=0.3", *short)
     assert code == 0, printed

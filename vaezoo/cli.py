@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__, config, ending, sweeps
+from vaezoo import __version__, config, ending, own, sweeps
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
 from vaezoo.first import is_first
@@ -20,6 +20,7 @@ COMMANDS = {
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.report.build",
     "export": "vaezoo.export.command",
+    "check": "vaezoo.contract.command",
 }
 """Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
 
@@ -34,6 +35,9 @@ def main() -> None:
     if sys.argv[1:2] == ["train"]:
         train(sys.argv[:2])
         return
+    if sys.argv[1:2] == ["list"] and not {"-h", "--help"} & set(sys.argv):
+        _in_one_sentence(partial(list_choices, sys.argv[2:]))
+        return
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and honestly compare autoencoders.")
@@ -44,19 +48,23 @@ def main() -> None:
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
-    commands.add_parser("list", help="what there is to choose from").set_defaults(run=list_choices)
-    arguments = parser.parse_args()
-    arguments.run()
+    commands.add_parser("check", help="hold a model against the contract: vaezoo check model=NAME", add_help=False)
+    usage = "vaezoo list [--config-dir=FOLDER] [packages=[NAME]]"
+    commands.add_parser("list", help="what there is to choose from", usage=usage)
+    parser.parse_args()
 
 
-def list_choices() -> None:
-    """Print the names that settings take."""
-    print("model=            ", *config.options("model"))
-    print("data=             ", *config.options("data"))
+def list_choices(words: Sequence[str] = ()) -> None:
+    """Print the names that settings take, those of the user's own folder of configs among them."""
+    added, rest = own.take(words)
+    if rest:
+        raise ConfigError(f"vaezoo list takes --config-dir=FOLDER and packages=[NAME] alone, got {rest[0]}")
+    print("model=            ", *added.options("model"))
+    print("data=             ", *added.options("data"))
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", "auto", *LIKELIHOODS)
     for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
-        print(f"{group + '=':18s}", *config.options(group))
+        print(f"{group + '=':18s}", *added.options(group))
 
 
 def train(program: Sequence[str] | None = None) -> None:

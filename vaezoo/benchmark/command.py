@@ -16,7 +16,8 @@ from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
 from vaezoo.benchmark.processes import Pool, StoppedError, Task, bound
-from vaezoo.trust import packages_of, refuse_links
+from vaezoo.own import Own
+from vaezoo.trust import OWN, packages_of, refuse_links
 
 PROGRAM = (sys.executable, "-m", "vaezoo")
 """The command line that the processes of a benchmark begin with."""
@@ -41,6 +42,8 @@ moment; the same command goes on where it was, and one with more models, seeds o
   model.widths=[400]           one value, because widths are a list; two of them: [[400],[400,200]]
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
+  --config-dir=FOLDER          a folder with configs of your own, such as model/NAME.yaml
+  packages=[NAME]              packages of your own that a model's parts come from; those that configs name need no word
 """
 
 
@@ -96,7 +99,10 @@ class _Benchmark:
         """Train what is not finished; returns the runs that are."""
         stage = display.stages[0]
         pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
-        tasks = [Task(name, (*PROGRAM, *_words(cell, folder)), folder.log(name)) for name, cell in pending.items()]
+        tasks = [
+            Task(name, (*PROGRAM, *_words(cell, folder, self.request.own)), folder.log(name))
+            for name, cell in pending.items()
+        ]
         shares = {name: fraction(folder.run_dir(name), cell.config) for name, cell in pending.items()}
         kept = len(cells) - len(pending)
         stage.begin(kept, kept + sum(shares.values()))
@@ -120,13 +126,9 @@ class _Benchmark:
         """Evaluate what is trained and not evaluated yet."""
         stage = display.stages[1]
         stage.total = len(finished)
-        names = [cell.name for cell in finished if not folder.is_evaluated(cell.name)]
-        command = (*PROGRAM, "evaluate")
-        tasks = [
-            Task(name, (*command, str(folder.run_dir(name)), *self.request.evaluate), folder.log(name))
-            for name in names
-        ]
-        stage.begin(len(finished) - len(names), len(finished) - len(names))
+        pending = [cell for cell in finished if not folder.is_evaluated(cell.name)]
+        tasks = [Task(cell.name, self._evaluation(cell, folder), folder.log(cell.name)) for cell in pending]
+        stage.begin(len(finished) - len(pending), len(finished) - len(pending))
 
         def ended(task: Task, code: int, seconds: float) -> None:
             if code == 0:
@@ -134,6 +136,10 @@ class _Benchmark:
             self._tell(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
 
         launcher.run(tasks, ended, lambda running: display.update(stage, stage.done))
+
+    def _evaluation(self, cell: Cell, folder: Folder) -> tuple[str, ...]:
+        run_dir = str(folder.run_dir(cell.name))
+        return (*PROGRAM, "evaluate", run_dir, *self.request.evaluate, *_packages([cell], self.request.own))
 
     def _tell(
         self, display: Display, stage: Stage, task: Task, seconds: float, done: float, failure: int | None
@@ -150,7 +156,13 @@ class _Benchmark:
         if not finished:
             return False
         run_dirs = [str(folder.run_dir(cell.name)) for cell in finished]
-        command = (*PROGRAM, "compare", *run_dirs, f"out={folder.path / 'report'}", *_packages(finished))
+        command = (
+            *PROGRAM,
+            "compare",
+            *run_dirs,
+            f"out={folder.path / 'report'}",
+            *_packages(finished, self.request.own),
+        )
         task = Task("compare", command, folder.path / "compare.log")
 
         def ended(task: Task, code: int, seconds: float) -> None:
@@ -180,18 +192,18 @@ class _Benchmark:
         return 1
 
 
-def _words(cell: Cell, folder: Folder) -> tuple[str, ...]:
+def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
     """The words for train that begin a run, or go on with it."""
     run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
     if folder.state(cell) == "half done":
-        return ("train", f"resume={run_dir}", *_packages([cell]))
+        return ("train", f"resume={run_dir}", *_packages([cell], added))
     folder.clear(cell)
     return ("train", *cell.overrides, f"run_dir={run_dir}")
 
 
-def _packages(cells: Sequence[Cell]) -> list[str]:
+def _packages(cells: Sequence[Cell], added: Own) -> list[str]:
     """The word that allows a run's own classes, as its config was composed from the user's own command."""
-    own = sorted({name for cell in cells for name in packages_of(cell.config)})
+    own = sorted({name for cell in cells for name in packages_of(cell.config)} | set(added.packages) - set(OWN))
     return [f"packages=[{','.join(own)}]"] if own else []
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import automatic, config, paths
+from vaezoo import automatic, own, paths
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.errors import ConfigError
+from vaezoo.own import Own
 
 LIST_VALUED = {
     "data.image_size",
@@ -63,7 +64,8 @@ class Setting:
 class Request:
     """What was asked for. ``evaluate`` are words for the command evaluate, ``settings`` those for train.
 
-    ``jobs`` is None where nothing was said of it; ``launcher_settings`` are those of ``launcher.``.
+    ``jobs`` is None where nothing was said of it; ``launcher_settings`` are those of ``launcher.``; ``own`` is what the
+    user adds to vaezoo.
     """
 
     models: tuple[str, ...]
@@ -74,6 +76,7 @@ class Request:
     settings: tuple[Setting, ...]
     launcher: str = "local"
     launcher_settings: dict[str, Any] = field(default_factory=dict)
+    own: Own = field(default_factory=Own)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """The request that a command line makes; ConfigError for what a benchmark cannot do."""
     settings: dict[str, Setting] = {}
-    words = [*_of_preset(words), *words]
+    added, words = own.take(words)
+    words = [*_of_preset(words, added), *words]
     launcher = _for_launcher(words)
     for word in [word for word in words if not word.startswith("launcher.")]:
         setting = read_setting(word)
@@ -113,6 +117,7 @@ def read(words: Sequence[str]) -> Request:
         settings=tuple(settings.values()),
         launcher=name,
         launcher_settings=launcher,
+        own=added,
     )
 
 
@@ -145,7 +150,7 @@ def read_setting(word: str) -> Setting:
 
 def read_cells(request: Request) -> list[Cell]:
     """All runs, column by column, each with its composed config; raises for the first setting that cannot be."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+    with own.composing(request.own.config_dir):
         experiment = [setting.overrides[0] for setting in request.settings if setting.key == "experiment"]
         plain = {model: _compose([f"model={model}", *experiment]) for model in request.models}
         cells = [cell for model in request.models for cell in _cells_of(model, request, plain)]
@@ -171,7 +176,7 @@ def _cells_of(model: str, request: Request, plain: dict[str, DictConfig]) -> Ite
         ]
         for seed in request.seeds:
             name = "-".join([model, *varied, f"seed_{seed}"])
-            words = (f"model={model}", *choice, *constant, f"seed={seed}")
+            words = (*request.own.words, f"model={model}", *choice, *constant, f"seed={seed}")
             yield Cell(name, words, _resolve(column, seed, request.out / name))
 
 
@@ -202,11 +207,11 @@ def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
     return dict(resolved)
 
 
-def _of_preset(words: Sequence[str]) -> list[str]:
+def _of_preset(words: Sequence[str], added: Own) -> list[str]:
     """The words that an experiment's yaml holds under ``benchmark``."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
-    path = config.CONFIGS / "experiment" / f"{chosen[-1] if chosen else ''}.yaml"
-    preset: Any = OmegaConf.load(path) if path.is_file() else {}
+    path = added.file("experiment", chosen[-1]) if chosen else None
+    preset: Any = {} if path is None else OmegaConf.load(path)
     return [str(word) for word in preset.get("benchmark") or []]
 
 

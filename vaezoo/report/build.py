@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from vaezoo import config
+from vaezoo import config, own
 from vaezoo.comparison import Finding, Group, Refusal, Variant, check, gather, group, spoiled, weights
 from vaezoo.comparison.entries import finite
 from vaezoo.errors import ConfigError, RunError, VaezooError
@@ -23,9 +23,9 @@ from vaezoo.report.page import render, render_markdown
 from vaezoo.report.pictures import Models, Picture
 from vaezoo.report.tables import Table
 from vaezoo.runs import Run
-from vaezoo.trust import OWN, allowed_packages
+from vaezoo.trust import OWN
 
-USAGE = "vaezoo compare RUN... out=DIR [packages=[NAME]]"
+USAGE = "vaezoo compare RUN... out=DIR [packages=[NAME]] [--config-dir=FOLDER]"
 HELP = f"""usage: {USAGE}
 
 Put runs side by side on one page, with tables, charts and pictures, from what their folders record.
@@ -33,6 +33,7 @@ Put runs side by side on one page, with tables, charts and pictures, from what t
   RUN...              run folders, or folders that contain some, such as a benchmark's
   out=DIR             where report.html, report.md, table.csv, table.tex and figures/ are written
   packages=[NAME]     packages of your own whose models may be made
+  --config-dir=FOLDER accepted as by the other commands; runs keep their own configs, so nothing is read from it
 """
 ORDER = (
     *("Reconstructions", "Interpolations", "Rate and distortion", "Latent maps", "Samples", "Latent dimensions"),
@@ -71,9 +72,11 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
-    """Run folders, the folder for the report and the packages of own models; ConfigError for anything else."""
-    named = [argument for argument in arguments if argument.startswith("packages=")]
-    arguments = [argument for argument in arguments if argument not in named]
+    """Run folders, the folder for the report and the packages of own models; ConfigError for anything else.
+
+    A folder of configs is taken as by other commands, though a run's own config says all that is needed here.
+    """
+    added, arguments = own.take(arguments)
     settings = [argument for argument in arguments if argument.startswith("out=")]
     unknown = [a for a in arguments if "=" in a and a not in settings and not os.path.exists(a)]
     if unknown:
@@ -81,8 +84,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
     paths = [argument for argument in arguments if argument not in settings]
     if not paths or len(settings) != 1:
         raise ConfigError(f"compare wants run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
-    packages = allowed_packages(config.read_value(named[-1]) if named else None)
-    return paths, folder(settings[0].removeprefix("out="), "out"), packages
+    return paths, folder(settings[0].removeprefix("out="), "out"), added.packages
 
 
 def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN) -> list[Refusal]:
