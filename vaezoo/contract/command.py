@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vaezoo import config, own
+from vaezoo import automatic, config, own
 from vaezoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def read(arguments: Sequence[str]) -> "Make":
         with own.composing(added.config_dir):
             cfg = compose("train", overrides=[*words, *overrides, "run_dir=none"])
         config.check(cfg)
+        automatic.settle(cfg)
         return instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
 
     return make
