@@ -137,6 +137,14 @@ def test_a_run_of_one_process_that_was_interrupted_goes_on_with_two(
         assert row == pytest.approx(same, rel=1e-4)
 
 
+def test_the_further_process_that_lightning_starts_trains(tmp_path: Path) -> None:
+    """Lightning adds settings of Hydra's to its command line, which a user may not give."""
+    several = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_steps=1")
+    done = start(str(ROOT / "train.py"), *SHORT, *several, "data.limit=64", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Run(tmp_path / "run").summary["steps"] == 1
+
+
 @pytest.mark.nightly
 def test_torchrun_makes_one_run_folder_and_every_file_once(tmp_path: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", str(ROOT / "train.py"), "trainer=ddp"]

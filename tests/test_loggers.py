@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from lightning.pytorch.strategies import Strategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from vaezoo import loggers
+from vaezoo.console import tensorboard_command
 from vaezoo.loggers import CSVLogger, TensorBoardLogger
 from vaezoo.runs import Run
 
@@ -125,3 +128,69 @@ def test_a_torn_last_line_is_cut_off_when_a_run_goes_on(tmp_path: Path) -> None:
         {"loss": "0.5", "step": "2"},
         {"loss": "0.125", "step": "3"},
     ]
+
+
+# what TensorBoard shows -----------------------------------------------------------------------------------------------
+
+
+def test_the_printed_command_makes_tensorboard_name_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        logger = TensorBoardLogger(save_dir=str(tmp_path / "runs" / name))
+        logger.log_metrics({"loss": 1.0}, step=1)
+        logger.save()
+        (tmp_path / "runs" / name / "config.yaml").touch()
+    command = tensorboard_command(tmp_path / "runs" / "one")
+    assert command == f"tensorboard --logdir {tmp_path / 'runs'}"
+    found = EventMultiplexer().AddRunsFromDirectory(command.split()[-1]).Reload().Runs()
+    assert set(found) == {"one", "two"}
+    monkeypatch.chdir(tmp_path)
+    assert tensorboard_command(Path("runs/one")) == "tensorboard --logdir runs"
+
+
+def test_a_folder_that_is_among_other_things_is_given_alone(tmp_path: Path) -> None:
+    for name in ("run", "a run", "a:b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    (tmp_path / ".submitit").mkdir()
+    assert tensorboard_command(tmp_path / "run") == f"tensorboard --logdir {tmp_path}"
+    (tmp_path / "node_modules").mkdir()
+    assert tensorboard_command(tmp_path / "run") == f"tensorboard --logdir_spec run:{tmp_path}/run"
+    assert tensorboard_command(tmp_path / "a run") == f"tensorboard --logdir_spec 'a run:{tmp_path}/a run'"
+    assert tensorboard_command(tmp_path / "a:b") == f"tensorboard --logdir {tmp_path}/a:b"
+
+
+def test_results_are_in_the_hparams_table_alone_and_the_epoch_is_no_first_chart(train: Callable[..., Run]) -> None:
+    run = train("run", "model=beta_vae", "model.optimizer.lr=0.002", "data.batch_size=16")
+    events = EventAccumulator(str(run.path)).Reload()
+    tags = events.Tags()["scalars"]
+    assert sorted(tags)[0] == "test/active_units"
+    assert "trainer/epoch" in tags
+    assert not [tag for tag in tags if tag.startswith("hp") or "/" not in tag]
+    assert all(len(events.Scalars(tag)) == 1 for tag in tags if tag.startswith("test/"))
+
+
+def test_the_hparams_table_begins_with_what_tells_runs_apart(train: Callable[..., Run]) -> None:
+    """TensorBoard sorts settings by name, and shows five of them and five metrics."""
+    run = train("run", "model=beta_vae", "model.optimizer.lr=0.002", "data.batch_size=16")
+    values = hparams_of(run.path)
+    settings = values["_hparams_/session_start_info"].session_start_info.hparams
+    shown = {name: settings[name].number_value or settings[name].string_value for name in sorted(settings)[:5]}
+    assert shown == {"batch_size": 16, "data": "digits", "epochs": 2, "learning_rate": 0.002, "model": "BetaVAE"}
+    assert settings["model/beta"].number_value == 4
+    metrics = [info.name.tag for info in values["_hparams_/experiment"].experiment.metric_infos]
+    assert metrics[:5] == ["test/elbo", "test/recon", "test/kl", "test/mse", "test/psnr"]
+    assert set(metrics) <= set(EventAccumulator(str(run.path)).Reload().Tags()["scalars"])
+
+
+def test_without_a_test_the_hparams_table_has_the_validation_set(train: Callable[..., Run]) -> None:
+    run = train("run", "test=false")
+    metrics = [info.name.tag for info in hparams_of(run.path)["_hparams_/experiment"].experiment.metric_infos]
+    assert metrics[0] == "val/elbo"
+    assert all(metric.startswith("val/") for metric in metrics)
+
+
+def hparams_of(run_dir: Path) -> dict[str, HParamsPluginData]:
+    """What TensorBoard's HParams page reads of a run, by tag."""
+    content = EventAccumulator(str(run_dir)).Reload().summary_metadata
+    tags = [tag for tag in content if tag.startswith("_hparams_")]
+    return {tag: HParamsPluginData.FromString(content[tag].plugin_data.content) for tag in tags}

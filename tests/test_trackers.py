@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lightning.pytorch import loggers
 
 from tests.conftest import ROOT
 from vaezoo import extras, trackers
+from vaezoo.callbacks.pictures import write_picture
 from vaezoo.runs import Run
 from vaezoo.trackers import Tracker, WandbLogger
 from vaezoo.trackers.tracker import REMEMBERED
@@ -366,9 +368,20 @@ class Plain(loggers.Logger):
         self.settings |= params
 
 
+def test_pictures_reach_any_logger_that_takes_images(tmp_path: Path) -> None:
+    class Gallery(Plain):
+        def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
+            self.settings[key] = (len(images), images[0].shape, step)
+
+    gallery = Gallery()
+    trainer: Any = SimpleNamespace(default_root_dir=str(tmp_path), global_step=7, loggers=[gallery, Plain()])
+    write_picture(np.zeros((4, 6, 3), np.uint8), "samples", trainer)
+    assert gallery.settings == {"figures/samples": (1, (4, 6, 3), 7)}
+
+
 def test_loggers_that_take_settings_alone_get_them() -> None:
     logger = Plain()
-    trackers.fill([logger], {"seed": 0}, {"hp/elbo": 1.0})
+    trackers.fill([logger], {"seed": 0}, {"test/elbo": 1.0}, 8)
     assert logger.settings == {"seed": 0}
 
 
@@ -378,7 +391,7 @@ def test_a_logger_that_fails_with_the_settings_costs_a_warning() -> None:
             raise ValueError("no connection")
 
     with pytest.warns(UserWarning, match="Failing did not take the settings: no connection"):
-        trackers.fill([Failing()], {"seed": 0}, {})
+        trackers.fill([Failing()], {"seed": 0}, {}, 8)
 
 
 def test_lightnings_own_loggers_end_a_run_as_finished(train: Train, tmp_path: Path) -> None:

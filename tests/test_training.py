@@ -53,7 +53,7 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     assert summary["cost"]["images_per_second"] > 0
     assert summary["parameters"] == sum(p.numel() for p in run.model().parameters())
     assert str(folder) in printed
-    assert f"tensorboard --logdir {folder}" in printed
+    assert f"tensorboard --logdir {folder.parent}\n" in printed
 
 
 def test_summary_has_what_others_rely_on(train: Train) -> None:

@@ -214,8 +214,8 @@ def _run_dir(cfg: DictConfig) -> Path:
 
 
 def _refuse_hydra(words: Sequence[str]) -> None:
-    """ConfigError for settings of Hydra's that the program makes by itself."""
-    for word in words:
+    """ConfigError for settings of Hydra's that the program makes by itself, and Lightning for further processes."""
+    for word in words if is_first() else ():
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith(OWN_OF_HYDRA):
             raise ConfigError(f"{key} is set by the program; run_dir= says where a run lies, and -m makes a sweep")

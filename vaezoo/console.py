@@ -126,7 +126,29 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     console.print(table)
     console.print(cost_line(summary["cost"]), highlight=False, soft_wrap=True)
     console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
-    console.print(f"tensorboard  tensorboard --logdir {shlex.quote(str(run_dir))}", highlight=False, soft_wrap=True)
+    console.print(f"tensorboard  {tensorboard_command(run_dir)}", highlight=False, soft_wrap=True)
+
+
+def tensorboard_command(run_dir: Path) -> str:
+    """How to open TensorBoard so that it calls the run by the name of its folder: it names runs as seen from --logdir.
+
+    Where the folder above holds other things than runs, which TensorBoard would search, it is given this run alone.
+    """
+    folder = run_dir.absolute()
+    if _holds_only_runs(folder.parent):
+        return f"tensorboard --logdir {shlex.quote(str(run_dir.parent))}"
+    if any(sign in str(folder) for sign in ",:"):  # which the other form takes for its own
+        return f"tensorboard --logdir {shlex.quote(str(run_dir))}"
+    return f"tensorboard --logdir_spec {shlex.quote(f'{folder.name}:{run_dir}')}"
+
+
+def _holds_only_runs(folder: Path) -> bool:
+    """Whether all folders in it are runs, but for hidden ones; False where it cannot be read."""
+    try:
+        folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return all((path / "config.yaml").is_file() for path in folders)
+    except OSError:
+        return False
 
 
 def unused_line(summary: dict[str, Any], model: "Autoencoder") -> str:

@@ -17,6 +17,9 @@ FLUSH_SECONDS = 2
 EVENTS = "events.out.tfevents.*"
 TABLE = "metrics.csv"
 
+TAGS = {"epoch": "trainer/epoch"}
+"""What TensorBoard calls a metric otherwise: it sorts by name, and the epoch would be its first chart."""
+
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
     """Event file in the run folder itself, made when the first event is logged.
@@ -31,8 +34,21 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """All scalars of a step as one event."""
-        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+        named = {TAGS.get(name, name): float(value) for name, value in metrics.items()}
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items()]
         self.experiment.file_writer.add_summary(Summary(value=values), step)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
+        """A row of the HParams table: settings, and the metrics, already logged, whose last values it shows.
+
+        Nothing is written without metrics, since a row cannot be changed later.
+        """
+        from torch.utils.tensorboard.summary import hparams  # for the end of a run
+
+        plain = {key: each if isinstance(each, bool | int | float) else str(each) for key, each in params.items()}
+        for summary in hparams(plain, dict(metrics)) if metrics else ():
+            self.experiment.file_writer.add_summary(summary, step)
 
     @rank_zero_only
     def save(self) -> None:

@@ -149,7 +149,27 @@ def summarise_lost(run: "Training", lost: str) -> int:
 
 def _fill_hyperparameter_table(run: "Training", numbers: dict[str, dict[str, float]]) -> None:
     """Give all loggers the settings, and TensorBoard's HParams page what they led to."""
-    settings = {f"model/{name}": str(value) for name, value in run.model.hparams.items()}
-    settings |= {"model/name": str(run.cfg.model._target_).rpartition(".")[2], "seed": run.cfg.seed}
-    results = {f"hp/{stage}_{name}": value for stage, found in numbers.items() for name, value in found.items()}
-    trackers.fill(run.trainer.loggers, settings, results)
+    trackers.fill(run.trainer.loggers, _settings(run), _results(numbers), run.trainer.global_step)
+
+
+def _settings(run: "Training") -> dict[str, Any]:
+    """What tells runs apart in a table, the most telling first: TensorBoard shows the first few columns alone."""
+    choices = dict(run.model.hparams)
+    optimizer = choices.pop("optimizer")
+    first = {
+        "model": str(run.cfg.model._target_).rpartition(".")[2],
+        "data": run.datamodule.describe()["name"],
+        "batch_size": run.datamodule.batch_size,
+        "epochs": run.trainer.current_epoch,
+        "learning_rate": optimizer.get("lr", "default"),
+        "seed": run.cfg.seed,
+    }
+    further = {"optimizer": optimizer, **choices}
+    return {**first, **{f"model/{name}": value for name, value in further.items() if value is not None}}
+
+
+def _results(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The numbers of the test set, or without a test of the validation set, as they were logged; best known first."""
+    stage = "test" if numbers["test"] else "val"
+    names = sorted(numbers[stage], key=lambda name: console.SHOWN.index(name) if name in console.SHOWN else 99)
+    return {f"{stage}/{name}": numbers[stage][name] for name in names}

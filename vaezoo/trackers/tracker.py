@@ -163,7 +163,7 @@ def closing(loggers: Iterable[Logger]) -> Iterator[None]:
                 logger.close(status)
 
 
-def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mapping[str, float]) -> None:
+def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
     """Give every logger the settings, and TensorBoard's also what they led to; a failure is a warning.
 
     Of Lightning's loggers, TensorBoard's alone takes results beside settings: the others have them as metrics.
@@ -171,7 +171,7 @@ def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mappin
     for logger in loggers:
         try:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(dict(settings), dict(results))
+                logger.log_hyperparams(dict(settings), dict(results), step)
             else:
                 logger.log_hyperparams(dict(settings))
             logger.save()
