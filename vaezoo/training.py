@@ -244,7 +244,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
         default_root_dir=str(run_dir),
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, beginning, cost, *going_on, *callbacks, stopping],  # to open trackers takes seconds of its own
+        callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
     )
     sharding.check(trainer, compiled=cfg.compile)
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
