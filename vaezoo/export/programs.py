@@ -22,9 +22,6 @@ from vaezoo.models import Autoencoder
 KINDS = {"torch": "pt2", "onnx": "onnx"}
 """What a program can be written as, and how its file ends."""
 
-OPSET = 18
-"""Of ONNX: the one that torch writes, which makes a conversion to another one needless. That of torch 2.6 can fail."""
-
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -96,7 +93,6 @@ def write(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) ->
                 input_names=list(program.inputs),
                 output_names=list(program.outputs),
                 dynamo=True,
-                opset_version=OPSET,
                 external_data=False,
                 verbose=False,
             )
