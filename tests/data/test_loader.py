@@ -146,7 +146,7 @@ def test_only_the_time_until_a_batch_is_there_is_waited(
 ) -> None:
     clock = Clock()
 
-    def slow(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def slow(path: str, image_shape: tuple[int, int, int], *_: object) -> np.ndarray:
         clock.now += seconds_per_image
         return np.zeros(image_shape, np.uint8)
 
@@ -161,7 +161,7 @@ def test_only_the_time_until_a_batch_is_there_is_waited(
 
 
 def test_workers_decode_with_one_thread_each_and_live_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def threads(path: str, image_shape: tuple[int, int, int]) -> np.ndarray:
+    def threads(path: str, image_shape: tuple[int, int, int], *_: object) -> np.ndarray:
         return np.full(image_shape, torch.get_num_threads(), np.uint8)
 
     loader = make("workers", tmp_path)
