@@ -43,7 +43,7 @@ def make_networks(
         within(size, 1, LARGEST, "each of model.widths")
     makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
     make = partial(makers[name], image_shape, latent_dim, features, widths)
-    if torch.get_default_device().type != "meta":
+    if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 does not know of `with torch.device`
         _refuse_too_large(make)
     encoder, decoder = make()
     encoder.apply(_initialise)

@@ -104,6 +104,8 @@ def test_files_that_are_there_are_not_downloaded(tmp_path: Path) -> None:
         "test": 20,
         "split_seed": 0,
         "binarize": "none",
+        "fit": "crop",
+        "range": "full",
         "skipped": 0,
         "range": "full",
         "fit": "crop",

@@ -65,7 +65,7 @@ class Pixels(Artist):
         self._left, self._top = left, top
 
     def draw(self, renderer: RendererBase) -> None:
-        unit = self.get_figure(root=True).dpi / DPI  # type: ignore[union-attr]
+        unit = self.get_figure().dpi / DPI  # type: ignore[union-attr]
         height = renderer.get_canvas_width_height()[1]
         below = height - (self._top + len(self._rgba)) * unit
         rgba = _repeated(self._rgba, unit * renderer.get_image_magnification())
