@@ -1,14 +1,14 @@
 """Other programs that keep processors busy while contestants are measured."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 SPINNER = """
-import os
-parent = os.getppid()
-while os.getppid() == parent:
+import os, sys
+while os.getppid() == int(sys.argv[1]):
     for _ in range(1_000_000):
         pass
 """
@@ -18,7 +18,7 @@ while os.getppid() == parent:
 @contextmanager
 def spinning(count: int) -> Iterator[None]:
     """Keep ``count`` processes of one thread each computing meanwhile."""
-    processes = [subprocess.Popen([sys.executable, "-c", SPINNER]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", SPINNER, str(os.getpid())]) for _ in range(count)]
     try:
         yield
     finally:
