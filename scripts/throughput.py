@@ -13,13 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaezoo.errors import DataError, RunError, VaezooError
+from vaezoo.errors import ConfigError, DataError, RunError, VaezooError
 from yardstick import children, start
+from yardstick.busy import spinning
 from yardstick.contestants import CONTESTANTS, missing
 from yardstick.loads import LOADS, Job, check_data, check_room, choose, make_job
 from yardstick.options import Parser, add_place, check_whole
 from yardstick.spreads import Measurement
 from yardstick.targets import SECONDS, START, judge
+
+BY_DEFAULT = [name for name, contestant in CONTESTANTS.items() if contestant.by_default]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,11 +40,16 @@ def read(words: Sequence[str] | None) -> argparse.Namespace:
     add_place(parser)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=[*LOADS, START], help=", ".join([*LOADS, START]))
-    parser.add_argument("--contestants", nargs="+", metavar="NAME", default=[*CONTESTANTS], help=", ".join(CONTESTANTS))
+    parser.add_argument("--contestants", nargs="+", metavar="NAME", default=BY_DEFAULT, help=", ".join(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
+    parser.add_argument(
+        "--busy", type=int, default=0, metavar="N", help="measure beside N processes that keep computing"
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps each, to see that it works; no numbers")
     asked = parser.parse_args(words)
     check_whole(asked, "repeats", "threads")
+    if asked.busy < 0:
+        raise ConfigError(f"--busy must be a number of processes, got {asked.busy}")
     asked.loads = choose(asked.loads, (*LOADS, START), "load")
     asked.contestants = choose(asked.contestants, tuple(CONTESTANTS), "contestant")
     return asked
@@ -60,8 +68,8 @@ def run(asked: argparse.Namespace) -> int:
         asked.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write to --out {asked.out}: {error.strerror}; choose another") from error
-    about = machine.describe(asked.device, asked.threads)
-    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch:
+    about = {**machine.describe(asked.device, asked.threads), "busy": asked.busy}
+    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch, spinning(asked.busy):
         measurements = list(measure_all(asked, Path(scratch)))
     verdicts = judge(measurements, asked.device, quick=asked.quick)
     found = tables.all_tables(measurements, verdicts, asked.device)

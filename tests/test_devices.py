@@ -19,10 +19,10 @@ import torch
 from tests import devices
 from tests.test_training import interrupt_at
 from vaezoo import ranks
-from vaezoo.data.waiting import processors
 from vaezoo.errors import ConfigError
 from vaezoo.models.loop import Loop
 from vaezoo.runs import Run
+from vaezoo.threads import processors
 
 Program = Callable[..., tuple[int, str]]
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from vaezoo import automatic
+from vaezoo import automatic, threads
 from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
 from vaezoo.choices import EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
@@ -44,6 +44,7 @@ def check(cfg: DictConfig) -> None:
     for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
+    threads.check(cfg.get("threads", automatic.AUTO))
     if cfg.evaluation not in EVALUATIONS:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
     if cfg.stepping not in STEPPING:

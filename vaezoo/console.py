@@ -1,6 +1,7 @@
 """What a user reads on the terminal, and in train.log, around a training. It computes nothing that is recorded."""
 
 import logging
+import os
 import shlex
 import threading
 import warnings
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from omegaconf import DictConfig
 
+from vaezoo import threads
 from vaezoo.first import is_first
 from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
 from vaezoo.runs import Run
@@ -52,6 +54,8 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
         model.latent_dim,
         f"{parameters:,}",
     )
+    if (busy := threads.busy_line(cfg.threads)) and "VAEZOO_RUNS_AT_ONCE" not in os.environ:
+        log.warning("note        %s", busy)
     for line in objective_lines(model):
         log.info("objective   %s", line)
     x, _ = datamodule.examples(64)

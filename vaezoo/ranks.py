@@ -20,10 +20,10 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
-from vaezoo.data.waiting import processors
 from vaezoo.ending import STARTED_BY, starter
 from vaezoo.errors import ConfigError, RunError
 from vaezoo.first import is_first
+from vaezoo.threads import processors
 
 RUN_DIR = "VAEZOO_RUN_DIR"
 """Tells the processes that Lightning starts where the one that started them writes."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from vaezoo.automatic import AUTO
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
 from vaezoo.reading import MOST_JSON, read_text
@@ -15,20 +16,18 @@ from vaezoo.reading import MOST_JSON, read_text
 CHANGES = "changes.json"
 """The file in a run folder that says which settings were changed by force, and at which step."""
 
-CHANGEABLE = ("trainer.", "callbacks.", "logger.", "figures.", "data.root", "data.num_workers", "stepping")
+CHANGEABLE = ("trainer.", "callbacks.", "logger.", "figures.", "data.root", "data.num_workers", "stepping", "threads")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
-TOLD = tuple(
-    f"trainer.{name}"
-    for name in (
-        "accumulate_grad_batches",
-        "gradient_clip_algorithm",
-        "gradient_clip_val",
-        "limit_train_batches",
-        "on_nonfinite",
-        "overfit_batches",
-        "precision",
-    )
+TOLD = (
+    "threads",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_algorithm",
+    "trainer.gradient_clip_val",
+    "trainer.limit_train_batches",
+    "trainer.on_nonfinite",
+    "trainer.overfit_batches",
+    "trainer.precision",
 )
 """Of those, settings that training depends on: they may differ, and that is recorded."""
 
@@ -71,11 +70,11 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
-def take_range(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
-    """Where ``data.range`` of ``now`` is auto, set it to what the run with the config ``was`` found."""
-    before, data = was.get("data") or {}, now.get("data") or {}
-    if data.get("range") == "auto" and "range" in before:
-        data["range"] = before["range"]
+def take_chosen(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
+    """Where ``data.range`` or ``threads`` of ``now`` is auto, set it to what the run with the config ``was`` chose."""
+    for before, after, name in ((was.get("data") or {}, now.get("data") or {}, "range"), (was, now, "threads")):
+        if after.get(name) == AUTO and name in before:
+            after[name] = before[name]
 
 
 def to_tell(was: DictConfig, now: DictConfig) -> list[Change]:

@@ -1,6 +1,7 @@
 """A training run from config to record: the one place that makes models, data and trainers. It knows no variant."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,9 +25,11 @@ from vaezoo import (
     runs,
     sharding,
     sweeps,
+    threads,
     trackers,
     trust,
 )
+from vaezoo.automatic import AUTO
 from vaezoo.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.callbacks.record import Rewind
 from vaezoo.callbacks.stopping import Stopped
@@ -141,7 +144,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if is_first():
         trust.refuse_links(run_dir)
     cfg = config.placed(cfg, run_dir)
-    resuming.take_range(run.config, cfg)
+    resuming.take_chosen(run.config, cfg)
     if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
         raise RunError(
             f"run_dir={run_dir} holds a run of another config ({resuming.in_words(changed)}); choose another run_dir,"
@@ -253,7 +256,16 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         datamodule.setup("fit")
         datamodule.train_dataloader()
         keep_range(cfg, datamodule)
+    cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, getattr(datamodule, "batch_size", 1))
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
+
+
+def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_size: int) -> int:
+    """Threads of each process of a run whose devices have ``batch_size`` images together; see ``threads.choose``."""
+    if trainer.strategy.root_device.type != "cpu":
+        return threads.choose(setting, math.inf, trainer.num_devices)
+    share = -(-batch_size // trainer.world_size)
+    return threads.choose(setting, threads.flops_of_step(model, share), trainer.num_devices)
 
 
 def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
@@ -264,7 +276,13 @@ def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
 
 def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
     tracked = trackers.closing(run.trainer.loggers)
-    with run.stopping.listening(), closing(run.datamodule), console.logging_to(run.run_dir), tracked:
+    with (
+        threads.limited_to(run.cfg.threads),
+        run.stopping.listening(),
+        closing(run.datamodule),
+        console.logging_to(run.run_dir),
+        tracked,
+    ):
         if checkpoint is None:
             run.beginning.begin()
         if is_first():

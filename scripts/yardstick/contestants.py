@@ -14,6 +14,10 @@ class Contestant:
     devices: tuple[str, ...] = ("cpu", "cuda")
     needs: str | None = None
     """A package that does not come with vaezoo."""
+    settings: tuple[str, ...] = ()
+    """Further settings of ``train.py``."""
+    by_default: bool = True
+    """Whether it is measured where no contestants are named."""
 
 
 CONTESTANTS = {
@@ -23,6 +27,18 @@ CONTESTANTS = {
         Contestant("bare-flush", "bare", "the same with denormal numbers flushed, as vaezoo does", devices=("cpu",)),
         Contestant("bare-graph", "bare", "the loop as one CUDA graph, the practical limit", devices=("cuda",)),
         Contestant("vaezoo", "product", "python train.py, everything on: logging, checkpoints, validation, pictures"),
+        *(
+            Contestant(
+                f"vaezoo-{count}",
+                "product",
+                f"the same with threads={count}",
+                ("cpu",),
+                None,
+                (f"threads={count}",),
+                False,
+            )
+            for count in (1, 2)
+        ),
         Contestant("textbook-0", "textbook", "Lightning as its tutorials write it, DataLoader without workers"),
         Contestant("textbook-2", "textbook", "the same with 2 workers"),
         Contestant("pythae", "pythae_vae", "pythae 0.1.2's own trainer on the same networks", needs="pythae"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vaezoo.errors import ConfigError, DataError
+from yardstick.contestants import CONTESTANTS
 
 MNIST_FILES = tuple(
     f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
@@ -151,6 +152,7 @@ def make_job(
     images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
     folder, root = folder.absolute(), root.expanduser().absolute()
     settings = [_filled(setting, root=root, folder=folder) for setting in load.settings]
+    settings.extend(CONTESTANTS[contestant].settings)
     settings.append("model.likelihood=bernoulli")  # which is what the other contestants minimise
     if load.limited or (quick and load.name != "cifar-resnet"):
         settings.append(f"data.limit={images}")

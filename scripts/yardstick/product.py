@@ -8,12 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from yardstick.readings import imported_bytes, read_job, write_result
+from vaezoo import threads
 
 TRAIN = Path(__file__).resolve().parent.parent.parent / "train.py"
 
 
 def main() -> None:
+    threads.spin_less()  # before torch is imported, as train.py does
+    from yardstick.readings import imported_bytes, read_job, write_result
+
     job = read_job()
     import_module("vaezoo.training")  # what train.py imports anyway, so that its memory can be told from data and model
     imported = imported_bytes()
@@ -33,6 +36,7 @@ def train(job: dict[str, Any], run_dir: Path, callbacks: dict[str, tuple[str, di
 def arguments(job: dict[str, Any], run_dir: Path, callbacks: dict[str, tuple[str, dict[str, Any]]]) -> list[str]:
     """The words behind ``python train.py``."""
     words = [*job["settings"], f"run_dir='{run_dir}'", f"trainer.max_epochs={1 + job['epochs']}"]
+    words += [] if job["threads"] is None else [f"threads={job['threads']}"]
     words += [f"trainer.accelerator={'gpu' if job['device'] == 'cuda' else 'cpu'}", "evaluation=none", "test=false"]
     for name, (target, options) in callbacks.items():
         words.append(f"+callbacks.{name}._target_={target}")

@@ -130,7 +130,8 @@ def machine_line(machine: dict[str, Any]) -> str:
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     place = f"{machine['cpu']}, {machine['cores']} cores, {threads}"
     memory = f", {machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else ""
+    count = machine.get("busy", 0)
+    busy = f", beside {count} busy process{'' if count == 1 else 'es'}" if count else ""
     gpu = f"; {machine['gpu']}, CUDA {machine['cuda']}" if machine["gpu"] else ""
-    return (
-        f"{place}{memory}{gpu}; torch {machine['torch']}, lightning {machine['lightning']}, Python {machine['python']}."
-    )
+    versions = f"torch {machine['torch']}, lightning {machine['lightning']}, Python {machine['python']}"
+    return f"{place}{memory}{gpu}{busy}; {versions}."

@@ -1,6 +1,12 @@
 """The yardstick measures whom it says, tells ratios from the same turn, and says what it could not measure."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +17,10 @@ from PIL import Image
 
 import throughput
 from vaezoo import config
-from yardstick import children, contestants, loads, machine, spreads, start, tables, targets
+from yardstick import busy, children, contestants, loads, machine, spreads, start, tables, targets
 from yardstick.stopwatch import Stopwatch
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
 
 
@@ -190,6 +197,7 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
         (["--threads", "-1"], "--threads must be at least 1, got -1"),
+        (["--busy", "-1"], "--busy must be a number of processes, got -1"),
         (["--device", "cuda"], "--device cuda needs a GPU, and torch finds none on this machine; measure with"),
         (["--out", "/dev/null/out"], "cannot write to --out /dev/null/out: Not a directory; choose another"),
     ],
@@ -248,3 +256,49 @@ def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Pa
         assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == load.image_shape
         if load.name != "digits-mlp":
             assert cfg.data.root.startswith(str(folder))
+
+
+def test_busy_processes_compute_while_contestants_are_measured_and_end_with_it() -> None:
+    with busy.spinning(2):
+        spinning = children_of(os.getpid())
+        assert len(spinning) == 2
+        before = [seconds(process) for process in spinning]
+        wait_until(lambda: all(seconds(each) > was + 0.05 for each, was in zip(spinning, before, strict=True)))
+    assert not children_of(os.getpid()) & spinning
+
+
+def test_busy_processes_end_with_the_program_that_is_killed() -> None:
+    killed = "with spinning(1): os.kill(os.getpid(), signal.SIGKILL)"
+    program = f"import os, signal\nfrom yardstick.busy import spinning\n{killed}"
+    paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
+    before = spinners()
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, check=False)
+    wait_until(lambda: spinners() <= before)
+
+
+def children_of(parent: int) -> set[int]:
+    """Processes that spin and that ``parent`` has started."""
+    status = {process: Path(f"/proc/{process}/status").read_text() for process in spinners()}
+    return {process for process, text in status.items() if f"PPid:\t{parent}\n" in text}
+
+
+def spinners() -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if busy.SPINNER.encode() in path.read_bytes():
+                found.add(int(path.parent.name))
+    return found
+
+
+def seconds(process: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not met():
+        assert time.monotonic() < until
+        time.sleep(0.05)

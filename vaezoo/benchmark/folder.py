@@ -17,7 +17,7 @@ from vaezoo.benchmark.grid import Cell
 from vaezoo.checkpoints import RESUMABLE
 from vaezoo.errors import RunError
 from vaezoo.files import write_text
-from vaezoo.resuming import flat, take_range
+from vaezoo.resuming import flat, take_chosen
 
 PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -79,7 +79,7 @@ class Folder:
             raise RunError(f"{path} holds a run that is not this benchmark's; move it away, or choose another out=")
         found = _config(path)
         wanted = {**cell.config, "data": dict(cell.config["data"])}
-        take_range(found or {}, wanted)
+        take_chosen(found or {}, wanted)
         if found is not None and (difference := first_difference(found, wanted)):
             raise RunError(f"{path} was trained with other settings: {difference}; move it away to train it again")
         summary = _read_json(path / "summary.json")

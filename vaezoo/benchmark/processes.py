@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vaezoo import threads
 from vaezoo.ending import GRACE_SECONDS, STARTED_BY
 
 POLL_SECONDS = 0.2
@@ -90,9 +91,9 @@ class Pool:
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of a process: its threads, its GPU where there are several, and how many run beside it."""
         at_once = -(-(self._at_once or self.jobs) // max(1, len(self.gpus)))
-        threads = str(max(1, available_threads() // self.jobs))
+        share = str(max(1, threads.granted() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
-        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, threads), **gpu, "PYTHONUNBUFFERED": "1"} | {
+        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), **gpu, "PYTHONUNBUFFERED": "1"} | {
             RUNS_AT_ONCE: str(at_once)
         }
 
@@ -171,14 +172,6 @@ def listening(asked: list[int]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def available_threads() -> int:
-    """Threads to share out: what OMP_NUM_THREADS grants, or the processors that this process may use."""
-    granted = os.environ.get("OMP_NUM_THREADS", "")
-    if granted.isdecimal() and int(granted) > 0:
-        return int(granted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _end_with(parent: int) -> Callable[[], None] | None:

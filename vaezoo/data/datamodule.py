@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 
-from vaezoo import automatic, paths
+from vaezoo import automatic, paths, threads
 from vaezoo.data import ranges, settings, waiting
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
@@ -362,7 +362,7 @@ class ImageDataModule(LightningDataModule):
 
     def _most_workers(self) -> int:
         """As many as there are processors, shared with the other processes of this machine."""
-        return max(1, min(MAX_WORKERS, waiting.processors() // self._sharing()))
+        return max(1, min(MAX_WORKERS, threads.processors() // self._sharing()))
 
     def _sharing(self) -> int:
         return 1 if self.trainer is None else self.trainer.num_devices

@@ -1,12 +1,14 @@
 """`vaezoo evaluate RUN... [KEY=VALUE...]`: reads the command line, shows progress, writes evaluation.json."""
 
+import math
 import os
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-from vaezoo import ending, locks, runs
+from vaezoo import ending, locks, runs, threads
+from vaezoo.automatic import AUTO
 from vaezoo.config import read_value
 from vaezoo.errors import ConfigError, VaezooError, printable
 from vaezoo.trust import allowed_packages, refuse_links
@@ -105,6 +107,7 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
     device = _device(options["device"])
     sizes = _settings(options, changes)
     with (
+        threads.limited_to(threads_of(run)),
         ending.cleaning_up(),
         locks.held(path),
         console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
@@ -119,6 +122,12 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
         )
         runs.write_evaluation(path, found)
     print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
+
+
+def threads_of(run: runs.Run) -> int:
+    """Threads that a run was trained with; for runs of earlier versions what torch takes, within the processors."""
+    chosen = run.config.get("threads")
+    return threads.choose(chosen if isinstance(chosen, int) else AUTO, math.inf)
 
 
 def _in_short(found: dict[str, Any]) -> str:

@@ -1,0 +1,107 @@
+"""How many threads a process computes with: by the size of a step and the processors, never by the load of the moment.
+
+The number of threads decides the last bits of sums, so that the same seed must get the same number on the same machine.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vaezoo.automatic import AUTO
+from vaezoo.errors import ConfigError
+
+MOST = 1024
+SMALL_STEP = 100e6
+"""Floating-point operations of a training step below which a second thread gains less than waiting for it costs."""
+
+PASSES = 3
+"""A training step costs about three times the operations of its forward pass."""
+
+SPIN_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+SPIN_COUNT = "10000"
+"""Rounds that an idle thread of GNU OpenMP spins before it sleeps, a fraction of a millisecond; 300,000 by default."""
+
+NUMBER = "OMP_NUM_THREADS"
+
+
+def spin_less() -> None:
+    """Have idle threads sleep sooner, unless the user has set how they wait; must come before torch is imported.
+
+    While another program needs the processor of an idle thread that spins, both lose whole time slices. Shorter spins
+    cost little on a quiet machine, since the next parallel part of a step comes sooner than they end.
+    """
+    if not any(name in os.environ for name in SPIN_VARIABLES):
+        os.environ[SPIN_VARIABLES[1]] = SPIN_COUNT
+
+
+def processors() -> int:
+    """Processors that this process may use: its affinity, and at most as many as its container's CPU quota."""
+    import joblib
+
+    return max(1, int(joblib.cpu_count()))
+
+
+def granted() -> int:
+    """Threads that this process and those that it starts may have together: OMP_NUM_THREADS, or the processors."""
+    said = os.environ.get(NUMBER, "")
+    return int(said) if said.isdecimal() and int(said) > 0 else processors()
+
+
+def check(setting: Any) -> None:
+    """ConfigError unless ``setting`` is auto or a number of threads."""
+    whole = isinstance(setting, int) and not isinstance(setting, bool)
+    if setting != AUTO and not (whole and 1 <= setting <= MOST):
+        raise ConfigError(f"threads must be auto or a number from 1 to {MOST}, got {setting!r}")
+
+
+def choose(setting: Any, flops: float, processes: int = 1) -> int:
+    """Threads for training steps of ``flops`` operations in each of the ``processes`` of a run on one machine.
+
+    A number is taken as it is, up to the share of each process where there are several. ``auto`` gives small steps one
+    thread and all others what torch would take, which respects OMP_NUM_THREADS, but no more than the processors.
+    """
+    import torch
+
+    share = max(1, processors() // processes)
+    if setting != AUTO:
+        return int(setting) if processes == 1 else min(int(setting), share)
+    return 1 if flops < SMALL_STEP else min(torch.get_num_threads(), share)
+
+
+def flops_of_step(model: Any, batch_size: int) -> float:
+    """Operations of a training step on so many images, by those of one image through ``model.reconstruct``."""
+    from vaezoo.cost import flops_per_image
+
+    return float(PASSES * batch_size * flops_per_image(model))
+
+
+@contextmanager
+def limited_to(count: int) -> Iterator[None]:
+    """Compute with ``count`` threads meanwhile, in this process and in those that it starts."""
+    import torch
+
+    before, said = torch.get_num_threads(), os.environ.get(NUMBER)
+    torch.set_num_threads(count)
+    os.environ[NUMBER] = str(count)  # Lightning would choose anew for the processes that it starts
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        os.environ.pop(NUMBER)
+        if said is not None:
+            os.environ[NUMBER] = said
+
+
+def busy_line(count: int) -> str | None:
+    """One sentence if other programs use the processors that ``count`` threads need; None if they do not."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load, machine = os.getloadavg()[0], os.cpu_count() or 1
+    if machine - load > count - 0.5:
+        return None
+    remedy = "wait for the other programs, or set threads=1" if count > 1 else "wait for the other programs"
+    return (
+        f"the machine is busy: the average load of the last minute is {load:.1f} on {machine} processors, and training"
+        f" with {count} thread{'' if count == 1 else 's'} will be slower than usual; to help, {remedy}"
+    )
