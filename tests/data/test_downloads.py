@@ -107,8 +107,6 @@ def test_files_that_are_there_are_not_downloaded(tmp_path: Path) -> None:
         "fit": "crop",
         "range": "full",
         "skipped": 0,
-        "range": "full",
-        "fit": "crop",
     }
 
 
