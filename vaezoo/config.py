@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from vaezoo import automatic, threads
 from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
-from vaezoo.choices import EVALUATIONS, STEPPING
+from vaezoo.choices import COMPILE, EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.extras import LAUNCHERS, missing
 from vaezoo.reading import MOST_VALUES, flat
@@ -41,12 +41,14 @@ def check(cfg: DictConfig) -> None:
     plain = OmegaConf.to_container(cfg, resolve=True)
     _check_values(plain)
     _check_groups(plain)
-    for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
+    for name, kind in {"seed": int, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
     threads.check(cfg.get("threads", automatic.AUTO))
     if cfg.evaluation not in EVALUATIONS:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    if not any(cfg.compile is choice or (isinstance(choice, str) and cfg.compile == choice) for choice in COMPILE):
+        raise ConfigError(f"compile must be false, true or reduce-overhead, got {shown(cfg.compile)}")
     if cfg.stepping not in STEPPING:
         raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
     if not 0 <= cfg.seed < 2**32:

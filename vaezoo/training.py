@@ -236,7 +236,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
     model.stepping = cfg.stepping
     if cfg.compile:
-        model.compile_losses()
+        model.compile_losses(mode=None if cfg.compile is True else cfg.compile)
 
     cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
@@ -249,7 +249,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
     )
-    sharding.check(trainer, compiled=cfg.compile)
+    sharding.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()

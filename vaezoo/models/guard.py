@@ -54,13 +54,10 @@ class Guard:
         self._buffers: dict[str, Tensor] | None = None  # before this step
         self._at_once = False
 
-    def start(self, model: L.LightningModule, *, captured: bool) -> None:
-        """A training begins or goes on: nothing is left of what another one came to.
-
-        Where steps are ``captured``, the gradients behind a loss are gone when it is known.
-        """
+    def start(self, model: L.LightningModule) -> None:
+        """Forget what an earlier training of this model left behind."""
         self._watch, self._waiting, self._buffers = Watch(), [], None
-        self._at_once = not captured and not skips(model.trainer) and looks_at_once(model)
+        self._at_once = not skips(model.trainer) and looks_at_once(model)
         if skips(model.trainer):
             self._buffers = _copied(dict(model.named_buffers()))
 
@@ -91,10 +88,6 @@ class Guard:
             self._watch.gradient(any_wrong(gradients_of(optimizer)))
         if skips(model.trainer):
             self._take_or_skip(model, optimizer)
-
-    def keep_flag(self, wrong: Tensor) -> None:
-        """Take note of gradients by what ``any_wrong`` said of them."""
-        self._watch.gradient(wrong)
 
     def check(self, model: Any) -> None:
         """NonFiniteLossError if a number since the last check was not finite; all processes come here together."""

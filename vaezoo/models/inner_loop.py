@@ -121,15 +121,12 @@ class InnerLoop:
         self._update(loss)
         return loss.detach()
 
-    def _update(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
-        """Move the weights against the gradient of a loss, which the model or ``look`` sees before it is clipped."""
+    def _update(self, loss: Tensor) -> None:
+        """Move the weights against the gradient of a loss, which the model sees before it is clipped."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
-        if look is None:
-            self.trainer.lightning_module.on_before_optimizer_step(self.optimizer)
-        else:
-            look()
+        self.trainer.lightning_module.on_before_optimizer_step(self.optimizer)
         clip = self.trainer.gradient_clip_val
         if clip is not None:
             self.trainer.lightning_module.clip_gradients(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
