@@ -147,7 +147,7 @@ def test_words_for_evaluate_are_kept_apart() -> None:
         (["models=[vae]", "out="], "write out=DIR"),
         (["models=[vae,vae]", "out=O"], "models has a value twice: vae, vae"),
         (["models=[]", "out=O"], "models has no value"),
-        (["models=[vaee]", "out=O"], "there is no model=vaee; choose model= one of ae"),
+        (["models=[vaee]", "out=O"], "there is no model=vaee; set model= to one of ae"),
         (["models=[vae]", "out=O", "seeds=3"], "seeds must be a list, as in seeds=[0,1,2], got 3"),
         (["models=[vae]", "out=O", "seeds=[a]"], "seeds must be a whole number from 0 on, got a"),
         (["models=[vae]", "out=O", "seeds=[-1]"], "seeds must be a whole number from 0 on, got -1"),

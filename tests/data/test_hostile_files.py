@@ -132,8 +132,8 @@ def test_pipes_and_devices_are_left_out_and_never_waited_for(tmp_path: Path, cap
     with caplog.at_level(logging.WARNING, logger="vaezoo"):
         assert len(open_folder(root, SHAPE).train) == 3
     assert "a link to nowhere, a pipe or a device" in caplog.text
-    assert "it is no file" in failure(root / "pipe.png")
-    assert "it is no file" in failure(root / "zero.png")
+    assert "it is not a file" in failure(root / "pipe.png")
+    assert "it is not a file" in failure(root / "zero.png")
 
 
 def test_links_out_of_the_folder_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

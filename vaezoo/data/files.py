@@ -197,6 +197,6 @@ def _check_file(path: str) -> None:
     """OSError for what is no file, which could be waited for without end, and for a file larger than any image."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is no file")
+        raise OSError("it is not a file")
     if found.st_size > MOST_BYTES:
         raise OSError(f"it has {found.st_size:,} bytes, more than the {MOST_BYTES:,} of any image")
