@@ -155,7 +155,7 @@ def write(
     (asked.out / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
     caption = tables.machine_line(about)
     if asked.quick:
-        caption = f"A smoke run of a few steps, whose numbers say nothing. {caption}"
+        caption = f"A smoke run of a few steps, whose numbers are meaningless. {caption}"
     parts = ["# Throughput", caption, tables.HOW, *(table.markdown() for table in found)]
     (asked.out / "throughput.md").write_text("\n\n".join(part.strip() for part in parts) + "\n")
     chart.draw(measurements, caption, asked.out)

@@ -384,7 +384,7 @@ class GradientWatch(L.Callback):
         (VAE, [], {"accumulate_grad_batches": 2}, "gradients are accumulated"),
         (VAE, [GradientAccumulationScheduler({1: 2})], {}, "gradients are accumulated"),
         (VAE, [], {"profiler": "simple"}, "a profiler is on"),
-        (VAE, [GradientWatch()], {}, "GradientWatch listens to on_after_backward"),
+        (VAE, [GradientWatch()], {}, "GradientWatch implements on_after_backward"),
         (OwnBackward, [], {}, "OwnBackward has on_before_optimizer_step of its own"),
         (OwnStep, [], {}, "OwnStep has training_step of its own"),
         (OwnEnd, [], {}, "OwnEnd has on_train_batch_end of its own"),
@@ -592,7 +592,7 @@ def test_a_step_that_cannot_be_captured_is_taken_without(
 @pytest.mark.parametrize(
     ("device", "optimizer", "reason"),
     [
-        ("cpu", torch.optim.Adam, "CUDA graphs need a CUDA device, and the model is on cpu"),
+        ("cpu", torch.optim.Adam, "CUDA graphs need a CUDA device, but the model is on cpu"),
         ("cuda", torch.optim.SGD, "torch's SGD cannot be captured with these settings; Adam can"),
         ("cuda", torch.optim.Adam, None),
     ],
@@ -608,7 +608,7 @@ def test_a_run_that_asks_for_graphs_on_the_processor_goes_on_and_says_so(program
     short = ["callbacks=none", "data.limit=64", "trainer.max_epochs=1", "evaluation=none", "trainer.accelerator=cpu"]
     code, printed = program("train", "stepping=graph", *short, f"run_dir={tmp_path / 'run'}")
     assert code == 0
-    assert "not graph: CUDA graphs need a CUDA device, and the model is on cpu" in printed
+    assert "not graph: CUDA graphs need a CUDA device, but the model is on cpu" in printed
 
 
 def test_an_optimiser_reads_rates_from_tensors_within_a_capture_alone() -> None:
@@ -663,4 +663,4 @@ def test_a_step_that_cuda_cannot_capture_is_taken_without(caplog: pytest.LogCapt
             return super().losses(x, weights)
 
     fit(small(Waiting), "graph", accelerator="gpu", devices=1)
-    assert caplog.text.count("steps are taken without a graph") == 1
+    assert caplog.text.count("continuing without a CUDA graph") == 1

@@ -104,7 +104,7 @@ class CapturingLoop(InnerLoop):
 
     def _refuse(self, reason: str) -> None:
         self.refused = True
-        log.warning("warning     steps are taken without a graph from now on: %s", reason)
+        log.warning("warning     continuing without a CUDA graph: %s", reason)
 
 
 def why_not_captured(trainer: L.Trainer, model: L.LightningModule) -> str | None:
@@ -113,7 +113,7 @@ def why_not_captured(trainer: L.Trainer, model: L.LightningModule) -> str | None
     if skips(trainer):
         return "trainer.on_nonfinite=skip looks at each step before it is taken"
     if model.device.type != "cuda":
-        return f"CUDA graphs need a CUDA device, and the model is on {model.device.type}"
+        return f"CUDA graphs need a CUDA device, but the model is on {model.device.type}"
     if not all(group.get("fused") and "capturable" in group for group in groups):
         return f"torch's {type(trainer.optimizers[0]).__name__} cannot be captured with these settings; Adam can"
     return None
