@@ -42,10 +42,12 @@ def read(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=[*LOADS, START], help=", ".join([*LOADS, START]))
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=BY_DEFAULT, help=", ".join(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="measure beside N busy processes")
     parser.add_argument(
-        "--busy", type=int, default=0, metavar="N", help="measure beside N processes that keep computing"
+        "--quick",
+        action="store_true",
+        help="a few steps each, to check that everything works; the numbers are meaningless",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps each, to see that it works; no numbers")
     asked = parser.parse_args(words)
     check_whole(asked, "repeats", "threads")
     if asked.busy < 0:

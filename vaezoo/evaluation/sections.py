@@ -72,7 +72,7 @@ def likelihood(subject: Any, material: Material) -> tuple[Numbers, Vectors]:
 
 def _bits_per_dim(subject: Any, material: Material, elbo: Tensor) -> Number:
     if not subject.likelihood.discrete:
-        return {"value": None, "reason": "the likelihood is a density, which has no bits"}
+        return {"value": None, "reason": "the likelihood is a density, for which bits are not defined"}
     if not bool(subject.likelihood.supports(material.test).all()):
         return {"value": None, "reason": "the likelihood is not defined on these images; see data.binarize"}
     return mean_of(metrics.bits_per_dim(-elbo, material.test[0].numel()))

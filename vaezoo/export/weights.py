@@ -56,7 +56,7 @@ def read_card(path: Path) -> dict[str, Any]:
     if card.get("schema") != SCHEMA or not isinstance(model, dict) or not isinstance(files, dict):
         raise RunError(f"{path} is not a card of this version of vaezoo; export the run again")
     if not isinstance(model.get("class"), str) or not isinstance(model.get("hyper_parameters"), dict):
-        raise RunError(f"{path} names no class or no hyper_parameters; export the run again")
+        raise RunError(f"{path} has no class or no hyper_parameters; export the run again")
     reading.check_plain(model["hyper_parameters"], str(path))
     return card
 
