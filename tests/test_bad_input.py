@@ -258,7 +258,7 @@ def test_an_export_to_what_is_no_file_name_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     code, printed = program("export", "run", f"out={out}")
     assert code == 1
-    assert printed.startswith("error: out must ") or "wants one run folder and out=FILE" in printed
+    assert printed.startswith("error: out must ") or "needs one run folder and out=FILE" in printed
     assert printed.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -293,7 +293,7 @@ def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_its_first_ste
     ]
     code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 7}")
     assert code == 1
-    assert "error: model.scheduler is made for 7 steps, and this run has 8; write total_steps: total_steps" in printed
+    assert "error: model.scheduler is made for 7 steps, but this run has 8; write total_steps: total_steps" in printed
     code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 8}")
     assert code == 0, printed
 

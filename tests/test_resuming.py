@@ -176,7 +176,7 @@ def test_force_does_not_bring_another_models_weights_in(train: Train, refused: C
 
     edit(run.checkpoint("last"), cut)
     said = refused(run.path, "train", f"resume={run.path}", "resume.force=true", "trainer.max_epochs=2")
-    assert "encoder.1.weight is of shape [3, 256] there and of shape [16, 256] here" in said
+    assert "encoder.1.weight is of shape [3, 256] in the checkpoint and of shape [16, 256] in the model" in said
 
 
 def test_a_record_of_changes_that_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Run:
         plain: Any = OmegaConf.to_container(self.config)
         for name in ("model", "data", "trainer"):
             if not (isinstance(plain.get(name), dict) and "_target_" in plain[name]):
-                raise RunError(f"{self.path}/config.yaml names no {name}; put the run's own config.yaml back")
+                raise RunError(f"{self.path}/config.yaml has no {name}; put the run's own config.yaml back")
         trust.check_config(plain, self.path, packages=packages, told=told)
         trust.refuse_links(self.path)
         if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
@@ -90,7 +90,7 @@ class Run:
 
         plain: Any = OmegaConf.to_container(self.config)
         if not isinstance(plain.get("data"), dict):
-            raise RunError(f"{self.path}/config.yaml names no data")
+            raise RunError(f"{self.path}/config.yaml has no data")
         trust.check_config({"data": plain["data"]}, self.path, packages=packages)
         settings = plain["data"] | ({} if root is None else {"root": root})
         try:

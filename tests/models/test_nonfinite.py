@@ -215,7 +215,9 @@ def test_a_run_that_stops_keeps_the_batch_and_the_checkpoint_from_before(
     path = run.path / "nonfinite" / f"step={step:08d}.pt"
     assert code == 1
     assert printed.count("error: ") == 1
-    assert f"index 77 of the training split); the batch is saved in {path}; weights saved before are kept" in printed
+    assert (
+        f"index 77 of the training split); the batch is saved in {path}; previously saved weights are kept" in printed
+    )
     assert run.summary["status"] == "failed"
     assert f"at step {step}, by recon and kl of 1 of 32" in run.summary["error"]
     assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == 5

@@ -381,7 +381,7 @@ class GradientWatch(L.Callback):
         (VAE, [], {"accumulate_grad_batches": 2}, "gradients are accumulated"),
         (VAE, [GradientAccumulationScheduler({1: 2})], {}, "gradients are accumulated"),
         (VAE, [], {"profiler": "simple"}, "a profiler is on"),
-        (VAE, [GradientWatch()], {}, "GradientWatch listens to on_after_backward"),
+        (VAE, [GradientWatch()], {}, "GradientWatch implements on_after_backward"),
         (OwnBackward, [], {}, "OwnBackward has on_before_optimizer_step of its own"),
         (OwnStep, [], {}, "OwnStep has training_step of its own"),
         (OwnEnd, [], {}, "OwnEnd has on_train_batch_end of its own"),

@@ -179,7 +179,9 @@ def opened(path: str, side: int) -> Iterator[Image.Image]:
     with Image.open(path, formats=FORMATS) as image:
         image.draft(None, (side, side))
         if math.prod(image.size) > MOST_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}; make it smaller")
+            raise ValueError(
+                f"{image.width}x{image.height} pixels, but at most {MOST_PIXELS:,} are allowed; make it smaller"
+            )
         yield image
 
 

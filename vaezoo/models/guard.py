@@ -22,9 +22,9 @@ from vaezoo.sums import Sums
 
 log = logging.getLogger(__name__)
 
-KEPT = "weights saved before are kept"
+KEPT = "previously saved weights are kept"
 DIVERGED = "try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true"
-ONE_BATCH = "trainer.on_nonfinite=skip goes on without such batches"
+ONE_BATCH = "set trainer.on_nonfinite=skip to skip such batches"
 
 IN_A_ROW = 10
 """Steps in a row that may be skipped: what many batches have in common is no batch's fault."""
@@ -136,7 +136,7 @@ class Guard:
             allowed = "" if self._in_a_row >= IN_A_ROW else "more than "
             raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{said}")
         if self.skipped <= TOLD:
-            last = ", and later ones are counted alone" if self.skipped == TOLD else ""
+            last = ", and later ones are only counted" if self.skipped == TOLD else ""
             said = describe(trainer, found, remedy=False)
             if trainer.is_global_zero:
                 log.warning("warning     %s; the step is skipped (%d of at most %d)%s", said, self.skipped, most, last)

@@ -141,7 +141,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     facts: Any = trainer
     overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
     listening = [
-        f"{type(callback).__name__} listens to {hook}"
+        f"{type(callback).__name__} implements {hook}"
         for callback in facts.callbacks
         for hook in OF_A_STEP
         if is_overridden(hook, callback, Callback)
@@ -149,7 +149,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)
     reasons = {
         "several devices work together": type(trainer.strategy) is not SingleDeviceStrategy,
-        "the model takes its optimiser's steps by itself": not model.automatic_optimization,
+        "the model takes its own optimiser steps": not model.automatic_optimization,
         "gradients are accumulated": accumulates or trainer.accumulate_grad_batches != 1,
         "gradients are scaled": trainer.precision == "16-mixed",
         "the optimiser evaluates each batch several times": isinstance(facts.optimizers[0], LBFGS),

@@ -311,7 +311,7 @@ class Loop(L.LightningModule):
             return 1
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
-            raise ConfigError("model.scheduler spans the whole run: set trainer.max_epochs or trainer.max_steps")
+            raise ConfigError("model.scheduler covers the whole run: set trainer.max_epochs or trainer.max_steps")
         self._plan(self._planned_steps, int(steps))
         return int(steps)
 
@@ -325,15 +325,15 @@ class Loop(L.LightningModule):
             steps = trainer.max_epochs if trainer.max_epochs not in (None, -1) else 0
         if steps > most:
             raise ConfigError(
-                f"model.scheduler is made for {most} steps, and this run has {steps}; write total_steps: total_steps"
+                f"model.scheduler is made for {most} steps, but this run has {steps}; write total_steps: total_steps"
             )
 
     def _plan(self, before: int | None, steps: int | None) -> None:
         """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""
         if None not in (before, steps) and before != steps:
             raise ConfigError(
-                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the trainer.max_epochs"
-                " or max_steps of before, or start a new run"
+                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the previous"
+                " trainer.max_epochs or max_steps, or start a new run"
             )
         self._planned_steps = before if steps is None else steps
 
