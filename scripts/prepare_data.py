@@ -1,4 +1,4 @@
-"""Bring data sets to disk ahead of time, for machines without network: python scripts/prepare_data.py mnist sprites."""
+"""Download or render data sets in advance, for offline machines: python scripts/prepare_data.py mnist sprites."""
 
 import argparse
 

@@ -1,7 +1,7 @@
-"""Where the time of an optimiser step goes: python scripts/profile_step.py [--load mnist-mlp] [--steps 200].
+"""Profile an optimiser step: python scripts/profile_step.py [--load mnist-mlp] [--steps 200].
 
-It trains as train.py does, with everything on. Times are the host's; the operators are from torch's profiler, in some
-further steps, since that slows down what it watches.
+It trains as train.py does, with all features on. Times are measured on the host; times of operators come from torch's
+profiler, in additional steps, since profiling slows the steps down.
 """
 
 import argparse

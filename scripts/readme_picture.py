@@ -1,4 +1,4 @@
-"""The README's picture from runs with two latent dimensions: python scripts/readme_picture.py OUT.png RUN [RUN ...]."""
+"""The README's figure of runs with two latent dimensions: python scripts/readme_picture.py OUT.png RUN [RUN ...]."""
 
 import argparse
 

@@ -1,6 +1,6 @@
-"""A picture of a report for the README: python scripts/report_picture.py OUT/report.html docs/report.png.
+"""A screenshot of a report for the README: python scripts/report_picture.py OUT/report.html docs/report.png.
 
-It takes a Chromium, which is started without a window: apt-get install chromium.
+It requires Chromium, which runs headless: apt-get install chromium.
 """
 
 import argparse

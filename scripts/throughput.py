@@ -1,8 +1,8 @@
-"""How fast vaezoo trains beside a hand-written loop and others: python scripts/throughput.py [--device cuda].
+"""Training speed compared with a hand-written loop and other frameworks: python scripts/throughput.py [--device cuda].
 
-Each measurement runs in a process of its own, one after another and in turns; ratios are of the same turn. It writes
-throughput.json (every measurement), .md (the tables), .png and .svg. The code of exit is 1 if something asked for could
-not be measured.
+Each measurement runs in its own process, one at a time; in each turn every contestant is measured once, and ratios
+compare measurements of the same turn. The output is throughput.json (all measurements), .md (the tables), .png and
+.svg. The exit code is 1 if a requested measurement failed.
 """
 
 import argparse

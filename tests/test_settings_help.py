@@ -47,7 +47,7 @@ def test_every_comment_of_the_chosen_files_is_shown(program: Program) -> None:
 def test_every_comment_of_every_choice_is_shown(program: Program, group: str) -> None:
     for name in config.options(group):
         _, printed = program("train", f"{group}={name}", "--help")
-        own = [line for line in comments(f"{group}/{name}.yaml") if not line.startswith("words of the command")]
+        own = [line for line in comments(f"{group}/{name}.yaml") if not line.startswith("arguments of vaezoo")]
         assert [line for line in own if words(line) not in words(printed)] == [], name
 
 

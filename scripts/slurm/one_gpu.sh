@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One run on one GPU: sbatch scripts/slurm/one_gpu.sh model=vae data=cifar10
-# Submit it from the folder with train.py, with the virtual environment active. What stands behind #SBATCH can be set
-# on the command line too, before the file: sbatch --partition=gpu --time=24:00:00 scripts/slurm/one_gpu.sh ...
+# Submit it from the folder that contains train.py, with the virtual environment active. The #SBATCH options can also be
+# set on the command line, before the file name: sbatch --partition=gpu --time=24:00:00 scripts/slurm/one_gpu.sh ...
 #SBATCH --job-name=vaezoo
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -12,5 +12,5 @@
 #SBATCH --output=slurm-%j.log
 set -euo pipefail
 
-# Progress bars fill logs. The words of the command line come last, so that they go before what stands here.
+# Progress bars fill log files. Command-line settings come last, so that they override the ones here.
 srun python train.py run_dir="runs/$SLURM_JOB_ID" trainer.enable_progress_bar=false "$@"

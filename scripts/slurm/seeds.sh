@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same run with several seeds, as an array: sbatch --array=0-9%4 scripts/slurm/seeds.sh model=beta_vae model.beta=4
-# The number of a job is its seed, and %4 lets four run at a time. Several models, settings and a report of them all:
-# vaezoo benchmark launcher=submitit_slurm.
+# The array index is the seed, and %4 limits the array to four jobs in parallel. For several models or settings, with a
+# report on all of them, use vaezoo benchmark launcher=submitit_slurm.
 #SBATCH --job-name=vaezoo
 #SBATCH --array=0-4
 #SBATCH --nodes=1

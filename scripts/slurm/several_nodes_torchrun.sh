@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One run on several nodes, by torchrun: sbatch scripts/slurm/several_nodes_torchrun.sh model=conv_vae data=celeba
-# SLURM starts one task on each node, and torchrun there a process for each device. For clusters whose srun does not
-# reach the devices (containers, say), and for those who know torchrun from elsewhere.
+# One run on several nodes, with torchrun: sbatch scripts/slurm/several_nodes_torchrun.sh model=conv_vae data=celeba
+# SLURM starts one task on each node, and torchrun starts a process for each device on it. For clusters on which srun
+# cannot access the devices (because of containers, for example), and for users who are familiar with torchrun.
 #SBATCH --job-name=vaezoo
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -14,7 +14,7 @@ set -euo pipefail
 
 devices=${DEVICES:-4}   # on each node, as in --gpus-per-node
 first=${MASTER_ADDR:-$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)}
-port=$((20000 + SLURM_JOB_ID % 20000))   # one for each job, should two share a node
+port=$((20000 + SLURM_JOB_ID % 20000))   # depends on the job, in case two share a node
 
 srun python -m torch.distributed.run --nnodes="$SLURM_NNODES" --nproc-per-node="$devices" \
   --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" --rdzv-endpoint="$first:$port" \

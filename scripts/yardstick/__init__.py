@@ -1,1 +1,1 @@
-"""What scripts/throughput.py and scripts/profile_step.py are made of: loads, contestants, tables. No part of vaezoo."""
+"""Parts of scripts/throughput.py and scripts/profile_step.py: loads, contestants, tables. Not part of vaezoo."""

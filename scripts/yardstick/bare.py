@@ -1,7 +1,7 @@
-"""The hand-written loop: one tensor of images, the networks, the ELBO, fused Adam. It imports torch alone.
+"""The hand-written loop: one tensor of images, the networks, the ELBO, fused Adam. It imports only torch.
 
-``bare-flush`` is the same with numbers too small for float32's exponent counted as zero (see ``vaezoo/cpu.py``),
-``bare-graph`` with the whole step captured as one CUDA graph.
+``bare-flush`` is the same loop with denormal numbers flushed to zero (see ``vaezoo/cpu.py``), and ``bare-graph`` is the
+loop with the whole step captured as one CUDA graph.
 """
 
 import time

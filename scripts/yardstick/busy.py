@@ -1,4 +1,4 @@
-"""Other programs that keep processors busy while contestants are measured."""
+"""Background processes that keep processors busy while contestants are measured."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Speeds as bars, a panel for each load."""
+"""A bar chart of speeds, with a panel for each load."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes of their own: each measurement starts from nothing, and none shares memory or caches with another."""
+"""Separate processes for measurements, so that none shares memory or caches with another."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Who is measured: the name of each, the module that trains it, and why one may be missing."""
+"""The contestants: their names, the modules that train them, and why one may be unavailable."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""What is trained: images, networks, batch sizes, and how long so that a measurement lasts some seconds."""
+"""The training loads: images, networks, batch sizes, and enough epochs for a measurement of several seconds."""
 
 import math
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""What is measured on: processor, memory, GPU, versions."""
+"""The machine that measurements run on: processor, memory, GPU, versions."""
 
 import os
 import platform

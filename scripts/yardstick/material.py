@@ -1,4 +1,4 @@
-"""The images of a load, once on disk for all contestants: what vaezoo's own data module trains on."""
+"""Writes the images of a load to disk, once for all contestants: those that vaezoo's own data module trains on."""
 
 from pathlib import Path
 from typing import Any

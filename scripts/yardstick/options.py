@@ -1,4 +1,4 @@
-"""What the scripts' command lines share."""
+"""Command-line options that the scripts share."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""vaezoo as it is: ``train.py`` with nothing but the settings of the load, and a stopwatch among its callbacks."""
+"""vaezoo with its defaults: ``train.py`` with only the settings of the load, and a stopwatch callback."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""What a measured process says of itself: its job, its memory, its result. It imports nothing heavy."""
+"""The job, memory and result of a measured process, read and written by itself. It imports nothing slow."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""Medians, spreads and ratios of measurements. They measure nothing."""
+"""Medians, spreads and ratios of measurements. It measures nothing."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median

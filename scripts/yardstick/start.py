@@ -1,4 +1,4 @@
-"""How long commands take to start, beside the imports that they cannot do without."""
+"""Start-up times of commands, compared with the imports that they need."""
 
 import json
 import subprocess

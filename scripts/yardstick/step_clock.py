@@ -1,6 +1,7 @@
-"""Where the time of an optimiser step goes, measured from outside: ranges around what training calls.
+"""Times the parts of an optimiser step from outside, with ranges around the functions that training calls.
 
-Every moment belongs to the innermost open range, so that shares add up; what no range covers is Lightning's own.
+Time is attributed to the innermost open range, so that the parts add up to the total; time outside all ranges is
+Lightning's own.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A training under the step clock, in a process of its own."""
+"""Trains with the step clock, in a separate process."""
 
 import tempfile
 from pathlib import Path

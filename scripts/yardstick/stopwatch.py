@@ -1,4 +1,4 @@
-"""Callbacks that measure Lightning from within: how long epochs take, and when the first step was done."""
+"""Callbacks that measure training from inside Lightning: the duration of epochs, and when the first step was done."""
 
 import json
 import os

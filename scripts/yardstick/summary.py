@@ -1,4 +1,4 @@
-"""The record's own summary: medians, spreads and ratios to the bare loop, as plain values."""
+"""The summary in the JSON record: medians, spreads and ratios to the bare loop, as plain values."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Measurements as tables: Markdown to keep, rich on the terminal. They compute nothing new."""
+"""Measurements as tables: Markdown for files, rich for the terminal. It computes no new values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What vaezoo is to reach against the others, and whether it did."""
+"""Performance targets for vaezoo relative to the other contestants, and whether they are met."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

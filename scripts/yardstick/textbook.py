@@ -1,4 +1,4 @@
-"""Lightning as its tutorials write it: self.log in each step, a DataLoader, ToTensor for each image."""
+"""Lightning as in its tutorials: self.log in each step, a DataLoader, ToTensor for each image."""
 
 import json
 import tempfile
