@@ -245,10 +245,10 @@ def test_a_run_to_go_on_with_stands_on_the_command_line_as_it_is(program: Any, t
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"model": "x", "data": {"name": "y"}}, "no class with settings"),
-        ({"model": None, "data": {}}, "no class with settings"),
-        ({"model": {}, "data": {}}, "no class with settings"),
-        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": "y"}, "no class with settings"),
+        ({"model": "x", "data": {"name": "y"}}, "not a class with settings"),
+        ({"model": None, "data": {}}, "not a class with settings"),
+        ({"model": {}, "data": {}}, "not a class with settings"),
+        ({"model": {"_target_": "vaezoo.models.VAE"}, "data": "y"}, "not a class with settings"),
         ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": None, "channels": 1}}, "image_size=None"),
         ({"model": {"_target_": "vaezoo.models.VAE"}, "data": {"image_size": 8, "channels": "x"}}, "channels='x'"),
     ],
