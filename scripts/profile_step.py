@@ -84,7 +84,7 @@ def tables_of(found: dict[str, Any]) -> "list[Any]":
     ]
     rows.append(("all", f"{1000 * total / steps:.3f}", "100.0"))
     if found["device_ms"]:
-        rows.append(("the GPU's own time, meanwhile", f"{found['device_ms']:.3f}", ""))
+        rows.append(("GPU time in the same period", f"{found['device_ms']:.3f}", ""))
     where = "GPU" if found["device_ms"] else "processor"
     operators: list[tuple[str, ...]] = [
         (one["name"][:70], f"{one['ms']:.3f}", f"{one['calls']:.1f}") for one in found["operators"]

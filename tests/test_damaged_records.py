@@ -120,8 +120,8 @@ def test_every_damaged_record(sound: Path, tmp_path: Path, program: Program) -> 
         ("config.yaml", "\n  seed: 0", "\n  seed: null", "data.seed must be int, got None"),
         ("config.yaml", "\n  batch_size: 32", "\n  batch_size: 0", "data.batch_size must be a whole number from 1 up"),
         ("summary.json", '"cost": {', '"cost": [], "x": {', "cost is not a mapping of names to values"),
-        ("summary.json", '"seconds": ', '"seconds": "a", "x": ', "cost.seconds is no number"),
-        ("summary.json", '"seconds": ', '"seconds": NaN, "x": ', "cost.seconds is no number"),
+        ("summary.json", '"seconds": ', '"seconds": "a", "x": ', "cost.seconds is not a number"),
+        ("summary.json", '"seconds": ', '"seconds": NaN, "x": ', "cost.seconds is not a number"),
     ],
 )
 def test_a_damaged_run_is_named_and_the_others_are_evaluated(

@@ -34,7 +34,7 @@ def written(path: Path, text: str) -> Path:
         ('a: "\\e[31m"', "no control characters"),
         ("a: [" + "1," * 20_000 + "]", "more settings"),
         ("a: 1" + "0" * 5000, "cannot be read"),
-        ("{1: 2}", "no text"),
+        ("{1: 2}", "not text"),
         ("- 1", "contains no settings"),
         ("a: 1\n---\nb: 2", "cannot be read"),
         ("a: 1\na: 2", "cannot be read"),

@@ -223,7 +223,7 @@ def test_a_number_that_a_model_lacks_is_named_with_those_that_it_has(program: Pr
     summary: Any = json.loads((tmp_path / "0_ae" / "summary.json").read_text())
     assert sweeps.optimized(summary, "val/mse") == summary["val"]["mse"]
     assert sweeps.optimized(summary, None) is None
-    with pytest.raises(ConfigError, match="optimized_metric=test/mse: AE has no such number"):
+    with pytest.raises(ConfigError, match="optimized_metric=test/mse: AE has no such metric"):
         sweeps.optimized({**summary, "test": {"mse": None}}, "test/mse")
     code, said = program("train", "-m", *TINY, "optimized_metric=elbo", f"run_dir={tmp_path / 'b'}")
     assert "optimized_metric must be a name such as val/elbo, got 'elbo'" in said

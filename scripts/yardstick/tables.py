@@ -11,7 +11,7 @@ from yardstick.spreads import Measurement, Spread, failure, ratios, spread, valu
 from yardstick.targets import SECONDS, SPEED, START, Verdict
 
 HOW = """Training images per second after a warm-up of one epoch: medians of the repeats, with the least and largest
-value. Each measurement ran in a process of its own, in turns; ratios are of the same turn. The speed is of training
+value. Each measurement ran in its own process, in turns; ratios are within one turn. The speed is of training
 alone; *with validation* adds validation and, for vaezoo, the pictures drawn in it. vaezoo writes its last checkpoint
 every ten seconds at most and draws every 2,500 steps, which short measurements end before: what pictures cost a whole
 run is in its summary.json. Peak memory is of the process (on a GPU: of what torch allocated there), *above imports*

@@ -162,7 +162,7 @@ def test_words_for_evaluate_are_kept_apart() -> None:
         (["models=[ae,vae]", "out=O", "model.beta=[1,4]"], "model.beta is not a setting"),
         (["models=[beta_vae]", "out=O", "model.betta=[1,4]"], "model.betta is not a setting; did you mean 'beta'?"),
         (["models=[vae]", "out=O", "modell.x=[1,4]"], "modell is not a setting; did you mean 'model'?"),
-        (["models=[vae]", "out=O", "data=[mnits]"], "there is no data=mnits; choose data="),
+        (["models=[vae]", "out=O", "data=[mnits]"], "there is no data=mnits; set data= to one of "),
         (["models=[vae]", "out=O", "experiment=none"], "there is no experiment=none"),
         (["models=[vae]", "out=O", "model.beta=[1"], "cannot read the setting 'model.beta=[1'"),
         (["models=[vae]", "out=O", "word"], "cannot read the setting 'word'"),

@@ -182,7 +182,7 @@ def test_a_root_that_cannot_be_written_is_one_warning(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING, logger="vaezoo"):
         sprites.write_cache(root)
     assert len(caplog.records) == 1
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
     assert len(sprites.Lattice(root, np.arange(5)).load()) == 5
 
 

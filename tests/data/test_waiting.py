@@ -76,7 +76,7 @@ def test_the_end_of_a_run_says_what_was_waited(
     assert code == 0, printed
     cost = json.loads((run / "summary.json").read_text())["cost"]
     assert 0 < cost["loader_wait_seconds"] < cost["seconds"]
-    assert ("decoding was the limit" in (run / "train.log").read_text()) == told
+    assert ("decoding was the bottleneck" in (run / "train.log").read_text()) == told
 
 
 def test_images_in_memory_are_not_waited_for(

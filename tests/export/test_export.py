@@ -126,8 +126,8 @@ def exported(model: Autoencoder, folder: Path, **changes: Any) -> Path:
     [
         ({"class": "os.system"}, r"asks for the class os.system; to allow it, pass packages=\['os'\]"),
         ({"class": "vaezoo.runs.load"}, "it is not a model"),
-        ({"class": 3}, "names no class"),
-        ({"hyper_parameters": []}, "names no class or no hyper_parameters"),
+        ({"class": 3}, "has no class"),
+        ({"hyper_parameters": []}, "has no class or no hyper_parameters"),
         ({"hyper_parameters": {"image_shape": [3, 12, 10], "latent_dim": 10**9}}, "by its settings"),
         ({"hyper_parameters": {"image_shape": [3, 12, 10], "widths": [1] * 20_000}}, "more settings"),
     ],
@@ -151,7 +151,7 @@ def test_weights_and_card_must_be_of_one_export(make_model: Make, tmp_path: Path
     with pytest.raises(RunError, match="is damaged"):
         vaezoo.load(path)
     weights.card_of(path).write_text("{}")
-    with pytest.raises(RunError, match="no card of this version"):
+    with pytest.raises(RunError, match="not a card of this version"):
         vaezoo.load(path)
     weights.card_of(path).unlink()
     with pytest.raises(

@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_does_no_harm(
     (tmp_path / "classifiers").write_text("a file in the way")
     with caplog.at_level(logging.WARNING):
         made(digits(), tmp_path)
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
 
 
 def test_several_factors_have_a_head_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
