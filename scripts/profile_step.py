@@ -38,7 +38,9 @@ def read(words: Sequence[str] | None) -> argparse.Namespace:
     choose([asked.load], tuple(LOADS), "load")
     check_whole(asked, "steps", "threads")
     if asked.out is not None and not asked.out.absolute().parent.is_dir():
-        raise RunError(f"cannot write to --out {asked.out}: there is no folder {asked.out.absolute().parent}; make it")
+        raise RunError(
+            f"cannot write to --out {asked.out}: there is no folder {asked.out.absolute().parent}; create it"
+        )
     return asked
 
 

@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the PNG to write")
     arguments = parser.parse_args()
     if not arguments.report.is_file():
-        sys.exit(f"error: {arguments.report} is not there; vaezoo benchmark experiment=smoke out=DIR makes DIR/report")
+        sys.exit(
+            f"error: {arguments.report} does not exist; vaezoo benchmark experiment=smoke out=DIR makes DIR/report"
+        )
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         sys.exit(f"error: no browser to take the picture with, looked for {', '.join(BROWSERS)}")

@@ -42,10 +42,12 @@ def read(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=[*LOADS, START], help=", ".join([*LOADS, START]))
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=BY_DEFAULT, help=", ".join(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="measure beside N busy processes")
     parser.add_argument(
-        "--busy", type=int, default=0, metavar="N", help="measure beside N processes that keep computing"
+        "--quick",
+        action="store_true",
+        help="a few steps each, to check that everything works; the numbers are meaningless",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps each, to see that it works; no numbers")
     asked = parser.parse_args(words)
     check_whole(asked, "repeats", "threads")
     if asked.busy < 0:
@@ -155,7 +157,7 @@ def write(
     (asked.out / "throughput.json").write_text(json.dumps(record, indent=1) + "\n")
     caption = tables.machine_line(about)
     if asked.quick:
-        caption = f"A smoke run of a few steps, whose numbers say nothing. {caption}"
+        caption = f"A smoke run of a few steps, whose numbers are meaningless. {caption}"
     parts = ["# Throughput", caption, tables.HOW, *(table.markdown() for table in found)]
     (asked.out / "throughput.md").write_text("\n\n".join(part.strip() for part in parts) + "\n")
     chart.draw(measurements, caption, asked.out)

@@ -13,9 +13,9 @@ Program = Callable[..., tuple[int, str]]
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        (["model=betavae"], "there is no model=betavae; choose model= one of ae, beta_vae, conv_vae, vae"),
-        (["data=mnits"], "there is no data=mnits; choose data= one of celeba, cifar10, digits"),
-        (["experiment=none"], "there is no experiment=none; choose experiment= one of"),
+        (["model=betavae"], "there is no model=betavae; set model= to one of ae, beta_vae, conv_vae, vae"),
+        (["data=mnits"], "there is no data=mnits; set data= to one of celeba, cifar10, digits"),
+        (["experiment=none"], "there is no experiment=none; set experiment= to one of"),
         (["modell=vae"], "modell is not a setting; did you mean 'model'?"),
         (["model=beta_vae", "model.betta=3"], "model.betta is not a setting; did you mean 'beta'?"),
         (["trainer.max_epoch=3"], "trainer.max_epoch is not a setting; did you mean 'max_epochs'?"),
@@ -48,8 +48,8 @@ Program = Callable[..., tuple[int, str]]
         (["trainer.max_epochs=many"], "trainer.max_epochs must be int or null, got 'many' (str)"),
         (["trainer.precision=8"], "trainer.precision must be"),
         (["trainer.accelerator=warp"], "warp"),
-        (["trainer.accelerator=gpu"], "trainer cannot be made: No supported gpu backend found!"),
-        (["+trainer.logger=false"], "trainer.logger is given by the program and cannot be set"),
+        (["trainer.accelerator=gpu"], "trainer cannot be created: No supported gpu backend found!"),
+        (["+trainer.logger=false"], "trainer.logger is set by the program and cannot be changed"),
         (["callbacks=null"], "the settings do not fit"),
         (["seed=99999999999999"], "seed must be from 0 to 4294967295"),
         (["data.limit=5", "data.batch_size=9", "data.drop_last=true"], "5 training images give no batch"),
@@ -97,13 +97,13 @@ Program = Callable[..., tuple[int, str]]
         (["trainer.check_val_every_n_epoch=-1"], "trainer.check_val_every_n_epoch must be at least 1, got -1"),
         (["trainer.max_time=00:00:00:00"], "trainer.max_time must be above 0, got '00:00:00:00'"),
         (["trainer.max_time={seconds: 0}"], "trainer.max_time must be above 0, got {'seconds': 0}"),
-        (["~trainer._target_"], "trainer must be settings with a class as _target_"),
+        (["~trainer._target_"], "trainer must be settings that name a class as _target_"),
         (["trainer.limit_train_batches=0"], "trainer.limit_train_batches must be at least 1, got 0"),
         (["trainer.limit_train_batches=0.0"], "trainer.limit_train_batches must be a number of batches or a fraction"),
         (["trainer.limit_val_batches=1.5"], "trainer.limit_val_batches must be a number of batches or a fraction"),
         (["trainer.gradient_clip_val=-1"], "trainer.gradient_clip_val must be at least 0, got -1"),
         (["trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps must be at least 0, got -1"),
-        (["hydra.run.dir=/etc/x"], "hydra.run.dir is set by the program; run_dir= says where a run lies"),
+        (["hydra.run.dir=/etc/x"], "hydra.run.dir is set by the program; use run_dir= to choose the folder of a run"),
         (["hydra.mode=MULTIRUN"], "hydra.mode is set by the program"),
         (["data.name='a\x07b'"], "data.name must be a text without control characters"),
         (["resume="], "resume must be a path, got ''"),
@@ -141,7 +141,7 @@ def test_the_folder_of_another_run_is_not_touched(train: Callable[..., Run], pro
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     code, printed = program("train", "model=ae", f"run_dir={run.path}")
     assert code == 1
-    assert f"run_dir={run.path} holds a run already" in printed
+    assert f"run_dir={run.path} already contains a run" in printed
     assert f"resume={run.path}" in printed
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
 
@@ -207,8 +207,8 @@ def test_an_unknown_command_is_named(program: Program) -> None:
         ("[a]", "run_dir must be a path, got ['a']"),
         ("{a: 1}", "run_dir must be a path, got {'a': 1}"),
         ("''", "run_dir must be a path, got ''"),
-        ("/", "run_dir must be a folder of its own, got /, the root of all files"),
-        ("/etc/..", "run_dir must be a folder of its own, got /etc/.., the root of all files"),
+        ("/", "run_dir must be a separate folder, got /, the root of the file system"),
+        ("/etc/..", "run_dir must be a separate folder, got /etc/.., the root of the file system"),
         ("x" * 300, "run_dir must have names of at most 200 bytes"),
         ("x/" * 3000, "run_dir must have names of at most 200 bytes and 3800 in all"),
     ],
@@ -239,7 +239,7 @@ def test_a_folder_with_the_files_of_others_is_no_run_folder(
     monkeypatch.setattr("vaezoo.training.train", nothing_may_begin)
     code, printed = program("train", f"run_dir={name}")
     assert code == 1
-    assert printed.startswith(f"error: run_dir={name} holds other files, such as ")
+    assert printed.startswith(f"error: run_dir={name} contains other files, such as ")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["images", "one.png"]
 
 
@@ -258,7 +258,7 @@ def test_an_export_to_what_is_no_file_name_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     code, printed = program("export", "run", f"out={out}")
     assert code == 1
-    assert printed.startswith("error: out must ") or "wants one run folder and out=FILE" in printed
+    assert printed.startswith("error: out must ") or "needs one run folder and out=FILE" in printed
     assert printed.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -293,7 +293,7 @@ def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_its_first_ste
     ]
     code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 7}")
     assert code == 1
-    assert "error: model.scheduler is made for 7 steps, and this run has 8; write total_steps: total_steps" in printed
+    assert "error: model.scheduler is made for 7 steps, but this run has 8; write total_steps: total_steps" in printed
     code, printed = program("train", *short, "model.scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 8}")
     assert code == 0, printed
 

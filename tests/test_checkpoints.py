@@ -72,25 +72,28 @@ def in_optimizer(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str,
     ("change", "said"),
     [
         (with_value("optimizer_states", []), "optimizer_states is []"),
-        (in_optimizer(lambda state: state["state"].clear()), "not of the model's parameters"),
-        (in_optimizer(lambda state: state["state"].update({99: state["state"][0]})), "not of the model's parameters"),
+        (in_optimizer(lambda state: state["state"].clear()), "do not match the model's parameters"),
+        (
+            in_optimizer(lambda state: state["state"].update({99: state["state"][0]})),
+            "do not match the model's parameters",
+        ),
         (in_optimizer(lambda state: state["state"][0].update(exp_avg=torch.zeros(7))), "exp_avg of parameter 0"),
         (in_optimizer(lambda state: state["state"][0].pop("exp_avg")), "it has no optimizer_states.0.state.0.exp_avg"),
         (in_optimizer(lambda state: state["state"][0]["exp_avg_sq"].fill_(math.nan)), "exp_avg_sq of parameter 0"),
         (in_optimizer(lambda state: state["param_groups"][0].update(lr="x")), "param_groups.0.lr is 'x'"),
         (with_value("lr_schedulers", []), "lr_schedulers is []"),
         (with_value("global_step", -5), "global_step is -5"),
-        (with_value("global_step", 2), "it has global_step=2, and its loops took 4"),
+        (with_value("global_step", 2), "it has global_step=2, but its loops counted 4"),
         (with_value("global_step", "4"), "global_step is '4'"),
         (with_value("epoch", None), "epoch is None"),
         (with_value("loops", {}), "it has no loops.fit_loop"),
         (with_value("loops", {"fit_loop": {}}), "it has no loops."),
         (with_value("record", []), "record is []"),
-        (with_value("record", {"rows": -1}), "other things than counts"),
-        (with_value("record", {"events": {"events.out.tfevents.1": "x"}}), "other things than counts"),
-        (with_value("random_states", [[torch.zeros(3)]]), "none of torch's"),
+        (with_value("record", {"rows": -1}), "values that are not counts"),
+        (with_value("record", {"events": {"events.out.tfevents.1": "x"}}), "values that are not counts"),
+        (with_value("random_states", [[torch.zeros(3)]]), "not states of torch's generators"),
         (with_value("random_states", "x"), "random_states is 'x'"),
-        (with_value("callbacks", {}), "it has no callbacks.Cost"),
+        (with_value("callbacks", {}), "it has no callbacks.Resuming"),
         (lambda content: content["callbacks"]["Cost"].update(images="many"), "callbacks.Cost.images is 'many'"),
         (lambda content: content["state_dict"]["encoder.1.bias"].fill_(math.nan), "not finite (encoder.1.bias)"),
         (without("record"), "it has no record"),
@@ -112,7 +115,7 @@ def test_a_checkpoint_that_is_not_as_it_was_written_is_refused(
 def test_weights_that_are_not_finite_are_not_loaded(trained: Callable[[], Run], program: Program) -> None:
     run = trained()
     edit(run.checkpoint("best"), lambda content: content["state_dict"]["decoder.0.weight"].fill_(math.inf))
-    with pytest.raises(RunError, match=r"best.ckpt holds weights that are not finite \(decoder.0.weight\)"):
+    with pytest.raises(RunError, match=r"best.ckpt contains weights that are not finite \(decoder.0.weight\)"):
         vaezoo.load(run.path)
     code, printed = program("evaluate", str(run.path), "quick=true")
     assert code == 1

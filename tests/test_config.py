@@ -86,4 +86,4 @@ def test_a_class_that_passes_on_arguments_takes_those_of_its_parent() -> None:
 
 def test_a_near_name_is_offered_and_else_all_of_them() -> None:
     assert did_you_mean("bta", ["beta", "sigma"]) == "did you mean 'beta'?"
-    assert did_you_mean("xyz", ["beta", "alpha"]) == "known are: alpha, beta"
+    assert did_you_mean("xyz", ["beta", "alpha"]) == "known names: alpha, beta"

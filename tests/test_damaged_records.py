@@ -119,7 +119,7 @@ def test_every_damaged_record(sound: Path, tmp_path: Path, program: Program) -> 
         ("config.yaml", "\n  seed: 0", "\n  seed: abc", "data.seed must be int, got 'abc'"),
         ("config.yaml", "\n  seed: 0", "\n  seed: null", "data.seed must be int, got None"),
         ("config.yaml", "\n  batch_size: 32", "\n  batch_size: 0", "data.batch_size must be a whole number from 1 up"),
-        ("summary.json", '"cost": {', '"cost": [], "x": {', "cost holds no names with values"),
+        ("summary.json", '"cost": {', '"cost": [], "x": {', "cost is not a mapping of names to values"),
         ("summary.json", '"seconds": ', '"seconds": "a", "x": ', "cost.seconds is no number"),
         ("summary.json", '"seconds": ', '"seconds": NaN, "x": ', "cost.seconds is no number"),
     ],

@@ -180,7 +180,7 @@ BY_PLUGIN = "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_
         (["trainer=fsdp2", "trainer.strategy.process_group_backend=nccl"], "NCCL connects GPUs, and this run is on"),
         (
             ["trainer=ddp", "trainer.strategy=ddp_spawn"],
-            "train in processes that end with the training; use trainer=ddp",
+            "train in processes that do not outlive training; use trainer=ddp",
         ),
         (["trainer=fsdp2", "callbacks=ema"], "cannot train a model that has its weights averaged (callbacks=ema)"),
         (["trainer=fsdp2", "compile=true"], "cannot train a model that is compiled as a whole (compile=true)"),
@@ -203,7 +203,8 @@ def refused(program: Program, tmp_path: Path, sentence: str, *settings: str) -> 
 
 def test_machines_on_which_nothing_was_started_are_not_waited_for(program: Program, tmp_path: Path) -> None:
     sentence = (
-        "trainer.num_nodes=2 needs a launcher on each machine, and this process has none; start it there with torchrun"
+        "trainer.num_nodes=2 needs a launcher on each machine, but this process was started without one; start it with"
+        " torchrun"
         " --nnodes=2 --nproc-per-node=1 --rdzv-backend=c10d --rdzv-id=1 --rdzv-endpoint=FIRST_MACHINE:29500 train.py"
         " ..., or in a SLURM job with srun --nodes=2 --ntasks-per-node=1 python train.py"
     )
@@ -224,7 +225,7 @@ def test_machines_that_were_connected_by_hand_are_no_mistake(monkeypatch: pytest
 
 def test_more_gpus_than_there_are_is_named(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    sentence = "trainer.devices=4 asks for more GPUs than this machine has, which is 2; set trainer.devices=2"
+    sentence = "trainer.devices=4 asks for more GPUs than this machine has (2); set trainer.devices=2"
     refused(program, tmp_path, sentence, "trainer=ddp", "trainer.devices=4", "trainer.accelerator=gpu")
 
 
@@ -303,14 +304,18 @@ main()
 @pytest.mark.parametrize(
     ("how", "rank", "sentences"),
     [
-        ("killed", 1, ["error: the process of rank 1 was killed by SIGKILL, and the others cannot go on without it"]),
+        (
+            "killed",
+            1,
+            ["error: the process of rank 1 was killed by SIGKILL, and the others cannot continue without it"],
+        ),
         ("bad image", 0, ["error: an image is bad"]),
         (
             "bad image",
             1,
             [
                 "error in another process: an image is bad",
-                "error: the process of rank 1 ended with code 1, and the others cannot go on without it",
+                "error: the process of rank 1 ended with code 1, and the others cannot continue without it",
             ],
         ),
     ],

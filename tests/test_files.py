@@ -48,7 +48,7 @@ def test_a_disk_that_is_full_or_fails_is_one_sentence_and_leaves_the_file(number
             new.write_text("half of it")
             raise OSError(number, os.strerror(number))
 
-    with pytest.raises(RunError, match=f"cannot write {path}: .*make room"):
+    with pytest.raises(RunError, match=f"cannot write {path}: .*free space on that disk"):
         write_half()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]

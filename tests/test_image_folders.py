@@ -71,7 +71,7 @@ def test_a_benchmark_takes_a_run_for_its_own_whatever_levels_it_found(
         return Cell("a", (), {**config, "data": {**config["data"], "range": levels}})
 
     assert folder.state(cell("auto")) == folder.state(cell([0, 4095])) == "finished"
-    with pytest.raises(RunError, match=r"data\.range is \[0, 4095\] there and 'full' here"):
+    with pytest.raises(RunError, match=r"data\.range is \[0, 4095\] in the folder and 'full' in this command"):
         folder.state(cell("full"))
 
 

@@ -29,13 +29,13 @@ def written(path: Path, text: str) -> Path:
         ("a: &x 1", "no tags"),
         ("a: " + "[" * 100 + "]" * 100, "nested more deeply"),
         ("a: " + "{b: " * 5000, "cannot be read"),
-        ("a: ${oc.env:HOME}", "holds no ${...}"),
+        ("a: ${oc.env:HOME}", "contains no ${...}"),
         ("a: ['x${b}']", "a.0 is"),
         ('a: "\\e[31m"', "no control characters"),
         ("a: [" + "1," * 20_000 + "]", "more settings"),
         ("a: 1" + "0" * 5000, "cannot be read"),
         ("{1: 2}", "no text"),
-        ("- 1", "holds no settings"),
+        ("- 1", "contains no settings"),
         ("a: 1\n---\nb: 2", "cannot be read"),
         ("a: 1\na: 2", "cannot be read"),
         ("? [a, b]\n: 1", "cannot be read"),
@@ -43,7 +43,7 @@ def written(path: Path, text: str) -> Path:
     ids=lambda text: text[:20],
 )
 def test_a_config_is_plain_values_and_nothing_else(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"cannot be read|holds no settings") as caught:
+    with pytest.raises(RunError, match=r"cannot be read|contains no settings") as caught:
         reading.read_config(written(tmp_path / "config.yaml", text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -69,7 +69,7 @@ def test_no_more_is_read_than_a_record_has(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(RunError, match="it is no file"):
+    with pytest.raises(RunError, match="it is not a file"):
         reading.read_json(tmp_path / "pipe")
 
 

@@ -141,7 +141,7 @@ def test_where_both_checkpoints_are_bad_one_sentence_says_so(train: Train, progr
     assert code == 1
     assert "last.ckpt is damaged" in printed
     assert "previous.ckpt is not a checkpoint of this version of vaezoo" in printed
-    assert "train the run anew" in printed
+    assert "train the run again" in printed
     assert "Traceback" not in printed
     assert (run.path / "metrics.csv").read_text() == metrics
 

@@ -131,7 +131,7 @@ def test_ranks_that_would_each_run_the_whole_sweep_are_refused(
         ("hydra/launcher=ray", 'hydra/launcher=ray needs packages that are not installed: pip install -e ".[ray]"'),
         ("sweep=submitit_slurm", 'submitit_slurm needs packages that are not installed: pip install -e ".[slurm]"'),
         ("sweep=optuna", 'hydra/sweeper=optuna needs packages that are not installed: pip install -e ".[sweep]"'),
-        ("sweep=optna", "there is no sweep=optna; choose sweep= one of joblib, optuna"),
+        ("sweep=optna", "there is no sweep=optna; set sweep= to one of joblib, optuna"),
     ],
 )
 def test_a_launcher_whose_package_is_missing_names_the_extra(word: str, sentence: str) -> None:
@@ -219,7 +219,7 @@ def test_a_number_that_a_model_lacks_is_named_with_those_that_it_has(program: Pr
     code, said = program("train", "-m", *TINY, "model=ae", "optimized_metric=val/elbo", f"run_dir={tmp_path}")
     assert code == 1
     last = said.strip().splitlines()[-1]
-    assert "0_ae: optimized_metric=val/elbo: AE has no such number; there are test/loss, test/mse" in last
+    assert "0_ae: optimized_metric=val/elbo: AE has no such metric; choose one of test/loss, test/mse" in last
     summary: Any = json.loads((tmp_path / "0_ae" / "summary.json").read_text())
     assert sweeps.optimized(summary, "val/mse") == summary["val"]["mse"]
     assert sweeps.optimized(summary, None) is None

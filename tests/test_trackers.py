@@ -336,10 +336,10 @@ def test_a_tracked_run_that_is_gone_is_one_sentence(train: Train, program: Progr
     code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
     assert code == 1
     assert "error: logger.mlflow cannot open its run: " in printed
-    assert f"remove {run.path / REMEMBERED} to begin another one" in printed
+    assert f"remove {run.path / REMEMBERED} to start a new one" in printed
     (run.path / REMEMBERED).write_text(json.dumps({"mlflow": "../.."}))
     code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
-    assert (code, "holds no id of a run for mlflow" in printed) == (1, True)
+    assert (code, "contains no run id for mlflow" in printed) == (1, True)
 
 
 def test_a_refused_resume_leaves_no_trace_in_a_tracker(both: Path, program: Program) -> None:
@@ -390,7 +390,7 @@ def test_a_logger_that_fails_with_the_settings_costs_a_warning() -> None:
         def log_hyperparams(self, params: Any) -> None:
             raise ValueError("no connection")
 
-    with pytest.warns(UserWarning, match="Failing did not take the settings: no connection"):
+    with pytest.warns(UserWarning, match="Failing rejected the settings: no connection"):
         trackers.fill([Failing()], {"seed": 0}, {}, 8)
 
 

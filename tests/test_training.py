@@ -320,7 +320,7 @@ def test_a_run_interrupted_before_anything_was_saved_says_so(
     interrupt_at(monkeypatch, 1)
     code, printed = program("train", f"run_dir={tmp_path / 'run'}", "callbacks=none", "data.limit=128")
     assert code == 130
-    assert "there is nothing to go on from" in printed
+    assert "there is nothing to resume" in printed
 
 
 def test_weights_that_diverge_in_the_very_last_step_are_no_finished_run(program: Program, tmp_path: Path) -> None:

@@ -80,38 +80,41 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"model": {"_target_": "os.system", "command": "touch owned"}}, "asks for 'os.system' in model"),
         ({"callbacks.x": {"_target_": "subprocess.Popen", "args": ["touch", OWNED]}}, "in callbacks.x"),
         ({"callbacks.x": {"_target_": "vaezoo.cli.os.system", "command": "touch owned"}}, "not here: "),
-        ({"callbacks.x": {"_target_": "vaezoo.runs.import_module", "name": OWNED}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.training.Checkpoint"}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.training.train"}}, "only a Callback may be made"),
-        ({"callbacks.x": {"_target_": "vaezoo.models.VAE"}}, "only a Callback may be made"),
+        ({"callbacks.x": {"_target_": "vaezoo.runs.import_module", "name": OWNED}}, "only a Callback may be created"),
+        ({"callbacks.x": {"_target_": "vaezoo.training.Checkpoint"}}, "only a Callback may be created"),
+        ({"callbacks.x": {"_target_": "vaezoo.training.train"}}, "only a Callback may be created"),
+        ({"callbacks.x": {"_target_": "vaezoo.models.VAE"}}, "only a Callback may be created"),
         ({"callbacks.x": {"_target_": "vaezoo.models.VAE.__class__"}}, "not here: "),
         ({"callbacks.x": {"_target_": "lightning.pytorch.callbacks.LambdaCallback"}}, "packages=[lightning]"),
         ({"callbacks.x": {"_target_": "lightning.pytorch.callbacks.Timer"}}, "packages=[lightning]"),
         ({"callbacks.x": {"_target_": "torch.nn.modules.module.torch.hub.load"}}, "in callbacks.x"),
         ({"callbacks.x": {"_target_": "vaezoo_evil.Callback"}}, "packages=[vaezoo_evil]"),
         ({"callbacks.x": {"_target_": {"nested": 1}}}, "in callbacks.x"),
-        ({"trainer.strategy": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Strategy may be made"),
-        ({"logger.x": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Logger may be made"),
-        ({"callbacks.x": {"_target_": "lightning.pytorch.Trainer"}}, "only a Callback may be made"),
-        ({"model._target_": "lightning.pytorch.Trainer"}, "only an Autoencoder may be made"),
+        ({"trainer.strategy": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Strategy may be created"),
+        ({"logger.x": {"_target_": "vaezoo.callbacks.Samples"}}, "only a Logger may be created"),
+        ({"callbacks.x": {"_target_": "lightning.pytorch.Trainer"}}, "only a Callback may be created"),
+        ({"model._target_": "lightning.pytorch.Trainer"}, "only an Autoencoder may be created"),
         ({"data._target_": "builtins.exec"}, "asks for 'builtins.exec' in data"),
         ({"trainer._target_": "torch.load"}, "asks for 'torch.load' in trainer"),
         ({"model.likelihood_options": {"x": {"_target_": "os.system"}}}, "in model.likelihood_options.x"),
         ({"model.widths": [{"_target_": "os.system", "command": "touch owned"}]}, "in model.widths.0"),
         ({"trainer.plugins": [{"_target_": "pickle.load"}]}, "in trainer.plugins.0"),
         ({"other": {"deep": [{"_target_": "os.system"}]}}, "in other.deep.0"),
-        ({"data.root": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}, "nothing may be made"),
-        ({"data.source": {"_target_": "vaezoo.models.VAE"}}, "in data.source, where nothing may be made"),
-        ({"callbacks.samples.count": {"_target_": "torch.nn.Identity"}}, "nothing may be made"),
-        ({"trainer.max_epochs": {"_target_": "torch.nn.Identity"}}, "nothing may be made"),
-        ({"seed": {"_target_": "torch.nn.Identity"}}, "in seed, where nothing may be made"),
+        (
+            {"data.root": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}},
+            "no object may be created",
+        ),
+        ({"data.source": {"_target_": "vaezoo.models.VAE"}}, "in data.source, where no object may be created"),
+        ({"callbacks.samples.count": {"_target_": "torch.nn.Identity"}}, "no object may be created"),
+        ({"trainer.max_epochs": {"_target_": "torch.nn.Identity"}}, "no object may be created"),
+        ({"seed": {"_target_": "torch.nn.Identity"}}, "in seed, where no object may be created"),
         ({"callbacks.last._partial_": True}, "sets callbacks.last._partial_"),
         ({"callbacks.last._args_": ["x"]}, "sets callbacks.last._args_"),
         ({"model._recursive_": False}, "sets model._recursive_"),
         ({"model.optimizer": {"name": "__builtins__", "lr": 1.0}}, "must be a class of torch.optim"),
         ({"model.optimizer": {"name": "lr_scheduler", "lr": 1.0}}, "must be a class of torch.optim"),
-        ({"data.root": "${oc.env:HOME}"}, "holds no ${...}"),
-        ({"data.root": "${oc.decode:'1'}"}, "holds no ${...}"),
+        ({"data.root": "${oc.env:HOME}"}, "contains no ${...}"),
+        ({"data.root": "${oc.decode:'1'}"}, "contains no ${...}"),
         ({"data.name": "\x1b[2J"}, "no control characters"),
     ],
 )
@@ -272,7 +275,7 @@ def test_metrics_that_cannot_be_gone_on_with_are_named(stranger: Callable[..., P
     path = stranger({})
     for text in ("a\n1\n", "step,a\n1.5,1\n", "step\n<b>\n"):
         (path / "metrics.csv").write_text(text)
-        with pytest.raises(RunError, match=r"metrics\.csv (has a row that names no step|cannot be read)"):
+        with pytest.raises(RunError, match=r"metrics\.csv (has a row without a step|cannot be read)"):
             Run(path).refuse_untrusted()
 
 
@@ -309,12 +312,12 @@ def test_a_sound_checkpoint_is_loaded(tmp_path: Path) -> None:
         ({"widths": [10**9, 10**9]}, "and [1000000000, 64] by its settings"),
         ({"image_shape": [1, 10**6, 10**6]}, "does not fit"),
         ({"network": "conv"}, "and [4, 1, 4, 4] by its settings"),
-        ({"widths": [1] * 20_000}, "more settings, or deeper ones"),
-        ({"likelihood_options": {"sigma": torch.zeros(3)}}, "holds a Tensor"),
+        ({"widths": [1] * 20_000}, "more settings, or more deeply nested ones"),
+        ({"likelihood_options": {"sigma": torch.zeros(3)}}, "contains a Tensor"),
         ({"network": "x" * 100_000}, "does not fit"),
         ({"latent_dim": 1 << 100}, "does not fit"),
         ({"latent_dim": "9" * 5000}, "does not fit"),
-        ({3: 4}, "a name that is no text"),
+        ({3: 4}, "a name that is not text"),
     ],
 )
 def test_settings_that_do_not_fit_the_weights_allocate_nothing(
@@ -357,7 +360,7 @@ def test_the_shape_of_images_is_the_configs_or_else_the_checkpoints() -> None:
     assert resuming.image_shape(Path("a.ckpt"), ours, {}) == [3, 4, 6]
     assert resuming.image_shape(Path("a.ckpt"), foreign, {"image_shape": [1, 8, 8]}) == [1, 8, 8]
     for nothing in ({}, {"image_shape": "1x8"}):
-        with pytest.raises(RunError, match=r"a\.ckpt holds no image_shape"):
+        with pytest.raises(RunError, match=r"a\.ckpt contains no image_shape"):
             resuming.image_shape(Path("a.ckpt"), foreign, nothing)
 
 
@@ -382,20 +385,20 @@ def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:
     for _ in range(30):
         laughs = [laughs] * 10
     path = checkpoint(tmp_path / "a.ckpt", hyper_parameters={**settings_of(), "widths": laughs})
-    with pytest.raises(RunError, match="more settings, or deeper ones"):
+    with pytest.raises(RunError, match="more settings, or more deeply nested ones"):
         vaezoo.load(path)
 
 
 def test_weights_that_are_larger_than_their_file_are_refused(tmp_path: Path) -> None:
     huge = torch.zeros(1).expand(10**9, 10**6)
     path = checkpoint(tmp_path / "a.ckpt", state_dict={"encoder.1.weight": huge})
-    with pytest.raises(RunError, match="weights say to be larger than the file"):
+    with pytest.raises(RunError, match="weights declare more bytes than the file has"):
         vaezoo.load(path)
 
 
 @pytest.mark.parametrize("wrong", [{"state_dict": {"a": 3}}, {"state_dict": 3}, {"hyper_parameters": "x"}])
 def test_parts_of_another_kind_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"not a checkpoint of this version|holds other things than tensors"):
+    with pytest.raises(RunError, match=r"not a checkpoint of this version|contains values that are not tensors"):
         vaezoo.load(checkpoint(tmp_path / "a.ckpt", **wrong))
     with pytest.raises(RunError, match=r"model_class is \[.os.system.\]"):
         vaezoo.load(checkpoint(tmp_path / "a.ckpt", model_class=["os.system"]))

@@ -63,14 +63,14 @@ def last_good(run_dir: Path) -> tuple[Path, dict[str, Any]]:
     """
     found = [path for path in (run_dir / "checkpoints" / f"{name}.ckpt" for name in RESUMABLE) if path.is_file()]
     if not found:
-        raise RunError(f"{run_dir} has no last checkpoint; choose another run or train it anew")
+        raise RunError(f"{run_dir} has no last checkpoint; choose another run or train it again")
     problems = []
     for path in found:
         try:
             return path, _whole(path)
         except RunError as error:
             problems.append(str(error))
-    raise RunError(f"{'; and '.join(problems)}; train the run anew, in another run_dir")
+    raise RunError(f"{'; and '.join(problems)}; train the run again in another run_dir")
 
 
 def check_archive(path: Path) -> None:
@@ -80,9 +80,9 @@ def check_archive(path: Path) -> None:
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise ValueError("it is compressed, which torch's files are not")
     if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError("it says to hold more than there is")
+        raise ValueError("it declares more data than it contains")
     if sum(member.file_size for member in members if member.filename.endswith(".pkl")) > MOST_PICKLED:
-        raise ValueError("it holds more settings than a model can have")
+        raise ValueError("it contains more settings than a model can have")
 
 
 def _check_weights(path: Path, weights: Mapping[str, Any]) -> None:
@@ -90,12 +90,12 @@ def _check_weights(path: Path, weights: Mapping[str, Any]) -> None:
     from torch import Tensor
 
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise RunError(f"{path} is damaged: its state_dict holds other things than tensors")
+        raise RunError(f"{path} is damaged: its state_dict contains values that are not tensors")
     if sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) > path.stat().st_size:
-        raise RunError(f"{path} is damaged: its weights say to be larger than the file")
+        raise RunError(f"{path} is damaged: its weights declare more bytes than the file has")
     for name, tensor in weights.items():
         if not _is_finite(tensor):
-            raise RunError(f"{path} holds weights that are not finite ({name})")
+            raise RunError(f"{path} contains weights that are not finite ({name})")
 
 
 def _is_finite(tensor: "Tensor") -> bool:
@@ -128,7 +128,7 @@ def _check_random_states(path: Path, states: list[list[Any]]) -> None:
         for generators in states:
             torch.Generator().set_state(generators[0])
     except (RuntimeError, TypeError, IndexError) as error:
-        raise RunError(f"{path} is damaged: its random_states are none of torch's") from error
+        raise RunError(f"{path} is damaged: its random_states are not states of torch's generators") from error
 
 
 def _check_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -136,7 +136,7 @@ def _check_record(path: Path, record: Mapping[str, Any]) -> None:
     events = record.get("events", {})
     sizes = [record.get("rows", 0), *(events.values() if isinstance(events, Mapping) else [events])]
     if not all(type(size) is int and size >= 0 for size in sizes):
-        raise RunError(f"{path} is damaged: its record of what was logged holds other things than counts")
+        raise RunError(f"{path} is damaged: its record of what was logged contains values that are not counts")
 
 
 # against what this version writes ------------------------------------------------------------------------------------
@@ -154,11 +154,11 @@ def refuse_unfit(path: Path, content: Mapping[str, Any], example: Mapping[str, A
     taken = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]["completed"]
     taken += loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]["completed"]
     if taken != content["global_step"]:
-        raise RunError(f"{path} is damaged: it has global_step={content['global_step']}, and its loops took {taken}")
+        raise RunError(f"{path} is damaged: it has global_step={content['global_step']}, but its loops counted {taken}")
     for name in ("optimizer_states", "lr_schedulers"):
         if name in example and len(content[name]) != len(example[name]):
             raise RunError(
-                f"{path} is damaged: it holds {len(content[name])} {name}, and this run has {len(example[name])}"
+                f"{path} is damaged: it contains {len(content[name])} {name}, but this run has {len(example[name])}"
             )
     for state, like in zip(content["optimizer_states"], optimizers, strict=False):
         _refuse_unfit_optimizer(path, state, like, content["global_step"])
@@ -171,7 +171,7 @@ def _refuse_unfit_optimizer(path: Path, state: Mapping[str, Any], example: Mappi
     del like["shapes"]
     _refuse_mismatch(path, {"optimizer_states": [state]}, {"optimizer_states": [like]})
     if kept.keys() - shapes.keys() or (example["state"] and step and not kept):
-        raise RunError(f"{path} is damaged: its optimizer_states are not of the model's parameters")
+        raise RunError(f"{path} is damaged: its optimizer_states do not match the model's parameters")
     for index, values in kept.items():
         if wrong := [name for name, value in values.items() if not _is_state_of(value, shapes[index])]:
             raise RunError(f"{path} is damaged: {wrong[0]} of parameter {index} in optimizer_states does not fit it")

@@ -18,7 +18,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"known are: {', '.join(known)}" if known else "nothing can be set here"
+    return f"known names: {', '.join(known)}" if known else "nothing can be set here"
 
 
 def parameters(target: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
     known = parameters(target)
     for name, value in values.items():
         if name in extra:
-            raise ConfigError(f"{key}.{name} is given by the program and cannot be set")
+            raise ConfigError(f"{key}.{name} is set by the program and cannot be changed")
         if name not in known:
             raise ConfigError(f"{key}.{name} is not a setting here; {did_you_mean(name, set(known) - set(extra))}")
         _check_type(value, known[name], f"{key}.{name}")

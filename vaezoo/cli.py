@@ -40,7 +40,7 @@ def main() -> None:
         return
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
-    parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and honestly compare autoencoders.")
+    parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and fairly compare autoencoders.")
     parser.add_argument("--version", action="version", version=f"vaezoo {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train a model: vaezoo train model=beta_vae data=mnist", add_help=False)
@@ -48,9 +48,9 @@ def main() -> None:
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
-    commands.add_parser("check", help="hold a model against the contract: vaezoo check model=NAME", add_help=False)
+    commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
     usage = "vaezoo list [--config-dir=FOLDER] [packages=[NAME]]"
-    commands.add_parser("list", help="what there is to choose from", usage=usage)
+    commands.add_parser("list", help="list every option", usage=usage)
     parser.parse_args()
 
 
@@ -58,7 +58,7 @@ def list_choices(words: Sequence[str] = ()) -> None:
     """Print the names that settings take, those of the user's own folder of configs among them."""
     added, rest = own.take(words)
     if rest:
-        raise ConfigError(f"vaezoo list takes --config-dir=FOLDER and packages=[NAME] alone, got {rest[0]}")
+        raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
     print("model=            ", *added.options("model"))
     print("data=             ", *added.options("data"))
     print("model.network=    ", *NETWORKS)
@@ -106,7 +106,7 @@ def _sweep(words: list[str]) -> None:
         with ending.cleaning_up():
             _hydra(words)
     except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
-        print(f"stopped; the runs in {folder} that were at work go on with resume=RUN", file=sys.stderr)
+        print(f"stopped; resume the interrupted runs in {folder} with resume=RUN", file=sys.stderr)
         sys.exit(130)
     except Exception:
         sweeps.refuse_failed(folder, before)  # says more than what the launcher made of it
@@ -198,11 +198,11 @@ def _resume(resumed: list[str], overrides: list[str]) -> None:
 
 
 def _refuse_force() -> None:
-    raise ConfigError("resume.force=true belongs to a run that goes on; give resume=RUN_DIR with it")
+    raise ConfigError("resume.force=true applies only to a resumed run; give resume=RUN_DIR with it")
 
 
 def _refuse_resume(value: object) -> None:
-    raise ConfigError(f"resume={value} must stand on the command line as it is, or be auto")
+    raise ConfigError(f"resume must be auto, or a run folder given literally on the command line, got {value}")
 
 
 def _run_dir(cfg: DictConfig) -> Path:
@@ -218,7 +218,9 @@ def _refuse_hydra(words: Sequence[str]) -> None:
     for word in words if is_first() else ():
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith(OWN_OF_HYDRA):
-            raise ConfigError(f"{key} is set by the program; run_dir= says where a run lies, and -m makes a sweep")
+            raise ConfigError(
+                f"{key} is set by the program; use run_dir= to choose the folder of a run, and -m for a sweep"
+            )
 
 
 def _train(cfg: DictConfig) -> float | None:

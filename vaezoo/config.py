@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from vaezoo import automatic, threads
 from vaezoo.checks import check_arguments, check_picture, did_you_mean, shown
-from vaezoo.choices import EVALUATIONS, STEPPING
+from vaezoo.choices import COMPILE, EVALUATIONS, STEPPING
 from vaezoo.errors import ConfigError, VaezooError
 from vaezoo.extras import LAUNCHERS, missing
 from vaezoo.reading import MOST_VALUES, flat
@@ -41,12 +41,14 @@ def check(cfg: DictConfig) -> None:
     plain = OmegaConf.to_container(cfg, resolve=True)
     _check_values(plain)
     _check_groups(plain)
-    for name, kind in {"seed": int, "compile": bool, "test": bool}.items():
+    for name, kind in {"seed": int, "test": bool}.items():
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
     threads.check(cfg.get("threads", automatic.AUTO))
     if cfg.evaluation not in EVALUATIONS:
         raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    if not any(cfg.compile is choice or (isinstance(choice, str) and cfg.compile == choice) for choice in COMPILE):
+        raise ConfigError(f"compile must be false, true or reduce-overhead, got {shown(cfg.compile)}")
     if cfg.stepping not in STEPPING:
         raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
     if not 0 <= cfg.seed < 2**32:
@@ -64,11 +66,11 @@ def _check_groups(plain: Any) -> None:
     for name in ("callbacks", "logger"):
         group = plain.get(name)
         if not isinstance(group, dict):
-            raise ConfigError(f"{name} must be names with settings each, got {group!r}")
+            raise ConfigError(f"{name} must map names to settings, got {group!r}")
         parts += [(f"{name}.{key}", part) for key, part in group.items() if part is not None]
     for key, part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
-            raise ConfigError(f"{key} must be settings with a class as _target_, got {str(part)[:80]!r}")
+            raise ConfigError(f"{key} must be settings that name a class as _target_, got {str(part)[:80]!r}")
 
 
 def check_parts(plain: Any, within: str = "") -> None:
@@ -153,7 +155,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OverrideParseException):
         return (
             f"cannot read the setting {error.override!r}; write KEY=VALUE, as in model.beta=4 or 'model.widths=[9,9]',"
-            " and a value with signs such as = in quotes of its own: \"run_dir='a=1'\""
+            " and a value with signs such as = in its own quotes: \"run_dir='a=1'\""
         )
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _explain_key(error)
@@ -179,7 +181,8 @@ def _explain_part(error: InstantiationException, cause: BaseException) -> str | 
     ):
         return None
     return (
-        f"{str(error).rpartition('full_key: ')[2].strip() or 'a part of the config'} cannot be made: {_one_line(cause)}"
+        f"{str(error).rpartition('full_key: ')[2].strip() or 'a part of the config'} cannot be created:"
+        f" {_one_line(cause)}"
     )
 
 
@@ -192,7 +195,7 @@ def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     if group in ("hydra/launcher", "hydra/sweeper") and name in LAUNCHERS:
         return missing(f"{group}={name}", LAUNCHERS[name])
-    return f"there is no {group}={name}; choose {group}= one of {', '.join(options(group))}"
+    return f"there is no {group}={name}; set {group}= to one of {', '.join(options(group))}"
 
 
 def _explain_key(error: BaseException) -> str:
@@ -204,5 +207,6 @@ def _explain_key(error: BaseException) -> str:
         within, _, name = str(cause.full_key).rpartition(".")
         sentence = f"{cause.full_key} is not a setting; {did_you_mean(name, [key for key in known if key[0] != '_'])}"
         open_ended = within in ("model.optimizer", "model.scheduler")
-        return sentence + (f"; for another one that its class takes, write +{cause.full_key}=..." if open_ended else "")
+        other = f"; for another argument that its class takes, write +{cause.full_key}=..."
+        return sentence + (other if open_ended else "")
     return _one_line(error)

@@ -61,8 +61,9 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     x, _ = datamodule.examples(64)
     if not bool(model.likelihood.supports(x).all()):
         log.warning(
-            "note        the images are not binary, so the Bernoulli recon is a cross-entropy and no likelihood:"
-            " compare it only with itself; data.binarize=dynamic or model.likelihood=continuous_bernoulli makes it one"
+            "note        the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and"
+            " is comparable only with itself; data.binarize=dynamic or model.likelihood=continuous_bernoulli gives a"
+            " proper likelihood"
         )
 
 
@@ -90,12 +91,13 @@ def objective_lines(model: "Autoencoder") -> list[str]:
     lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
     if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
         beta = float(model.hparams.get("beta", 1.0))
+        unit = "nat" if beta == 1 else "nats"
         lines.append(
-            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} nats of"
-            f" recon, summed over {model.pixels:,} pixels"
+            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} {unit}"
+            f" of recon, summed over {model.pixels:,} pixels"
         )
         lines.append(
-            f"the same beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
+            f"equivalent beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
             f" averaged over pixels and dimensions (beta_norm): {beta * model.latent_dim / model.pixels:.4g}"
         )
     return lines
@@ -176,9 +178,9 @@ def cost_line(cost: dict[str, Any]) -> str:
 def show_interrupted(run_dir: Path) -> None:
     """Say how to go on with a run, if it can be."""
     if any(path.stem == "last" for path in Run(run_dir).checkpoints()):
-        log.info("interrupted; go on with: python train.py %s", shlex.quote(f"resume={run_dir}"))
+        log.info("interrupted; resume with: python train.py %s", shlex.quote(f"resume={run_dir}"))
     else:
-        log.info("interrupted before the first checkpoint: there is nothing to go on from")
+        log.info("interrupted before the first checkpoint: there is nothing to resume")
 
 
 def _which_weights(run_dir: Path) -> str:

@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 def cannot_write(path: Path | str, error: OSError) -> str:
     """What to tell of a disk that is full or fails."""
-    return f"cannot write {path}: {error.strerror or error}; what was saved before is intact; make room on that disk"
+    return f"cannot write {path}: {error.strerror or error}; files saved earlier are intact; free space on that disk"
 
 
 # tables --------------------------------------------------------------------------------------------------------------

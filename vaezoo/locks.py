@@ -61,7 +61,7 @@ def _take(file: FileIO, folder: Path, *, naming: bool = True) -> None:
     except OSError as error:
         if error.errno in BUSY:
             raise RunError(_in_use(file, folder)) from None
-        log.warning("warning     %s cannot be locked (%s); see to it that no other run uses it", folder, error.strerror)
+        log.warning("warning     %s cannot be locked (%s); make sure that no other run uses it", folder, error.strerror)
     if naming:
         _name_owner(file, f"process {os.getpid()} on host {socket.gethostname()} since {time.strftime('%F %T')}")
 
@@ -69,7 +69,7 @@ def _take(file: FileIO, folder: Path, *, naming: bool = True) -> None:
 def _in_use(file: FileIO, folder: Path) -> str:
     file.seek(0)
     owner = (file.read() or b"").decode(errors="replace").strip() or "another process"
-    return f"run_dir={folder} is in use by {owner}; wait until it has ended, end it, or choose another run_dir"
+    return f"run_dir={folder} is in use by {owner}; wait for it to end, stop it, or choose another run_dir"
 
 
 def _name_owner(file: FileIO, owner: str) -> None:

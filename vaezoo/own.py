@@ -55,7 +55,7 @@ def take(words: Sequence[str]) -> tuple[Own, list[str]]:
 def _folder(value: str) -> Path:
     path = Path(value).expanduser().absolute()
     if not value or not path.is_dir():
-        raise ConfigError(f"{OPTION} must be a folder with configs such as model/NAME.yaml in it, got {value!r}")
+        raise ConfigError(f"{OPTION} must be a folder that contains configs such as model/NAME.yaml, got {value!r}")
     return path
 
 
@@ -63,7 +63,7 @@ def _importable(packages: tuple[str, ...]) -> tuple[str, ...]:
     for package in packages:
         if find_spec(package.partition(".")[0]) is None:
             raise ConfigError(
-                f"packages names {package}, which cannot be imported here; install it, or add its parent folder to"
+                f"packages names {package}, which cannot be imported; install it, or add its parent folder to"
                 " PYTHONPATH"
             )
     return packages

@@ -17,7 +17,7 @@ def folder(value: Any, key: str) -> Path:
     """The folder that a setting names; ConfigError if none can be meant."""
     path = place(value, key)
     if path.resolve() == Path(path.resolve().anchor):
-        raise ConfigError(f"{key} must be a folder of its own, got {value}, the root of all files")
+        raise ConfigError(f"{key} must be a separate folder, got {value}, the root of the file system")
     return path
 
 
@@ -42,7 +42,7 @@ def run_folder(value: Any, key: str) -> Path:
     except OSError as error:
         raise ConfigError(f"{key}={value} cannot be read: {error.strerror}; choose another folder") from error
     if foreign:
-        raise ConfigError(f"{key}={value} holds other files, such as {foreign[0]}; choose a folder of its own")
+        raise ConfigError(f"{key}={value} contains other files, such as {foreign[0]}; choose an empty or a new folder")
     return path
 
 

@@ -109,7 +109,7 @@ def choose_devices(trainer: Any) -> None:
         trainer.devices = alone if launcher is None else max(1, launcher.world_size() // int(trainer.num_nodes))
     if wanted and there and asked.isdigit() and int(asked) > there:
         raise ConfigError(
-            f"trainer.devices={asked} asks for more GPUs than this machine has, which is {there}; set trainer.devices="
+            f"trainer.devices={asked} asks for more GPUs than this machine has ({there}); set trainer.devices="
             f"{there}, or trainer.num_nodes for several machines"
         )
 
@@ -120,14 +120,14 @@ def check(trainer: L.Trainer, batch_sizes: dict[str, int]) -> None:
     cpu = trainer.strategy.root_device.type == "cpu"
     if getattr(trainer.strategy, "_start_method", "popen") != "popen":
         raise ConfigError(
-            "trainer.strategy=ddp_spawn, ddp_fork and ddp_notebook train in processes that end with the training; use"
+            "trainer.strategy=ddp_spawn, ddp_fork and ddp_notebook train in processes that do not outlive training; use"
             " trainer=ddp"
         )
     _check_launcher(devices, nodes)
     if cpu and devices > processors():
         raise ConfigError(
-            f"trainer.devices={devices} asks for more processes than this machine has processors, which is"
-            f" {processors()}; set trainer.devices={processors()}"
+            f"trainer.devices={devices} asks for more processes than this machine has processors ({processors()}); set"
+            f" trainer.devices={processors()}"
         )
     if cpu and devices * nodes > 1 and getattr(trainer.strategy, "process_group_backend", None) == "nccl":
         raise ConfigError(
@@ -148,7 +148,8 @@ def refuse_machines_without_launcher(trainer: L.Trainer) -> None:
     if nodes == 1 or _launcher() is not None or all(name in os.environ for name in BY_HAND):
         return
     raise ConfigError(
-        f"trainer.num_nodes={nodes} needs a launcher on each machine, and this process has none; start it there with"
+        f"trainer.num_nodes={nodes} needs a launcher on each machine, but this process was started without one; start"
+        " it with"
         f" torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-id=1"
         f" --rdzv-endpoint=FIRST_MACHINE:29500 train.py ..., or in a SLURM job with srun --nodes={nodes}"
         f" --ntasks-per-node={devices} python train.py ... (see docs/distributed.md)"
@@ -266,4 +267,4 @@ class _Watch(threading.Thread):
         until = time.monotonic() + (0 if _launcher() else 1)
         while (lost := self.lost()) is None and time.monotonic() < until:
             time.sleep(0.1)
-        return f"{lost or 'another process of this run has ended'}, and the others cannot go on without it"
+        return f"{lost or 'another process of this run has ended'}, and the others cannot continue without it"

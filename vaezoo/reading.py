@@ -23,7 +23,7 @@ MOST_VALUES, DEEPEST = 10_000, 32
 def read_text(path: Path, most: int) -> str:
     """A text file of at most so many bytes; RunError for a longer one, for a device and for what is no text."""
     if not path.is_file():  # opening a pipe would wait for ever
-        raise RunError(f"{path} cannot be read: it is no file")
+        raise RunError(f"{path} cannot be read: it is not a file")
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise RunError(f"{path} cannot be read: it holds no names with values")
+        raise RunError(f"{path} cannot be read: it is not a mapping of names to values")
     return found
 
 
@@ -56,7 +56,7 @@ def read_config(path: Path) -> DictConfig:
         _scan(text)
         loaded = OmegaConf.create(text)
         if not isinstance(loaded, DictConfig):
-            raise RunError(f"{path} holds no settings")
+            raise RunError(f"{path} contains no settings")
         plain = OmegaConf.to_container(loaded, resolve=False)
     except (ValueError, RecursionError, AttributeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RunError(f"{path} cannot be read: {' '.join(str(error).split())[:500]}") from error
@@ -64,8 +64,8 @@ def read_config(path: Path) -> DictConfig:
     for key, value in flat(plain):
         if isinstance(value, str) and ("${" in value or printable(value) != value):
             raise RunError(
-                f"{path} cannot be read: {key} is {value[:100]!r}, and a run's config holds no ${{...}} and no control"
-                " characters"
+                f"{path} cannot be read: {key} is {value[:100]!r}, but a run's config contains no ${{...}} and no"
+                f" control characters"
             )
     return loaded
 
@@ -91,7 +91,7 @@ def read_rows(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items() if value} for row in reader]
     except (csv.Error, ValueError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{path} cannot be read: {error}; its rows are numbers below the names of its columns"
+            f"{path} cannot be read: {error}; its rows must be numbers below a header of column names"
         ) from error
 
 
@@ -102,16 +102,18 @@ def check_plain(values: Any, where: str) -> None:
         node, depth = waiting.pop()
         seen += 1
         if seen > MOST_VALUES or depth > DEEPEST:
-            raise RunError(f"{where} cannot be read: it holds more settings, or deeper ones, than a model can have")
+            raise RunError(
+                f"{where} cannot be read: it contains more settings, or more deeply nested ones, than a model can have"
+            )
         if isinstance(node, dict):
             if not all(isinstance(name, str) for name in node):
-                raise RunError(f"{where} cannot be read: a setting has a name that is no text")
+                raise RunError(f"{where} cannot be read: a setting has a name that is not text")
             waiting += [(child, depth + 1) for child in (*node, *node.values())]
         elif isinstance(node, list | tuple):
             waiting += [(child, depth + 1) for child in node[: MOST_VALUES + 1]]
         elif node is not None and not isinstance(node, str | int | float):
             raise RunError(
-                f"{where} cannot be read: it holds a {type(node).__name__}, and only plain values may be set"
+                f"{where} cannot be read: it contains a {type(node).__name__}, but only plain values are allowed"
             )
 
 

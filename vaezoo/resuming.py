@@ -54,8 +54,9 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         group = override.key_or_group in GROUPS and not isinstance(override.value(), dict)
         if group or key in ("run_dir", "resume") or key.startswith("hydra"):
             raise RunError(
-                f"a resumed run keeps its config, and {key} cannot change as a whole; single settings can, those of"
-                f" trainer, callbacks and logger and data.root freely; start a new run without resume= for"
+                f"a resumed run keeps its config, so {key} cannot be replaced as a whole; change single settings"
+                " (those of trainer, callbacks and logger, and data.root, freely), or start a new run without resume="
+                " for"
                 f" {override.input_line}"
             )
         OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
@@ -91,13 +92,13 @@ def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
     """RunError if settings were changed that make another experiment, unless by force and it can be."""
     if found and not force:
         raise RunError(
-            f"{run_dir} would go on with another config ({in_words(found)}); resume.force=true goes on all the same and"
-            " records it, and a new run without resume= is another experiment"
+            f"{run_dir} would resume with another config ({in_words(found)}); resume.force=true resumes anyway and"
+            " records the change; for another experiment, start a new run without resume="
         )
     fixed = [key for key, _, _ in found if key.startswith(STATEFUL)]
     if fixed:
         raise RunError(
-            f"{' and '.join(fixed)} cannot change while a run goes on, as its state would not fit; begin anew"
+            f"{' and '.join(fixed)} cannot change in a resumed run, because its state would not fit; start a new run"
         )
 
 
@@ -108,8 +109,8 @@ def refuse_in_an_epoch(found: Sequence[Change], content: Mapping[str, Any], path
     data = [key for key, _, _ in found if key.startswith("data.")]
     if data and within:
         raise RunError(
-            f"{' and '.join(data)} cannot change here, as {path} was saved within an epoch; go on without it, or begin"
-            " anew"
+            f"{' and '.join(data)} cannot change, because {path} was saved within an epoch; resume without this"
+            " change, or start a new run"
         )
 
 
@@ -125,7 +126,10 @@ def refuse_other_model(
         return
     model, data = asked["model"], asked["data"]
     if not (isinstance(model, dict) and isinstance(model.get("_target_"), str) and isinstance(data, dict)):
-        raise RunError(f"{path} cannot be held against the run's config, whose model or data is no class with settings")
+        raise RunError(
+            f"{path} cannot be checked against the run's config, whose model or data is not a class with settings; put"
+            " the run's own config.yaml back"
+        )
     wanted = {key: value for key, value in model.items() if not str(key).startswith("_")}
     wanted |= {"image_shape": shape} if (shape := _image_shape(data)) else {}
     changed = {key.split(".")[1] for key in forced if key.startswith("model.")}
@@ -140,8 +144,9 @@ def refuse_other_model(
             ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
         )
         raise RunError(
-            f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} there,"
-            f" {ours}{f' with {here}' if here else ''} here; put the run's own checkpoint back, or begin anew"
+            f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} in the"
+            f" checkpoint, {ours}{f' with {here}' if here else ''} in the config; put the run's own checkpoint back,"
+            " or start a new run"
         )
 
 
@@ -157,8 +162,9 @@ def refuse_other_weights(
         )
         blame = f" with {', '.join(f'{key}={now!r}' for key, _, now in found)}" if found else ""
         raise RunError(
-            f"the weights in {path} do not fit {name}{blame}: {keys[0]} is {next(shapes)} there and {next(shapes)}"
-            " here; the network cannot change while a run goes on, begin anew without resume="
+            f"the weights in {path} do not fit {name}{blame}: {keys[0]} is {next(shapes)} in the checkpoint and"
+            f" {next(shapes)} in the model; the network of a resumed run cannot change, so start a new run without"
+            " resume="
         )
 
 
@@ -173,7 +179,7 @@ def recorded(run_dir: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError, AttributeError) as error:
         raise RunError(f"{path} cannot be read: {error}; repair it, or remove it to forget the changes") from error
     if not sound or not all(isinstance(each["key"], str) for each in found):
-        raise RunError(f"{path} cannot be read: it is no list of changes; remove it to forget them")
+        raise RunError(f"{path} cannot be read: it is not a list of changes; remove it to forget them")
     return list(found)
 
 
@@ -206,7 +212,7 @@ def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> li
     asked: Any = OmegaConf.to_container(cfg, resolve=True)
     shape = _image_shape(asked["data"]) or arguments.get("image_shape")
     if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(type(side) is int for side in shape)):
-        raise RunError(f"{path} holds no image_shape, and the run's config tells none; begin anew")
+        raise RunError(f"{path} contains no image_shape, and neither does the run's config; start a new run")
     return list(shape)
 
 
@@ -218,7 +224,7 @@ def _image_shape(data: Mapping[str, Any]) -> list[int] | None:
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(number) is int for number in (channels, *sides)):
         raise RunError(
-            f"the run's config has data.image_size={size!r} and data.channels={channels!r}, which are no shape of"
-            " images; put the run's own config.yaml back"
+            f"the run's config has data.image_size={size!r} and data.channels={channels!r}, which do not give the"
+            " shape of images; put the run's own config.yaml back"
         )
     return [channels, *sides]

@@ -31,7 +31,7 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not os.path.isfile(self.path / "config.yaml"):  # False for a name that no file system has
-            raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a training")
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a trained run")
 
     @property
     def config(self) -> DictConfig:
@@ -46,11 +46,11 @@ class Run:
         plain: Any = OmegaConf.to_container(self.config)
         for name in ("model", "data", "trainer"):
             if not (isinstance(plain.get(name), dict) and "_target_" in plain[name]):
-                raise RunError(f"{self.path}/config.yaml names no {name}; put the run's own config.yaml back")
+                raise RunError(f"{self.path}/config.yaml has no {name}; put the run's own config.yaml back")
         trust.check_config(plain, self.path, packages=packages, told=told)
         trust.refuse_links(self.path)
         if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
-            raise RunError(f"{self.path}/metrics.csv has a row that names no step; remove the row")
+            raise RunError(f"{self.path}/metrics.csv has a row without a step; remove the row")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class Run:
             return {"status": "unfinished"}
         summary = reading.read_json(path)
         if not isinstance(summary.get("status"), str):
-            raise RunError(f"{path} cannot be read: it tells no status")
+            raise RunError(f"{path} cannot be read: it contains no status")
         if wrong := _wrong_part(summary):
-            raise RunError(f"{path} is not as vaezoo writes it: {wrong}; put the run's own back, or train it anew")
+            raise RunError(f"{path} is not as vaezoo writes it: {wrong}; put the run's own back, or train it again")
         return summary
 
     @property
@@ -90,7 +90,7 @@ class Run:
 
         plain: Any = OmegaConf.to_container(self.config)
         if not isinstance(plain.get("data"), dict):
-            raise RunError(f"{self.path}/config.yaml names no data")
+            raise RunError(f"{self.path}/config.yaml has no data")
         trust.check_config({"data": plain["data"]}, self.path, packages=packages)
         settings = plain["data"] | ({} if root is None else {"root": root})
         try:
@@ -107,7 +107,7 @@ class Run:
         saved = [path for path in self.checkpoints() if path.stem == (name or path.stem)]
         if not saved:
             raise RunError(
-                f"{self.path} has no {name or 'best or last'} checkpoint; choose another run or train it anew"
+                f"{self.path} has no {name or 'best or last'} checkpoint; choose another run or train it again"
             )
         return saved[0]
 
@@ -130,10 +130,10 @@ def _wrong_part(summary: Mapping[str, Any]) -> str:
     for name in ("data", "environment", "val", "test", "cost"):
         part = summary.get(name, {})
         if not isinstance(part, dict):
-            return f"{name} holds no names with values"
+            return f"{name} is not a mapping of names to values"
         texts = name in ("data", "environment")
         if others := [key for key, value in part.items() if not (texts or value is None or _is_numbers(value))]:
-            return f"{name}.{others[0]} is no number"
+            return f"{name}.{others[0]} is not a number"
     return ""
 
 
@@ -193,7 +193,9 @@ def refuse_if_taken(path: Path) -> None:
     """RunError if another run lies in the folder, or what stands in the way of a new one."""
     taken = [name for name in RECORD if (path / name).exists()]
     if taken and not _never_trained(path):
-        raise RunError(f"run_dir={path} holds a run already ({taken[0]}); choose another, or go on with resume={path}")
+        raise RunError(
+            f"run_dir={path} already contains a run ({taken[0]}); choose another, or resume it with resume={path}"
+        )
     trust.refuse_misplaced(path)
 
 

@@ -60,8 +60,8 @@ def refuse_ranks_that_sweep() -> None:
     ranks = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if ranks > 1:
         raise ConfigError(
-            f"-m starts the runs of a sweep from one process, and this is one of {ranks}; start it without torchrun or"
-            " srun, with sweep=submitit_slurm for runs on several devices"
+            f"-m starts the runs of a sweep from one process, and this is one of {ranks}; start it without torchrun"
+            " and srun, with sweep=submitit_slurm for runs on several devices"
         )
 
 
@@ -109,7 +109,7 @@ def optimized(summary: dict[str, Any], name: str | None) -> float | None:
     found = {f"{stage}/{each}": value for stage in ("val", "test") for each, value in summary[stage].items()}
     if found.get(name) is None:
         raise ConfigError(
-            f"optimized_metric={name}: {summary['model']} has no such number; there are {', '.join(sorted(found))}"
+            f"optimized_metric={name}: {summary['model']} has no such metric; choose one of {', '.join(sorted(found))}"
         )
     return float(found[name])
 

@@ -100,8 +100,8 @@ def busy_line(count: int) -> str | None:
     load, machine = os.getloadavg()[0], os.cpu_count() or 1
     if machine - load > count - 0.5:
         return None
-    remedy = "wait for the other programs, or set threads=1" if count > 1 else "wait for the other programs"
+    remedy = "wait for the other programs to finish" + (", or set threads=1" if count > 1 else "")
     return (
         f"the machine is busy: the average load of the last minute is {load:.1f} on {machine} processors, and training"
-        f" with {count} thread{'' if count == 1 else 's'} will be slower than usual; to help, {remedy}"
+        f" with {count} thread{'' if count == 1 else 's'} will be slower than usual; {remedy}"
     )

@@ -135,9 +135,11 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     """
     composed: Any = OmegaConf.to_container(cfg, resolve=False)
     if not sweeping and cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
-        raise ConfigError("resume=auto goes on with run_dir, which must be the same each time; give run_dir=FOLDER")
+        raise ConfigError(
+            "resume=auto resumes the run in run_dir, which must be the same each time; give run_dir=FOLDER"
+        )
     if not sweeping and "${now:" in str(composed["run_dir"]):
-        log.warning("warning     a job that is requeued begins anew, as run_dir has a time in it; give run_dir=FOLDER")
+        log.warning("warning     a requeued job starts over, because run_dir contains a time; give run_dir=FOLDER")
     if not (run_dir / "config.yaml").is_file():
         return train(cfg, run_dir, sweeping=sweeping)
     run = runs.Run(run_dir)
@@ -147,16 +149,16 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     resuming.take_chosen(run.config, cfg)
     if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
         raise RunError(
-            f"run_dir={run_dir} holds a run of another config ({resuming.in_words(changed)}); choose another run_dir,"
-            " or give the config of before"
+            f"run_dir={run_dir} contains a run with another config ({resuming.in_words(changed)}); choose another"
+            " run_dir, or give the previous config"
         )
     if run.summary["status"] == "finished":
-        log.info("run_dir=%s is finished: there is nothing to go on with", run_dir)
+        log.info("run_dir=%s is finished: there is nothing to resume", run_dir)
         return run.summary
     if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE):
         return _go_on(run_dir, cfg, sweeping=sweeping)
     if (run_dir / "checkpoints" / "best.ckpt").exists():
-        raise RunError(f"{run_dir} has best.ckpt and no checkpoint to go on from; choose another run_dir")
+        raise RunError(f"{run_dir} has best.ckpt but no checkpoint to resume from; choose another run_dir")
     if is_first():
         with locks.held(run_dir):
             runs.clear(run_dir)
@@ -236,7 +238,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
     model.stepping = cfg.stepping
     if cfg.compile:
-        model.compile_losses()
+        model.compile_losses(mode=None if cfg.compile is True else cfg.compile)
 
     cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
@@ -249,7 +251,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
     )
-    sharding.check(trainer, compiled=cfg.compile)
+    sharding.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()
@@ -311,7 +313,9 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
 def _refuse_untrained(trainer: L.Trainer) -> None:
     """ConfigError if no step was taken, whatever settings led to it: a record of it would be one of random weights."""
     if not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-        raise ConfigError("no step was trained: the settings of trainer and data end the training before its first one")
+        raise ConfigError(
+            "no step was trained: the settings of trainer and data end training before its first step; change them"
+        )
 
 
 def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:
@@ -320,7 +324,8 @@ def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> 
         error = DiskError(cannot_write(error.filename or f"in run_dir={run.run_dir}", error))
     if isinstance(error, DiskError):
         saved = any((run.run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE)
-        then = f"then resume={run.run_dir}" if saved else "and train anew in another run_dir, as no step was saved yet"
+        anew = "and train again in another run_dir, because no step was saved yet"
+        then = f"then resume={run.run_dir}" if saved else anew
         return DiskError(f"{error}, {then}")
     if checkpoint is not None and not run.beginning.begun and isinstance(error, UNRESTORABLE):
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -91,7 +91,9 @@ def check_config(
     for key, node in _mappings(config):
         for name in node:
             if name.startswith("_") and name not in ("_target_", "_convert_"):
-                raise RunError(f"{where}/config.yaml sets {key}.{name}, which a run's config does not; leave it out")
+                raise RunError(
+                    f"{where}/config.yaml sets {key}.{name}, which does not belong in a run's config; remove it"
+                )
         if "_target_" in node and f"{key}._target_" not in own:
             _check_target(key, node["_target_"], where, packages)
     for group in ("callbacks", "logger", "trainer"):
@@ -122,17 +124,19 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
         cls = getattr(import_module(module), target.rpartition(".")[2])
     except Exception as error:  # whatever the import of a module raises
         reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, which is not here: {reason}") from error
+        raise RunError(
+            f"{where}/config.yaml asks for {target!r} in {key}, which cannot be imported: {reason}"
+        ) from error
     kind = _kind(key)
     if kind is None:
-        raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where nothing may be made; leave it out")
+        raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where no object may be created; remove it")
     from_torch = kind.__name__ == "Module" and belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",))
     defined = isinstance(cls, type) and (target in LIGHTNING or belongs(cls.__module__, packages) or from_torch)
     if defined and issubclass(cls, kind):
         return
     article = "an" if kind.__name__[0] in "AEIOU" else "a"
     raise RunError(
-        f"{where}/config.yaml asks for {target!r} in {key}, where only {article} {kind.__name__} may be made"
+        f"{where}/config.yaml asks for {target!r} in {key}, where only {article} {kind.__name__} may be created"
     )
 
 
@@ -166,8 +170,8 @@ def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
     inside = written.is_relative_to(folder) and ".." not in written.relative_to(folder).parts
     if not (inside and Path(run_dir).is_absolute() and Path(run_dir).name not in ("", "..")):
         raise RunError(
-            f"{where}/config.yaml writes outside of the run folder ({key}={value}); if you want that, say so:"
-            f" {key}=PATH"
+            f"{where}/config.yaml writes outside of the run folder ({key}={value}); to allow it, give {key}=PATH on"
+            " the command line"
         )
 
 
@@ -178,8 +182,8 @@ def refuse_links(run_dir: Path) -> None:
         for path in (Path(base, name) for name in (*folders, *names)):
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise RunError(
-                    f"{path} is a link that leads out of the run folder ({os.readlink(path)}), and what is"
-                    " written there would go elsewhere; put the file or folder itself in its place"
+                    f"{path} is a link that leads out of the run folder ({os.readlink(path)}), so files would be"
+                    " written elsewhere; replace it with the file or folder itself"
                 )
             if not path.is_file() and not path.is_dir() and path.exists():
                 raise RunError(f"{path} is neither a file nor a folder; remove it")
@@ -190,10 +194,10 @@ def refuse_misplaced(run_dir: Path) -> None:
     """RunError if a folder stands where a run keeps a file, or a file where it keeps a folder."""
     for path in (path for pattern in FILES for path in run_dir.glob(pattern)):
         if path.is_dir():
-            raise RunError(f"{path} is a folder, and a run keeps a file of that name; move it away")
+            raise RunError(f"{path} is a folder, but a run has a file of that name; move it away")
     for path in (run_dir / name for name in FOLDERS):
         if path.is_file():
-            raise RunError(f"{path} is a file, and a run keeps a folder of that name; move it away")
+            raise RunError(f"{path} is a file, but a run has a folder of that name; move it away")
 
 
 # models ---------------------------------------------------------------------------------------------------------------
@@ -236,9 +240,11 @@ def make_model(cls: "type[Autoencoder]", settings: Mapping[str, Any], weights: M
     lacking = sorted(wanted.keys() ^ weights.keys())
     if wrong:
         name = wrong[0]
-        raise RuntimeError(f"{name} is {list(weights[name].shape)} in it and {list(wanted[name])} by its settings")
+        raise RuntimeError(
+            f"{name} is {list(weights[name].shape)} in the file and {list(wanted[name])} by its settings"
+        )
     if lacking:
-        raise RuntimeError(f"it lacks or has too many of {', '.join(lacking[:3])}")
+        raise RuntimeError(f"its weights do not match its settings: missing or unexpected {', '.join(lacking[:3])}")
     model = cls(**settings)
     model.load_state_dict(weights)
     return model

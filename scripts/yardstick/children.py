@@ -40,4 +40,4 @@ def run(module: str, job: dict[str, Any], threads: int | None) -> dict[str, Any]
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    return lines[-1][:300] if lines else "it printed nothing"

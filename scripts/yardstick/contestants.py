@@ -27,15 +27,15 @@ CONTESTANTS = {
         Contestant("bare-flush", "bare", "the same with denormal numbers flushed, as vaezoo does", devices=("cpu",)),
         Contestant("bare-graph", "bare", "the loop as one CUDA graph, the practical limit", devices=("cuda",)),
         Contestant("vaezoo", "product", "python train.py, everything on: logging, checkpoints, validation, pictures"),
+        Contestant("vaezoo-lightning", "product", "the same with stepping=lightning", settings=("stepping=lightning",)),
         *(
             Contestant(
                 f"vaezoo-{count}",
                 "product",
-                f"the same with threads={count}",
-                ("cpu",),
-                None,
-                (f"threads={count}",),
-                False,
+                f"vaezoo with threads={count}",
+                devices=("cpu",),
+                settings=(f"threads={count}",),
+                by_default=False,
             )
             for count in (1, 2)
         ),

@@ -24,7 +24,7 @@ def main() -> None:
     data.prepare_data()
     sizes = data.describe()
     if sizes["train"] != job["images"]:
-        raise ValueError(f"{job['load']} should train on {job['images']} images, and has {sizes['train']}")
+        raise ValueError(f"{job['load']} should train on {job['images']} images, but has {sizes['train']}")
     for split, count in (("train", job["images"]), ("val", job["validation"])):
         x, _ = data.examples(count, split)
         torch.save((x * 255).round().to(torch.uint8), folder / f"{split}.pt")

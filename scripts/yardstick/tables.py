@@ -14,7 +14,7 @@ HOW = """Training images per second after a warm-up of one epoch: medians of the
 value. Each measurement ran in a process of its own, in turns; ratios are of the same turn. The speed is of training
 alone; *with validation* adds validation and, for vaezoo, the pictures drawn in it. vaezoo writes its last checkpoint
 every ten seconds at most and draws every 2,500 steps, which short measurements end before: what pictures cost a whole
-run stands in its summary.json. Peak memory is of the process (on a GPU: of what torch allocated there), *above imports*
+run is in its summary.json. Peak memory is of the process (on a GPU: of what torch allocated there), *above imports*
 what data and model added to it."""
 
 

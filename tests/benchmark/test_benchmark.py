@@ -83,8 +83,11 @@ def test_an_evaluation_that_somebody_else_made_does_not_count(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["models=[vae]", "seeds=[1]"], "holds another benchmark, which has the run vae-seed_0"),
-        (["models=[vae]", "seeds=[0]", "trainer.max_epochs=3"], "trainer.max_epochs is 50 there and 3 here"),
+        (["models=[vae]", "seeds=[1]"], "contains another benchmark, which has the run vae-seed_0"),
+        (
+            ["models=[vae]", "seeds=[0]", "trainer.max_epochs=3"],
+            "trainer.max_epochs is 50 in the folder and 3 in this command",
+        ),
     ],
 )
 def test_another_benchmark_in_the_same_folder_is_refused(
@@ -103,7 +106,7 @@ def test_a_folder_with_other_things_in_it_is_refused(benchmark: Callable[..., tu
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     code, said = benchmark("models=[vae]", f"out={tmp_path / 'out'}")
-    assert (code, "holds other files and no benchmark" in said) == (1, True)
+    assert (code, "contains other files, not a benchmark" in said) == (1, True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
     (tmp_path / "file").write_text("")
     code, said = benchmark("models=[vae]", f"out={tmp_path / 'file' / 'out'}")
@@ -171,7 +174,7 @@ def test_a_run_of_somebody_else_is_neither_taken_nor_cleared(
     (out / "vae-seed_0" / "benchmark.log").unlink()
     code, said = benchmark(*words)
     assert code == 1
-    assert "vae-seed_0 holds a run that is not this benchmark's" in said
+    assert "vae-seed_0 contains a run that is not this benchmark's" in said
     assert (out / "vae-seed_0" / "config.yaml").is_file()
 
 
@@ -190,7 +193,7 @@ def test_ctrl_c_ends_the_runs_cleanly_and_the_same_command_goes_on(
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate(timeout=30)
     assert first.returncode == 130
-    assert "stopped; the same command goes on from here" in said
+    assert "stopped; rerun the same command to resume" in said
     assert text(log).count("stopped cleanly") == 1
     third = start(*words)
     wait_for(lambda: text(log).count("begun") == 2)
@@ -223,7 +226,7 @@ def test_a_lock_lasts_as_long_as_a_process_that_inherited_it(tmp_path: Path) -> 
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
         with pytest.raises(RunError, match=f"in use by another benchmark .process {os.getpid()}"), folder.locked():
             pass
-    with pytest.raises(RunError, match="are still at work"), folder.locked(patience=0.3):
+    with pytest.raises(RunError, match="are still running"), folder.locked(patience=0.3):
         pass
     child.communicate(b"\n")
     with folder.locked(patience=5):
@@ -266,7 +269,7 @@ def test_mistakes_in_values_are_named_before_anything_starts(capfd: pytest.Captu
         ("model.network=cnn", "model.network must be one of mlp, conv, resnet, got 'cnn'"),
         ("trainer.accelerator=warp", "warp"),
         ("data.limit=100000", "data.limit"),
-        ("trainer.num_nodes=2", "each run of a benchmark has one machine, got trainer.num_nodes=2"),
+        ("trainer.num_nodes=2", "each run of a benchmark uses one machine, got trainer.num_nodes=2"),
     ],
 )
 def test_what_training_would_refuse_is_refused_before(word: str, sentence: str) -> None:
@@ -361,4 +364,4 @@ def test_a_folder_that_was_moved_is_the_same_benchmark() -> None:
     there["data"]["root"] = "elsewhere"
     assert first_difference(here, there) is None
     there["model"]["optimizer"]["lr"] = 2
-    assert first_difference(here, there) == "model.optimizer.lr is 0.001 there and 2 here"
+    assert first_difference(here, there) == "model.optimizer.lr is 0.001 in the folder and 2 in this command"

@@ -40,12 +40,12 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("word", "sentence"),
     [
         ("launcher=slurm", "launcher must be one of local, submitit_slurm, ray, got slurm"),
-        ("launcher.partition=gpu", "launcher.partition is for a cluster; add launcher=submitit_slurm or ray"),
+        ("launcher.partition=gpu", "launcher.partition applies only to a cluster; add launcher=submitit_slurm or ray"),
         ("launcher.partion=gpu", "launcher.partion is not a setting of submitit; did you mean 'partition'?"),
-        ("launcher.nodes=2", "launcher.nodes is the benchmark's own: each run is one job; see jobs="),
-        ("launcher.name=mine", "launcher.name is the benchmark's own"),
-        ("sweep=submitit_slurm", "sweep= cannot be set here: a benchmark does not go through Hydra's launchers"),
-        ("hydra/launcher=ray", "hydra/launcher= cannot be set here: a benchmark does not go through Hydra's launchers"),
+        ("launcher.nodes=2", "launcher.nodes is set by the benchmark, because each run is one job; see jobs="),
+        ("launcher.name=mine", "launcher.name is set by the benchmark"),
+        ("sweep=submitit_slurm", "sweep= cannot be set here: a benchmark does not use Hydra's launchers"),
+        ("hydra/launcher=ray", "hydra/launcher= cannot be set here: a benchmark does not use Hydra's launchers"),
     ],
 )
 def test_a_setting_that_no_launcher_has_is_named(
@@ -78,7 +78,7 @@ def test_a_launcher_whose_package_is_missing_names_the_extra(
 def test_without_slurm_there_is_no_sbatch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="launcher=submitit_slurm has packages of its own")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="must be started where SLURM's commands are; there is no sbatch"):
+    with pytest.raises(ConfigError, match="needs SLURM's commands, and there is no sbatch"):
         Slurm(Path("out"), None, {}).check()
 
 
@@ -94,7 +94,7 @@ def test_the_devices_of_a_cluster_are_not_looked_for_here(tmp_path: Path) -> Non
     (cell, *_) = grid.read_cells(grid.read(["models=[vae]", "trainer.accelerator=gpu", "trainer.devices=9", "out=O"]))
     preflight.check_settings(cell.config, elsewhere=True)
     (cell, *_) = grid.read_cells(grid.read(["models=[vae]", "trainer.num_nodes=2", "out=O"]))
-    with pytest.raises(ConfigError, match=r"each run of a benchmark has one machine, got trainer\.num_nodes=2"):
+    with pytest.raises(ConfigError, match=r"each run of a benchmark uses one machine, got trainer\.num_nodes=2"):
         preflight.check_settings(cell.config, elsewhere=True)
 
 
@@ -114,7 +114,7 @@ def test_a_machine_runs_a_command_with_its_output_in_the_log(tmp_path: Path, mon
 def test_a_machine_that_does_not_see_the_folder_says_so_and_writes_nothing(tmp_path: Path) -> None:
     outcome = Outcome(*work(("true",), str(tmp_path / "run" / "log"), str(tmp_path / "elsewhere" / "plan")))
     assert outcome.code == 1
-    assert "the folder out= must be one that all machines of the cluster share" in outcome.reason
+    assert "all machines of the cluster must share the folder out=" in outcome.reason
     assert not (tmp_path / "run").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_another_command_is_at_work_on_is_not_started(tmp_path: Path)
         fcntl.flock(held, fcntl.LOCK_EX)
         assert is_at_work(log)
         outcome = Outcome(*work(("touch", str(tmp_path / "started")), str(log), str(log)))
-    assert "another command is at work" in outcome.reason
+    assert "another command is running" in outcome.reason
     assert not (tmp_path / "started").exists()
     assert not is_at_work(log)
     assert not is_at_work(tmp_path / "none")
@@ -187,7 +187,7 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(tmp_path: Path, monkeypa
     squeue.write_text(f"#!/bin/sh\necho >> {asked}\nexit 1\n")
     squeue.chmod(0o755)
     slurm = Slurm(tmp_path, None, {})
-    with pytest.raises(ConfigError, match="squeue does not answer, so jobs of an earlier command may be at work"):
+    with pytest.raises(ConfigError, match="squeue does not answer, so jobs of an earlier command may still be running"):
         slurm.left_over()
     assert asked.read_text().count("\n") == on_slurm.SQUEUE_TRIES
     job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
@@ -265,7 +265,7 @@ def test_ctrl_c_and_a_kill_end_tasks_of_ray_and_the_same_command_goes_on(
     wait_for(lambda: "begun" in text(log), 60)
     stopped.send_signal(signal.SIGINT)
     said, _ = stopped.communicate(timeout=60)
-    assert (stopped.returncode, "stopped; the same command goes on" in said) == (130, True)
+    assert (stopped.returncode, "stopped; rerun the same command to resume" in said) == (130, True)
     wait_for(lambda: not is_at_work(log))
     killed = start(*words)
     wait_for(lambda: text(log).count("begun") == 2, 60)

@@ -199,7 +199,7 @@ def test_a_disk_that_fills_before_the_first_step_is_saved_says_to_train_anew(
     assert code == 1
     [sentence] = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert "last.ckpt: No space left on device" in sentence
-    assert "train anew in another run_dir" in sentence
+    assert "train again in another run_dir" in sentence
     assert "resume" not in sentence
     assert os.system(f"mount -o remount,size=9m '{small_disk}'") == 0
     monkeypatch.undo()
@@ -246,7 +246,7 @@ def test_a_folder_in_a_files_place_is_named(name: str, train: Train, program: Pr
     for command in commands:
         code, printed = program(*command)
         assert code == 1, printed
-        assert f"{path} is a folder, and a run keeps a file of that name; move it away" in printed
+        assert f"{path} is a folder, but a run has a file of that name; move it away" in printed
         assert "Traceback" not in printed
 
 
@@ -257,7 +257,7 @@ def test_a_file_in_a_folders_place_is_named(name: str, train: Train, program: Pr
     (run.path / name).write_text("")
     code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2")
     assert code == 1
-    assert f"{run.path / name} is a file, and a run keeps a folder of that name; move it away" in printed
+    assert f"{run.path / name} is a file, but a run has a folder of that name; move it away" in printed
 
 
 @pytest.mark.parametrize("name", ["train.log", "run.lock", "config.yaml.new", "figures", "nonfinite"])

@@ -105,7 +105,7 @@ def test_auto_begins_a_run_goes_on_with_it_and_leaves_a_finished_one(
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")  # a requeued job's command need not say it
     code, printed = program(*command)
     assert code == 0
-    assert f"run_dir={folder} is finished: there is nothing to go on with" in printed
+    assert f"run_dir={folder} is finished: there is nothing to resume" in printed
     assert (folder / "summary.json").read_text() == before
 
 
@@ -127,7 +127,7 @@ def test_auto_refuses_a_run_of_another_config_and_a_folder_named_by_the_time(pro
     assert program(*command)[0] == 0
     code, printed = program(*command, "model.latent_dim=3")
     assert code == 1
-    assert "holds a run of another config (model.latent_dim: 10 -> 3)" in printed
+    assert "contains a run with another config (model.latent_dim: 10 -> 3)" in printed
     code, printed = program("train", "resume=auto")
     assert code == 1
     assert "give run_dir=FOLDER" in printed

@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_by_each_signal_in_turn_ends_as_one_that_was_not(
         patch = send(name, after)
         ended, printed = nursery.run("train", f"run_dir={run}", *SETTINGS, how, log=log, patch=patch)
         assert ended == code, printed
-        assert f"interrupted; go on with: python train.py resume={run}" in printed
+        assert f"interrupted; resume with: python train.py resume={run}" in printed
         assert "Traceback" not in printed
         assert status(run) == "interrupted"
         assert saved_step(run) == stops_at

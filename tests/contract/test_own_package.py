@@ -201,16 +201,16 @@ def test_it_is_listed(place: Path) -> None:
 def test_it_is_checked_and_passes_with_noise_of_its_own(place: Path) -> None:
     code, printed = vaezoo(place, "check", "model=noisy", "--config-dir=conf", "packages=[ownpkg]")
     assert code == 0, printed
-    assert "14 of 14 clauses hold" in printed
+    assert "14 of 14 clauses are satisfied" in printed
     assert "fails" not in printed
 
 
 BREAKS = {
     "OfTheBatch": "objective depends on the batch: it is ",
     "Averaged": "times as much instead of about 4 times; sum over pixels and channels, without a mean",
-    "Beyond": "and they must be in [0, 1]; the likelihood's mean turns outputs into pixels",
-    "Objects": "the argument net is kept as a Linear, which checkpoints cannot hold",
-    "Reduced": "recon is [] for 5 images, and must be (B,)",
+    "Beyond": "but they must be in [0, 1]; the likelihood's mean turns outputs into pixels",
+    "Objects": "the argument net is kept as a Linear, which checkpoints cannot store",
+    "Reduced": "recon is [] for 5 images, but must be (B,)",
     "Unused": "the parameter spare.weight gets no gradient",
     "Numpys": "for the same torch.manual_seed; draw noise with torch, not otherwise",
     "Global": "sample draws from torch's own generator",
@@ -238,16 +238,19 @@ def test_a_broken_model_fails_its_clause_in_words(
     ("words", "said"),
     [
         (["check"], "usage: vaezoo check"),
-        (["check", "data=mnist"], "vaezoo check wants one model=NAME"),
-        (["check", "model=vae", "data=mnist"], "takes settings of model. alone, got data=mnist"),
+        (["check", "data=mnist"], "vaezoo check needs one model=NAME"),
+        (["check", "model=vae", "data=mnist"], "takes only settings of model., got data=mnist"),
         (["check", "model=nosuch"], "there is no model=nosuch"),
         (["check", "model=vae", "model.lateny_dim=3"], "model.lateny_dim is not a setting; did you mean 'latent_dim'?"),
-        (["check", "model=vae", "--config-dir=nowhere"], "--config-dir must be a folder with configs"),
-        (["list", "--config-dir=nowhere"], "--config-dir must be a folder with configs"),
-        (["list", "packages=[nosuchpkg]"], "packages names nosuchpkg, which cannot be imported here; install it"),
-        (["list", "everything"], "vaezoo list takes --config-dir=FOLDER and packages=[NAME] alone, got everything"),
-        (["benchmark", "--config-dir=nowhere", "models=[vae]", "out=x"], "--config-dir must be a folder with configs"),
-        (["compare", "run", "out=x", "--config-dir="], "--config-dir must be a folder with configs"),
+        (["check", "model=vae", "--config-dir=nowhere"], "--config-dir must be a folder that contains configs"),
+        (["list", "--config-dir=nowhere"], "--config-dir must be a folder that contains configs"),
+        (["list", "packages=[nosuchpkg]"], "packages names nosuchpkg, which cannot be imported; install it"),
+        (["list", "everything"], "vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got everything"),
+        (
+            ["benchmark", "--config-dir=nowhere", "models=[vae]", "out=x"],
+            "--config-dir must be a folder that contains configs",
+        ),
+        (["compare", "run", "out=x", "--config-dir="], "--config-dir must be a folder that contains configs"),
         (["compare", "run", "out=x", "packages=[nosuchpkg]"], "packages names nosuchpkg, which cannot be imported"),
     ],
 )

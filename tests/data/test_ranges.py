@@ -137,16 +137,20 @@ def test_negative_levels_need_a_range(tmp_path: Path) -> None:
 def test_files_of_several_depths_need_a_decision(tmp_path: Path) -> None:
     folder(tmp_path, 255, np.uint8)
     folder(tmp_path, 4095, np.uint16)
-    with pytest.raises(DataError, match=r"both 8-bit images .* and 16-bit images .* reach only to 4095; .*range=full"):
+    with pytest.raises(DataError, match=r"both 8-bit images .* and 16-bit images .* only extend to 4095; .*range=full"):
         images(tmp_path).setup()
     assert images(tmp_path, range="full").examples(1)[0].shape == (1, *SHAPE)
-    with pytest.raises(DataError, match=r"image files cannot be read.*8 bits a channel, and data\.range reaches|^data"):
+    with pytest.raises(
+        DataError, match=r"image files cannot be read.*8 bits per channel, but data\.range extends|^data"
+    ):
         images(tmp_path, range=[0, 4095]).setup()
 
 
 def test_a_range_that_the_files_cannot_have_is_one_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder(tmp_path, 255, np.uint8)
-    with pytest.raises(DataError, match=r"^data\.range reaches to 4095, and .*png has 8 bits a channel"):
+    with pytest.raises(
+        DataError, match=r"^data\.range extends to 4095, but Pillow reads .*png with 8 bits per channel"
+    ):
         images(tmp_path, range=[0, 4095]).setup()
     assert not caplog.records
 

@@ -38,7 +38,7 @@ def test_what_waited_little_is_told_nothing() -> None:
 def test_only_remedies_that_apply_are_named(workers: int, most_workers: int, gib: int, by: str, remedy: str) -> None:
     found = waiting.sentence(4.0, 10.0, 3120, workers=workers, most_workers=most_workers, byte_count=gib * GIB)
     assert found == (
-        "decoding was the limit: training waited for images in 40% of its time"
+        "decoding was the bottleneck: training waited for images in 40% of its time"
         f" (312 images/s from {by}; the model takes 520); {remedy}"
     )
 

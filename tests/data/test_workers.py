@@ -168,7 +168,7 @@ def test_a_run_that_is_stopped_has_its_batch_and_ends_with_its_workers(
     whom(run, number)
     assert seconds_until_gone(run.pid) < SECONDS
     assert run.wait(GONE) == code, run.printed
-    assert "interrupted; go on with: python train.py resume=" in run.printed
+    assert "interrupted; resume with: python train.py resume=" in run.printed
     assert "Traceback" not in run.printed
     assert status(tmp_path) == "interrupted"
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 8

@@ -48,7 +48,7 @@ def test_what_are_no_images_of_the_model_is_one_sentence(name: str, x: Any, said
     with pytest.raises(ImageError) as raised:
         getattr(model, name)(x)
     assert said in str(raised.value)
-    assert str(raised.value).startswith(f"{name} wants ")
+    assert str(raised.value).startswith(f"{name} needs ")
     assert "\n" not in str(raised.value)
 
 
@@ -61,9 +61,9 @@ def test_grey_images_without_channels_are_told_of_the_axis(shape: tuple[int, ...
 
 def test_what_are_no_codes_of_the_model_is_one_sentence(model: BetaVAE) -> None:
     wrong: list[tuple[Any, str]] = [
-        (np.zeros((2, 4)), "decode wants codes as a torch.Tensor, got numpy.ndarray; write torch.from_numpy(array)"),
-        (torch.zeros(2, 4, dtype=torch.long), "decode wants codes as floats, got torch.int64; write code.float()"),
-        (torch.zeros(2, 5), r"decode wants codes of shape (4,) or (B, 4), got (2, 5)"),
+        (np.zeros((2, 4)), "decode needs codes as a torch.Tensor, got numpy.ndarray; write torch.from_numpy(array)"),
+        (torch.zeros(2, 4, dtype=torch.long), "decode needs codes as floats, got torch.int64; write code.float()"),
+        (torch.zeros(2, 5), r"decode needs codes of shape (4,) or (B, 4), got (2, 5)"),
         (torch.zeros(2, 3, 4), r"got (2, 3, 4)"),
     ]
     for code, said in wrong:
@@ -73,19 +73,19 @@ def test_what_are_no_codes_of_the_model_is_one_sentence(model: BetaVAE) -> None:
 
 
 def test_another_device_is_named(model: BetaVAE) -> None:
-    with pytest.raises(ImageError, match=r"wants images on cpu, where the model is, got meta; write \.to\(model"):
+    with pytest.raises(ImageError, match=r"needs images on cpu, where the model is, got meta; write \.to\(model"):
         model.encode(GOOD.to("meta"))
 
 
 def test_ends_and_counts_are_checked(model: BetaVAE) -> None:
     wrong: list[tuple[Callable[[], Any], str]] = [
-        (lambda: model.interpolate(GOOD, GOOD[:1]), "interpolate wants as many images at its end as at its start, got"),
-        (lambda: model.interpolate(GOOD, (255 * GOOD).byte()), "interpolate wants images as floats"),
+        (lambda: model.interpolate(GOOD, GOOD[:1]), "interpolate needs as many images at its end as at its start, got"),
+        (lambda: model.interpolate(GOOD, (255 * GOOD).byte()), "interpolate needs images as floats"),
         (lambda: model.interpolate(GOOD, GOOD, steps=1), "steps as a whole number from 2 up, got 1"),
         (lambda: model.interpolate(GOOD, GOOD, method="cubic"), "the methods linear and spherical, got 'cubic'"),
-        (lambda: model.sample(0), "sample wants count as a whole number from 1 up, got 0"),
-        (lambda: model.sample(2.0), "sample wants count as a whole number from 1 up, got 2.0"),  # type: ignore[arg-type]
-        (lambda: model.sample(2, 7), "sample wants a torch.Generator, got 7; write torch.Generator()"),  # type: ignore[arg-type]
+        (lambda: model.sample(0), "sample needs count as a whole number from 1 up, got 0"),
+        (lambda: model.sample(2.0), "sample needs count as a whole number from 1 up, got 2.0"),  # type: ignore[arg-type]
+        (lambda: model.sample(2, 7), "sample needs a torch.Generator, got 7; write torch.Generator()"),  # type: ignore[arg-type]
     ]
     for call, said in wrong:
         with pytest.raises(ImageError) as raised:
@@ -136,7 +136,7 @@ def test_a_subclass_is_checked_once_for_each_call_from_outside(monkeypatch: pyte
     assert model.encode(GOOD[0]).shape == (4,)
     model.reconstruct(GOOD)
     assert looked == ["encode", "reconstruct"]
-    with pytest.raises(ImageError, match="encode wants images as floats"):
+    with pytest.raises(ImageError, match="encode needs images as floats"):
         model.encode(GOOD.byte())
 
 

@@ -66,7 +66,7 @@ def test_capacity_draws_each_images_kl_to_a_rising_number_of_nats(step: int, exp
         ({"beta_schedule": "step"}, "model.beta_schedule must be one of"),
         ({"schedule_steps": 0}, "model.schedule_steps must be at least 1"),
         ({"capacity": -3.0}, "model.capacity must be at least 0"),
-        ({"capacity": 3.0, "beta_schedule": "linear"}, "wants model.beta_schedule=constant"),
+        ({"capacity": 3.0, "beta_schedule": "linear"}, "needs model.beta_schedule=constant"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:

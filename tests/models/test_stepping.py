@@ -1,11 +1,9 @@
 """How batches are stepped through changes the speed of a training, and nothing else."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from shutil import which
-from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -15,8 +13,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from vaezoo.data import ImageDataModule
-from vaezoo.models import AE, VAE, BetaVAE, captured
-from vaezoo.models.captured import why_not_captured
+from vaezoo.models import AE, VAE, BetaVAE
 from vaezoo.models.inner_loop import InnerLoop, why_not
 from vaezoo.models.loop import Loop
 from vaezoo.runs import Run
@@ -384,7 +381,7 @@ class GradientWatch(L.Callback):
         (VAE, [], {"accumulate_grad_batches": 2}, "gradients are accumulated"),
         (VAE, [GradientAccumulationScheduler({1: 2})], {}, "gradients are accumulated"),
         (VAE, [], {"profiler": "simple"}, "a profiler is on"),
-        (VAE, [GradientWatch()], {}, "GradientWatch listens to on_after_backward"),
+        (VAE, [GradientWatch()], {}, "GradientWatch implements on_after_backward"),
         (OwnBackward, [], {}, "OwnBackward has on_before_optimizer_step of its own"),
         (OwnStep, [], {}, "OwnStep has training_step of its own"),
         (OwnEnd, [], {}, "OwnEnd has on_train_batch_end of its own"),
@@ -422,7 +419,7 @@ def test_a_default_run_says_nothing_of_stepping(caplog: pytest.LogCaptureFixture
 def test_an_unknown_way_is_refused(program: Program, tmp_path: Path) -> None:
     code, printed = program("train", "stepping=quick", f"run_dir={tmp_path / 'run'}")
     assert code == 1
-    assert printed == "error: stepping must be one of fast, lightning, graph, got 'quick'\n"
+    assert printed == "error: stepping must be one of fast, lightning, got 'quick'\n"
     assert not (tmp_path / "run").exists()
 
 
@@ -440,7 +437,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return graph.forward
 
     compile = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend=backend))
+    monkeypatch.setattr(torch, "compile", lambda function, mode: compile(function, backend=backend))
     yield programs
     torch.compiler.reset()
 
@@ -474,193 +471,31 @@ def test_a_really_compiled_autoencoder_learns_the_same(train: Train) -> None:
     assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
 
 
-# graphs, whose replay stands in for CUDA's by computing the step anew ------------------------------------------------
+def test_outputs_of_a_program_that_reuses_its_memory_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes, memory = [], torch.zeros(())
 
+    def compile(function: Any, mode: str | None) -> Callable[..., Any]:
+        modes.append(mode)
 
-@pytest.fixture
-def captures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps are captured on the CPU; the list grows by the step that each replay belongs to.
-
-    As in a real graph a replay has the optimiser's settings of the capture, and nothing can be asked for but tensors.
-    """
-    replayed: list[int] = []
-    made: list[captured.CapturingLoop] = []
-    make = captured.CapturingLoop.__init__
-
-    def remember(self: captured.CapturingLoop, trainer: L.Trainer) -> None:
-        make(self, trainer)
-        made.append(self)
-
-    def capture(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-        loop = made[-1]
-        settings = [dict(group) for group in loop.optimizer.param_groups]
-
-        def replay() -> None:
-            groups, weights = loop.optimizer.param_groups, loop.model.weights
-            now = [dict(group) for group in groups]
-            loop.model.weights = None
-            for group, frozen in zip(groups, settings, strict=True):
-                group.update(frozen)
-            step()
-            for group, current in zip(groups, now, strict=True):
-                group.update(current)
-            loop.model.weights = weights
-            replayed.append(loop.model.global_step)
+        def replay(x: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            assert all(weight.device == x.device for weight in weights.values())
+            memory.copy_(x.mean())
+            return memory, {"loss": memory.expand(len(x))}
 
         return replay
 
-    @contextmanager
-    def reading(optimizer: torch.optim.Optimizer, rates: list[Tensor]) -> Iterator[None]:
-        before = [group["lr"] for group in optimizer.param_groups]
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate.item()
-        yield
-        for group, rate in zip(optimizer.param_groups, before, strict=True):
-            group["lr"] = rate
-
-    monkeypatch.setattr(captured.CapturingLoop, "__init__", remember)
-    monkeypatch.setattr(captured, "capture", capture)
-    monkeypatch.setattr(captured, "reading", reading)
-    monkeypatch.setattr(captured, "side_stream", lambda device: nullcontext())
-    monkeypatch.setattr("vaezoo.models.loop.why_not_captured", lambda trainer, model: None)
-    return replayed
+    monkeypatch.setattr(torch, "compile", compile)
+    model = small(BetaVAE)
+    model.compile_losses("reduce-overhead")
+    first, values = model.losses(torch.ones(2, 1, 8, 8), model.weights())
+    model.losses(torch.zeros(2, 1, 8, 8), model.weights())
+    assert modes == ["reduce-overhead"]
+    assert first == 1
+    assert values["loss"].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize(
-    ("cls", "options"),
-    [
-        (AE, {}),
-        (VAE, {}),
-        (VAE, {"likelihood": "learned_gaussian", "likelihood_options": {"sigma": "optimal"}}),
-        (BetaVAE, {"beta_schedule": "linear", "schedule_steps": 9}),
-        (BetaVAE, {"capacity": 5.0, "capacity_steps": 9}),
-    ],
-)
-def test_captured_steps_come_to_the_same(cls: Any, options: dict[str, Any], captures: list[int]) -> None:
-    scheduler = {"name": "ExponentialLR", "gamma": 0.9}
-    graph, slow = small(cls, scheduler=scheduler, **options), small(cls, scheduler=scheduler, **options)
-    trainers = fit(graph, "graph", log_every_n_steps=2), fit(slow, "lightning", log_every_n_steps=2)
-    # Of five batches an epoch Lightning takes the first, and the last is short; three others warm up.
-    assert captures == [6, 7, 8, 11, 12, 13]
-    for name, weight in slow.state_dict().items():
-        torch.testing.assert_close(graph.state_dict()[name], weight, msg=lambda text, name=name: f"{name}: {text}")
-    ours, theirs = trainers[0].callback_metrics, trainers[1].callback_metrics
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def test_what_a_graph_would_take_for_constant_ends_it(captures: list[int], caplog: pytest.LogCaptureFixture) -> None:
-    scheduler = {"name": "OneCycleLR", "max_lr": 0.01, "total_steps": "total_steps"}  # which moves Adam's betas too
-    graph, slow = small(scheduler=scheduler), small(scheduler=scheduler)
-    fit(graph, "graph")
-    fit(slow, "lightning")
-    assert_equal_weights(graph, slow)
-    assert caplog.text.count("settings of the optimiser change") == 1
-
-
-def test_captured_steps_are_clipped_and_counted(captures: list[int]) -> None:
-    graph, slow = small(), small()
-    trainer = fit(graph, "graph", gradient_clip_val=0.1, max_steps=12)
-    fit(slow, "lightning", gradient_clip_val=0.1, max_steps=12)
-    assert trainer.global_step == 12
-    torch.testing.assert_close(graph.encoder[1].weight, slow.encoder[1].weight)
-
-
-def test_checkpoints_do_not_know_of_graphs(captures: list[int], train: Train) -> None:
-    run = train("run", "stepping=graph", "trainer.max_epochs=4")
-    assert captures
-    state = torch.load(run.checkpoint("last"), weights_only=True)["optimizer_states"][0]
-    assert isinstance(state["param_groups"][0]["lr"], float)
-    assert state["param_groups"][0]["capturable"] is False
-
-
-def test_a_step_that_cannot_be_captured_is_taken_without(
-    captures: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(captured, "capture", refuse)
-    graph, slow = small(), small()
-    fit(graph, "graph")
-    fit(slow, "lightning")
-    assert_equal_weights(graph, slow)
-    assert caplog.text.count("operation not permitted when stream is capturing") == 1
-
-
-@pytest.mark.parametrize(
-    ("device", "optimizer", "reason"),
-    [
-        ("cpu", torch.optim.Adam, "CUDA graphs need a CUDA device, and the model is on cpu"),
-        ("cuda", torch.optim.SGD, "torch's SGD cannot be captured with these settings; Adam can"),
-        ("cuda", torch.optim.Adam, None),
-    ],
-)
-def test_graphs_need_cuda_and_an_optimiser_that_can(device: str, optimizer: Any, reason: str | None) -> None:
-    made = optimizer([torch.nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
-    trainer: Any = SimpleNamespace(optimizers=[made])
-    model: Any = SimpleNamespace(device=torch.device(device))
-    assert why_not_captured(trainer, model) == reason
-
-
-def test_a_run_that_asks_for_graphs_on_the_processor_goes_on_and_says_so(program: Program, tmp_path: Path) -> None:
-    short = ["callbacks=none", "data.limit=64", "trainer.max_epochs=1", "evaluation=none", "trainer.accelerator=cpu"]
-    code, printed = program("train", "stepping=graph", *short, f"run_dir={tmp_path / 'run'}")
-    assert code == 0
-    assert "not graph: CUDA graphs need a CUDA device, and the model is on cpu" in printed
-
-
-def test_an_optimiser_reads_rates_from_tensors_within_a_capture_alone() -> None:
-    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.1, fused=True)
-    with captured.reading(optimizer, [torch.tensor(0.5)]):
-        assert optimizer.param_groups[0]["lr"].item() == 0.5
-        assert optimizer.param_groups[0]["capturable"] is True
-    assert optimizer.param_groups[0]["lr"] == 0.1
-    assert optimizer.param_groups[0]["capturable"] is False
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize(
-    ("cls", "options", "settings"),
-    [
-        (AE, {}, {}),
-        (VAE, {"likelihood": "learned_gaussian", "likelihood_options": {"sigma": "optimal"}}, {}),
-        (BetaVAE, {"beta_schedule": "linear", "schedule_steps": 9}, {"gradient_clip_val": 1.0}),
-        (VAE, {}, {"precision": "bf16-mixed"}),
-    ],
-)
-def test_cuda_graphs_come_to_the_same(
-    cls: Any, options: dict[str, Any], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    captured_steps: list[Any] = []
-    capture = captured.capture
-
-    def counted(*arguments: Any) -> Callable[[], None]:
-        replay = capture(*arguments)
-
-        def replay_counted() -> None:
-            captured_steps.append(replay)
-            replay()
-
-        return replay_counted
-
-    monkeypatch.setattr(captured, "capture", counted)
-    scheduler = {"name": "ExponentialLR", "gamma": 0.9}
-    graph, slow = small(cls, scheduler=scheduler, **options), small(cls, scheduler=scheduler, **options)
-    fit(graph, "graph", accelerator="gpu", devices=1, **settings)
-    fit(slow, "lightning", accelerator="gpu", devices=1, **settings)
-    assert len(captured_steps) == 6
-    for name, weight in slow.state_dict().items():
-        torch.testing.assert_close(graph.state_dict()[name], weight, rtol=1e-2, atol=1e-3)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_step_that_cuda_cannot_capture_is_taken_without(caplog: pytest.LogCaptureFixture) -> None:
-    class Waiting(VAE):
-        def losses(self, x: Tensor, weights: Any) -> Any:
-            x.sum().item()  # waits for the device, which a graph cannot
-            return super().losses(x, weights)
-
-    fit(small(Waiting), "graph", accelerator="gpu", devices=1)
-    assert caplog.text.count("steps are taken without a graph") == 1
+@pytest.mark.parametrize("value", ["1", "max-autotune", "null"])
+def test_an_unknown_way_to_compile_is_refused(value: str, program: Program, tmp_path: Path) -> None:
+    code, printed = program("train", f"compile={value}", f"run_dir={tmp_path / 'run'}")
+    assert code == 1
+    assert printed.startswith("error: compile must be false, true or reduce-overhead, got ")

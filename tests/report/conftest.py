@@ -28,7 +28,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import sys, torch; torch.set_num_threads(1); from vaezoo import cli\n"
         "for line in sys.stdin:\n    sys.argv = ['vaezoo', 'train', *line.split()]; cli.main()\n"
     )
-    small = "model.widths=[16] trainer.max_epochs=3 callbacks=none data.limit=128 trainer.enable_progress_bar=false"
+    small = "model.widths=[16] model.likelihood=bernoulli trainer.max_epochs=3 callbacks=none data.limit=128"
+    small += " trainer.enable_progress_bar=false"
     lines = [f"run_dir={folder / name} {small} {' '.join(extra)}" for name, extra in RUNS.items()]
     done = subprocess.run(
         [sys.executable, "-c", program], input="\n".join(lines), text=True, capture_output=True, cwd=ROOT

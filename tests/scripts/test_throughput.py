@@ -77,7 +77,7 @@ def test_a_smoke_run_decides_no_target(smoke: tuple[int, Path]) -> None:
     outcomes = [one["outcome"] for one in record(smoke)["targets"]]
     assert outcomes == ["not measured"] * len(targets.targets("cpu"))
     text = (smoke[1] / "throughput.md").read_text()
-    assert "A smoke run of a few steps, whose numbers say nothing." in text
+    assert "A smoke run of a few steps, whose numbers are meaningless." in text
     assert "## digits-mlp: 16x16 digits" in text
 
 
@@ -238,7 +238,7 @@ def test_mnist_that_is_not_there_is_said_and_the_code_of_exit_tells_it(
 
 
 def test_a_process_that_fails_is_quoted_with_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(children.ChildError, match=r"^readings ended with code 0: it said nothing$"):
+    with pytest.raises(children.ChildError, match=r"^readings ended with code 0: it printed nothing$"):
         children.run("readings", {}, 1)
     with pytest.raises(children.ChildError, match=r"^nowhere ended with code 1: .*No module named yardstick.nowhere"):
         children.run("nowhere", {}, 1)

@@ -76,7 +76,7 @@ def test_a_command_stopped_anywhere_goes_on_and_starts_no_run_twice(
     assert text(log).count("begun") == 1
     again.send_signal(signal.SIGINT)
     said, _ = again.communicate(timeout=30)
-    assert (again.returncode, "stopped; the same command goes on from here" in said) == (130, True)
+    assert (again.returncode, "stopped; rerun the same command to resume" in said) == (130, True)
     wait_for(lambda: not jobs(slurm))
     third = start(*words)
     wait_for(lambda: text(log).count("begun") == 2)
@@ -92,7 +92,7 @@ def test_what_slurm_does_not_take_is_told_in_one_sentence(start: Start) -> None:
     process = start("models=[vae]", "seeds=[0]", *ON_SLURM, "launcher.partition=nowhere")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "error: SLURM takes no jobs: " in said
+    assert "error: SLURM rejected the jobs: " in said
     assert "invalid partition" in said
     assert "Traceback" not in said
 
@@ -107,7 +107,7 @@ def test_a_run_that_meets_its_time_limit_is_told_and_goes_on_with_the_next_comma
     cut = start(*words, *limits, "trainer.max_epochs=4000", real=True)
     said, _ = cut.communicate(timeout=180)
     assert cut.returncode == 1
-    assert "met its time limit" in said
+    assert "reached its time limit" in said
     log = tmp_path / "out" / "vae-seed_0" / "benchmark.log"
     assert json.loads((log.parent / "summary.json").read_text())["status"] == "interrupted"
     begun = time.monotonic()

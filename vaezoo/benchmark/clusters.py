@@ -124,10 +124,10 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
     the command end too, and save what it has.
     """
     if not Path(seen).is_file():
-        where = f"{socket.gethostname()} does not see {Path(seen).parent}"
-        return 1, 0.0, f"{where}: the folder out= must be one that all machines of the cluster share"
+        where = f"{socket.gethostname()} cannot access {Path(seen).parent}"
+        return 1, 0.0, f"{where}: all machines of the cluster must share the folder out="
     if is_at_work(Path(log)):
-        return 1, 0.0, f"another command is at work in {Path(log).parent}"
+        return 1, 0.0, f"another command is running in {Path(log).parent}"
     since = time.monotonic()
     process = start(Task("", command, Path(log)), environment())
     try:

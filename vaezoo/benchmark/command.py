@@ -27,23 +27,23 @@ LAST_LINES = 5
 USAGE = """vaezoo benchmark models=[ae,vae] out=DIR [seeds=[0,1,2]] [jobs=1] [experiment=NAME] [KEY=VALUE...]
 
 Trains all models with all seeds for equally many optimiser steps, evaluates and compares them. It can be stopped at any
-moment; the same command goes on where it was, and one with more models, seeds or values adds to what is there.
+time: rerun the same command to resume, or add models, seeds or values to extend the benchmark.
 
   models=[ae,vae,beta_vae]     columns of the comparison (see vaezoo list)
   seeds=[0,1,2]                runs of each column
   out=DIR                      runs in DIR/COLUMN-seed_N, each with its benchmark.log; the report in DIR/report
-  jobs=2                       so many processes at a time, with the machine's threads, and its GPUs, shared out
-  launcher=submitit_slurm      runs as jobs of SLURM, jobs= at a time, all at once where it is not given; out= must be a
+  jobs=2                       processes at a time, which share the machine's threads and GPUs
+  launcher=submitit_slurm      runs as jobs of SLURM, jobs= at a time, all at once by default; out= must be a
                                folder that all nodes see. Settings are submitit's: launcher.partition=gpu
                                launcher.timeout_min=60 launcher.gpus_per_node=1 launcher.cpus_per_task=4
   launcher=ray                 runs as tasks of Ray: launcher.address=auto launcher.remote.num_gpus=1
-  experiment=smoke             a preset; what stands on the command line goes before it
+  experiment=smoke             a preset; command-line settings take precedence
   model.beta=[1,4,16]          more columns, for the models that have the setting; 1,4,16 and range(1,4) do the same
   model.widths=[400]           one value, because widths are a list; two of them: [[400],[400,200]]
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
   --config-dir=FOLDER          a folder with configs of your own, such as model/NAME.yaml
-  packages=[NAME]              packages of your own that a model's parts come from; those that configs name need no word
+  packages=[NAME]              your own packages that a model's parts come from, unless the configs name them
 """
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         with ending.cleaning_up():
             return _Benchmark(grid.read(arguments)).run()
     except (StoppedError, KeyboardInterrupt) as stop:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; rerun the same command to resume", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
     except Exception as error:
         sentence = config.explain(error)
@@ -186,7 +186,7 @@ class _Benchmark:
             return 0
         count = len(self.failures)
         print(
-            f"error: {count} of the benchmark's processes failed; when the cause is mended, the same command goes on",
+            f"error: {count} of the benchmark's processes failed; fix the cause and rerun the same command",
             file=sys.stderr,
         )
         return 1

@@ -49,7 +49,7 @@ class Folder:
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}); choose another out=") from error
         if names - {OWNER, RUNS, PLAN + ".new"}:
-            raise RunError(f"out={self.path} holds other files and no benchmark; choose another folder")
+            raise RunError(f"out={self.path} contains other files, not a benchmark; choose another folder")
         return {"runs": {}, "evaluate": [], "evaluated": {}}
 
     def refuse_another(self, cells: Sequence[Cell]) -> None:
@@ -58,11 +58,11 @@ class Folder:
         for name, before in planned.items():
             if name not in wanted:
                 raise RunError(
-                    f"out={self.path} holds another benchmark, which has the run {name}; give its command again,"
-                    " perhaps with more in it, or choose another folder"
+                    f"out={self.path} contains another benchmark, which has the run {name}; rerun its command, with"
+                    " additions if needed, or choose another folder"
                 )
             if difference := first_difference(before, wanted[name]):
-                raise RunError(f"out={self.path} holds another benchmark: {difference}; choose another folder")
+                raise RunError(f"out={self.path} contains another benchmark: {difference}; choose another folder")
 
     def keep_plan(self, cells: Sequence[Cell], evaluate: Sequence[str]) -> None:
         """Record what is planned; evaluations made with other settings than ``evaluate`` count no more."""
@@ -76,7 +76,7 @@ class Folder:
         if not any((path / name).exists() for name in runs.RECORD):
             return "new"
         if not self.log(cell.name).is_file():
-            raise RunError(f"{path} holds a run that is not this benchmark's; move it away, or choose another out=")
+            raise RunError(f"{path} contains a run that is not this benchmark's; move it away, or choose another out=")
         found = _config(path)
         wanted = {**cell.config, "data": dict(cell.config["data"])}
         take_chosen(found or {}, wanted)
@@ -131,7 +131,7 @@ class Folder:
             until = time.monotonic() + patience
             while not _lock(held.fileno()):
                 if time.monotonic() > until:
-                    raise RunError(f"out={self.path}: runs of a benchmark that was killed are still at work; end them")
+                    raise RunError(f"out={self.path}: runs of a benchmark that was killed are still running; stop them")
                 time.sleep(0.2)
             yield held.fileno()
 
@@ -146,7 +146,7 @@ def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str |
     )
     for key in sorted(first.keys() | second.keys()):
         if first.get(key) != second.get(key):
-            return f"{key} is {first.get(key)!r} there and {second.get(key)!r} here"
+            return f"{key} is {first.get(key)!r} in the folder and {second.get(key)!r} in this command"
     return None
 
 

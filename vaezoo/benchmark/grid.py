@@ -30,12 +30,12 @@ LIST_VALUED = {
 NOT_HERE = {
     "model": "a benchmark trains several; write models=[ae,vae]",
     "seed": "a benchmark takes several; write seeds=[0,1,2]",
-    "run_dir": "a benchmark names its run folders by itself; write out=DIR",
-    "resume": "a benchmark goes on where it was when its command is given again",
-    "hydra": "a benchmark does not go through Hydra's launchers; see launcher=",
-    "sweep": "a benchmark does not go through Hydra's launchers; see launcher=",
-    "evaluation": "a benchmark evaluates all its runs alike; write evaluate.quick=true or evaluate.k=100",
-    "benchmark": "its words can be written on the command line as they are",
+    "run_dir": "a benchmark names its run folders itself; write out=DIR",
+    "resume": "a benchmark resumes when its command is run again",
+    "hydra": "a benchmark does not use Hydra's launchers; see launcher=",
+    "sweep": "a benchmark does not use Hydra's launchers; see launcher=",
+    "evaluation": "a benchmark evaluates all its runs in the same way; write evaluate.quick=true or evaluate.k=100",
+    "benchmark": "write its settings on the command line as they are",
 }
 
 
@@ -105,7 +105,9 @@ def read(words: Sequence[str]) -> Request:
     if name not in LAUNCHERS:
         raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {name}")
     if launcher and name == "local":
-        raise ConfigError(f"launcher.{next(iter(launcher))} is for a cluster; add launcher=submitit_slurm or ray")
+        raise ConfigError(
+            f"launcher.{next(iter(launcher))} applies only to a cluster; add launcher=submitit_slurm or ray"
+        )
     if out is None or not out.values[0]:
         raise ConfigError("a benchmark needs a folder for its runs; write out=DIR")
     return Request(
@@ -127,7 +129,7 @@ def read_setting(word: str) -> Setting:
     ``key=[1,4]``, ``key=1,4`` and ``key=range(1,5)`` are several; of a list of lists, each inner list is one.
     """
     if word.startswith("-"):
-        raise ConfigError(f"a benchmark has no option {word}; its settings are words such as models=[ae,vae] jobs=2")
+        raise ConfigError(f"a benchmark has no option {word}; write settings such as models=[ae,vae] jobs=2")
     if word.startswith("out="):  # a path is no value of Hydra's grammar
         return Setting("out", (word,), False)
     (override,) = OverridesParser.create().parse_overrides([word])
@@ -218,7 +220,7 @@ def _of_preset(words: Sequence[str], added: Own) -> list[str]:
 def _several(setting: Setting | None, example: str) -> tuple[str, ...]:
     name = example.partition("=")[0]
     if setting is None:
-        raise ConfigError(f"a benchmark needs to know its {name}; write {example}")
+        raise ConfigError(f"a benchmark needs its {name}; write {example}")
     if not setting.is_list and name == "seeds":  # seeds=3 could be three seeds, or the third
         raise ConfigError(f"{name} must be a list, as in {example}, got {setting.values[0]}")
     if len(set(setting.values)) < len(setting.values):
@@ -231,7 +233,7 @@ def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
     for key in [key for key in settings if key.startswith("evaluate.")]:
         setting = settings.pop(key)
         if len(setting.overrides) > 1:
-            raise ConfigError(f"{key} must be one value, so that all runs are measured alike, got several")
+            raise ConfigError(f"{key} must be one value, so that all runs are measured in the same way, got several")
         yield setting.overrides[0].removeprefix("evaluate.")
 
 
@@ -244,7 +246,7 @@ def _for_launcher(words: Sequence[str]) -> dict[str, Any]:
 
 def _integer(text: str, key: str, least: int) -> int:
     if not re.fullmatch(r"[0-9]+", text) or int(text) < least:
-        raise ConfigError(f"{key} must be a whole number from {least} on, got {text}")
+        raise ConfigError(f"{key} must be a whole number of at least {least}, got {text}")
     return int(text)
 
 

@@ -44,12 +44,15 @@ class Slurm(Cluster):
         except ImportError as error:
             raise ConfigError(missing("launcher=submitit_slurm", LAUNCHERS["submitit_slurm"])) from error
         if shutil.which("sbatch") is None:
-            raise ConfigError("launcher=submitit_slurm must be started where SLURM's commands are; there is no sbatch")
+            raise ConfigError(
+                "launcher=submitit_slurm needs SLURM's commands, and there is no sbatch; start it on a machine of the"
+                " cluster"
+            )
         shared, own = submitit.AutoExecutor._valid_parameters(), submitit.SlurmExecutor._valid_parameters()
         known = sorted((shared | own) - set(OWN))
         for name in self.settings:
             if name in OWN:
-                raise ConfigError(f"launcher.{name} is the benchmark's own: each run is one job; see jobs=")
+                raise ConfigError(f"launcher.{name} is set by the benchmark, because each run is one job; see jobs=")
             if name not in known:
                 raise ConfigError(f"launcher.{name} is not a setting of submitit; {did_you_mean(name, known)}")
 
@@ -78,7 +81,7 @@ class Slurm(Cluster):
                 jobs = [executor.submit(work, task.command, str(task.log.absolute()), seen) for task in tasks]
         except (submitit.core.utils.FailedJobError, AssertionError, ValueError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            raise ConfigError(f"SLURM takes no jobs: {said[-1].strip()}; see the settings launcher.") from error
+            raise ConfigError(f"SLURM rejected the jobs: {said[-1].strip()}; see the settings launcher.") from error
         self._queued = {job.job_id for job in jobs}
         self._asked_at = -1e9
         return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
@@ -106,7 +109,7 @@ class Slurm(Cluster):
                 return len(queued)
             time.sleep(SQUEUE_SECONDS)
         raise ConfigError(
-            "squeue does not answer, so jobs of an earlier command may be at work on these runs; try again when it does"
+            "squeue does not answer, so jobs of an earlier command may still be running; try again when it does"
         )
 
     def cancel_left_over(self) -> None:
@@ -141,13 +144,15 @@ def _read(job: Any) -> Outcome | None:
     told = [line for line in str(result).splitlines() if line.strip()]
     last = told[-1].strip() if told else "an unknown error"
     cut = "timed-out" in last or "requeued" in last
-    return Outcome(1, 0.0, f"SLURM job {job.job_id} met its time limit" if cut else f"job {job.job_id}: {last}")
+    return Outcome(1, 0.0, f"SLURM job {job.job_id} reached its time limit" if cut else f"job {job.job_id}: {last}")
 
 
 def _lost(job: Any) -> str:
     if not job.paths.stdout.exists():
         return (
-            f"SLURM job {job.job_id} left nothing in {job.paths.folder}: it was cancelled before it began, or the"
-            " folder out= is not one that all nodes share"
+            f"SLURM job {job.job_id} wrote nothing to {job.paths.folder}: it was cancelled before it started, or the"
+            " folder out= is not shared by all nodes"
         )
-    return f"SLURM job {job.job_id} ended without a result: its node failed, or it was cancelled or met its time limit"
+    return (
+        f"SLURM job {job.job_id} ended without a result: its node failed, or it was cancelled or reached its time limit"
+    )

@@ -61,7 +61,7 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
     config.check(cfg)
     if cfg.trainer.num_nodes != 1:
         raise ConfigError(
-            f"each run of a benchmark has one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
+            f"each run of a benchmark uses one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
             " several one by one, or with sweep=submitit_slurm"
         )
     if elsewhere:

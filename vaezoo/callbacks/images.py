@@ -134,7 +134,7 @@ class Traversals(Picture):
         labels = [f"z{dimension}  {spread[dimension]:.2f} {unit}" for dimension in order.tolist()]
         real, recon = x[image].cpu(), decode(model, start[None])[0]
         note = (
-            "one latent dimension a row, the others stay at the image's code;"
+            "one latent dimension per row, the others stay at the image's code;"
             f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         )
         return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)

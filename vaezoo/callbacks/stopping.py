@@ -166,5 +166,5 @@ class Stopping(Callback):
 
 
 def _end_at_once() -> None:
-    os.write(2, b"\nstopped at once; what was saved before is intact\n")
+    os.write(2, b"\nstopped at once; files saved earlier are intact\n")
     os._exit(130)

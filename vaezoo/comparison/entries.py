@@ -176,7 +176,7 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
     """What ``evaluation.json`` holds, or nothing and why."""
     file = path / "evaluation.json"
     if not file.is_file():
-        return {}, f"no evaluation.json, so only the test at the end of training counts: vaezoo evaluate {path}"
+        return {}, f"no evaluation.json, so only the test results from training are used; run vaezoo evaluate {path}"
     try:
         content = read_json(file)
     except RunError:
@@ -201,13 +201,13 @@ def _wrong(found: Any, wanted: Any, key: str = "") -> str:
     """What is not as it should be in a record, or nothing; names that ``wanted`` does not have are free."""
     if isinstance(wanted, dict):
         if not isinstance(found, dict):
-            return f"{key or 'it'} holds no names with values"
+            return f"{key or 'it'} is not a mapping of names to values"
         kinds = dict.fromkeys(found, wanted[EACH]) if EACH in wanted else wanted
         inside = (_wrong(found.get(name), kinds[name], f"{key}.{name}".lstrip(".")) for name in kinds)
         return next((said for said in inside if said), "")
     if isinstance(wanted, list):
         listed = isinstance(found, list) and (len(wanted) < 2 or len(found) == len(wanted))
-        return "" if listed and not any(_wrong(each, wanted[0]) for each in found) else f"{key} is no such list"
+        return "" if listed and not any(_wrong(each, wanted[0]) for each in found) else f"{key} is not a valid list"
     sound = is_number(found) if wanted is int else isinstance(found, wanted)
     return "" if sound else f"{key} is {str(found)[:40]!r}"
 

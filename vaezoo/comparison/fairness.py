@@ -250,7 +250,9 @@ def _sources(group: Group) -> Finding:
     lacking = [(str(entry.path), entry.note) for variant in group.variants for entry in variant.entries if entry.note]
     if not lacking:
         return Finding("evaluation", "equal", "every run has an evaluation.json")
-    sentence = "Some runs lack a usable evaluation.json: only the test at the end of training is known of them."
+    sentence = (
+        "Some runs lack a usable evaluation.json: only their test results from the end of training are available."
+    )
     return Finding("evaluation", "warning", sentence, tuple(lacking))
 
 

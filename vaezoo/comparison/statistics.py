@@ -187,7 +187,7 @@ def _say_best(status: str, nearest: Difference, p: float) -> str:
     sure += f" p {'< 0.001' if p < 0.001 else f'= {p:.3f}'} after Holm"
     if status == "best":
         return f"{nearest.first} is best: {gap} ({sure})"
-    return f"{nearest.first} is ahead: {gap} ({sure}); that rests on a t-test, and more seeds are needed to be sure"
+    return f"{nearest.first} is ahead: {gap} ({sure}); this relies on a t-test, and more seeds are needed to be sure"
 
 
 def figures(value: float, half: float | None) -> str:

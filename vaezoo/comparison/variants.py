@@ -134,7 +134,9 @@ def _group(name: str, entries: Iterable[Entry]) -> Group:
         variant = found.setdefault(repr(sorted(settings.items())), Variant("", settings, []))
         twin = next((other for other in variant.entries if other.seed == entry.seed), None)
         if twin:
-            refused.append(Refusal(entry.path, f"it has the configuration and seed of {twin.path}, which is taken"))
+            refused.append(
+                Refusal(entry.path, f"it has the configuration and seed of {twin.path}, which is used instead")
+            )
         else:
             variant.entries.append(entry)
     variants = list(found.values())

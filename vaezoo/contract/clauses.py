@@ -33,7 +33,8 @@ def hyper_parameters_are_plain(make: Make) -> None:
         except RunError as error:
             kind = type(value).__name__
             raise ContractError(
-                f"the argument {name} is kept as a {kind}, which checkpoints cannot hold: take numbers, strings, lists"
+                f"the argument {name} is kept as a {kind}, which checkpoints cannot store: take numbers, strings,"
+                " lists"
                 " and mappings of them, and make objects in __init__"
             ) from error
     file = io.BytesIO()
@@ -42,7 +43,9 @@ def hyper_parameters_are_plain(make: Make) -> None:
     again = type(model)(**torch.load(file, weights_only=True))
     again.load_state_dict(model.state_dict())
     x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict gives other reconstructions"
-    demand(_close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; keep all that it needs in them")
+    demand(
+        _close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; store everything it needs in them"
+    )
 
 
 def terms_are_of_images(make: Make) -> None:
@@ -50,10 +53,13 @@ def terms_are_of_images(make: Make) -> None:
     model = make("model.latent_dim=3")
     terms = model.loss_terms(torch.rand(5, 1, 16, 16))
     for name, term in {"recon": terms.recon, **terms.penalties, "objective": _objective(model, terms)}.items():
-        demand(term.shape == (5,), f"{name} is {list(term.shape)} for 5 images, and must be (B,): reduce no images")
+        demand(
+            term.shape == (5,),
+            f"{name} is {list(term.shape)} for 5 images, but must be (B,): do not reduce over images",
+        )
     rows, columns = terms.kl.shape
     right = rows == 5 and (columns == 0 or columns == model.latent_dim)
-    demand(right, f"kl is {list(terms.kl.shape)} for 5 images, and must be (B, D), or (B, 0) without a posterior")
+    demand(right, f"kl is {list(terms.kl.shape)} for 5 images, but must be (B, D), or (B, 0) without a posterior")
 
 
 def nothing_depends_on_the_batch(make: Make) -> None:
@@ -66,7 +72,7 @@ def nothing_depends_on_the_batch(make: Make) -> None:
         pairs["objective"] = (_objective(model, alone), _objective(model, together)[:1])
     for name, (one, other) in pairs.items():
         said = f"{_said(one)} for an image alone and {_said(other)} for the same image in a batch of 6"
-        demand(_close(one, other), f"{name} depends on the batch: it is {said}; sum over pixels and dimensions alone")
+        demand(_close(one, other), f"{name} depends on the batch: it is {said}; sum only over pixels and dimensions")
 
 
 def recon_is_summed_over_pixels(make: Make) -> None:
@@ -86,7 +92,7 @@ def recon_is_in_nats(make: Make) -> None:
     recon = make("model.likelihood=bernoulli").loss_terms(torch.rand(64, 1, 16, 16).round()).recon.mean().item()
     wanted = 256 * math.log(2)
     said = f"recon of an untrained Bernoulli decoder is {recon:.4g} nats for 256 pixels instead of about {wanted:.4g}"
-    demand(abs(recon / wanted - 1) < 0.1, f"{said}; give -log p(x|z) whole, and its weight in objective alone")
+    demand(abs(recon / wanted - 1) < 0.1, f"{said}; return -log p(x|z) unweighted, and weight it in objective only")
 
 
 def one_image_trains(make: Make) -> None:
@@ -108,9 +114,9 @@ def pixels_are_in_0_to_1(make: Make) -> None:
     found = {"decode": decoded, "reconstruct": model.reconstruct(x), "interpolate": model.interpolate(x, y, steps=5)}
     for name, pixels in found.items():
         shape = list(pixels.shape[-3:])
-        demand(shape == [3, 12, 10], f"{name} gives images of {shape}, and the model's are [3, 12, 10]")
+        demand(shape == [3, 12, 10], f"{name} gives images of {shape}, but the model's are [3, 12, 10]")
         low, high = pixels.min().item(), pixels.max().item()
-        said = f"{name} gives pixels from {low:.3g} to {high:.3g}, and they must be in [0, 1]"
+        said = f"{name} gives pixels from {low:.3g} to {high:.3g}, but they must be in [0, 1]"
         demand(low >= 0 and high <= 1, f"{said}; the likelihood's mean turns outputs into pixels")
 
 
@@ -119,7 +125,7 @@ def an_interpolation_ends_at_reconstructions(make: Make) -> None:
     model = make(image_shape=[3, 12, 10]).eval()
     x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
     path = model.interpolate(x, y, steps=5, method="spherical")
-    demand(path.shape == (4, 5, 3, 12, 10), f"interpolate gives {list(path.shape)}, and must give (B, steps, C, H, W)")
+    demand(path.shape == (4, 5, 3, 12, 10), f"interpolate gives {list(path.shape)}, but must give (B, steps, C, H, W)")
     ends = _close(path[:, 0], model.reconstruct(x)) and _close(path[:, -1], model.reconstruct(y))
     demand(ends, "the ends of interpolate are not the reconstructions: encode and reconstruct must be without noise")
     demand(not path.requires_grad, "interpolate keeps gradients; decorate it with torch.no_grad()")
@@ -180,7 +186,7 @@ def takes_network_and_image(make: Make, network: str, image_shape: list[int]) ->
     model = make(f"model.network={network}", "model.latent_dim=2", image_shape=image_shape)
     x, case = torch.rand(2, *image_shape), f"with model.network={network} on images of {image_shape}"
     code, pixels = model.encode(x), model.reconstruct(x)
-    demand(code.shape == (2, model.latent_dim), f"encode gives {list(code.shape)} {case}, and must give (B, D)")
+    demand(code.shape == (2, model.latent_dim), f"encode gives {list(code.shape)} {case}, but must give (B, D)")
     demand(pixels.shape == x.shape, f"reconstruct gives {list(pixels.shape)} {case}")
     demand(torch.isfinite(_objective(model, model.loss_terms(x))).all(), f"the objective is not finite {case}")
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 USAGE = """usage: vaezoo check model=NAME [--config-dir=FOLDER] [packages=[NAME]] [model.KEY=VALUE...]
 
-Hold a model against what every model of the zoo keeps to, clause by clause, on random images. The exit code is 0 if it
-keeps to all of them.
+Check a model on random images against the contract that every model of the zoo satisfies, clause by clause. The exit
+code is 0 if it satisfies all of them.
 
   --config-dir=FOLDER   a folder of your own with model/NAME.yaml in it
   packages=[NAME]       packages that must be importable for it
@@ -41,9 +41,9 @@ def read(arguments: Sequence[str]) -> "Make":
     """What makes the model that a command line names; ConfigError for words that name none."""
     added, words = own.take(arguments)
     if sum(word.startswith("model=") for word in words) != 1:
-        raise ConfigError(f"vaezoo check wants one model=NAME, got {' '.join(words) or 'none'}")
+        raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
     if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:
-        raise ConfigError(f"vaezoo check takes settings of model. alone, got {other[0]}; see vaezoo check --help")
+        raise ConfigError(f"vaezoo check takes only settings of model., got {other[0]}; see vaezoo check --help")
 
     def make(*overrides: str, image_shape: list[int] | None = None) -> Any:
         from hydra import compose
@@ -72,7 +72,7 @@ def check(make: "Make") -> int:
         if wrong is not None:
             failed += 1
             print(f"      {wrong}", flush=True)
-    print(f"{len(CLAUSES) - failed} of {len(CLAUSES)} clauses hold")
+    print(f"{len(CLAUSES) - failed} of {len(CLAUSES)} clauses are satisfied")
     return 1 if failed else 0
 
 

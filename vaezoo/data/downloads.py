@@ -43,8 +43,8 @@ def read(cls: Any, root: Path, split: str) -> Any:
             remedy = f"train or run `python scripts/prepare_data.py` with its name, {OFFLINE}"
             raise MissingError(f"{_missing(cls, root)}; {remedy}") from error
         raise DataError(
-            f"the files of {cls.__name__} in {places(cls, root)[0]} cannot be read ({_reason(error)}); "
-            "delete them and fetch them again"
+            f"the files of {cls.__name__} in {places(cls, root)[0]} cannot be read ({_reason(error)}); delete them and"
+            " download them again"
         ) from error
 
 
@@ -53,7 +53,7 @@ def fetch(cls: Any, root: Path, split: str) -> None:
     folder, names, addresses = places(cls, root)
     before = set(folder.glob("*"))
     if not all(hashes.md5_of(cls).values()):
-        log.warning("no hash of %s is known: whether its files are the published ones is not checked", cls.__name__)
+        log.warning("no hash of %s is known, so its files are not checked against the published ones", cls.__name__)
     try:
         with _timeout(TIMEOUT_SECONDS), unpacking_inside():
             cls(root, download=True, **_choose(cls, split))
@@ -76,7 +76,8 @@ def note_other_files(cls: Any, root: Path) -> None:
     """Warn of files on disk that are not the published ones: they are the user's own, so they are used."""
     for path in hashes.differing(cls, places(cls, root)[0]):
         log.warning(
-            "%s is not the published file of %s: numbers on it compare with no others; delete it to fetch it anew",
+            "%s is not the published file of %s, so results are not comparable with published ones; delete it to"
+            " download it again",
             printable(str(path)),
             cls.__name__,
         )

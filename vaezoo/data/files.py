@@ -179,7 +179,9 @@ def opened(path: str, side: int) -> Iterator[Image.Image]:
     with Image.open(path, formats=FORMATS) as image:
         image.draft(None, (side, side))
         if math.prod(image.size) > MOST_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}; make it smaller")
+            raise ValueError(
+                f"{image.width}x{image.height} pixels, but at most {MOST_PIXELS:,} are allowed; make it smaller"
+            )
         yield image
 
 
@@ -197,6 +199,6 @@ def _check_file(path: str) -> None:
     """OSError for what is no file, which could be waited for without end, and for a file larger than any image."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError("it is no file")
+        raise OSError("it is not a file")
     if found.st_size > MOST_BYTES:
         raise OSError(f"it has {found.st_size:,} bytes, more than the {MOST_BYTES:,} of any image")

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 def open_folder(root: Path, image_shape: Shape, *, follow_links: bool = False) -> Pool:
     """The images under ``root``, or under its ``train``, ``val`` and ``test``; the folders in there are the classes."""
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}; set data.root to the folder that holds the images")
+        raise DataError(f"there is no folder {root}; set data.root to the folder that contains the images")
     splits = {name: root / name for name in ("train", "val", "test") if _is_folder(root / name, follow_links)}
     if splits and "train" not in splits:
         raise DataError(f"{root} has {' and '.join(splits)} but no train folder; add one with the training images")
@@ -60,7 +60,7 @@ def list_images(folder: Path, root: Path, *, follow_links: bool = False) -> list
                 found.add(Path(base, name))
     found.warn()
     if not found.files:
-        what = f"; {len(found.links):,} links were left out, {FOLLOW}" if found.links else ""
+        what = f"; {len(found.links):,} links were skipped; {FOLLOW}" if found.links else ""
         raise DataError(
             f"there are no images in {folder}; files must end in one of {' '.join(sorted(EXTENSIONS))}{what}"
         )
@@ -95,7 +95,7 @@ class _Found:
         first = self.seen.setdefault(os.path.realpath(folder), folder)
         if first != folder:
             raise DataError(
-                f"{folder} is the same folder as {first}, by a link, and its images would count twice; remove one"
+                f"{folder} is the same folder as {first} through a link, so its images would count twice; remove one"
             )
 
     def warn(self) -> None:
@@ -103,10 +103,10 @@ class _Found:
         if self.links:
             some = "1 link" if len(self.links) == 1 else f"{len(self.links):,} links"
             logger.warning(
-                "left out %s, to folders or to files elsewhere (%s): %s", some, _few(self.links, SOME_LINKS), FOLLOW
+                "skipped %s to folders or to files elsewhere (%s): %s", some, _few(self.links, SOME_LINKS), FOLLOW
             )
         if self.odd:
-            logger.warning("left out, as a link to nowhere, a pipe or a device: %s", _few(self.odd, MAX_NAMED))
+            logger.warning("skipped broken links, pipes or devices: %s", _few(self.odd, MAX_NAMED))
 
 
 def _few(paths: list[Path], most: int) -> str:
@@ -120,8 +120,8 @@ def _refuse_what_lies_beside(root: Path, splits: dict[str, Path], follow_links: 
         hidden = path.name.startswith(".") or path.name in splits
         if not hidden and (_is_folder(path, follow_links) or path.suffix.lower() in EXTENSIONS):
             raise DataError(
-                f"{path} lies beside the {' and '.join(splits)} folder of {root} and would be passed over; keep only"
-                " train, val and test there, or call a class of that name otherwise"
+                f"{path} is beside the {' and '.join(splits)} folder of {root} and would be ignored; keep only train,"
+                " val and test there, or rename a class of that name"
             )
 
 
@@ -139,5 +139,5 @@ def _files(folder: Path, paths: list[PurePath], classes: list[str], image_shape:
 def _refuse(error: OSError) -> None:
     """os.walk would pass over a folder that it may not read."""
     raise DataError(
-        f"{error.filename} cannot be read ({error.strerror}); change its permissions or leave it out"
+        f"{error.filename} cannot be read ({error.strerror}); change its permissions or move it away"
     ) from error

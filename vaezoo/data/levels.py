@@ -53,7 +53,7 @@ def to_bytes(image: Image.Image, mode: str, levels: Levels | None) -> Image.Imag
 
 def _stretched(image: Image.Image, levels: Levels) -> Image.Image:
     if levels[1] > FULL["8-bit"][1]:
-        raise ValueError(f"it has 8 bits a channel, and data.range reaches to {levels[1]:g}")
+        raise ValueError(f"it has 8 bits per channel, but data.range extends to {levels[1]:g}")
     table = _scaled(np.arange(256), levels).tolist()
     return image.point(table * len(image.getbands()))
 
@@ -73,7 +73,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("some of its levels are no finite numbers")
+        raise ValueError("some of its levels are not finite")
     return values
 
 

@@ -37,7 +37,7 @@ def find(train: ImageFiles) -> Levels | None:
     if len(kinds) > 1 and partial:
         some = " and ".join(f"{kind} images (such as {printable(names[kind])})" for kind in kinds)
         raise DataError(
-            f"there are both {some}, and the levels of the {partial[0]} ones reach only to {kinds[partial[0]].high:g};"
+            f"there are both {some}, but the levels of the {partial[0]} ones only extend to {kinds[partial[0]].high:g};"
             " convert them to one kind, or set data.range=full to take each kind's levels as they are"
         )
     for kind, known in kinds.items():
@@ -55,7 +55,7 @@ def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
         return
     if kind == "8-bit" and levels[1] > FULL[kind][1]:
         raise DataError(
-            f"data.range reaches to {levels[1]:g}, and {path} has 8 bits a channel, as Pillow reads it; lower it,"
+            f"data.range extends to {levels[1]:g}, but Pillow reads {path} with 8 bits per channel; lower data.range,"
             " or leave it out"
         )
 
@@ -91,7 +91,7 @@ def _levels(known: Extremes, name: str) -> Levels:
     if known.low < 0 or known.high >= 2**31:
         raise DataError(
             f"the levels of {known.kind} images such as {printable(name)} are {known.low:g} to {known.high:g}, which"
-            " says nothing of black and white; set data.range=[LOW,HIGH]"
+            " does not tell which level is black or white; set data.range=[LOW,HIGH]"
         )
     if known.kind == "floating-point" and known.high <= 1:
         return FULL[known.kind]

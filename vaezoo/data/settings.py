@@ -38,8 +38,8 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
     check_choice("binarize", binarize, BINARIZE)
     if (source == "torchvision") != (dataset is not None):
         raise ConfigError(
-            "data.dataset names a class of torchvision.datasets and belongs to data.source=torchvision alone, "
-            f"got {dataset!r} with data.source={source}"
+            "data.dataset names a class of torchvision.datasets and applies only to data.source=torchvision, got"
+            f" {dataset!r} with data.source={source}"
         )
 
 

@@ -83,7 +83,9 @@ def _labels(part: Any) -> Tensor:
 def _pixels(part: Any) -> Tensor:
     """A data set's own array as uint8 (N, C, H, W), from (N, H, W), (N, H, W, 3) or (N, 3, H, W)."""
     if not hasattr(part, "data"):
-        raise ConfigError(f"data.dataset={type(part).__name__} holds files and no array; use data=image_folder for it")
+        raise ConfigError(
+            f"data.dataset={type(part).__name__} contains files, not an array; use data=image_folder for it"
+        )
     pixels = torch.as_tensor(part.data)
     if pixels.ndim == 3:
         return pixels.unsqueeze(1)
@@ -98,5 +100,5 @@ def _celeba(cls: Any, root: Path, image_shape: Shape) -> Pool:
         parts[split] = ImageFiles.of([folder / name for name in part.filename], part.attr.long(), image_shape)
     factors = tuple(Factor(name, ("no", "yes")) for name in part.attr_names if name)
     if len(factors) != parts["train"].labels.shape[1]:
-        raise DataError(f"the attributes of CelebA in {folder.parent} are not complete; fetch them again")
+        raise DataError(f"the attributes of CelebA in {folder.parent} are incomplete; download them again")
     return Pool(parts["train"], parts["valid"], parts["test"], factors)

@@ -41,7 +41,7 @@ def divide(
             count = _count(name, size, total, len(rest))
             splits[name], rest = pool.train.select(rest[:count]), rest[count:]
     if limit is not None and limit > len(rest):
-        raise ConfigError(f"data.limit={limit} is more than the {len(rest)} images there are for training; lower it")
+        raise ConfigError(f"data.limit={limit} is more than the {len(rest)} images available for training; lower it")
     splits["train"] = pool.train.select(rest[:limit])
     return splits
 

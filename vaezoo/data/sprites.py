@@ -176,7 +176,7 @@ def write_cache(root: Path) -> None:
             np.save(file, render(np.arange(COUNT)))
         aside.replace(target)
     except OSError as error:
-        logger.warning("the sprites cannot be kept in %s (%s) and are drawn anew in every run", target.parent, error)
+        logger.warning("the sprites cannot be cached in %s (%s) and are drawn again in every run", target.parent, error)
     finally:
         _remove(aside)
 

@@ -23,7 +23,8 @@ def sentence(
     if byte_count <= memory_bytes() // 2:
         remedies.append(f"data.in_memory=true (needs {byte_count / 2**20:,.0f} MiB)")
     what = f"set {' or '.join(remedies)}" if remedies else "keep smaller files on disk, or give the run more processors"
-    return f"decoding was the limit: training waited for images in {waited / seconds:.0%} of its time ({rates}); {what}"
+    share = f"{waited / seconds:.0%} of its time ({rates})"
+    return f"decoding was the bottleneck: training waited for images in {share}; {what}"
 
 
 def memory_bytes() -> int:

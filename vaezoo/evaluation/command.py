@@ -19,8 +19,8 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 
   quick=true        the small sample sizes that every training ends with
   device=cpu        where to compute; a GPU if there is one
-  packages=[NAME]   packages of your own whose models may be made
-  data.root=PATH    where the images lie on this machine, if not where they lay in training
+  packages=[NAME]   your own packages whose models may be created
+  data.root=PATH    where the images are on this machine, if they have moved since training
 """
 
 
@@ -55,7 +55,7 @@ def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
     folders = [Path(argument) for argument in arguments if os.path.isdir(argument) or "=" not in argument]
     settings = [argument for argument in arguments if "=" in argument and not os.path.isdir(argument)]
     if not folders:
-        raise ConfigError("vaezoo evaluate wants at least one run folder")
+        raise ConfigError("vaezoo evaluate needs at least one run folder")
     return folders, {setting.partition("=")[0]: read_value(setting) for setting in settings}
 
 
@@ -78,7 +78,7 @@ def _device(name: Any) -> Any:
         torch.zeros(1, device=str(name))
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"evaluate.device={name} is not to be had on this machine; use cpu, or cuda with a GPU"
+            f"evaluate.device={name} is not available on this machine; use cpu, or cuda with a GPU"
         ) from error
     return torch.device(str(name))
 

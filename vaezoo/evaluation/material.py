@@ -46,7 +46,7 @@ class Material:
         self.train, self.train_labels = self.data.examples(self.settings.train_images, "train")
         if min(len(self.test), len(self.train)) < FEWEST:
             raise DataError(
-                f"an evaluation needs at least {FEWEST} training and {FEWEST} test images to say anything, got"
+                f"an evaluation needs at least {FEWEST} training and {FEWEST} test images, got"
                 f" {len(self.train)} and {len(self.test)}; add images or set data.test_size"
             )
 

@@ -72,9 +72,9 @@ def likelihood(subject: Any, material: Material) -> tuple[Numbers, Vectors]:
 
 def _bits_per_dim(subject: Any, material: Material, elbo: Tensor) -> Number:
     if not subject.likelihood.discrete:
-        return {"value": None, "reason": "the likelihood is a density, which has no bits"}
+        return {"value": None, "reason": "the likelihood is a density, for which bits are not defined"}
     if not bool(subject.likelihood.supports(material.test).all()):
-        return {"value": None, "reason": "the images are not what the likelihood is defined on; see data.binarize"}
+        return {"value": None, "reason": "the likelihood is not defined on these images; see data.binarize"}
     return mean_of(metrics.bits_per_dim(-elbo, material.test[0].numel()))
 
 
@@ -158,7 +158,7 @@ def _against_test(
         names["kd"]: {"value": 1e3 * kernel.value, "se": 1e3 * kernel.se, **n},
     }
     if min(len(fake), len(real)) <= 5:
-        return found | missing([names[short] for short in list(names)[2:]], "too few images to have neighbours")
+        return found | missing([names[short] for short in list(names)[2:]], "too few images for nearest neighbours")
     scores = generation.manifold_scores(real, fake)
     return found | {names[short]: {"value": getattr(scores, short), **n} for short in list(names)[2:]}
 

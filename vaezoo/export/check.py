@@ -50,6 +50,6 @@ def refuse_beyond(found: float, path: Path) -> None:
     """RunError for a difference beyond the tolerance."""
     if not found <= TOLERANCE:
         raise RunError(
-            f"{path.name} gives other outputs than the model (they differ by {found:.2g}, allowed are {TOLERANCE:g}),"
-            " so nothing is kept; please report the versions of torch and onnxruntime with it"
+            f"{path.name} does not reproduce the model's outputs (they differ by {found:.2g}, at most {TOLERANCE:g} is"
+            " allowed), so nothing was written; please report the versions of torch and onnxruntime with it"
         )

@@ -16,14 +16,14 @@ from vaezoo.trust import OWN, allowed_packages
 USAGE = """usage: vaezoo export RUN out=FILE [KEY=VALUE...]
 
 Write a run's weights to FILE.safetensors with a card FILE.json, from which vaezoo.load("FILE.safetensors") makes the
-model, and programs of its encoder and decoder that need no vaezoo. All are read back and compared with the model.
+model, and programs of its encoder and decoder that do not need vaezoo. All are read back and compared with the model.
 
   program=none        or torch (FILE.encoder.pt2, FILE.decoder.pt2), onnx (FILE.encoder.onnx, ...), both
   checkpoint=best     or last
   overwrite=false     whether files of an earlier export may be replaced
-  licence=null        what the card says of it, such as CC-BY-4.0
-  packages=[NAME]     packages of your own whose models may be made
-  data.root=PATH      where the images lie on this machine, if not where they lay in training
+  licence=null        the licence in the card, such as CC-BY-4.0
+  packages=[NAME]     your own packages whose models may be created
+  data.root=PATH      where the images are on this machine, if they have moved since training
 """
 PROGRAMS = {"none": (), "torch": ("torch",), "onnx": ("onnx",), "both": ("torch", "onnx")}
 
@@ -67,7 +67,7 @@ def read(arguments: Sequence[str]) -> Request:
     out, root = values.pop("out", None), values.pop("data.root", None)
     packages = allowed_packages(values.pop("packages", None))
     if len(folders) != 1 or out is None:
-        raise ConfigError("vaezoo export wants one run folder and out=FILE")
+        raise ConfigError("vaezoo export needs one run folder and out=FILE")
     wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
     for name, choices in wanted.items():
         if name in values and values[name] not in choices:
@@ -90,7 +90,7 @@ def export(request: Request) -> dict[str, Any]:
     run = runs.Run(request.run)
     earlier = _earlier(request.out)
     if earlier and not request.overwrite:
-        raise RunError(f"{earlier[0]} is there already; choose another out=, or allow it with overwrite=true")
+        raise RunError(f"{earlier[0]} already exists; choose another out=, or set overwrite=true")
     try:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         with (

@@ -54,9 +54,9 @@ def read_card(path: Path) -> dict[str, Any]:
     card = reading.read_json(path)
     model, files = card.get("model"), card.get("files")
     if card.get("schema") != SCHEMA or not isinstance(model, dict) or not isinstance(files, dict):
-        raise RunError(f"{path} is no card of this version of vaezoo; export the run again")
+        raise RunError(f"{path} is not a card of this version of vaezoo; export the run again")
     if not isinstance(model.get("class"), str) or not isinstance(model.get("hyper_parameters"), dict):
-        raise RunError(f"{path} names no class or no hyper_parameters; export the run again")
+        raise RunError(f"{path} has no class or no hyper_parameters; export the run again")
     reading.check_plain(model["hyper_parameters"], str(path))
     return card
 
@@ -88,7 +88,7 @@ def find_card(weights: Path) -> dict[str, Any]:
                 return card
     if beside.is_file():
         read_card(beside)  # which may say what is wrong with it
-        raise RunError(f"{weights} is not the file that {beside} is the card of; use the two of one export")
+        raise RunError(f"{beside} is the card of other weights than {weights}; use two files of the same export")
     raise RunError(
         f"{weights} has no card: no JSON file in its folder names its SHA-256; put the card of its export there"
     )

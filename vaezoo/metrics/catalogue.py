@@ -249,7 +249,7 @@ _COST = _section(
         "flops_per_image",
         "FLOP",
         "lower",
-        "Operations for one image through encoder and decoder; a multiply-add counts as two.",
+        "Floating-point operations for one image through encoder and decoder; a multiply-add counts as two.",
     ),
     ("images_per_second", "1/s", "higher", "Training images per second, without validation and pictures."),
     ("seconds", "s", "lower", "Wall-clock time of training, with validation and pictures."),

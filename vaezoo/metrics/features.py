@@ -220,7 +220,7 @@ def _save(path: Path, network: Classifier, accuracy: float) -> None:
             torch.save({"network": network.state_dict(), "accuracy": accuracy}, file)
         aside.replace(path)
     except OSError as error:
-        logger.warning("the classifier cannot be kept in %s (%s) and is trained anew each time", path.parent, error)
+        logger.warning("the classifier cannot be cached in %s (%s) and is trained again each time", path.parent, error)
         with suppress(OSError):  # its folder may be what could not be written
             aside.unlink()
 
@@ -256,10 +256,10 @@ def inception_features(folder: Path | None = None) -> FeatureExtractor | str:
     """
     path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / INCEPTION_FILE
     if not path.is_file():
-        return f"no Inception weights on this machine; to have them, put torchvision's {path.name} into {path.parent}"
+        return f"no Inception weights on this machine; to use them, put torchvision's {path.name} into {path.parent}"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(path.stem.rpartition("-")[2]):
-        return f"the Inception weights in {path} are damaged; fetch them again"
+        return f"the Inception weights in {path} are damaged; download them again"
     network = Inception()
     network.body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     network.body.fc = nn.Identity()

@@ -41,7 +41,7 @@ class BetaVAE(VAE):
         at_least(capacity or 0, 0, "model.capacity")
         share(beta_schedule, 0, schedule_steps)
         if capacity is not None and beta_schedule != "constant":
-            raise ConfigError("model.capacity moves by itself and wants model.beta_schedule=constant, got both")
+            raise ConfigError("model.capacity has its own schedule and needs model.beta_schedule=constant, got both")
         self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
         self.capacity, self.capacity_steps = capacity, capacity_steps
 

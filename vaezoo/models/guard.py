@@ -22,9 +22,9 @@ from vaezoo.sums import Sums
 
 log = logging.getLogger(__name__)
 
-KEPT = "weights saved before are kept"
+KEPT = "previously saved weights are kept"
 DIVERGED = "try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true"
-ONE_BATCH = "trainer.on_nonfinite=skip goes on without such batches"
+ONE_BATCH = "set trainer.on_nonfinite=skip to skip such batches"
 
 IN_A_ROW = 10
 """Steps in a row that may be skipped: what many batches have in common is no batch's fault."""
@@ -54,13 +54,10 @@ class Guard:
         self._buffers: dict[str, Tensor] | None = None  # before this step
         self._at_once = False
 
-    def start(self, model: L.LightningModule, *, captured: bool) -> None:
-        """A training begins or goes on: nothing is left of what another one came to.
-
-        Where steps are ``captured``, the gradients behind a loss are gone when it is known.
-        """
+    def start(self, model: L.LightningModule) -> None:
+        """Forget what an earlier training of this model left behind."""
         self._watch, self._waiting, self._buffers = Watch(), [], None
-        self._at_once = not captured and not skips(model.trainer) and looks_at_once(model)
+        self._at_once = not skips(model.trainer) and looks_at_once(model)
         if skips(model.trainer):
             self._buffers = _copied(dict(model.named_buffers()))
 
@@ -91,10 +88,6 @@ class Guard:
             self._watch.gradient(any_wrong(gradients_of(optimizer)))
         if skips(model.trainer):
             self._take_or_skip(model, optimizer)
-
-    def keep_flag(self, wrong: Tensor) -> None:
-        """Take note of gradients by what ``any_wrong`` said of them."""
-        self._watch.gradient(wrong)
 
     def check(self, model: Any) -> None:
         """NonFiniteLossError if a number since the last check was not finite; all processes come here together."""
@@ -143,7 +136,7 @@ class Guard:
             allowed = "" if self._in_a_row >= IN_A_ROW else "more than "
             raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{said}")
         if self.skipped <= TOLD:
-            last = ", and later ones are counted alone" if self.skipped == TOLD else ""
+            last = ", and later ones are only counted" if self.skipped == TOLD else ""
             said = describe(trainer, found, remedy=False)
             if trainer.is_global_zero:
                 log.warning("warning     %s; the step is skipped (%d of at most %d)%s", said, self.skipped, most, last)

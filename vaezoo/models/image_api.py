@@ -77,7 +77,7 @@ def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **
         _check_images(model, images, "interpolate")
     if start.shape != end.shape:
         both = f"{_shape(start)} and {_shape(end)}"
-        raise ImageError(f"interpolate wants as many images at its end as at its start, got {both}")
+        raise ImageError(f"interpolate needs as many images at its end as at its start, got {both}")
     _check_whole("interpolate", "steps", options.get("steps", 2), 2)
     if options.get("method", "linear") not in METHODS:
         raise ImageError(f"interpolate has the methods {' and '.join(METHODS)}, got {options['method']!r}")
@@ -90,7 +90,7 @@ def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: 
     _check_whole("sample", "count", count, 1)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ImageError(
-            f"sample wants a torch.Generator, got {generator!r}; write torch.Generator().manual_seed({generator})"
+            f"sample needs a torch.Generator, got {generator!r}; write torch.Generator().manual_seed({generator})"
         )
     return method(model, count, generator, **options)
 
@@ -109,13 +109,13 @@ CHECKED: dict[str, Callable[..., Any]] = {
 
 def _check_images(model: Any, x: Any, name: str) -> None:
     """ImageError unless these are pixels of the model's images, on its device, in [0, 1]."""
-    x = _tensor(model, x, f"{name} wants images")
+    x = _tensor(model, x, f"{name} needs images")
     if not x.is_floating_point():
         remedy = ".float()" if x.dtype == torch.bool else ".float() / 255"
-        raise ImageError(f"{name} wants images as floats in [0, 1], got {x.dtype}; write images{remedy}")
+        raise ImageError(f"{name} needs images as floats in [0, 1], got {x.dtype}; write images{remedy}")
     if tuple(x.shape) != model.image_shape and (x.dim() != 4 or tuple(x.shape[1:]) != model.image_shape):
         wanted = _either(model.image_shape)
-        raise ImageError(f"{name} wants images of shape {wanted}, got {_shape(x)}{_remedy(x, model.image_shape)}")
+        raise ImageError(f"{name} needs images of shape {wanted}, got {_shape(x)}{_remedy(x, model.image_shape)}")
     _check_pixels(x, name)
 
 
@@ -139,18 +139,18 @@ def _check_pixels(x: Tensor, name: str) -> None:
     if least >= -ROUNDING and most <= 1 + ROUNDING:
         return
     if not (math.isfinite(least) and math.isfinite(most)):
-        raise ImageError(f"{name} wants pixels in [0, 1], got some that are not finite; leave those images out")
+        raise ImageError(f"{name} needs pixels in [0, 1], got some that are not finite; leave those images out")
     remedy = "divide by 255" if least >= 0 and 1.5 < most <= 255 else "undo their normalisation, or clamp them"
-    raise ImageError(f"{name} wants pixels in [0, 1], got values from {least:.3g} to {most:.3g}; {remedy}")
+    raise ImageError(f"{name} needs pixels in [0, 1], got values from {least:.3g} to {most:.3g}; {remedy}")
 
 
 def _check_codes(model: Any, code: Any, name: str) -> None:
     """ImageError unless these are floats of the model's latent dimensions, on its device."""
-    code = _tensor(model, code, f"{name} wants codes")
+    code = _tensor(model, code, f"{name} needs codes")
     if not code.is_floating_point():
-        raise ImageError(f"{name} wants codes as floats, got {code.dtype}; write code.float()")
+        raise ImageError(f"{name} needs codes as floats, got {code.dtype}; write code.float()")
     if code.dim() not in (1, 2) or code.shape[-1] != model.latent_dim:
-        raise ImageError(f"{name} wants codes of shape {_either((model.latent_dim,))}, got {_shape(code)}")
+        raise ImageError(f"{name} needs codes of shape {_either((model.latent_dim,))}, got {_shape(code)}")
 
 
 def _tensor(model: Any, value: Any, wants: str) -> Tensor:
@@ -165,7 +165,7 @@ def _tensor(model: Any, value: Any, wants: str) -> Tensor:
 
 def _check_whole(name: str, argument: str, value: Any, least: int) -> None:
     if type(value) is not int or value < least:
-        raise ImageError(f"{name} wants {argument} as a whole number from {least} up, got {value!r}")
+        raise ImageError(f"{name} needs {argument} as a whole number from {least} up, got {value!r}")
 
 
 def _is_single(value: Any, dimensions: int) -> bool:

@@ -121,15 +121,12 @@ class InnerLoop:
         self._update(loss)
         return loss.detach()
 
-    def _update(self, loss: Tensor, look: Callable[[], None] | None = None) -> None:
-        """Move the weights against the gradient of a loss, which the model or ``look`` sees before it is clipped."""
+    def _update(self, loss: Tensor) -> None:
+        """Move the weights against the gradient of a loss, which the model sees before it is clipped."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
-        if look is None:
-            self.trainer.lightning_module.on_before_optimizer_step(self.optimizer)
-        else:
-            look()
+        self.trainer.lightning_module.on_before_optimizer_step(self.optimizer)
         clip = self.trainer.gradient_clip_val
         if clip is not None:
             self.trainer.lightning_module.clip_gradients(self.optimizer, clip, self.trainer.gradient_clip_algorithm)
@@ -144,7 +141,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     facts: Any = trainer
     overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
     listening = [
-        f"{type(callback).__name__} listens to {hook}"
+        f"{type(callback).__name__} implements {hook}"
         for callback in facts.callbacks
         for hook in OF_A_STEP
         if is_overridden(hook, callback, Callback)
@@ -152,7 +149,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)
     reasons = {
         "several devices work together": type(trainer.strategy) is not SingleDeviceStrategy,
-        "the model takes its optimiser's steps by itself": not model.automatic_optimization,
+        "the model takes its own optimiser steps": not model.automatic_optimization,
         "gradients are accumulated": accumulates or trainer.accumulate_grad_batches != 1,
         "gradients are scaled": trainer.precision == "16-mixed",
         "the optimiser evaluates each batch several times": isinstance(facts.optimizers[0], LBFGS),

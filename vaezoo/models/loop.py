@@ -16,7 +16,6 @@ from vaezoo import metrics, shares
 from vaezoo.errors import ConfigError, NonFiniteLossError
 from vaezoo.likelihoods import Likelihood
 from vaezoo.losses import Terms
-from vaezoo.models.captured import CapturingLoop, why_not_captured
 from vaezoo.models.guard import DIVERGED, KEPT, Guard
 from vaezoo.models.image_api import unchecked
 from vaezoo.models.inner_loop import InnerLoop, why_not
@@ -33,7 +32,7 @@ Batch = Sequence[Any]
 """Images (B, C, H, W) in [0, 1], then labels, then which share of a batch they are if several devices have one."""
 
 Weights = Mapping[str, float | Tensor]
-"""Weights of an objective by name; tensors () where a step is compiled or captured once for all of their values."""
+"""Weights of an objective by name; tensors () where a step is compiled once for all of their values."""
 
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
@@ -53,7 +52,7 @@ class Loop(L.LightningModule):
 
     stepping = "fast"
     """``lightning`` takes each batch through Lightning's loop, ``fast`` steps through batches in a loop within it
-    (``InnerLoop``), ``graph`` replays steps as CUDA graphs (``CapturingLoop``). They differ in speed alone."""
+    (``InnerLoop``). They differ in speed alone."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
@@ -126,21 +125,28 @@ class Loop(L.LightningModule):
     def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
 
-        All that the device computes in a step's forward pass, for ``torch.compile`` and CUDA graphs.
+        All that the device computes in a step's forward pass, for ``torch.compile``.
         """
         terms = self.loss_terms(x)
         objective = self.objective(terms, weights)
         return objective.mean(), {"loss": objective, **_named(terms)}
 
-    def compile_losses(self) -> None:
-        """Have ``torch.compile`` make one program of ``losses``, for training alone; the state dict stays as it is."""
-        compiled = torch.compile(self.losses)
+    def compile_losses(self, mode: str | None = None) -> None:
+        """Compile ``losses`` into one program by ``torch.compile``, for training only; the state dict stays as it is.
+
+        ``mode`` is passed on: ``reduce-overhead`` replays the program as CUDA graphs where there is a GPU.
+        """
+        compiled = torch.compile(self.losses, mode=mode)
 
         def losses(x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-            # As numbers they would be part of the program, and each new value would have it compiled anew.
-            tensors = {name: torch.as_tensor(weight) for name, weight in weights.items()}
+            # As numbers they would be part of the program, and each new value would have it compiled anew. Any tensor
+            # on the CPU would keep a program for a GPU from being replayed as a graph.
+            tensors = {name: torch.as_tensor(weight, device=x.device) for name, weight in weights.items()}
             loss, values = compiled(x, tensors)
-            return loss, values
+            if mode is None:
+                return loss, values
+            # The next replay overwrites what is kept here until it is logged.
+            return loss.clone(), {name: value.detach().clone() for name, value in values.items()}
 
         self.losses = losses  # type: ignore[method-assign]
 
@@ -153,7 +159,7 @@ class Loop(L.LightningModule):
 
     def on_train_start(self) -> None:
         self._inner_loop, reason = self._choose_inner_loop()
-        self.guard.start(self, captured=isinstance(self._inner_loop, CapturingLoop))
+        self.guard.start(self)
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
 
@@ -162,12 +168,7 @@ class Loop(L.LightningModule):
         if self.stepping == "lightning":
             return None, None
         reason = why_not(self.trainer, self, Loop)
-        if reason is not None:
-            return None, reason
-        if self.stepping == "graph":
-            reason = why_not_captured(self.trainer, self)
-            return (InnerLoop if reason else CapturingLoop)(self.trainer), reason
-        return InnerLoop(self.trainer), None
+        return (InnerLoop(self.trainer), None) if reason is None else (None, reason)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         if self._inner_loop is not None:
@@ -310,7 +311,7 @@ class Loop(L.LightningModule):
             return 1
         steps = self.trainer.estimated_stepping_batches
         if not math.isfinite(steps):
-            raise ConfigError("model.scheduler spans the whole run: set trainer.max_epochs or trainer.max_steps")
+            raise ConfigError("model.scheduler covers the whole run: set trainer.max_epochs or trainer.max_steps")
         self._plan(self._planned_steps, int(steps))
         return int(steps)
 
@@ -324,15 +325,15 @@ class Loop(L.LightningModule):
             steps = trainer.max_epochs if trainer.max_epochs not in (None, -1) else 0
         if steps > most:
             raise ConfigError(
-                f"model.scheduler is made for {most} steps, and this run has {steps}; write total_steps: total_steps"
+                f"model.scheduler is made for {most} steps, but this run has {steps}; write total_steps: total_steps"
             )
 
     def _plan(self, before: int | None, steps: int | None) -> None:
         """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""
         if None not in (before, steps) and before != steps:
             raise ConfigError(
-                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the trainer.max_epochs"
-                " or max_steps of before, or start a new run"
+                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the previous"
+                " trainer.max_epochs or max_steps, or start a new run"
             )
         self._planned_steps = before if steps is None else steps
 

@@ -30,10 +30,10 @@ HELP = f"""usage: {USAGE}
 
 Put runs side by side on one page, with tables, charts and pictures, from what their folders record.
 
-  RUN...              run folders, or folders that contain some, such as a benchmark's
+  RUN...              run folders, or folders that contain them, such as a benchmark's
   out=DIR             where report.html, report.md, table.csv, table.tex and figures/ are written
-  packages=[NAME]     packages of your own whose models may be made
-  --config-dir=FOLDER accepted as by the other commands; runs keep their own configs, so nothing is read from it
+  packages=[NAME]     your own packages whose models may be created
+  --config-dir=FOLDER accepted for consistency with the other commands; runs keep their own configs, so it is not read
 """
 ORDER = (
     *("Reconstructions", "Interpolations", "Rate and distortion", "Latent maps", "Samples", "Latent dimensions"),
@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
         raise ConfigError(f"{unknown[0]} is not a setting here; write {USAGE}")
     paths = [argument for argument in arguments if argument not in settings]
     if not paths or len(settings) != 1:
-        raise ConfigError(f"compare wants run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
+        raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
     return paths, folder(settings[0].removeprefix("out="), "out"), added.packages
 
 
@@ -96,7 +96,7 @@ def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN)
     entries, refused = gather(paths, packages)
     if not entries:
         reasons = "; ".join(refusal.reason for refusal in refused)
-        raise RunError(f"there is no finished run to compare: {reasons or 'no folder holds one'}")
+        raise RunError(f"there is no finished run to compare: {reasons or 'no folder contains one'}")
     groups = group(entries)
     refused += [refusal for found in groups for refusal in found.refused]
     figures = out / "figures"

@@ -137,7 +137,7 @@ def _draw(model: Any, images: Images) -> dict[str, Draws]:
     """Images for the same draws of a normal code, by their source, from the prior and from a mixture."""
     noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
     known = model.log_prior(noise) is not None
-    of_prior = "prior" if known else "no prior: N(0, I), which this model never learned"
+    of_prior = "prior" if known else "no prior: N(0, I), on which this model was not trained"
     mixed = fit_mixture(encode(model, images.training)).sample(DRAWS, torch.Generator().manual_seed(SEED))
     return {
         "prior": _with_nearest(decode(model, noise), images.training, of_prior),

@@ -173,7 +173,7 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
         "Traversals",
         "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
         " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
-        " one that the model does not use changes nothing.",
+        " an unused dimension changes nothing.",
     )
     for index, variant, shown in models:
         unit = "variance" if shown.kl is None else "nats"

@@ -75,7 +75,7 @@ class Tracker(Logger):
             self._run, self._id = self._start(known)
         except Exception as error:  # whatever a tracker's library raises
             reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
-            remedy = "see its settings" if known is None else f"remove {self._folder / REMEMBERED} to begin another one"
+            remedy = "see its settings" if known is None else f"remove {self._folder / REMEMBERED} to start a new one"
             raise RunError(f"logger.{self.package} cannot open its run: {reason}; {remedy}") from error
         self._remember(self._id)
         self._write_settings(self._settings)
@@ -126,7 +126,7 @@ class Tracker(Logger):
         path = self._folder / REMEMBERED
         found = read_json(path).get(self.package) if path.is_file() else None
         if found is not None and not (isinstance(found, str) and re.fullmatch(r"[\w-]{1,128}", found)):
-            raise RunError(f"{path} holds no id of a run for {self.package}; remove it to begin another one there")
+            raise RunError(f"{path} contains no run id for {self.package}; remove it to start a new run there")
         return found
 
     def _remember(self, run_id: str) -> None:
@@ -179,4 +179,4 @@ def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mappin
             raise
         except Exception as error:  # the training is good all the same
             reason = " ".join(str(error).split()) or type(error).__name__
-            warnings.warn(f"{type(logger).__name__} did not take the settings: {reason[:300]}", stacklevel=2)
+            warnings.warn(f"{type(logger).__name__} rejected the settings: {reason[:300]}", stacklevel=2)

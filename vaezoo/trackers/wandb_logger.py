@@ -69,9 +69,9 @@ class WandbLogger(Tracker):
 
         mode: Any = "offline" if self._offline else "online"
         settings = wandb.Settings(silent=self._offline, console="off")
-        place: Any = {"dir": self.save_dir, "name": self._title, "id": run_id, "resume": "allow"}
+        place: Any = {**self._arguments, "dir": self.save_dir, "name": self._title, "id": run_id, "resume": "allow"}
         # A sweep has several runs in a process.
-        run = wandb.init(**self._arguments, **place, mode=mode, settings=settings, reinit="create_new")
+        run = wandb.init(**place, mode=mode, settings=settings, reinit="create_new")
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step")
         self._remove_links_out()
