@@ -54,9 +54,8 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
         group = override.key_or_group in GROUPS and not isinstance(override.value(), dict)
         if group or key in ("run_dir", "resume") or key.startswith("hydra"):
             raise RunError(
-                f"a resumed run keeps its config, so {key} cannot be replaced as a whole; change single settings"
-                " (those of trainer, callbacks and logger, and data.root, freely), or start a new run without resume="
-                " for"
+                f"a resumed run keeps its config, so {key} cannot be replaced; change single settings (those of"
+                " trainer, callbacks and logger, and data.root, freely), or start a new run without resume= for"
                 f" {override.input_line}"
             )
         OmegaConf.update(cfg, key, override.value(), force_add=override.is_add())
