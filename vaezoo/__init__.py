@@ -1,4 +1,4 @@
-"""vaezoo: train, understand and honestly compare autoencoders."""
+"""vaezoo: train, understand and compare autoencoders fairly."""
 
 from importlib import import_module
 

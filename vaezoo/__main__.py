@@ -4,18 +4,16 @@ import _signal  # type: ignore[import-not-found]  # the built-in part of signal,
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
-from vaezoo import ending, threads  # noqa: E402
+from vaezoo import ending  # noqa: E402
 
 
 def main() -> None:
     """The program ``vaezoo``."""
-    threads.spin_less()
     ending.run(_main)
 
 
 def train() -> None:
     """The program train.py."""
-    threads.spin_less()
     ending.run(_train)
 
 

@@ -18,21 +18,7 @@ SMALL_STEP = 100e6
 PASSES = 3
 """A training step costs about three times the operations of its forward pass."""
 
-SPIN_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-SPIN_COUNT = "10000"
-"""Rounds that an idle thread of GNU OpenMP spins before it sleeps, a fraction of a millisecond; 300,000 by default."""
-
 NUMBER = "OMP_NUM_THREADS"
-
-
-def spin_less() -> None:
-    """Have idle threads sleep sooner, unless the user has set how they wait; must come before torch is imported.
-
-    While another program needs the processor of an idle thread that spins, both lose whole time slices. Shorter spins
-    cost little on a quiet machine, since the next parallel part of a step comes sooner than they end.
-    """
-    if not any(name in os.environ for name in SPIN_VARIABLES):
-        os.environ[SPIN_VARIABLES[1]] = SPIN_COUNT
 
 
 def processors() -> int:

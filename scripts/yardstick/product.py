@@ -8,15 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vaezoo import threads
+from yardstick.readings import imported_bytes, read_job, write_result
 
 TRAIN = Path(__file__).resolve().parent.parent.parent / "train.py"
 
 
 def main() -> None:
-    threads.spin_less()  # before torch is imported, as train.py does
-    from yardstick.readings import imported_bytes, read_job, write_result
-
     job = read_job()
     import_module("vaezoo.training")  # what train.py imports anyway, so that its memory can be told from data and model
     imported = imported_bytes()

@@ -425,3 +425,14 @@ def test_a_strip_keeps_every_pixel_value(tmp_path: Path):
     assert pixels.size == (2 * (4 + 2), 4)
     assert [pixels.getpixel((1 + x, 0)) for x in range(4)] == [(value, 255) for value in range(4)]
     assert pixels.getpixel((0, 0))[1] == 0
+
+
+def test_runs_of_before_images_had_a_fit_and_a_range_are_compared(copied: Callable[..., Path], tmp_path: Path):
+    run = copied("ae-0")
+    for name in ("summary.json", "config.yaml"):
+        lines = (run / name).read_text().splitlines()
+        kept = [line for line in lines if not line.strip().strip('"').startswith(("fit", "range"))]
+        (run / name).write_text("\n".join(kept) + "\n")
+    assert "fit" not in json.loads((run / "summary.json").read_text())["data"]
+    build([run], tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").is_file()

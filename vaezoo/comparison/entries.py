@@ -28,7 +28,13 @@ EACH = ""
 SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("model", "likelihood", "objective"), str),
     **dict.fromkeys(("seed", "parameters", "steps"), int),
-    "data": {"name": str, "binarize": str, "fit": str, "range": str | list, "image_shape": [int, int, int]},
+    "data": {
+        "name": str,
+        "binarize": str,
+        "fit": str | None,
+        "range": str | list | None,
+        "image_shape": [int, int, int],
+    },
     "cost": {},
     "environment": {},
     "changed": [{"key": str, "step": int}],
