@@ -123,14 +123,38 @@ def test_resume_auto_takes_the_threads_of_the_run_for_its_own(
     assert Run(run.path).summary["environment"]["threads"] == 2
 
 
-def test_a_busy_machine_is_said_with_what_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(os, "getloadavg", lambda: (1.0, 0.0, 0.0))
-    assert threads.busy_line(1) is None
-    assert "load of the last minute is 1.0 on 2 processors" in str(threads.busy_line(2))
-    assert str(threads.busy_line(2)).endswith("or set threads=1")
-    monkeypatch.setattr(os, "getloadavg", lambda: (0.2, 0.0, 0.0))
-    assert threads.busy_line(2) is None
+@pytest.mark.parametrize(
+    ("machine", "count", "others", "busy"),
+    [(2, 2, 1.0, True), (2, 1, 1.0, False), (2, 1, 2.0, True), (2, 2, 0.2, False), (64, 64, 0.6, False)],
+)
+def test_a_busy_machine_is_said_with_what_helps(
+    machine: int, count: int, others: float, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: machine)
+    monkeypatch.setattr(threads, "_computing_elsewhere", lambda: others)
+    line = threads.busy_line(count)
+    assert (line is not None) == busy
+    if line is not None:
+        assert f"other programs use about {others:.1f} of {machine} processors" in line
+        assert line.endswith("or set threads=1" if count > 1 else "wait for the other programs")
+
+
+def test_programs_that_have_ended_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (50.0, 50.0, 50.0))
+    assert threads._computing_elsewhere() < 50
+
+
+@pytest.mark.parametrize("recorded", [-3, 100_000, "all"])
+def test_a_run_with_an_impossible_number_is_one_sentence(
+    recorded: Any, train: Callable[..., Run], program: Program
+) -> None:
+    run = train("run")
+    path = run.path / "config.yaml"
+    path.write_text(path.read_text().replace("threads: 1", f"threads: {recorded}"))
+    code, printed = program("evaluate", str(run.path), "quick=true")
+    assert code == 1
+    assert "threads must be auto or a number from 1 to 1024" in printed
+    assert len(printed.strip().splitlines()) == 1
 
 
 def said(program: str, **environment: str) -> str:

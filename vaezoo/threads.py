@@ -6,6 +6,7 @@ The number of threads decides the last bits of sums, so that the same seed must 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vaezoo.automatic import AUTO
@@ -81,13 +82,21 @@ def limited_to(count: int) -> Iterator[None]:
 
 def busy_line(count: int) -> str | None:
     """One sentence if other programs use the processors that ``count`` threads need; None if they do not."""
-    if not hasattr(os, "getloadavg"):
+    machine, others = os.cpu_count() or 1, _computing_elsewhere()
+    lacking = count - (machine - others)
+    if lacking <= max(0.5, count / 4):
         return None
-    load, machine = os.getloadavg()[0], os.cpu_count() or 1
-    if machine - load > count - 0.5:
-        return None
-    remedy = "wait for the other programs to finish" + (", or set threads=1" if count > 1 else "")
+    remedy = "wait for the other programs, or set threads=1" if count > 1 else "wait for the other programs"
     return (
-        f"the machine is busy: the average load of the last minute is {load:.1f} on {machine} processors, and training"
-        f" with {count} thread{'' if count == 1 else 's'} will be slower than usual; {remedy}"
+        f"the machine is busy: other programs use about {others:.1f} of {machine} processors, and training with {count}"
+        f" thread{'' if count == 1 else 's'} will be slower than usual; to help, {remedy}"
     )
+
+
+def _computing_elsewhere() -> float:
+    """How many threads of other programs compute: the average of the last minute, or fewer if fewer do at present."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    present = Path("/proc/loadavg")  # its fourth field is RUNNING/ALL, this thread among them
+    if not present.is_file():
+        return load
+    return min(load, float(present.read_text().split()[3].partition("/")[0]) - 1)

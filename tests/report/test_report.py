@@ -428,7 +428,7 @@ def test_a_strip_keeps_every_pixel_value(tmp_path: Path):
 
 
 def test_runs_of_before_images_had_a_fit_and_a_range_are_compared(copied: Callable[..., Path], tmp_path: Path):
-    run = copied("ae-0")
+    run = copied("ae-0") / "ae-0"
     for name in ("summary.json", "config.yaml"):
         lines = (run / name).read_text().splitlines()
         kept = [line for line in lines if not line.strip().strip('"').startswith(("fit", "range"))]

@@ -138,10 +138,18 @@ RULES = (
     Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were clipped in different ways."),
     Rule(
         "device",
-        _environment("device_name", "device", "threads"),
+        _environment("device_name", "device"),
         "invalid",
         "The runs were trained on different machines, so their times and memory are not ranked.",
         MACHINE,
+    ),
+    Rule(
+        "threads",
+        _environment("threads"),
+        "invalid",
+        "The runs computed with different numbers of threads, so their times are not ranked; threads=1 for all would"
+        " make them comparable.",
+        TIMES,
     ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
     Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),

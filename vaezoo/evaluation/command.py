@@ -125,9 +125,13 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
 
 
 def threads_of(run: runs.Run) -> int:
-    """Threads that a run was trained with; for runs of earlier versions what torch takes, within the processors."""
-    chosen = run.config.get("threads")
-    return threads.choose(chosen if isinstance(chosen, int) else AUTO, math.inf)
+    """Threads that a run was trained with, for runs of earlier versions what torch takes; at most the processors.
+
+    ConfigError if its config has another value there.
+    """
+    chosen = run.config.get("threads", AUTO)
+    threads.check(chosen)
+    return min(threads.choose(chosen, math.inf), threads.processors())
 
 
 def _in_short(found: dict[str, Any]) -> str:
