@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from vaezoo import automatic, choices, config, likelihoods, networks
+from vaezoo import automatic, choices, cli, config, likelihoods, networks
 from vaezoo.checks import check_arguments, did_you_mean, parameters
 from vaezoo.errors import ConfigError
 from vaezoo.models import BetaVAE
@@ -87,3 +87,15 @@ def test_a_class_that_passes_on_arguments_takes_those_of_its_parent() -> None:
 def test_a_near_name_is_offered_and_else_all_of_them() -> None:
     assert did_you_mean("bta", ["beta", "sigma"]) == "did you mean 'beta'?"
     assert did_you_mean("xyz", ["beta", "alpha"]) == "known names: alpha, beta"
+
+
+@pytest.mark.parametrize(
+    ("words", "ordered"),
+    [
+        (["model=x", "--config-dir=a", "seed=1"], ["model=x", "seed=1", "--config-dir=a"]),
+        (["--config-dir", "a", "model=x", "-m", "seed=1,2"], ["model=x", "seed=1,2", "--config-dir", "a", "-m"]),
+        (["model=x"], ["model=x"]),
+    ],
+)
+def test_options_may_be_anywhere_among_settings(words: list[str], ordered: list[str]) -> None:
+    assert cli.options_last(words) == ordered

@@ -27,6 +27,9 @@ COMMANDS = {
 OWN_OF_HYDRA = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Settings of Hydra's, by how they begin, that would put files elsewhere than ``run_dir`` says, or make a sweep."""
 
+WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
+"""Options of Hydra's whose value may be the next word."""
+
 _program: list[str] = []
 
 
@@ -114,11 +117,20 @@ def _sweep(words: list[str]) -> None:
     sweeps.refuse_failed(folder, before)
 
 
+def options_last(words: Sequence[str]) -> list[str]:
+    """The same words with options such as ``--config-dir`` behind all settings, the only order that Hydra takes."""
+    settings, options = list[str](), list[str]()
+    for word in words:
+        is_value = bool(options) and options[-1] in WITH_VALUE and not word.startswith("-")
+        (options if is_value or word.startswith("-") else settings).append(word)
+    return [*settings, *options]
+
+
 def _hydra(words: list[str]) -> None:
     """Give settings to Hydra, which calls ``_train`` for each run, and have errors passed on whole."""
     import hydra
 
-    sys.argv = [_program[0], *words]  # where Hydra reads them
+    sys.argv = [_program[0], *options_last(words)]  # where Hydra reads them
     program = hydra.main(version_base="1.3", config_path=str(config.CONFIGS), config_name="train")(_train)
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"

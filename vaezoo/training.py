@@ -233,7 +233,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     """All parts of a run."""
     console.quieten()
     ranks.choose_devices(cfg.trainer)
-    datamodule: ImageDataModule = instantiate(cfg.data)
+    datamodule = _made_data(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
     model.stepping = cfg.stepping
@@ -260,6 +260,17 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         keep_range(cfg, datamodule)
     cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, getattr(datamodule, "batch_size", 1))
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
+
+
+def _made_data(settings: DictConfig) -> ImageDataModule:
+    """The data module that settings describe; ConfigError if it is of another kind."""
+    datamodule = instantiate(settings)
+    if not isinstance(datamodule, ImageDataModule):
+        raise ConfigError(
+            f"data._target_ must be vaezoo.data.ImageDataModule or a subclass, got {settings._target_}; other data"
+            " classes can be trained on from Python, see docs/guide.md"
+        )
+    return datamodule
 
 
 def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_size: int) -> int:
