@@ -92,8 +92,8 @@ def tables_of(found: dict[str, Any]) -> "list[Any]":
     return [
         Table(f"One optimiser step, mean of {steps:,}", ("", "ms", "%"), rows),
         Table(
-            f"Operators by their own time on the {where}, under the profiler",
-            ("", "ms a step", "calls a step"),
+            f"Operators by self time on the {where}, under the profiler",
+            ("", "ms per step", "calls per step"),
             operators,
         ),
     ]

@@ -33,11 +33,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.report.is_file():
         sys.exit(
-            f"error: {arguments.report} does not exist; vaezoo benchmark experiment=smoke out=DIR makes DIR/report"
+            f"error: {arguments.report} does not exist; vaezoo benchmark experiment=smoke out=DIR writes DIR/report"
         )
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
-        sys.exit(f"error: no browser to take the picture with, looked for {', '.join(BROWSERS)}")
+        sys.exit(f"error: a screenshot needs one of {', '.join(BROWSERS)}, and none is installed; install chromium")
     page = arguments.report.read_text(encoding="utf-8")
     parts = [
         photograph(browser, page + ONLY.replace("{anchor}", anchor) * bool(anchor), PARTS[anchor]) for anchor in PARTS
@@ -47,7 +47,9 @@ def main() -> None:
     if arguments.out.stat().st_size > MOST_BYTES:  # fewer colours, at the price of slightly other ones
         picture.quantize(256, kmeans=1).save(arguments.out, optimize=True)
     if (size := arguments.out.stat().st_size) > MOST_BYTES:
-        sys.exit(f"error: {arguments.out} has {size:,} bytes, more than {MOST_BYTES:,}; show less of the page")
+        sys.exit(
+            f"error: {arguments.out} has {size:,} bytes, but at most {MOST_BYTES:,} are allowed; show less of the page"
+        )
 
 
 def photograph(browser: str, page: str, height: int) -> Image.Image:

@@ -42,7 +42,7 @@ def read(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=[*LOADS, START], help=", ".join([*LOADS, START]))
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=BY_DEFAULT, help=", ".join(CONTESTANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
-    parser.add_argument("--busy", type=int, default=0, metavar="N", help="measure beside N busy processes")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="measure while N other processes are busy")
     parser.add_argument(
         "--quick",
         action="store_true",

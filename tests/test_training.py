@@ -233,7 +233,7 @@ def test_a_non_finite_loss_stops_and_keeps_the_last_good_weights(program: Progra
     good = run.checkpoint("last").read_bytes()
     code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=9")
     assert code == 1
-    assert "the loss is not finite at step 9, by " in printed
+    assert "the loss is not finite at step 9, because of " in printed
     assert "Traceback" not in printed
     assert run.checkpoint("last").read_bytes() == good
     assert run.summary["status"] == "failed"

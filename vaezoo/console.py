@@ -62,8 +62,8 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     if not bool(model.likelihood.supports(x).all()):
         log.warning(
             "note        the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and"
-            " is comparable only with itself; data.binarize=dynamic or model.likelihood=continuous_bernoulli gives a"
-            " proper likelihood"
+            " is not comparable with that of other likelihoods; data.binarize=dynamic or"
+            " model.likelihood=continuous_bernoulli gives a proper likelihood"
         )
 
 

@@ -70,10 +70,10 @@ def check(trainer: Any, *, compiled: bool) -> None:
     if not isinstance(trainer.strategy, FullyShardedStrategy):
         return
     reasons = {
-        "has its weights averaged (callbacks=ema), which needs them whole": any(
+        "has its weights averaged (callbacks=ema), which needs unsharded weights": any(
             isinstance(callback, WeightAveraging) for callback in trainer.callbacks
         ),
-        "is compiled as a whole (compile=true), and its weights come layer by layer": compiled,
+        "is compiled as a whole (compile=true), because it gathers weights layer by layer": compiled,
     }
     for reason, holds in reasons.items():
         if holds:

@@ -28,7 +28,7 @@ def draw(measurements: Sequence[Measurement], caption: str, folder: Path) -> Non
     figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[union-attr,call-arg]
     for axes, (load, speeds) in zip(panels, found.items(), strict=True):
         panel(axes, LOADS[load].title, speeds)
-    panels[-1].set_xlabel("training images per second: median, least and largest", fontsize=9, color="#475569")
+    panels[-1].set_xlabel("training images per second: median, minimum and maximum", fontsize=9, color="#475569")
     figure.supxlabel(fill(caption, 120), fontsize=8, color="#64748b")
     for kind in ("png", "svg"):
         figure.savefig(folder / f"throughput.{kind}", dpi=150)

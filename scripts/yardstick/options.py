@@ -18,7 +18,9 @@ class Parser(argparse.ArgumentParser):
 def add_place(parser: argparse.ArgumentParser) -> None:
     """Where to train, and on what."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, help="threads of torch in every process; by default torch chooses")
+    parser.add_argument(
+        "--threads", type=int, help="number of torch threads in each process; by default torch chooses it"
+    )
     parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("VAEZOO_DATA", "data")))
 
 

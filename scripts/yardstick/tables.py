@@ -10,12 +10,12 @@ from yardstick.loads import LOADS
 from yardstick.spreads import Measurement, Spread, failure, ratios, spread, values
 from yardstick.targets import SECONDS, SPEED, START, Verdict
 
-HOW = """Training images per second after a warm-up of one epoch: medians of the repeats, with the least and largest
-value. Each measurement ran in its own process, in turns; ratios are within one turn. The speed is of training
-alone; *with validation* adds validation and, for vaezoo, the pictures drawn in it. vaezoo writes its last checkpoint
-every ten seconds at most and draws every 2,500 steps, which short measurements end before: what pictures cost a whole
-run is in its summary.json. Peak memory is of the process (on a GPU: of what torch allocated there), *above imports*
-what data and model added to it."""
+HOW = """Training images per second after a warm-up of one epoch: medians of the repeats, with the smallest and largest
+value. Each measurement ran in its own process, in turns; ratios are within one turn. The speed is that of training
+alone; *with validation* includes validation and, for vaezoo, the pictures drawn in it. vaezoo saves its last checkpoint
+at most every ten seconds and draws pictures every 2,500 steps, which short measurements do not reach; the time that
+pictures take in a whole run is in its summary.json. Peak memory is that of the process (on a GPU, the memory that torch
+allocated there); *above imports* is the part that data and model added."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def machine_line(machine: dict[str, Any]) -> str:
     place = f"{machine['cpu']}, {machine['cores']} cores, {threads}"
     memory = f", {machine['memory_bytes'] / 2**30:.0f} GiB" if machine["memory_bytes"] else ""
     count = machine.get("busy", 0)
-    busy = f", beside {count} busy process{'' if count == 1 else 'es'}" if count else ""
+    busy = f", with {count} other busy process{'' if count == 1 else 'es'}" if count else ""
     gpu = f"; {machine['gpu']}, CUDA {machine['cuda']}" if machine["gpu"] else ""
     versions = f"torch {machine['torch']}, lightning {machine['lightning']}, Python {machine['python']}"
     return f"{place}{memory}{gpu}{busy}; {versions}."

@@ -212,9 +212,9 @@ BREAKS = {
     "Objects": "the argument net is kept as a Linear, which checkpoints cannot store",
     "Reduced": "recon is [] for 5 images, but must be (B,)",
     "Unused": "the parameter spare.weight gets no gradient",
-    "Numpys": "for the same torch.manual_seed; draw noise with torch, not otherwise",
+    "Numpys": "for the same torch.manual_seed; draw noise only with torch",
     "Global": "sample draws from torch's own generator",
-    "Silent": "formula gives ''; say what objective computes",
+    "Silent": "formula returns ''; return what objective computes, in words",
     "Half": "recon is torch.bfloat16 under autocast",
     "Failing": "KeyError: 'no code'",
 }

@@ -170,7 +170,9 @@ def test_what_does_not_fit_is_refused() -> None:
         (torch.zeros(0, 2), torch.zeros(0, 2), 9),
         (torch.zeros(3, 2), torch.zeros(3, 2), 1),
     ):
-        with pytest.raises(ValueError, match=r"needs \(N, D\) twice and 2 draws"):
+        with pytest.raises(
+            ValueError, match=r"needs mean and logvar of the same shape \(N, D\) and at least 2 samples"
+        ):
             decompose(mean, logvar, samples=samples, generator=generator())
 
 

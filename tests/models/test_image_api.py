@@ -82,7 +82,7 @@ def test_ends_and_counts_are_checked(model: BetaVAE) -> None:
         (lambda: model.interpolate(GOOD, GOOD[:1]), "interpolate needs as many images at its end as at its start, got"),
         (lambda: model.interpolate(GOOD, (255 * GOOD).byte()), "interpolate needs images as floats"),
         (lambda: model.interpolate(GOOD, GOOD, steps=1), "steps as a whole number from 2 up, got 1"),
-        (lambda: model.interpolate(GOOD, GOOD, method="cubic"), "the methods linear and spherical, got 'cubic'"),
+        (lambda: model.interpolate(GOOD, GOOD, method="cubic"), "the method linear or spherical, got 'cubic'"),
         (lambda: model.sample(0), "sample needs count as a whole number from 1 up, got 0"),
         (lambda: model.sample(2.0), "sample needs count as a whole number from 1 up, got 2.0"),  # type: ignore[arg-type]
         (lambda: model.sample(2, 7), "sample needs a torch.Generator, got 7; write torch.Generator()"),  # type: ignore[arg-type]

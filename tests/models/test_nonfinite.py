@@ -125,14 +125,16 @@ def error_of(*arguments: Any, **settings: Any) -> str:
 def test_an_image_of_nans_is_named_with_its_step_and_term(stepping: str, every: int) -> None:
     said = error_of(small(), Digits(nan_from=1), stepping, log_every_n_steps=every)
     step = 5 + place_of(WHITE, epoch=1)
-    assert f"the loss is not finite at step {step}, by recon and kl of 1 of 32 images (index 77 of the tr" in said
+    assert (
+        f"the loss is not finite at step {step}, because of recon and kl of 1 of 32 images (index 77 of the tr" in said
+    )
     assert "trainer.on_nonfinite=skip" in said
 
 
 def test_an_image_is_named_for_every_variant(variant: str, make_model: Callable[..., Any]) -> None:
     model = make_model(variant, "model.widths=[16]" if variant != "conv_vae" else "model.widths=null")
     said = error_of(model, Digits(nan_from=0, binarize="dynamic", limit=144), max_epochs=1)
-    assert re.search(rf"at step {place_of(WHITE)}, by recon( and kl)? of 1 of \d+ images \(index 77 of", said)
+    assert re.search(rf"at step {place_of(WHITE)}, because of recon( and kl)? of 1 of \d+ images \(index 77 of", said)
 
 
 @pytest.mark.usefixtures("looking")
@@ -142,19 +144,19 @@ def test_an_infinite_gradient_of_a_finite_loss_is_what_is_named(stepping: str, e
     """In the epoch's middle, so that all losses after it are NaN: the cause counts."""
     white = int(TrainingOrder(144, 32, seed=0).batches()[2][4])
     said = error_of(small(Steep), Digits(white=white), stepping, log_every_n_steps=every)
-    assert "the gradient is not finite at step 2, though the loss is, by 32 of 32 images (index " in said
+    assert "the gradient is not finite at step 2, though the loss is, because of 32 of 32 images (index " in said
 
 
 @pytest.mark.usefixtures("looking")
 def test_an_infinite_term_is_told_from_the_others() -> None:
     said = error_of(small(Overflowing), Digits())
-    assert f"not finite at step {place_of(WHITE)}, by recon of 1 of 32 images (index 77 of" in said
+    assert f"not finite at step {place_of(WHITE)}, because of recon of 1 of 32 images (index 77 of" in said
 
 
 @pytest.mark.usefixtures("looking")
 def test_weights_that_diverge_blame_all_images_and_the_learning_rate() -> None:
     said = error_of(small(optimizer={"name": "Adam", "lr": 1e30}), Digits())
-    assert "the loss is not finite at step 1, by " in said
+    assert "the loss is not finite at step 1, because of " in said
     assert "of 32 of 32 images" in said
     assert "a lower model.optimizer.lr" in said
 
@@ -164,7 +166,7 @@ def test_accumulated_batches_are_blamed_together(tmp_path: Path) -> None:
     white = int(TrainingOrder(144, 32, seed=0).batches()[2][4])  # the third batch is the first of the second step
     (tmp_path / "config.yaml").write_text("")
     said = error_of(small(Steep), Digits(white=white), accumulate_grad_batches=2, default_root_dir=tmp_path)
-    assert "the gradient is not finite at step 1, though the loss is, by 64 of 64 images" in said
+    assert "the gradient is not finite at step 1, though the loss is, because of 64 of 64 images" in said
     saved = torch.load(tmp_path / "nonfinite" / "step=00000001.pt", weights_only=True)
     assert saved["batches"] == [2, 3]
     assert len(saved["x"]) == len(saved["indices"]) == 64
@@ -184,7 +186,7 @@ def test_without_vaezoos_loaders_the_place_in_the_batch_is_told() -> None:
     x = torch.rand(64, 1, 16, 16)
     x[37] = torch.nan
     batches = DataLoader(TensorDataset(x, torch.zeros(64)), batch_size=32)
-    assert "at step 1, by recon and kl of 1 of 32 images (number 5 of the batch)" in error_of(small(), batches)
+    assert "at step 1, because of recon and kl of 1 of 32 images (number 5 of the batch)" in error_of(small(), batches)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -219,7 +221,7 @@ def test_a_run_that_stops_keeps_the_batch_and_the_checkpoint_from_before(
         f"index 77 of the training split); the batch is saved in {path}; previously saved weights are kept" in printed
     )
     assert run.summary["status"] == "failed"
-    assert f"at step {step}, by recon and kl of 1 of 32" in run.summary["error"]
+    assert f"at step {step}, because of recon and kl of 1 of 32" in run.summary["error"]
     assert torch.load(run.checkpoint("last"), weights_only=True)["global_step"] == 5
     assert all(torch.isfinite(parameter).all() for parameter in run.model("last").parameters())
     saved = torch.load(path, weights_only=True)
@@ -265,7 +267,9 @@ def test_a_nan_on_one_process_stops_all_of_them_with_its_image(tmp_path: Path) -
     with pytest.raises(ProcessRaisedException) as caught:
         fit_two(small(), Digits(nan_from=1), default_root_dir=tmp_path)
     step = 5 + place_of(WHITE, epoch=1)
-    said = f"loss is not finite at step {step}, by recon and kl of 1 of 32 images (index 77 of the training split)"
+    said = (
+        f"loss is not finite at step {step}, because of recon and kl of 1 of 32 images (index 77 of the training split)"
+    )
     assert said in str(caught.value)
     saved = torch.load(tmp_path / "nonfinite" / f"step={step:08d}.pt", weights_only=True)
     assert saved["indices"][saved["terms"]["recon"].isnan()].tolist() == [WHITE]
@@ -378,7 +382,7 @@ def test_many_skipped_steps_in_a_row_stop() -> None:
     model = small(NoFault)
     said = error_of(model, Digits(), on_nonfinite="skip")
     assert model.guard.skipped == IN_A_ROW == 10
-    assert f"at step {4 + IN_A_ROW - 1}, by the objective of 32 of 32 images" in said
+    assert f"at step {4 + IN_A_ROW - 1}, because of the objective of 32 of 32 images" in said
     assert "10 steps skipped, 10 in a row" in said
 
 

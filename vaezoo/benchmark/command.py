@@ -32,18 +32,18 @@ time: rerun the same command to resume, or add models, seeds or values to extend
   models=[ae,vae,beta_vae]     columns of the comparison (see vaezoo list)
   seeds=[0,1,2]                runs of each column
   out=DIR                      runs in DIR/COLUMN-seed_N, each with its benchmark.log; the report in DIR/report
-  jobs=2                       processes at a time, which share the machine's threads and GPUs
-  launcher=submitit_slurm      runs as jobs of SLURM, jobs= at a time, all at once by default; out= must be a
-                               folder that all nodes see. Settings are submitit's: launcher.partition=gpu
+  jobs=2                       number of parallel processes, which share the machine's threads and GPUs
+  launcher=submitit_slurm      runs as SLURM jobs, jobs= in parallel, by default all at once; out= must be a folder
+                               visible to all nodes. Settings are submitit's: launcher.partition=gpu
                                launcher.timeout_min=60 launcher.gpus_per_node=1 launcher.cpus_per_task=4
-  launcher=ray                 runs as tasks of Ray: launcher.address=auto launcher.remote.num_gpus=1
+  launcher=ray                 runs as Ray tasks: launcher.address=auto launcher.remote.num_gpus=1
   experiment=smoke             a preset; command-line settings take precedence
-  model.beta=[1,4,16]          more columns, for the models that have the setting; 1,4,16 and range(1,4) do the same
-  model.widths=[400]           one value, because widths are a list; two of them: [[400],[400,200]]
+  model.beta=[1,4,16]          one column per value, for models with this setting; also as 1,4,16 or range(1,4)
+  model.widths=[400]           a single value, since widths are a list; two values: [[400],[400,200]]
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
   --config-dir=FOLDER          a folder with configs of your own, such as model/NAME.yaml
-  packages=[NAME]              your own packages that a model's parts come from, unless the configs name them
+  packages=[NAME]              your own packages that contain parts of a model, unless the configs name them
 """
 
 

@@ -61,8 +61,8 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
     config.check(cfg)
     if cfg.trainer.num_nodes != 1:
         raise ConfigError(
-            f"each run of a benchmark uses one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start runs on"
-            " several one by one, or with sweep=submitit_slurm"
+            f"each run of a benchmark uses one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start"
+            " runs on several machines one by one, or with sweep=submitit_slurm"
         )
     if elsewhere:
         cfg.trainer.update({"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"})

@@ -100,7 +100,7 @@ RULES = (
         "optimiser steps",
         lambda entry: f"{entry.summary['steps']:,}",
         "invalid",
-        "The runs were trained for different numbers of steps, which is an advantage to the one with more.",
+        "The runs were trained for different numbers of steps, which favours those with more steps.",
         EVERYTHING - MACHINE,
     ),
     Rule(
@@ -133,7 +133,7 @@ RULES = (
         "weights",
         _weights,
         "warning",
-        "Some runs have averaged weights and some do not; averaging by itself can be the gain.",
+        "Some runs have averaged weights and some do not; averaging alone may explain a difference.",
     ),
     Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were clipped in different ways."),
     Rule(

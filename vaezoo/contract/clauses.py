@@ -25,7 +25,7 @@ STEPS = 150
 
 
 def hyper_parameters_are_plain(make: Make) -> None:
-    """Constructor arguments are plain values, from which a checkpoint makes the same model again."""
+    """Constructor arguments are plain values, from which a checkpoint restores the same model."""
     model = make()
     for name, value in model.hparams.items():
         try:
@@ -34,15 +34,14 @@ def hyper_parameters_are_plain(make: Make) -> None:
             kind = type(value).__name__
             raise ContractError(
                 f"the argument {name} is kept as a {kind}, which checkpoints cannot store: take numbers, strings,"
-                " lists"
-                " and mappings of them, and make objects in __init__"
+                " lists and mappings of them, and create objects in __init__"
             ) from error
     file = io.BytesIO()
     torch.save(dict(model.hparams), file)
     file.seek(0)
     again = type(model)(**torch.load(file, weights_only=True))
     again.load_state_dict(model.state_dict())
-    x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict gives other reconstructions"
+    x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict reconstructs differently"
     demand(
         _close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; store everything it needs in them"
     )
@@ -63,7 +62,7 @@ def terms_are_of_images(make: Make) -> None:
 
 
 def nothing_depends_on_the_batch(make: Make) -> None:
-    """What an image costs does not depend on which other images, or how many, are in its batch."""
+    """Terms and objective of an image do not depend on which other images, or how many, are in its batch."""
     model, x = make(), torch.rand(6, 1, 16, 16)
     with EqualNoise():
         together, alone = model.loss_terms(x), model.loss_terms(x[:1])
@@ -76,7 +75,7 @@ def nothing_depends_on_the_batch(make: Make) -> None:
 
 
 def recon_is_summed_over_pixels(make: Make) -> None:
-    """A constant image of twice the height and width costs four times the nats: pixels are summed."""
+    """A constant image of twice the height and width has four times the recon: pixels are summed."""
     costs = []
     for side in (16, 32):
         model = make(image_shape=[1, side, side])
@@ -88,7 +87,7 @@ def recon_is_summed_over_pixels(make: Make) -> None:
 
 
 def recon_is_in_nats(make: Make) -> None:
-    """An untrained Bernoulli decoder costs about ln 2 nats a pixel: no term carries a weight."""
+    """The recon of an untrained Bernoulli decoder is about ln 2 nats per pixel: terms are unweighted."""
     recon = make("model.likelihood=bernoulli").loss_terms(torch.rand(64, 1, 16, 16).round()).recon.mean().item()
     wanted = 256 * math.log(2)
     said = f"recon of an untrained Bernoulli decoder is {recon:.4g} nats for 256 pixels instead of about {wanted:.4g}"
@@ -106,7 +105,7 @@ def one_image_trains(make: Make) -> None:
 
 
 def pixels_are_in_0_to_1(make: Make) -> None:
-    """``decode``, ``reconstruct`` and ``interpolate`` give pixels in [0, 1], of the images' shape."""
+    """``decode``, ``reconstruct`` and ``interpolate`` return pixels in [0, 1], in the shape of the images."""
     model = make(image_shape=[3, 12, 10]).eval()
     x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
     with torch.no_grad():
@@ -114,46 +113,52 @@ def pixels_are_in_0_to_1(make: Make) -> None:
     found = {"decode": decoded, "reconstruct": model.reconstruct(x), "interpolate": model.interpolate(x, y, steps=5)}
     for name, pixels in found.items():
         shape = list(pixels.shape[-3:])
-        demand(shape == [3, 12, 10], f"{name} gives images of {shape}, but the model's are [3, 12, 10]")
+        demand(shape == [3, 12, 10], f"{name} returns images of shape {shape}, but the model's are [3, 12, 10]")
         low, high = pixels.min().item(), pixels.max().item()
-        said = f"{name} gives pixels from {low:.3g} to {high:.3g}, but they must be in [0, 1]"
+        said = f"{name} returns pixels from {low:.3g} to {high:.3g}, but they must be in [0, 1]"
         demand(low >= 0 and high <= 1, f"{said}; the likelihood's mean turns outputs into pixels")
 
 
 def an_interpolation_ends_at_reconstructions(make: Make) -> None:
-    """A path between two images begins and ends with their reconstructions, and keeps no gradients."""
+    """A path between two images begins and ends with their reconstructions, and has no gradients."""
     model = make(image_shape=[3, 12, 10]).eval()
     x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
     path = model.interpolate(x, y, steps=5, method="spherical")
-    demand(path.shape == (4, 5, 3, 12, 10), f"interpolate gives {list(path.shape)}, but must give (B, steps, C, H, W)")
+    demand(
+        path.shape == (4, 5, 3, 12, 10), f"interpolate returns {list(path.shape)}, but must return (B, steps, C, H, W)"
+    )
     ends = _close(path[:, 0], model.reconstruct(x)) and _close(path[:, -1], model.reconstruct(y))
     demand(ends, "the ends of interpolate are not the reconstructions: encode and reconstruct must be without noise")
     demand(not path.requires_grad, "interpolate keeps gradients; decorate it with torch.no_grad()")
 
 
 def samples_follow_their_generator(make: Make) -> None:
-    """``sample`` follows its generator and leaves torch's own alone; without a posterior it may give None."""
+    """``sample`` draws only from the generator that is passed to it; without a posterior it may return None."""
     model = make().eval()
     before = torch.get_rng_state()
     one, same, other = (model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     alone = torch.equal(before, torch.get_rng_state())
-    demand(alone, "sample draws from torch's own generator; draw everything with the generator that it is given")
+    demand(alone, "sample draws from torch's own generator; draw only from the generator that is passed to it")
     if one is None or same is None or other is None:
         lacking = model.posterior(torch.rand(1, 1, 16, 16)) is not None
-        demand(not lacking, "sample gives None, though there is a posterior; draw from its prior")
+        demand(not lacking, "sample returns None, though there is a posterior; draw from its prior")
         return
-    demand(torch.equal(one, same), "sample gives other images for the same seed of its generator")
-    demand(not torch.equal(one, other), "sample gives the same images for another seed of its generator")
+    demand(
+        torch.equal(one, same), "sample returns different images for the same seed of its generator; draw only from it"
+    )
+    demand(
+        not torch.equal(one, other), "sample returns the same images for different seeds of its generator; draw from it"
+    )
 
 
 def noise_follows_the_seed(make: Make) -> None:
-    """The same seed of torch's gives the same terms: noise comes from torch's own generator."""
+    """The same torch.manual_seed gives the same terms: noise is drawn from torch's own generator."""
     model, x, found = make(), torch.rand(6, 1, 16, 16), []
     for _ in range(2):
         torch.manual_seed(1)
         found.append(model.loss_terms(x))
     same = torch.equal(found[0].recon, found[1].recon) and torch.equal(found[0].kl, found[1].kl)
-    demand(same, "loss_terms gives other numbers for the same torch.manual_seed; draw noise with torch, not otherwise")
+    demand(same, "loss_terms returns different values for the same torch.manual_seed; draw noise only with torch")
 
 
 def losses_are_in_single_precision(make: Make) -> None:
@@ -167,12 +172,14 @@ def losses_are_in_single_precision(make: Make) -> None:
 
 
 def objective_is_in_words(make: Make) -> None:
-    """``formula`` says what is minimised, and ``weights`` are numbers by name."""
+    """``formula`` returns what is minimised, in words, and ``weights`` maps names to numbers."""
     model = make()
     formula, weights = model.formula(), model.weights()
-    demand(isinstance(formula, str) and formula, f"formula gives {formula!r}; say what objective computes")
+    demand(
+        isinstance(formula, str) and formula, f"formula returns {formula!r}; return what objective computes, in words"
+    )
     numbers = all(isinstance(weight, int | float) for weight in weights.values())
-    demand(numbers, f"weights gives {weights!r}; give numbers, as functions of self.global_step")
+    demand(numbers, f"weights returns {weights!r}; return numbers, as functions of self.global_step")
 
 
 def takes_every_network_and_image(make: Make) -> None:
@@ -186,19 +193,19 @@ def takes_network_and_image(make: Make, network: str, image_shape: list[int]) ->
     model = make(f"model.network={network}", "model.latent_dim=2", image_shape=image_shape)
     x, case = torch.rand(2, *image_shape), f"with model.network={network} on images of {image_shape}"
     code, pixels = model.encode(x), model.reconstruct(x)
-    demand(code.shape == (2, model.latent_dim), f"encode gives {list(code.shape)} {case}, but must give (B, D)")
-    demand(pixels.shape == x.shape, f"reconstruct gives {list(pixels.shape)} {case}")
+    demand(code.shape == (2, model.latent_dim), f"encode returns {list(code.shape)} {case}, but must return (B, D)")
+    demand(pixels.shape == x.shape, f"reconstruct returns {list(pixels.shape)} {case}, but must return {list(x.shape)}")
     demand(torch.isfinite(_objective(model, model.loss_terms(x))).all(), f"the objective is not finite {case}")
 
 
 def learns_with_every_likelihood(make: Make) -> None:
-    """The objective falls while training, with every likelihood."""
+    """The objective decreases in training, with every likelihood."""
     for likelihood in LIKELIHOODS:
         learns(make, likelihood)
 
 
 def learns(make: Make, likelihood: str) -> None:
-    """The objective falls in a training of some steps with one likelihood."""
+    """The objective decreases within a few training steps with one likelihood."""
     model = make(f"model.likelihood={likelihood}", "model.widths=[32]", image_shape=[1, 8, 8])
     x = (255 * torch.rand(16, 1, 8, 8)).round() / 255
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -210,7 +217,7 @@ def learns(make: Make, likelihood: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     said = f"from {losses[0]:.4g} to {sum(losses[-10:]) / 10:.4g} in {STEPS} steps with model.likelihood={likelihood}"
-    demand(sum(losses[-10:]) / 10 < losses[0], f"the objective does not fall: it goes {said}")
+    demand(sum(losses[-10:]) / 10 < losses[0], f"the objective does not decrease: {said}")
 
 
 CLAUSES: tuple[Callable[[Make], None], ...] = (

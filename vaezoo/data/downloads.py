@@ -40,7 +40,7 @@ def read(cls: Any, root: Path, split: str) -> Any:
         return cls(root, **choice)
     except Exception as error:  # a damaged file makes its parser raise almost anything
         if "download=True" in str(error):  # torchvision's way to say that files are missing
-            remedy = f"train or run `python scripts/prepare_data.py` with its name, {OFFLINE}"
+            remedy = f"train or run `python scripts/prepare_data.py` with its name to download it, {OFFLINE}"
             raise MissingError(f"{_missing(cls, root)}; {remedy}") from error
         raise DataError(
             f"the files of {cls.__name__} in {places(cls, root)[0]} cannot be read ({_reason(error)}); delete them and"

@@ -91,7 +91,7 @@ def _levels(known: Extremes, name: str) -> Levels:
     if known.low < 0 or known.high >= 2**31:
         raise DataError(
             f"the levels of {known.kind} images such as {printable(name)} are {known.low:g} to {known.high:g}, which"
-            " does not tell which level is black or white; set data.range=[LOW,HIGH]"
+            " does not determine the levels of black and white; set data.range=[LOW,HIGH]"
         )
     if known.kind == "floating-point" and known.high <= 1:
         return FULL[known.kind]

@@ -15,7 +15,7 @@ from vaezoo.trust import OWN, allowed_packages
 
 USAGE = """usage: vaezoo export RUN out=FILE [KEY=VALUE...]
 
-Write a run's weights to FILE.safetensors with a card FILE.json, from which vaezoo.load("FILE.safetensors") makes the
+Write a run's weights to FILE.safetensors with a card FILE.json, from which vaezoo.load("FILE.safetensors") creates the
 model, and programs of its encoder and decoder that do not need vaezoo. All are read back and compared with the model.
 
   program=none        or torch (FILE.encoder.pt2, FILE.decoder.pt2), onnx (FILE.encoder.onnx, ...), both

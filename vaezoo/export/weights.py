@@ -88,7 +88,7 @@ def find_card(weights: Path) -> dict[str, Any]:
                 return card
     if beside.is_file():
         read_card(beside)  # which may say what is wrong with it
-        raise RunError(f"{beside} is the card of other weights than {weights}; use two files of the same export")
+        raise RunError(f"{beside} is the card of other weights, not of {weights}; use two files of the same export")
     raise RunError(
         f"{weights} has no card: no JSON file in its folder names its SHA-256; put the card of its export there"
     )

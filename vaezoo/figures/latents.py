@@ -178,7 +178,9 @@ def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subje
     count, width, height = len(order), 620, min(420, max(150, 20 * kl.shape[1]))
     top = heading_height("note") + 6
     title = titled("KL of each latent dimension", subject)
-    note = f"mean over validation images; now {kl[-1].sum():.2f} nats in all, {active[-1]} of {count} dimensions active"
+    note = (
+        f"mean over validation images; now {kl[-1].sum():.2f} nats in total, {active[-1]} of {count} dimensions active"
+    )
     figure = page(max(AXIS_LEFT + width + 90, heading_width(title, note)), top + height + 24 + 90 + AXIS_BOTTOM)
     heading(figure, title, note)
     axes = panel(figure, AXIS_LEFT, top, width, height)

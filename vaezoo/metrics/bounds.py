@@ -104,7 +104,7 @@ def _log_weights(
     codes = _draw(posterior, samples, generator)
     log_prior = model.log_prior(codes.flatten(0, 1))
     if log_prior is None:
-        raise ValueError("an importance-weighted bound needs a prior, and this model's log_prior gives None")
+        raise ValueError("an importance-weighted bound needs a prior, and this model's log_prior returns None")
     log_likelihood = _log_likelihood(model, x, codes, budget)
     return log_likelihood + log_prior.double().view_as(log_likelihood) - posterior.log_prob(codes).double()
 
@@ -125,7 +125,7 @@ def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor
 def _posterior(model: Any, x: Tensor) -> Any:
     posterior = model.posterior(x)
     if posterior is None:
-        raise ValueError("an importance-weighted bound needs a posterior, and this model's posterior gives None")
+        raise ValueError("an importance-weighted bound needs a posterior, and this model's posterior returns None")
     return posterior
 
 

@@ -86,13 +86,13 @@ _COMPARISONS: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
         "precision",
         "share",
         "higher",
-        "Share of {source} inside the test set's 3-nearest-neighbour balls, in {features}.",
+        "Fraction of {source} inside the test set's 3-nearest-neighbour balls, in {features}.",
     ),
     (
         "recall",
         "share",
         "higher",
-        "Share of the test set inside the 3-nearest-neighbour balls of {source}, in {features}.",
+        "Fraction of the test set inside the 3-nearest-neighbour balls of {source}, in {features}.",
     ),
     (
         "density",
@@ -104,7 +104,7 @@ _COMPARISONS: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
         "coverage",
         "share",
         "higher",
-        "Share of the test set's 5-nearest-neighbour balls that contain one of {source}, in {features}.",
+        "Fraction of the test set's 5-nearest-neighbour balls that contain one of {source}, in {features}.",
     ),
 )
 
@@ -253,7 +253,7 @@ _COST = _section(
     ),
     ("images_per_second", "1/s", "higher", "Training images per second, without validation and pictures."),
     ("seconds", "s", "lower", "Wall-clock time of training, with validation and pictures."),
-    ("peak_memory_bytes", "bytes", "lower", "Peak memory: on a GPU what torch allocated, else what the process used."),
+    ("peak_memory_bytes", "bytes", "lower", "Peak memory: on a GPU allocated by torch, otherwise used by the process."),
     ("code_bits", "bits", "lower", "Size of an image's stored code: 32 bits for each latent dimension."),
 )
 

@@ -69,7 +69,10 @@ def decompose(
         chunk: densities in memory at once; it does not change the draws.
     """
     if mean.shape != logvar.shape or mean.ndim != 2 or len(mean) == 0 or samples < 2:
-        raise ValueError(f"needs (N, D) twice and 2 draws, got {tuple(mean.shape)}, {tuple(logvar.shape)}, {samples}")
+        raise ValueError(
+            "needs mean and logvar of the same shape (N, D) and at least 2 samples, got"
+            f" {tuple(mean.shape)}, {tuple(logvar.shape)} and {samples}"
+        )
     kept = _permutation(len(mean), generator)[:posteriors].to(mean.device)
     mean, logvar = mean[kept].double(), logvar[kept].double()
     codes, log_conditional = _draw(mean, logvar, samples, generator)

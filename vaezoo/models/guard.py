@@ -181,9 +181,9 @@ def describe(trainer: Any, found: Step, *, remedy: bool = True) -> str:
     images = f"{int(chosen.sum())} of {len(chosen)} images ({_named(again, chosen)})"
     blame = " and ".join(name for name in terms if name != "loss" and wrong[name].any()) or "the objective"
     if found.what == "loss":
-        sentence = f"the loss is not finite at step {found.step}, by {blame} of {images}"
+        sentence = f"the loss is not finite at step {found.step}, because of {blame} of {images}"
     else:
-        sentence = f"the gradient is not finite at step {found.step}, though the loss is, by {images}"
+        sentence = f"the gradient is not finite at step {found.step}, though the loss is, because of {images}"
     if not remedy:
         return sentence + saved
     advice = f"look at these images, or {ONE_BATCH}" if 0 < bad.sum() < len(bad) else f"{DIVERGED}, or {ONE_BATCH}"

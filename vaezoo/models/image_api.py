@@ -80,7 +80,7 @@ def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **
         raise ImageError(f"interpolate needs as many images at its end as at its start, got {both}")
     _check_whole("interpolate", "steps", options.get("steps", 2), 2)
     if options.get("method", "linear") not in METHODS:
-        raise ImageError(f"interpolate has the methods {' and '.join(METHODS)}, got {options['method']!r}")
+        raise ImageError(f"interpolate needs the method {' or '.join(METHODS)}, got {options['method']!r}")
     if not _is_single(start, 3):
         return method(model, start, end, **options)
     return _first(method(model, start[None], end[None], **options))

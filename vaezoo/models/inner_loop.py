@@ -148,7 +148,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     ]
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)
     reasons = {
-        "several devices work together": type(trainer.strategy) is not SingleDeviceStrategy,
+        "training uses several devices": type(trainer.strategy) is not SingleDeviceStrategy,
         "the model takes its own optimiser steps": not model.automatic_optimization,
         "gradients are accumulated": accumulates or trainer.accumulate_grad_batches != 1,
         "gradients are scaled": trainer.precision == "16-mixed",

@@ -153,7 +153,9 @@ def _claims(variants: Sequence[Variant], verdicts: dict[str, Verdict | None]) ->
 def _one_seed(variants: Sequence[Variant]) -> str:
     single = [variant.label for variant in variants if len(variant.entries) == 1]
     who = "each model" if len(single) == len(variants) else " and ".join(single)
-    return f"with one seed for {who}, differences cannot be tested; the best value is in bold, other seeds may differ"
+    return (
+        f"with one seed for {who}, differences cannot be tested; the best value is in bold, but other seeds may differ"
+    )
 
 
 def _why(variants: Sequence[Variant], name: str) -> str:
@@ -175,7 +177,7 @@ def _cells(variants: Sequence[Variant], column: Column, judged: Verdict | None) 
     low, high = min(ends, default=0.0), max(ends, default=1.0)
     error = max((variant.error(name) or 0.0 for variant in variants), default=0.0)
     return [
-        Cell("n/a", tip=variant.reason(name) or "this run does not have it")
+        Cell("n/a", tip=variant.reason(name) or "not available for this run")
         if found is None
         else _cell(variant, column, found, judged, low, high, error)
         for variant, found in zip(variants, estimates, strict=True)
