@@ -4,15 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
-from vaezoo import config
 from vaezoo.runs import Run
 
 Program = Callable[..., tuple[int, str]]
-YAMLS = [yaml.safe_load((config.CONFIGS / "data" / f"{name}.yaml").read_text()) for name in ("_shared", "digits")]
-DATA = sorted({key for settings in YAMLS for key in settings} - {"_target_", "_convert_", "defaults"})
-"""Settings of the digits."""
 
 
 @pytest.mark.parametrize(
@@ -38,10 +33,6 @@ DATA = sorted({key for settings in YAMLS for key in settings} - {"_target_", "_c
         (["model=beta_vae", "model.beta=-1"], "model.beta must be at least 0, got -1"),
         (["model.network=cnn"], "model.network must be one of mlp, conv, resnet, got 'cnn'"),
         (["model.network=conv", "model.widths=[8,8,8,8,8]"], "5 stages, each of which halves the image; 16x16 pixels"),
-        (
-            ["data._target_=lightning.pytorch.LightningDataModule", *(f"~data.{name}" for name in DATA)],
-            "data._target_ must be vaezoo.data.ImageDataModule or a subclass, got lightning.pytorch.Light",
-        ),
         (["model.likelihood=poisson"], "model.likelihood must be one of bernoulli"),
         (
             ["model.likelihood=bernoulli", "model.likelihood_options={sigma: 1}"],

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vaezoo
+from vaezoo.errors import ConfigError
 from vaezoo.runs import Run
+from vaezoo.training import made_data
 from vaezoo.training import train as retrain
 
 Train = Callable[..., Run]
@@ -356,3 +359,9 @@ def test_a_multirun_makes_a_folder_for_each_run(program: Program, tmp_path: Path
     assert code == 0, printed
     found = {path.parent.name: json.loads(path.read_text())["model"] for path in tmp_path.glob("*/summary.json")}
     assert found == {"0_ae": "AE", "1_vae": "VAE"}
+
+
+def test_a_data_module_of_another_kind_is_one_sentence() -> None:
+    settings = OmegaConf.create({"_target_": "lightning.pytorch.LightningDataModule"})
+    with pytest.raises(ConfigError, match="or a subclass, got lightning"):
+        made_data(settings)

@@ -233,7 +233,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     """All parts of a run."""
     console.quieten()
     ranks.choose_devices(cfg.trainer)
-    datamodule = _made_data(cfg.data)
+    datamodule = made_data(cfg.data)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model: Autoencoder = instantiate(cfg.model, image_shape=list(datamodule.image_shape))
     model.stepping = cfg.stepping
@@ -262,7 +262,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
 
 
-def _made_data(settings: DictConfig) -> ImageDataModule:
+def made_data(settings: DictConfig) -> ImageDataModule:
     """The data module that settings describe; ConfigError if it is of another kind."""
     datamodule = instantiate(settings)
     if not isinstance(datamodule, ImageDataModule):
