@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -142,6 +143,15 @@ def moved(node: Any, before: str, now: str) -> Any:
         return [moved(value, before, now) for value in node]
     inside = isinstance(node, str) and (node == before or node.startswith(before + os.sep))
     return now + node[len(before) :] if inside else node
+
+
+def refuse(error: Exception) -> int:
+    """Print an error of the user's as one sentence and return the exit code 1; any other error is raised again."""
+    sentence = explain(error)
+    if sentence is None:
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1
 
 
 def explain(error: BaseException) -> str | None:

@@ -258,7 +258,7 @@ def make(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         datamodule.setup("fit")
         datamodule.train_dataloader()
         keep_range(cfg, datamodule)
-    cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, getattr(datamodule, "batch_size", 1))
+    cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, datamodule.batch_size)
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
 
 

@@ -35,6 +35,11 @@ def test_every_model_takes_every_likelihood_and_learns(variant: str, likelihood:
     clauses.learns(partial(make_model, variant), likelihood)
 
 
+def test_a_model_without_a_posterior_has_no_samples(variant: str, make_model: Make) -> None:
+    model = make_model(variant).eval()
+    assert (model.sample(3) is None) == (model.posterior(torch.rand(1, 1, 16, 16)) is None)
+
+
 def test_kl_is_the_same_quantity_whatever_weighs_it(variant: str, make_model: Make) -> None:
     model, vae = make_model(variant, "model.network=mlp"), make_model("vae")
     x = torch.rand(4, 1, 16, 16)

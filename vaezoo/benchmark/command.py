@@ -59,11 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         print("stopped; rerun the same command to resume", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
     except Exception as error:
-        sentence = config.explain(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        return config.refuse(error)
 
 
 @dataclass

@@ -32,11 +32,7 @@ def main() -> int:
         for data in {json.dumps(cfg["data"]): cfg["data"] for cfg in configs}.values():
             check_images(data)
     except Exception as error:
-        sentence = config.explain(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        return config.refuse(error)
     import torch
 
     print(json.dumps({"gpus": torch.cuda.device_count()}))

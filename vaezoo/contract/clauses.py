@@ -26,7 +26,7 @@ STEPS = 150
 
 def hyper_parameters_are_plain(make: Make) -> None:
     """Constructor arguments are plain values, from which a checkpoint restores the same model."""
-    model = make()
+    model = make("model.widths=[16,8]", "model.network=conv", "model.optimizer.lr=0.01")
     for name, value in model.hparams.items():
         try:
             reading.check_plain(value, name)
@@ -41,6 +41,7 @@ def hyper_parameters_are_plain(make: Make) -> None:
     file.seek(0)
     again = type(model)(**torch.load(file, weights_only=True))
     again.load_state_dict(model.state_dict())
+    demand(again.hparams["optimizer"]["lr"] == 0.01, "a model made from hparams has another model.optimizer.lr")
     x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict reconstructs differently"
     demand(
         _close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; store everything it needs in them"
@@ -91,7 +92,7 @@ def recon_is_in_nats(make: Make) -> None:
     recon = make("model.likelihood=bernoulli").loss_terms(torch.rand(64, 1, 16, 16).round()).recon.mean().item()
     wanted = 256 * math.log(2)
     said = f"recon of an untrained Bernoulli decoder is {recon:.4g} nats for 256 pixels instead of about {wanted:.4g}"
-    demand(abs(recon / wanted - 1) < 0.1, f"{said}; return -log p(x|z) unweighted, and weight it in objective only")
+    demand(abs(recon / wanted - 1) < 0.05, f"{said}; return -log p(x|z) unweighted, and weight it in objective only")
 
 
 def one_image_trains(make: Make) -> None:
@@ -244,7 +245,7 @@ def _objective(model: Autoencoder, terms: Terms) -> Tensor:
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1.3e-6, atol=1e-5)
 
 
 def _said(value: Tensor) -> str:

@@ -1,6 +1,5 @@
 """`vaezoo check model=NAME`: each clause of the contract on one model, and in words what it does not keep to."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         make = read(arguments)
         make()
     except Exception as error:
-        sentence = config.explain(error)
-        if sentence is None:
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
+        return config.refuse(error)
     return check(make)
 
 
@@ -81,9 +76,7 @@ def broken(clause: Callable[["Make"], None], make: "Make") -> str | None:
     try:
         clause(make)
     except Exception as error:  # whatever a model of the user's own raises
-        where = (
-            "" if isinstance(error, ConfigError) or "ContractError" in type(error).__name__ else type(error).__name__
-        )
-        said = config.explain(error) or " ".join(str(error).split())[:500]
-        return f"{where}: {said}" if where else said
+        if sentence := config.explain(error):
+            return sentence
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     return None
