@@ -139,6 +139,43 @@ def test_a_busy_machine_is_said_with_what_helps(
         assert line.endswith("or set threads=1" if count > 1 else "wait for the other programs")
 
 
+@pytest.mark.parametrize(
+    ("others", "environment", "wanted"),
+    [
+        (1, {}, "PASSIVE"),
+        (0, {}, "None"),
+        (1, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"),
+        (1, {"GOMP_SPINCOUNT": "7"}, "None"),
+    ],
+)
+def test_idle_threads_sleep_on_a_busy_machine_unless_the_user_has_said_how_they_wait(
+    others: int, environment: dict[str, str], wanted: str
+) -> None:
+    program = (
+        "import os; os.cpu_count = lambda: 2; from vaezoo import threads; threads.processors = lambda: 2;"
+        f" threads._computing_elsewhere = lambda: {others}; threads.sleep_when_idle_if_busy();"
+        " print(os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    assert said(program, **environment) == wanted
+
+
+def test_torch_is_not_imported_before_that() -> None:
+    program = (
+        "import sys, vaezoo.__main__, vaezoo.cli, vaezoo.threads as t; t.processors(); print('torch' in sys.modules)"
+    )
+    assert said(program) == "False"
+
+
+def test_how_threads_wait_changes_no_bit(tmp_path: Path) -> None:
+    short = ["model=ae", "threads=2", "callbacks=none", "data.limit=64", "trainer.max_epochs=2", "evaluation=none"]
+    found = []
+    for policy in ("ACTIVE", "PASSIVE"):
+        words = ["vaezoo", "train", f"run_dir={tmp_path / policy}", *short]
+        said(f"import sys; sys.argv = {words!r}; from vaezoo import cli; cli.main()", OMP_WAIT_POLICY=policy)
+        found.append(Run(tmp_path / policy).summary["test"])
+    assert found[0] == found[1]
+
+
 def test_programs_that_have_ended_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (50.0, 50.0, 50.0))
     assert threads._computing_elsewhere() < 50
@@ -158,7 +195,7 @@ def test_a_run_with_an_impossible_number_is_one_sentence(
 
 
 def said(program: str, **environment: str) -> str:
-    plain = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    plain = {name: value for name, value in os.environ.items() if name not in (threads.NUMBER, *threads.WAITING)}
     plain["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", program], env={**plain, **environment}, capture_output=True, text=True, check=True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__, config, ending, own, sweeps
+from vaezoo import __version__, config, ending, own, sweeps, threads
 from vaezoo.choices import LIKELIHOODS, NETWORKS
 from vaezoo.errors import ConfigError
 from vaezoo.first import is_first
@@ -77,6 +77,7 @@ def train(program: Sequence[str] | None = None) -> None:
     Lightning starts further processes by the same line.
     """
     global _program
+    threads.sleep_when_idle_if_busy()
     _program = list(program or sys.argv[:1])
     words = sys.argv[len(_program) :]
     resumed = [word for word in words if word.startswith("resume=") and word not in ("resume=null", "resume=auto")]

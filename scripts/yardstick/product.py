@@ -8,12 +8,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from yardstick.readings import imported_bytes, read_job, write_result
+from vaezoo import threads
 
 TRAIN = Path(__file__).resolve().parent.parent.parent / "train.py"
 
 
 def main() -> None:
+    threads.sleep_when_idle_if_busy()  # before torch is imported, as train.py does
+    from yardstick.readings import imported_bytes, read_job, write_result
+
     job = read_job()
     import_module("vaezoo.training")  # what train.py imports anyway, so that its memory can be told from data and model
     imported = imported_bytes()
