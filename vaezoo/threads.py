@@ -3,6 +3,7 @@
 The number of threads decides the last bits of sums, so that the same seed must get the same number on the same machine.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ NUMBER = "OMP_NUM_THREADS"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Variables of OpenMP: how many threads it has, and how they wait."""
 
-LOOKS, LOOK_SECONDS = 5, 0.01
-"""How often the machine is looked at, so that a program that is active for a moment does not count."""
+LOOKS, LOOK_SECONDS = 25, 0.01
+"""How often the machine is looked at before it counts as busy: idle threads of NumPy's own spin for up to 0.1 s."""
 
 
 def processors() -> int:
@@ -119,8 +120,10 @@ def _computing_elsewhere() -> float:
     present = Path("/proc/loadavg")  # its fourth field is RUNNING/ALL, this thread among them
     if not present.is_file():
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    running = []
+    others = math.inf
     for _ in range(LOOKS):
-        running.append(float(present.read_text().split()[3].partition("/")[0]))
+        others = min(others, float(present.read_text().split()[3].partition("/")[0]) - 1)
+        if others <= 0:
+            break
         time.sleep(LOOK_SECONDS)
-    return min(running) - 1
+    return others
