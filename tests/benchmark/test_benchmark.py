@@ -86,7 +86,7 @@ def test_an_evaluation_that_somebody_else_made_does_not_count(
         (["models=[vae]", "seeds=[1]"], "contains another benchmark, which has the run vae-seed_0"),
         (
             ["models=[vae]", "seeds=[0]", "trainer.max_epochs=3"],
-            "trainer.max_epochs is 50 in the folder and 3 in this command",
+            "trainer.max_epochs is 100 in the folder and 3 in this command",
         ),
     ],
 )
