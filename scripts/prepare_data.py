@@ -5,12 +5,12 @@ import argparse
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from vaezoo import config
-from vaezoo.errors import VaezooError
+from vaezoo.config import hydra_config
+from vaezoo.config.errors import VaezooError
 
 
 def main() -> None:
-    names = config.options("data")
+    names = hydra_config.options("data")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
     parser.add_argument("--root", help="where to put them; by default VAEZOO_DATA, else data")
@@ -25,7 +25,7 @@ def main() -> None:
 
 def prepare(name: str, root: str | None) -> None:
     """Download or draw one data set."""
-    with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
         cfg = compose(f"data/{name}", overrides=["+seed=0"])
     if root is not None:
         cfg.data.root = root

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vaezoo.errors import RunError, VaezooError
+from vaezoo.config.errors import RunError, VaezooError
 from yardstick import children
 from yardstick.loads import LOADS, check_data, choose, make_job
 from yardstick.options import Parser, add_place, check_whole

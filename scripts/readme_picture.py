@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from vaezoo import Run, figures
-from vaezoo.callbacks import LatentMap
+from vaezoo.training.callbacks import LatentMap
 
 
 def main() -> None:

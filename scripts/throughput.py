@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vaezoo.errors import ConfigError, DataError, RunError, VaezooError
+from vaezoo.config.errors import ConfigError, DataError, RunError, VaezooError
 from yardstick import children, start
 from yardstick.busy import spinning
 from yardstick.contestants import CONTESTANTS, missing

@@ -13,13 +13,14 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from tests.kills import Nursery
-from vaezoo import automatic, cli, config
+from vaezoo import Run
+from vaezoo.commands import command_line
+from vaezoo.config import automatic, hydra_config
 from vaezoo.models import Autoencoder
-from vaezoo.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-MODELS = config.options("model")
+MODELS = hydra_config.options("model")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,7 +72,7 @@ def make_model() -> Callable[..., Autoencoder]:
     """A model from its yaml: make_model("vae", "model.latent_dim=2", image_shape=[1, 8, 8])."""
 
     def make(variant: str, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
-        with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+        with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
             cfg = compose("train", overrides=[f"model={variant}", *overrides], return_hydra_config=True)
         automatic.settle(cfg)
         model: Any = instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
@@ -96,7 +97,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.setattr(sys, "argv", ["vaezoo", *arguments])
         code: Any = 0
         try:
-            cli.main()
+            command_line.main()
         except SystemExit as ended:
             code = ended.code
         printed = capsys.readouterr()

@@ -11,10 +11,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from vaezoo import config
-from vaezoo.models.loop import Loop
-from vaezoo.sharding import whole
-from vaezoo.training import train
+from vaezoo.commands.train import train
+from vaezoo.config import hydra_config
+from vaezoo.distributed.fsdp import whole
+from vaezoo.training.module import Loop
 
 SMALL = [
     "model.widths=[16]",
@@ -86,7 +86,7 @@ def keep_first_gradients(self: Any, optimizer: Any) -> None:
 def run(case: str, folder: Path, *more: str) -> dict[str, Any]:
     """Train a case in ``folder``: its summary."""
     overrides = [*SMALL, *{**CASES, **SHARDED}[case], f"run_dir='{folder}'", *more]
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
         cfg = compose("train", overrides)
     return train(cfg, folder)
 

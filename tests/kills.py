@@ -217,7 +217,7 @@ def serve() -> None:
             print(child, flush=True)
             continue
         os.setsid()
-        ending._starter = os.getppid()
+        interrupts._starter = os.getppid()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(log, stream)
@@ -230,11 +230,9 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    import vaezoo.callbacks.images
-    import vaezoo.callbacks.latents
-    import vaezoo.training  # noqa: F401
-    from vaezoo import cli, ending
+    from vaezoo.commands import command_line
+    from vaezoo.distributed import interrupts
 
     torch.set_num_threads(1)
     serve()
-    ending.run(cli.main)
+    interrupts.run(command_line.main)

@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vaezoo import config, load
+from vaezoo import load
+from vaezoo.config import hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 
 GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "guide.md").read_text()
@@ -82,8 +83,8 @@ def test_every_training_command_is_a_valid_config() -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python train.py")]
     assert len(lines) == 7
     for line in lines:
-        with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
-            config.check(compose("train", overrides=[*shlex.split(line)[2:], "run_dir=somewhere"]))
+        with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
+            hydra_config.check(compose("train", overrides=[*shlex.split(line)[2:], "run_dir=somewhere"]))
 
 
 def test_every_metric_is_one_that_there_is() -> None:

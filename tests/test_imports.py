@@ -21,7 +21,7 @@ def watched(name, globals=None, locals=None, fromlist=(), level=0):
     return plain(name, globals, locals, fromlist, level)
 
 builtins.__import__ = watched
-from vaezoo.cli import main
+from vaezoo.commands.command_line import main
 
 main()
 print("ASKED", *asked)
@@ -33,9 +33,9 @@ print("LOADED", *sys.modules)
 @pytest.mark.parametrize(
     "command",
     [
-        ["-m", "vaezoo.cli", "list"],
-        ["-m", "vaezoo.cli", "--help"],
-        ["-m", "vaezoo.cli", "train", "--help"],
+        ["-m", "vaezoo.commands.command_line", "list"],
+        ["-m", "vaezoo.commands.command_line", "--help"],
+        ["-m", "vaezoo.commands.command_line", "train", "--help"],
         ["train.py", "--help"],
         ["train.py", "model=ae", "--cfg", "job"],
     ],
@@ -44,14 +44,14 @@ print("LOADED", *sys.modules)
 def test_commands_that_only_tell_load_nothing_heavy(command: list[str]) -> None:
     done = _python("-X", "importtime", *command)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "vaezoo.config" in imported
+    assert "vaezoo.config.hydra_config" in imported
     assert not imported & HEAVY
     assert done.stdout.strip()
 
 
 def test_help_without_comments_is_what_hydra_would_print() -> None:
     program = (
-        "import hydra; from vaezoo.config import CONFIGS;"
+        "import hydra; from vaezoo.config.hydra_config import CONFIGS;"
         " hydra.main(version_base='1.3', config_path=str(CONFIGS), config_name='train')(print)()"
     )
     overrides = ["model=beta_vae", "model.beta=2"]
@@ -68,7 +68,14 @@ def test_a_plain_training_loads_neither_pictures_nor_probes(tmp_path: Path) -> N
     assert {"torch", "lightning"} <= told["ASKED"]
     # Lightning loads torchvision, matplotlib and scipy by itself; this package is not to.
     assert not told["ASKED"] & (HEAVY - {"torch", "lightning"})
-    assert not told["LOADED"] & {"sklearn", "pandas", "jinja2", "vaezoo.figures", "vaezoo.report", "vaezoo.comparison"}
+    assert not told["LOADED"] & {
+        "sklearn",
+        "pandas",
+        "jinja2",
+        "vaezoo.figures",
+        "vaezoo.comparison.report",
+        "vaezoo.comparison",
+    }
 
 
 def _python(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -12,9 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from vaezoo import config, load
+from vaezoo import Run, load
 from vaezoo.benchmark import grid
-from vaezoo.runs import Run
+from vaezoo.config import hydra_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,9 +46,9 @@ def test_every_command_of_the_readme_is_a_valid_config(overrides: list[str]) -> 
         overrides = ["model=beta_vae", *[word for word in overrides if not word.startswith("model=")]]
     resumed = any(word.startswith("resume=") for word in overrides)
     extra = [] if resumed or "run_dir" in " ".join(overrides) else ["run_dir=somewhere"]
-    with initialize_config_dir(version_base="1.3", config_dir=str(config.CONFIGS)):
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
         cfg = compose("train", overrides=[*overrides, *extra, *(["run_dir=somewhere"] if resumed else [])])
-    config.check(cfg)
+    hydra_config.check(cfg)
 
 
 def test_every_benchmark_of_the_readme_is_a_valid_grid(tmp_path: Path) -> None:

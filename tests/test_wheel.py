@@ -33,12 +33,20 @@ def test_it_carries_every_config(unpacked: Path) -> None:
 
 @pytest.mark.nightly
 def test_it_trains_outside_of_the_repository(unpacked: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vaezoo.cli", "train", "model=beta_vae", "run_dir=run", "trainer.max_epochs=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "vaezoo.commands.command_line",
+        "train",
+        "model=beta_vae",
+        "run_dir=run",
+        "trainer.max_epochs=1",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(unpacked)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "summary.json").is_file()
-    where = "import vaezoo.config; print(vaezoo.config.CONFIGS)"
+    where = "import vaezoo.config.hydra_config; print(vaezoo.config.hydra_config.CONFIGS)"
     configs = subprocess.run(
         [sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

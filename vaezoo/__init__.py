@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from vaezoo.data import ImageDataModule
     from vaezoo.models import AE, VAE, Autoencoder, BetaVAE, ConvVAE
-    from vaezoo.runs import Run, load
+    from vaezoo.models.loading import Run, load
 
 __version__ = "0.1.0"
 
@@ -20,8 +20,8 @@ _HOME = {
     "BetaVAE": "vaezoo.models",
     "ConvVAE": "vaezoo.models",
     "ImageDataModule": "vaezoo.data",
-    "Run": "vaezoo.runs",
-    "load": "vaezoo.runs",
+    "Run": "vaezoo.models.loading",
+    "load": "vaezoo.models.loading",
 }
 
 __all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE", "ImageDataModule", "Run", "__version__", "load"]

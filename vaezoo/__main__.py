@@ -4,29 +4,29 @@ import _signal  # type: ignore[import-not-found]  # the built-in part of signal,
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
-from vaezoo import ending  # noqa: E402
+from vaezoo.distributed import interrupts  # noqa: E402
 
 
 def main() -> None:
     """The program ``vaezoo``."""
-    ending.run(_main)
+    interrupts.run(_main)
 
 
 def train() -> None:
     """The program train.py."""
-    ending.run(_train)
+    interrupts.run(_train)
 
 
 def _main() -> None:
-    from vaezoo import cli
+    from vaezoo.commands import command_line
 
-    cli.main()
+    command_line.main()
 
 
 def _train() -> None:
-    from vaezoo import cli
+    from vaezoo.commands import command_line
 
-    cli.train()
+    command_line.train()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The hand-written loop: one tensor of images, the networks, the ELBO, fused Adam. It imports only torch.
 
-``bare-flush`` is the same loop with denormal numbers flushed to zero (see ``vaezoo/cpu.py``), and ``bare-graph`` is the
-loop with the whole step captured as one CUDA graph.
+``bare-flush`` is the same loop with denormal numbers flushed to zero (see ``vaezoo/training/cpu_settings.py``), and
+``bare-graph`` is the loop with the whole step captured as one CUDA graph.
 """
 
 import time
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaezoo.networks import make_networks
+from vaezoo.nn.networks import make_networks
 from yardstick.readings import imported_bytes, read_job, write_result
 
 LEARNING_RATE = 1e-3

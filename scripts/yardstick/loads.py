@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vaezoo.errors import ConfigError, DataError
+from vaezoo.config.errors import ConfigError, DataError
 from yardstick.contestants import CONTESTANTS
 
 MNIST_FILES = tuple(

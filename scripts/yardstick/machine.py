@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vaezoo.errors import ConfigError
-from vaezoo.networks import make_networks
+from vaezoo.config.errors import ConfigError
+from vaezoo.nn.networks import make_networks
 from yardstick.loads import Load
 
 PACKAGES = ("vaezoo", "torch", "torchvision", "lightning", "numpy", "pythae")

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from vaezoo import config
+from vaezoo.config import hydra_config
 from yardstick.readings import read_job
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     folder = Path(job["folder"])
     if job["load"] == "cifar-resnet":
         write_noise(folder / "images", job)
-    with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
         cfg = compose("train", overrides=[*job["settings"], "run_dir=none"])
     data = instantiate(cfg.data)
     data.prepare_data()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from vaezoo.errors import ConfigError
+from vaezoo.config.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):

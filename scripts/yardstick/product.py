@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vaezoo import threads
+from vaezoo.distributed import threads
 
 TRAIN = Path(__file__).resolve().parent.parent.parent / "train.py"
 
@@ -18,7 +18,9 @@ def main() -> None:
     from yardstick.readings import imported_bytes, read_job, write_result
 
     job = read_job()
-    import_module("vaezoo.training")  # what train.py imports anyway, so that its memory can be told from data and model
+    import_module(
+        "vaezoo.commands.train"
+    )  # what train.py imports anyway, so that its memory can be told from data and model
     imported = imported_bytes()
     with tempfile.TemporaryDirectory() as scratch:
         laps = Path(scratch, "laps.json")

@@ -14,7 +14,7 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
-from vaezoo.networks import make_networks
+from vaezoo.nn.networks import make_networks
 from yardstick.bare import LEARNING_RATE, now
 from yardstick.readings import imported_bytes, read_job, write_result
 

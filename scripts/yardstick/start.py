@@ -16,7 +16,7 @@ NOTE = "import json, time; json.dump(time.time(), open('{end}', 'w'))"
 
 COMMANDS = {
     "import hydra": ["-c", "import hydra"],
-    "list": ["-m", "vaezoo.cli", "list"],
+    "list": ["-m", "vaezoo.commands.command_line", "list"],
     "help": [TRAIN, "--help"],
     "imported": ["-c", f"{IMPORT}; {NOTE}"],
     "import torch, lightning": ["-c", IMPORT],

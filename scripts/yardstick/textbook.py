@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, random_split
 from torchvision import datasets, transforms
 
-from vaezoo.networks import make_networks
+from vaezoo.nn.networks import make_networks
 from yardstick.bare import LEARNING_RATE
 from yardstick.readings import imported_bytes, read_job, write_result
 from yardstick.stopwatch import Stopwatch

@@ -45,7 +45,7 @@ if name == "train" and not REAL:
             sys.exit(130)
     (run / "summary.json").write_text(json.dumps({"status": "finished", "steps": 10}))
 elif name == "train":
-    from vaezoo.cli import main
+    from vaezoo.commands.command_line import main
     main()
 elif name == "evaluate":
     (Path(words[0]) / "evaluation.json").write_text(json.dumps({"settings": words[1:], "metrics": {}}))

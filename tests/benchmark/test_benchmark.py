@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from vaezoo import Run
 from vaezoo.benchmark import command, grid, preflight
 from vaezoo.benchmark.display import Stage, duration, time_left
 from vaezoo.benchmark.folder import Folder, first_difference, fraction
-from vaezoo.benchmark.processes import Pool, Task
-from vaezoo.config import explain
-from vaezoo.errors import ConfigError, RunError
-from vaezoo.runs import Run
+from vaezoo.benchmark.local_pool import Pool, Task
+from vaezoo.config.errors import ConfigError, RunError
+from vaezoo.config.hydra_config import explain
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 40) -> Any:

@@ -17,10 +17,10 @@ import pytest
 from tests.benchmark.test_benchmark import text, wait_for
 from vaezoo.benchmark import clusters, command, grid, on_slurm, preflight
 from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, is_at_work
 from vaezoo.benchmark.on_ray import Ray
 from vaezoo.benchmark.on_slurm import Slurm
-from vaezoo.benchmark.processes import Pool, StoppedError, Task, is_at_work
-from vaezoo.errors import ConfigError
+from vaezoo.config.errors import ConfigError
 
 Benchmark = Callable[..., tuple[int, str]]
 

@@ -5,12 +5,12 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from vaezoo import config
 from vaezoo.benchmark import grid
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.grid import Cell
-from vaezoo.checks import parameters
-from vaezoo.errors import ConfigError
+from vaezoo.config import hydra_config
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import parameters
 
 PRESETS = {"objectives": 4 * 3, "architectures": 3 * 3, "beta_sweep": 8 * 3, "smoke": 4}
 
@@ -72,7 +72,7 @@ def test_all_settings_that_take_lists_are_known() -> None:
     for cell in cells(*made):
         for group in ("model", "data", "trainer"):
             node = cell.config[group]
-            known = parameters(config._locate(node["_target_"], group))
+            known = parameters(hydra_config._locate(node["_target_"], group))
             found |= {f"{group}.{name}" for name in node if name[0] != "_" and takes_list(known[name])}
     assert found == {key for key in grid.LIST_VALUED if key.count(".") == 1}
 
@@ -180,7 +180,7 @@ def test_words_for_evaluate_are_kept_apart() -> None:
 def test_a_mistake_is_one_sentence(words: list[str], sentence: str) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011  Hydra has many kinds
         grid.read_cells(grid.read(words))
-    assert sentence in (config.explain(caught.value) or "")
+    assert sentence in (hydra_config.explain(caught.value) or "")
 
 
 def test_unequal_batches_are_fine_for_equally_many_steps_and_lengths_may_be_chosen() -> None:

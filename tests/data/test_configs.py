@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from vaezoo import config
+from vaezoo.config import hydra_config
 from vaezoo.data import ImageDataModule
 
 SHAPES = {
@@ -27,7 +27,7 @@ SHAPES = {
 
 
 def make(name: str, *overrides: str) -> ImageDataModule:
-    with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
         cfg = compose(f"data/{name}", overrides=["+seed=3", *overrides])
     assert set(cfg.data) - {"_target_", "_convert_"} == set(inspect.signature(ImageDataModule).parameters)
     data: ImageDataModule = instantiate(cfg.data)
@@ -35,7 +35,7 @@ def make(name: str, *overrides: str) -> ImageDataModule:
 
 
 def test_every_yaml_is_known_here() -> None:
-    assert sorted(SHAPES) == config.options("data")
+    assert sorted(SHAPES) == hydra_config.options("data")
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
@@ -54,9 +54,9 @@ def test_sizes_are_plain_values_whatever_hydra_calls_them(name: str) -> None:
 
 
 def test_a_yaml_holds_only_what_differs() -> None:
-    shared = OmegaConf.load(config.CONFIGS / "data" / "_shared.yaml")
+    shared = OmegaConf.load(hydra_config.CONFIGS / "data" / "_shared.yaml")
     for name in SHAPES:
-        own = OmegaConf.load(config.CONFIGS / "data" / f"{name}.yaml")
+        own = OmegaConf.load(hydra_config.CONFIGS / "data" / f"{name}.yaml")
         for key in set(own) - {"defaults"}:
             repeated = OmegaConf.is_missing(shared, key) is False and own._get_node(key) == shared._get_node(key)
             assert not repeated, f"{name}.yaml repeats {key}"
@@ -70,7 +70,7 @@ def test_the_folder_of_data_comes_from_the_environment(monkeypatch: pytest.Monke
 
 
 def test_the_script_prepares_by_name_and_says_what_it_cannot(tmp_path: Path) -> None:
-    script = config.CONFIGS.parent / "scripts" / "prepare_data.py"
+    script = hydra_config.CONFIGS.parent / "scripts" / "prepare_data.py"
     if not script.is_file():
         pytest.skip("the scripts are part of a clone only")
     command = [sys.executable, str(script), "digits", "image_folder", "mnist", "--root"]

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.data.operations import Operations
+from vaezoo.config.errors import ConfigError
 from vaezoo.data import ImageDataModule
 from vaezoo.data.loader import InMemoryLoader
-from vaezoo.errors import ConfigError
 
 DIGITS: dict[str, Any] = {
     "source": "digits",

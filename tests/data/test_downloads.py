@@ -13,8 +13,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, MNIST, SVHN, CelebA, utils
 
+from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import ImageDataModule, downloads
-from vaezoo.errors import ConfigError, DataError
 
 
 def make(root: Path, dataset: str = "MNIST", **changes: Any) -> ImageDataModule:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from vaezoo.config.errors import DataError
 from vaezoo.data import ImageDataModule
 from vaezoo.data.files import ImageFiles, Unreadable, decode
-from vaezoo.errors import DataError
 
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data import ImageDataModule
 from vaezoo.data.files import decode
 from vaezoo.data.fitting import FITS, scaled_size
 from vaezoo.data.pixels import fit
-from vaezoo.errors import ConfigError
 
 BARS = np.repeat(np.array([40, 200, 200, 80], np.uint8), 16)[None].repeat(32, 0)  # 32 high, 64 wide
 

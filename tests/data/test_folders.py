@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vaezoo.config.errors import DataError
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
 from vaezoo.data.images import Factor, Pool
-from vaezoo.errors import DataError
 
 SHAPE = (1, 8, 8)
 

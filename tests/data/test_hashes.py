@@ -11,9 +11,9 @@ import pytest
 from torchvision import datasets
 from torchvision.datasets import MNIST, SVHN, utils
 
-from vaezoo import config
+from vaezoo.config import hydra_config
+from vaezoo.config.errors import DataError
 from vaezoo.data import ImageDataModule, hashes
-from vaezoo.errors import DataError
 
 LABELS = struct.pack(">2i", 0x801, 4) + bytes(4)
 IMAGES = struct.pack(">4i", 0x803, 4, 28, 28) + bytes(4 * 28 * 28)
@@ -72,7 +72,10 @@ def test_real_mnist_is_the_published_one(real_data: Path) -> None:
 
 
 def test_every_data_set_with_a_config_is_checked_by_torchvision() -> None:
-    texts = ((config.CONFIGS / "data" / f"{name}.yaml").read_text().splitlines() for name in config.options("data"))
+    texts = (
+        (hydra_config.CONFIGS / "data" / f"{name}.yaml").read_text().splitlines()
+        for name in hydra_config.options("data")
+    )
     names = [line.split()[1] for lines in texts for line in lines if line.startswith("dataset:")]
     assert {"MNIST", "CelebA", "SVHN"} <= set(names)
     for name in names:

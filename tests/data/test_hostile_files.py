@@ -15,11 +15,11 @@ import torch
 from PIL import Image, PngImagePlugin
 from torchvision.datasets.utils import extract_archive
 
+from vaezoo.config.errors import DataError
 from vaezoo.data import ImageDataModule, files
 from vaezoo.data.downloads import unpacking_inside
 from vaezoo.data.files import ImageFiles, decode
 from vaezoo.data.folders import open_folder
-from vaezoo.errors import DataError
 
 SHAPE = (1, 8, 8)
 EVIL = "\x1b[2J\n<img src=x onerror=alert(1)>"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data.order import EpochOrder, EvaluationOrder, TrainingOrder
-from vaezoo.errors import ConfigError
 
 
 def seen(order: EpochOrder) -> list[int]:

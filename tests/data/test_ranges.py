@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import ImageDataModule, ranges
 from vaezoo.data.files import decode
 from vaezoo.data.ranges import bits
-from vaezoo.errors import ConfigError, DataError
 
 SHAPE = (1, 8, 8)
 GREY = np.arange(64).reshape(8, 8) / 63  # black to white

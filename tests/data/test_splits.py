@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import ImageTensor, Pool
 from vaezoo.data.splits import divide, permutation, seed_of
-from vaezoo.errors import ConfigError
 
 SIZES = {"val_size": 10, "test_size": 0.2, "split_seed": 0, "limit": None}
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import vaezoo
-from vaezoo.errors import ConfigError
-from vaezoo.evaluation import FULL, QUICK, Settings, count_steps, evaluate_run, with_changes
+from vaezoo import Run
+from vaezoo.commands.evaluate import evaluate_run
+from vaezoo.config.errors import ConfigError
+from vaezoo.evaluation import FULL, QUICK, Settings, count_steps, with_changes
 from vaezoo.metrics.catalogue import CATALOGUE
-from vaezoo.runs import Run
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaezoo.losses import gaussian_log_prob
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound, importance_weights
+from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.models import Autoencoder
-from vaezoo.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors import DiagonalGaussian
 
 PIXELS, LATENT = 50, 10
 GAP = 0.327

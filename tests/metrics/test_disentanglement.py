@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from vaezoo.errors import ConfigError, DataError
+from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.metrics.disentanglement import (
     EncodedImages,
     EncodedLattice,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
 from vaezoo.metrics.disentanglement import (
     dci_from_importance,
     discretize,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
 from vaezoo.metrics.disentanglement import EncodedImages, EncodedLattice, FactorSampler
 
 SIZES = (2, 3, 4)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from vaezoo.losses import gaussian_kl
+from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose, participation_ratio
 
 

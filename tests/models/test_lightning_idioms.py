@@ -15,12 +15,10 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from vaezoo import BetaVAE, ImageDataModule
+from tests.conftest import ROOT
+from vaezoo import BetaVAE, ImageDataModule, Run
+from vaezoo.distributed.batch_shares import Share
 from vaezoo.models.base import Prediction
-from vaezoo.runs import Run
-from vaezoo.shares import Share
-
-ROOT = Path(__file__).resolve().parents[2]
 
 PLAIN = """
 import json, sys

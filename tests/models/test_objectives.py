@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from vaezoo.training.terms import Terms
 
-from vaezoo.errors import ConfigError
-from vaezoo.losses import Terms
+from vaezoo.config.errors import ConfigError
 from vaezoo.models import AE, VAE, BetaVAE, ConvVAE
 
 SHAPE = [1, 8, 8]

@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 
-from vaezoo.choices import LIKELIHOODS, NETWORKS
-from vaezoo.contract import CLAUSES, Make, clauses
-from vaezoo.sums import Sums
+from vaezoo.commands.check import CLAUSES, Make, clauses
+from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.training.running_means import Sums
 
 SPREAD = (clauses.takes_every_network_and_image, clauses.learns_with_every_likelihood)
 """Clauses that are several tests each."""

@@ -16,11 +16,11 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import throughput
-from vaezoo import config
+from tests.conftest import ROOT
+from vaezoo.config import hydra_config
 from yardstick import busy, children, contestants, loads, machine, spreads, start, tables, targets
 from yardstick.stopwatch import Stopwatch
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
 
 
@@ -248,7 +248,7 @@ def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Pa
     folder = tmp_path / "it's here"
     for load in loads.LOADS.values():
         job = loads.make_job(load, "vaezoo", device="cpu", threads=None, quick=False, folder=folder, root=folder)
-        with initialize_config_dir(str(config.CONFIGS), version_base="1.3"):
+        with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
             cfg = compose("train", overrides=[*job.settings, "run_dir=somewhere"])
         assert (cfg.model.network, cfg.model.latent_dim) == (load.network, load.latent_dim)
         assert cfg.model.widths == (None if load.widths is None else list(load.widths))

@@ -12,9 +12,9 @@ import pytest
 
 from tests.benchmark.conftest import DRIVER, PLAY
 from tests.benchmark.test_benchmark import text, wait_for
+from tests.conftest import ROOT
 from tests.slurm.conftest import jobs
 
-ROOT = Path(__file__).resolve().parents[2]
 ON_SLURM = ["launcher=submitit_slurm", "launcher.partition=debug", "launcher.timeout_min=5"]
 
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from vaezoo import config
-from vaezoo.runs import Run
+from tests.conftest import ROOT
+from vaezoo import Run
+from vaezoo.config import hydra_config
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "scripts" / "slurm").glob("*.sh"))
 TINY = ["model=ae", "model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128"]
 TINY += ["evaluation=none", "logger.tensorboard=null", "trainer.accelerator=cpu"]
@@ -53,7 +53,7 @@ def test_the_jobs_of_an_array_have_a_seed_each(slurm: dict[str, str], tmp_path: 
 
 @pytest.mark.nightly
 def test_a_run_longer_than_its_job_is_requeued_and_goes_on_by_itself(slurm: dict[str, str], tmp_path: Path) -> None:
-    if "auto:" not in (config.CONFIGS / "train.yaml").read_text():
+    if "auto:" not in (hydra_config.CONFIGS / "train.yaml").read_text():
         pytest.skip("needs resume=auto")
     long = [*TINY, "trainer.max_epochs=3000", "callbacks=default", "callbacks.samples=null"]
     long = [word for word in long if word not in ("trainer.max_epochs=2", "callbacks=none")]
@@ -93,7 +93,7 @@ def submit(
         "\n".join(line for line in lines if not line.startswith("#SBATCH --gpus")) + "\n"
     )
     if not (folder / "train.py").exists():
-        (folder / "train.py").write_text("from vaezoo.cli import train\n\ntrain()\n")
+        (folder / "train.py").write_text("from vaezoo.commands.command_line import train\n\ntrain()\n")
     path = f"{Path(sys.executable).parent}:{slurm['PATH']}"
     here = {**slurm, "PATH": path, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = ["sbatch", "--parsable", *BARE, *options, f"{name}.sh", *words]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vaezoo import config
-from vaezoo.runs import Run
+from tests.conftest import ROOT
+from vaezoo import Run
+from vaezoo.config import hydra_config
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = ["model=ae", "model.widths=[16]", "trainer.max_epochs=2", "callbacks=none", "data.limit=128"]
 TINY += ["evaluation=none", "logger.tensorboard=null", "trainer.accelerator=cpu"]
 HERE = 'hydra.launcher.setup=["export MASTER_ADDR=127.0.0.1 OMP_NUM_THREADS=1"]'
@@ -55,7 +55,7 @@ def test_several_devices_need_as_many_tasks(slurm: dict[str, str], tmp_path: Pat
 def test_a_run_of_a_sweep_that_meets_its_time_limit_is_requeued_and_goes_on(
     slurm: dict[str, str], tmp_path: Path
 ) -> None:
-    if "auto:" not in (config.CONFIGS / "train.yaml").read_text():
+    if "auto:" not in (hydra_config.CONFIGS / "train.yaml").read_text():
         pytest.skip("needs resume=auto")
     long = [word for word in TINY if not word.startswith(("trainer.max_epochs", "callbacks"))]
     long += ["trainer.max_epochs=3000", "callbacks.samples=null", HERE]

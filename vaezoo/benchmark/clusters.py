@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vaezoo.benchmark.processes import (
+from vaezoo.benchmark.local_pool import (
     THREAD_VARIABLES,
     StoppedError,
     Task,
@@ -20,7 +20,7 @@ from vaezoo.benchmark.processes import (
     start,
     wait_until_none,
 )
-from vaezoo.ending import GRACE_SECONDS
+from vaezoo.distributed.interrupts import GRACE_SECONDS
 
 POLL_SECONDS = 1.0
 

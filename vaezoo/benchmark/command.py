@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vaezoo import config, ending
 from vaezoo.benchmark import grid
 from vaezoo.benchmark.clusters import Cluster
 from vaezoo.benchmark.display import Display, Stage
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
-from vaezoo.benchmark.processes import Pool, StoppedError, Task, bound
-from vaezoo.own import Own
-from vaezoo.trust import OWN, packages_of, refuse_links
+from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, bound
+from vaezoo.config import hydra_config
+from vaezoo.distributed import interrupts
+from vaezoo.runs.trust import OWN, packages_of, refuse_links
+from vaezoo.runs.user_code import Own
 
 PROGRAM = (sys.executable, "-m", "vaezoo")
 """The command line that the processes of a benchmark begin with."""
@@ -53,13 +54,13 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     try:
-        with ending.cleaning_up():
+        with interrupts.cleaning_up():
             return _Benchmark(grid.read(arguments)).run()
     except (StoppedError, KeyboardInterrupt) as stop:
         print("stopped; rerun the same command to resume", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
     except Exception as error:
-        return config.refuse(error)
+        return hydra_config.refuse(error)
 
 
 @dataclass

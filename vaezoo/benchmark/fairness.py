@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vaezoo.errors import ConfigError
+from vaezoo.config.errors import ConfigError
 
 DECIDES_STEPS = (
     "data.limit",

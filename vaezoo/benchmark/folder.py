@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
-from vaezoo.checkpoints import RESUMABLE
-from vaezoo.errors import RunError
-from vaezoo.files import write_text
-from vaezoo.resuming import flat, take_chosen
+from vaezoo.config.errors import RunError
+from vaezoo.runs import renamed
+from vaezoo.runs.checkpoints import RESUMABLE
+from vaezoo.runs.files import write_text
+from vaezoo.runs.resuming import flat, take_chosen
 
 PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -43,7 +44,7 @@ class Folder:
         path = self.path / PLAN
         try:
             if path.is_file():
-                plan: dict[str, Any] = json.loads(path.read_text())
+                plan: dict[str, Any] = renamed.current(json.loads(path.read_text()))
                 return plan
             names = {each.name for each in self.path.iterdir()} if self.path.exists() else set()
         except (OSError, ValueError) as error:
@@ -184,7 +185,7 @@ def _config(run_dir: Path) -> dict[str, Any] | None:
     from omegaconf import OmegaConf
 
     try:
-        found: Any = OmegaConf.to_container(runs.Run(run_dir).config)
+        found: Any = OmegaConf.to_container(runs.RunFolder(run_dir).config)
     except RunError:
         return None
     return found if {"run_dir", "data", "trainer"} <= set(found) else None

@@ -12,10 +12,11 @@ from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from vaezoo import automatic, own, paths
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
-from vaezoo.errors import ConfigError
-from vaezoo.own import Own
+from vaezoo.config import automatic
+from vaezoo.config.errors import ConfigError
+from vaezoo.runs import paths, user_code
+from vaezoo.runs.user_code import Own
 
 LIST_VALUED = {
     "data.image_size",
@@ -91,7 +92,7 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """The request that a command line makes; ConfigError for what a benchmark cannot do."""
     settings: dict[str, Setting] = {}
-    added, words = own.take(words)
+    added, words = user_code.take(words)
     words = [*_of_preset(words, added), *words]
     launcher = _for_launcher(words)
     for word in [word for word in words if not word.startswith("launcher.")]:
@@ -152,7 +153,7 @@ def read_setting(word: str) -> Setting:
 
 def read_cells(request: Request) -> list[Cell]:
     """All runs, column by column, each with its composed config; raises for the first setting that cannot be."""
-    with own.composing(request.own.config_dir):
+    with user_code.composing(request.own.config_dir):
         experiment = [setting.overrides[0] for setting in request.settings if setting.key == "experiment"]
         plain = {model: _compose([f"model={model}", *experiment]) for model in request.models}
         cells = [cell for model in request.models for cell in _cells_of(model, request, plain)]

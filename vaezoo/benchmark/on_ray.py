@@ -8,10 +8,10 @@ from typing import Any
 
 from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.folder import PLAN
-from vaezoo.benchmark.processes import Task
-from vaezoo.checks import did_you_mean
-from vaezoo.errors import ConfigError
-from vaezoo.extras import LAUNCHERS, missing
+from vaezoo.benchmark.local_pool import Task
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.extras import LAUNCHERS, missing
+from vaezoo.config.validation import did_you_mean
 
 DEFAULTS = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 REMOTE = {"num_cpus": 1, "max_calls": 1, "max_retries": 0}

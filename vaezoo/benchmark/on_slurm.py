@@ -14,10 +14,10 @@ from typing import Any
 
 from vaezoo.benchmark.clusters import Cluster, Outcome, work
 from vaezoo.benchmark.folder import JOBS, PLAN
-from vaezoo.benchmark.processes import Task
-from vaezoo.checks import did_you_mean
-from vaezoo.errors import ConfigError
-from vaezoo.extras import LAUNCHERS, missing
+from vaezoo.benchmark.local_pool import Task
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.extras import LAUNCHERS, missing
+from vaezoo.config.validation import did_you_mean
 
 DEFAULTS = {"timeout_min": 240, "cpus_per_task": 1, "signal_delay_s": 90}
 OWN = ("name", "job_name", "array_parallelism", "nodes", "tasks_per_node", "ntasks_per_node")

@@ -11,18 +11,19 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from vaezoo import config, ending
 from vaezoo.benchmark.folder import portable
-from vaezoo.errors import ConfigError
+from vaezoo.config import hydra_config
+from vaezoo.config.errors import ConfigError
+from vaezoo.distributed import interrupts
 
 
 def main() -> int:
     """Print the GPUs there are as JSON; or say in one sentence what cannot be, and return 1."""
     import lightning.pytorch  # noqa: F401  before it is told to be quiet
 
-    from vaezoo import console
+    from vaezoo.training.quiet import quieten
 
-    console.quieten()
+    quieten()
     try:
         request = json.load(sys.stdin)
         check_evaluation(request["evaluate"])
@@ -32,7 +33,7 @@ def main() -> int:
         for data in {json.dumps(cfg["data"]): cfg["data"] for cfg in configs}.values():
             check_images(data)
     except Exception as error:
-        return config.refuse(error)
+        return hydra_config.refuse(error)
     import torch
 
     print(json.dumps({"gpus": torch.cuda.device_count()}))
@@ -54,7 +55,7 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
     ``elsewhere``: it will train on a machine of a cluster, of whose devices nothing is known here.
     """
     cfg: Any = OmegaConf.create(resolved)
-    config.check(cfg)
+    hydra_config.check(cfg)
     if cfg.trainer.num_nodes != 1:
         raise ConfigError(
             f"each run of a benchmark uses one machine, got trainer.num_nodes={cfg.trainer.num_nodes}; start"
@@ -75,12 +76,11 @@ def check_images(data: dict[str, Any]) -> None:
 
 def check_evaluation(words: list[str]) -> None:
     """Raise what evaluate would raise for its settings."""
-    from vaezoo.evaluation.command import read
     from vaezoo.evaluation.settings import FULL, with_changes
 
-    _, settings = read([".", *words])
+    settings = {word.partition("=")[0]: hydra_config.read_value(word) for word in words}
     with_changes(FULL, {key: value for key, value in settings.items() if key not in ("quick", "device", "data.root")})
 
 
 if __name__ == "__main__":
-    ending.run(lambda: sys.exit(main()))
+    interrupts.run(lambda: sys.exit(main()))

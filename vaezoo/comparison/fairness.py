@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaezoo.comparison.entries import Entry, finite
-from vaezoo.comparison.variants import Group, averaging
+from vaezoo.comparison.groups import Group, averaging
+from vaezoo.comparison.records import Entry, finite
 from vaezoo.metrics.catalogue import CATALOGUE
 
 TIMES = frozenset({"images_per_second", "seconds"})

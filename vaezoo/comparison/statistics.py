@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from vaezoo.comparison.variants import Variant
+from vaezoo.comparison.groups import Variant
 
 LEVEL = 0.05
 

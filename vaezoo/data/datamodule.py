@@ -12,8 +12,9 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 
-from vaezoo import automatic, paths, threads
-from vaezoo.data import ranges, settings, waiting
+from vaezoo.config import automatic
+from vaezoo.config.errors import ConfigError
+from vaezoo.data import decoding_bottleneck, ranges, settings
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
@@ -22,7 +23,8 @@ from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
 from vaezoo.data.sources import Source
 from vaezoo.data.splits import divide
 from vaezoo.data.sprites import Lattice
-from vaezoo.errors import ConfigError
+from vaezoo.distributed import threads
+from vaezoo.runs import paths
 
 FEW_FILES = 500  # decoded sooner than worker processes start
 MAX_WORKERS = 16
@@ -41,9 +43,9 @@ class ImageDataModule(LightningDataModule):
     """Images of one source in three splits. A batch is (x, y), for a model and when a loader is iterated.
 
     x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
-    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.shares``. Outside of a running
-    trainer, loaders give whole batches on the CPU; the training images come in the order of epoch 0, or of the epoch
-    that ``loader.sampler.set_epoch`` names.
+    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.distributed.batch_shares``.
+    Outside of a running trainer, loaders give whole batches on the CPU; the training images come in the order of epoch
+    0, or of the epoch that ``loader.sampler.set_epoch`` names.
 
     Args:
         source: "digits", "torchvision", "sprites" or "image_folder".
@@ -325,7 +327,7 @@ class ImageDataModule(LightningDataModule):
         train = self._split("train")
         if not isinstance(train, ImageFiles):
             return None
-        return waiting.sentence(
+        return decoding_bottleneck.sentence(
             waited,
             seconds,
             images,

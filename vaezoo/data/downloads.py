@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vaezoo.config.errors import ConfigError, DataError, printable
 from vaezoo.data import hashes
-from vaezoo.errors import ConfigError, DataError, printable
 
 TIMEOUT_SECONDS = 15  # torchvision itself would wait for a silent server for ever
 OFFLINE = "or use data=digits or data=sprites, which need no network"

@@ -17,12 +17,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vaezoo.config.errors import DataError, printable
 from vaezoo.data.fitting import scaled_size
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.levels import Levels, to_bytes
 from vaezoo.data.pixels import Shape, binarize_once
 from vaezoo.data.workers import leave_signals_to_the_run, passing
-from vaezoo.errors import DataError, printable
 
 MAX_UNREADABLE = 0.01  # of a split's files
 MOST_REASON = 300  # letters

@@ -8,10 +8,10 @@ from pathlib import Path, PurePath
 
 import torch
 
+from vaezoo.config.errors import DataError, printable
 from vaezoo.data.files import MAX_NAMED, ImageFiles
 from vaezoo.data.images import Factor, Pool
 from vaezoo.data.pixels import Shape
-from vaezoo.errors import DataError, printable
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
 

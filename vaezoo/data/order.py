@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data.splits import seed_of
-from vaezoo.errors import ConfigError
-from vaezoo.shares import Share, share
+from vaezoo.distributed.batch_shares import Share, share
 
 
 class EpochOrder(ABC):

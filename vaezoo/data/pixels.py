@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaezoo import memory
 from vaezoo.data.fitting import fit_pixels
 from vaezoo.data.splits import seed_of
-from vaezoo.shares import Share, uniform_like
+from vaezoo.distributed import memory
+from vaezoo.distributed.batch_shares import Share, uniform_like
 
 Shape = tuple[int, int, int]  # channels, height, width
 

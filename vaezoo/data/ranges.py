@@ -4,10 +4,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from vaezoo.config.errors import DataError, printable
 from vaezoo.data.files import ImageFiles, opened
 from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
-from vaezoo.errors import DataError, printable
-from vaezoo.first import is_first
+from vaezoo.distributed.rank_zero import is_first
 
 MOST_OPENED = 1000
 """Training files that are looked at, in the order of their split, which is a random one."""

@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data.fitting import FITS
 from vaezoo.data.levels import Levels
 from vaezoo.data.pixels import BINARIZE, Shape
 from vaezoo.data.sources import NAMES
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
-from vaezoo.errors import ConfigError
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
 MOST_WORKERS = 1024

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import downloads, sprites
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
 from vaezoo.data.images import Factor, ImageTensor, Pool
 from vaezoo.data.pixels import Shape, fit
-from vaezoo.errors import ConfigError, DataError
 
 NAMES = ("digits", "torchvision", "sprites", "image_folder")
 

@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Images, Pool
-from vaezoo.errors import ConfigError
 
 
 def seed_of(*parts: int | str) -> int:

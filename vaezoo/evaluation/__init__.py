@@ -1,6 +1,6 @@
-"""Numbers after training: a run's best weights on the test set, with what they are to be held against."""
+"""All numbers of one model on a test set, and the references that they are compared with."""
 
-from vaezoo.evaluation.evaluate import count_steps, evaluate_model, evaluate_run
+from vaezoo.evaluation.model import count_steps, evaluate, evaluate_model
 from vaezoo.evaluation.settings import FULL, QUICK, Settings, with_changes
 
-__all__ = ["FULL", "QUICK", "Settings", "count_steps", "evaluate_model", "evaluate_run", "with_changes"]
+__all__ = ["FULL", "QUICK", "Settings", "count_steps", "evaluate", "evaluate_model", "with_changes"]

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from vaezoo import metrics
-from vaezoo.errors import DataError
-from vaezoo.evaluation.material import CHUNK, Material
+from vaezoo.config.errors import DataError
+from vaezoo.evaluation.features import FeatureExtractor
+from vaezoo.evaluation.inputs import CHUNK, Material
 from vaezoo.evaluation.settings import BOUND_FLOPS
-from vaezoo.interpolation import METHODS
 from vaezoo.metrics import bounds, generation, latent, paths, probes
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.metrics.disentanglement import Sizes, evaluate_disentanglement
-from vaezoo.metrics.features import FeatureExtractor
 from vaezoo.metrics.images import ssim
+from vaezoo.nn.interpolation import METHODS
 
 Number = dict[str, Any]
 Numbers = dict[str, Number]
@@ -80,7 +80,7 @@ def _bits_per_dim(subject: Any, material: Material, elbo: Tensor) -> Number:
 
 def _bound_images(subject: Any, material: Material) -> int:
     """How many images the bound is taken over: what was set, or what the operations allow."""
-    from vaezoo.cost import flops_per_image
+    from vaezoo.evaluation.cost import flops_per_image
 
     if material.settings.bound_images is not None:
         return material.settings.bound_images

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vaezoo.checks import check_arguments, within
+from vaezoo.config.validation import check_arguments, within
 
 BOUNDS = {
     "seed": (0, 2**63 - 1),

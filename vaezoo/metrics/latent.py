@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaezoo.losses import gaussian_kl, gaussian_log_prob
+from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 
 SAMPLES = 2000
 """Draws from the aggregate posterior."""

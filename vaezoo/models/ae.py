@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from vaezoo.losses import Terms
 from vaezoo.models.base import Autoencoder
-from vaezoo.models.loop import Weights
+from vaezoo.training.terms import Terms, Weights
 
 
 class AE(Autoencoder):

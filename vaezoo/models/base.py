@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vaezoo.checks import within
-from vaezoo.interpolation import METHODS
-from vaezoo.likelihoods import make_likelihood
-from vaezoo.models.image_api import ImageAPI
-from vaezoo.models.loop import Batch, Loop
-from vaezoo.networks import LARGEST, make_networks
+from vaezoo.config.validation import within
+from vaezoo.nn.image_api import ImageAPI
+from vaezoo.nn.interpolation import METHODS
+from vaezoo.nn.likelihoods import make_likelihood
+from vaezoo.nn.networks import LARGEST, make_networks
+from vaezoo.training.module import Loop
+from vaezoo.training.terms import Batch
 
 
 class Prediction(NamedTuple):
@@ -31,8 +32,8 @@ class Autoencoder(ImageAPI, Loop):
     Args:
         image_shape: channels, height and width of the images.
         latent_dim: dimensions of the code.
-        network: encoder and decoder by name (see ``vaezoo.networks``); widths: their sizes, None for the defaults.
-        likelihood: p(x|z) by name (see ``vaezoo.likelihoods``); likelihood_options: its own arguments.
+        network: encoder and decoder by name (see ``vaezoo.nn.networks``); widths: their sizes, None for the defaults.
+        likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its own arguments.
         optimizer: a name of ``torch.optim`` and its arguments, ``{"name": "Adam", "lr": 1e-3}`` if None.
         scheduler: likewise of ``torch.optim.lr_scheduler``; None keeps the learning rate.
     """
@@ -121,7 +122,7 @@ class Autoencoder(ImageAPI, Loop):
         """Decoded codes on the way from one image to another, both ends included: -> (B, steps, C, H, W).
 
         Of two single images (C, H, W) it is (steps, C, H, W). ``method`` is linear or spherical (see
-        ``vaezoo.interpolation``). No gradients are kept.
+        ``vaezoo.nn.interpolation``). No gradients are kept.
         """
         codes = METHODS[method](self.encode(start), self.encode(end), steps)
         return self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])

@@ -4,12 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from vaezoo.checks import at_least
-from vaezoo.errors import ConfigError
-from vaezoo.losses import Terms
-from vaezoo.models.loop import Weights
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import at_least
 from vaezoo.models.vae import VAE
-from vaezoo.schedules import linear, share
+from vaezoo.training.schedules import linear, share
+from vaezoo.training.terms import Terms, Weights
 
 
 class BetaVAE(VAE):

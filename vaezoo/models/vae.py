@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from vaezoo.losses import Terms, gaussian_log_prob
+from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.models.base import Autoencoder
-from vaezoo.models.loop import Weights
-from vaezoo.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.training.terms import Terms, Weights
 
 
 class VAE(Autoencoder):

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaezoo.checks import at_least
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
+from vaezoo.config.validation import at_least
 from vaezoo.metrics.disentanglement import information, interventions, prediction
 from vaezoo.metrics.disentanglement.samplers import EncodedImages
 

@@ -7,7 +7,7 @@ code dimension cut into bins of equal width.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
 
 BINS = 20
 

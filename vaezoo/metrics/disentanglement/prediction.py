@@ -6,7 +6,7 @@ Definitions and defaults as in Locatello et al. (2019). Classifiers are fitted t
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
 from vaezoo.metrics.disentanglement.information import lead
 from vaezoo.metrics.disentanglement.samplers import EncodedImages
 

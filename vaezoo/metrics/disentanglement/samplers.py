@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vaezoo.errors import DataError
+from vaezoo.config.errors import DataError
 
 Codes = NDArray[np.float64]
 Classes = NDArray[np.int64]

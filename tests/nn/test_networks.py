@@ -1,0 +1,90 @@
+"""Networks fit any image, and the standard one is the standard one."""
+
+import pytest
+import torch
+
+from vaezoo.config.choices import NETWORKS
+from vaezoo.config.errors import ConfigError
+from vaezoo.nn.networks import make_networks
+
+
+def parameters(*modules: torch.nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("image_shape", [(1, 8, 8), (3, 9, 31), (2, 28, 28), (3, 50, 33), (1, 64, 64), (4, 17, 8)])
+def test_every_network_takes_any_image_and_gives_its_shape(network: str, image_shape: tuple[int, int, int]) -> None:
+    encoder, decoder = make_networks(network, image_shape, latent_dim=3, features=6)
+    assert encoder(torch.rand(2, *image_shape)).shape == (2, 6)
+    assert decoder(torch.randn(2, 3)).shape == (2, *image_shape)
+
+
+def test_conv_at_64x64_is_the_network_of_locatello_et_al() -> None:
+    encoder, decoder = make_networks("conv", (1, 64, 64), latent_dim=10, features=20)
+    assert parameters(encoder) == 309_204
+    assert parameters(decoder) == 381_313
+    kernels = [m.kernel_size[0] for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert kernels == [4, 4, 2, 2]
+
+
+@pytest.mark.parametrize(("size", "stages"), [(8, 1), (16, 2), (28, 3), (32, 3), (64, 4), (128, 5)])
+def test_conv_scales_its_depth_with_the_image(size: int, stages: int) -> None:
+    encoder, _ = make_networks("conv", (1, size, size), latent_dim=10, features=20)
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in encoder.modules()) == stages
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_widths_are_what_was_asked_for(network: str) -> None:
+    encoder, decoder = make_networks(network, (1, 16, 16), latent_dim=3, features=6, widths=[5, 7])
+    kind = torch.nn.Linear if network == "mlp" else torch.nn.Conv2d
+    sizes = [m.out_features if network == "mlp" else m.out_channels for m in encoder.modules() if isinstance(m, kind)]
+    assert {5, 7} <= set(sizes)
+    assert decoder(torch.randn(1, 3)).shape == (1, 1, 16, 16)
+
+
+def test_an_mlp_without_hidden_layers_is_linear() -> None:
+    encoder, decoder = make_networks("mlp", (1, 8, 8), latent_dim=3, features=6, widths=[])
+    assert parameters(encoder, decoder) == (64 * 6 + 6) + (3 * 64 + 64)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_weight_has_a_gradient(network: str) -> None:
+    encoder, decoder = make_networks(network, (3, 12, 20), latent_dim=4, features=4)
+    decoder(encoder(torch.rand(2, 3, 12, 20))).square().sum().backward()
+    for module in (encoder, decoder):
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_an_image_is_coded_alike_alone_and_in_a_batch(network: str) -> None:
+    encoder, _ = make_networks(network, (1, 16, 16), latent_dim=4, features=4)
+    x = torch.rand(5, 1, 16, 16)
+    torch.testing.assert_close(encoder(x)[:1], encoder(x[:1]))
+
+
+@pytest.mark.parametrize(
+    ("network", "image_shape", "widths", "message"),
+    [
+        ("cnn", (1, 16, 16), None, "model.network must be one of mlp, conv, resnet, got 'cnn'"),
+        ("mlp", (1, 7, 16), None, "at least 8x8 pixels, got 7x16"),
+        ("conv", (1, 16, 16), [8] * 5, "conv 5 stages, each of which halves the image; 16x16 pixels allow 1 to 4"),
+        ("resnet", (1, 16, 16), [8] * 5, "resnet 5 stages"),
+        ("conv", (1, 16, 16), [], "conv 0 stages"),
+        ("mlp", (1, 16, 16), [0], "each of model.widths must be at least 1, got 0"),
+    ],
+)
+def test_an_impossible_network_is_refused(
+    network: str, image_shape: tuple[int, int, int], widths: list[int] | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_networks(network, image_shape, latent_dim=3, features=3, widths=widths)
+
+
+def test_residual_networks_keep_channels_together_in_memory() -> None:
+    for network in make_networks("resnet", (3, 32, 32), latent_dim=4, features=8):
+        convolutions = [
+            module for module in network.modules() if isinstance(module, torch.nn.Conv2d) and module.in_channels > 3
+        ]
+        assert convolutions
+        assert all(module.weight.is_contiguous(memory_format=torch.channels_last) for module in convolutions)

@@ -1,0 +1,144 @@
+"""How the package is built: who imports whom, and what stands in one place only. CONTRIBUTING.md has the map."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "vaezoo"
+
+FLOORS = {
+    "": 8,
+    "__main__": 8,
+    "commands": 7,
+    "comparison": 6,
+    "benchmark": 5,
+    "models": 5,
+    "training": 4,
+    "evaluation": 4,
+    "data": 3,
+    "nn": 3,
+    "metrics": 2,
+    "runs": 2,
+    "distributed": 2,
+    "figures": 1,
+    "config": 1,
+}
+"""Packages may import those on lower floors. The empty name is the package's own ``__init__``."""
+
+VERSION = "vaezoo.__version__"
+"""What all floors may import, since the package it stands in is there before any of its modules."""
+
+BUILDING_BLOCKS = ("models.base", "nn", "metrics.divergences", "config.validation", "config.errors")
+VARIANTS_IMPORT = (*BUILDING_BLOCKS, "training.terms", "training.schedules")
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """``training.stepping``; the package's own name for an ``__init__``."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Modules and names below vaezoo that a file imports, in functions and for type checkers too, with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "vaezoo":
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.startswith("vaezoo."))
+
+
+def module_of(imported: str) -> str:
+    """The module in which an imported name stands, without ``vaezoo.``."""
+    name = imported.removeprefix("vaezoo").removeprefix(".")
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def names_and_calls(path: Path) -> Iterator[ast.AST]:
+    yield from ast.walk(ast.parse(path.read_text()))
+
+
+def test_each_package_has_a_floor() -> None:
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == FLOORS.keys() - {
+        "",
+        "__main__",
+    }
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_lead_downwards(path: Path) -> None:
+    here = name_of(path).partition(".")[0]
+    upwards = [
+        f"line {line}: {imported}"
+        for imported, line in imports(path)
+        if (there := module_of(imported).partition(".")[0]) != here
+        and imported != VERSION
+        and FLOORS[there] >= FLOORS[here]
+    ]
+    assert not upwards
+
+
+def test_there_is_no_circle() -> None:
+    """Packages' ``__init__`` are left out: they import what they offer, and are imported by what is in them."""
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    graph = {
+        name: {module_of(imported) for imported, _ in imports(path) if imported != VERSION} - packages - {name}
+        for name, path in MODULES.items()
+        if name not in packages
+    }
+    while free := [name for name, needs in graph.items() if not needs & graph.keys()]:
+        for name in free:
+            del graph[name]
+    assert not graph
+
+
+@pytest.mark.parametrize("package", ["nn", "metrics"])
+def test_building_blocks_and_metrics_know_tensors_only(package: str) -> None:
+    for path in (PACKAGE / package).rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) (lightning|hydra|omegaconf|pathlib)\b", path.read_text(), re.M), path
+
+
+def test_a_variant_imports_what_it_is_made_of() -> None:
+    shared = {"__init__", "base", "loading", "model_card"}
+    variants = {name_of(path): path for path in (PACKAGE / "models").glob("*.py") if path.stem not in shared}
+    assert len(variants) >= 4
+    for path in variants.values():
+        classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+        extended = {base.id for cls in classes for base in cls.bases if isinstance(base, ast.Name)}
+        for imported, line in imports(path):
+            module = module_of(imported)
+            allowed = any(module == part or module.startswith(f"{part}.") for part in VARIANTS_IMPORT)
+            parent = module in variants and imported.rpartition(".")[2] in extended
+            assert allowed or parent, f"{path.name}:{line} imports {imported}"
+
+
+def test_variants_are_named_in_models_only() -> None:
+    variants = {"AE", "VAE", "BetaVAE", "ConvVAE"}
+    for path in FILES:
+        if name_of(path).partition(".")[0] in ("models", "", "__main__"):
+            continue
+        found = {node.id for node in names_and_calls(path) if isinstance(node, ast.Name)} & variants
+        assert not found, f"{path} names {found}; ask the object instead"
+
+
+def test_parts_are_created_in_few_places() -> None:
+    allowed = {"commands.assembly", "models.loading", "benchmark.preflight"}
+    calling = {name_of(path) for path in FILES if re.search(r"\binstantiate\(", path.read_text())}
+    assert calling <= allowed
+
+
+def test_tests_mirror_the_packages() -> None:
+    beside = {"scripts", "slurm"}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").is_file()}
+    assert folders - beside == FLOORS.keys() - {"", "__main__"}

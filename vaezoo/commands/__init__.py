@@ -1,0 +1,1 @@
+"""The command line: what each command does, prints and returns as its exit code."""

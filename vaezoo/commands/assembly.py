@@ -1,0 +1,141 @@
+"""From a config to a model, its data and a trainer. Parts of a run are created here only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Checkpoint
+from omegaconf import DictConfig, OmegaConf
+
+from vaezoo import runs
+from vaezoo.config.automatic import AUTO
+from vaezoo.config.errors import ConfigError
+from vaezoo.data import ImageDataModule
+from vaezoo.distributed import fsdp, ranks, threads
+from vaezoo.distributed.rank_zero import is_first
+from vaezoo.evaluation.cost import flops_of_step
+from vaezoo.models import Autoencoder
+from vaezoo.runs import resuming
+from vaezoo.training import trackers
+from vaezoo.training.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
+from vaezoo.training.callbacks.record import Rewind
+from vaezoo.training.quiet import quieten
+
+
+@dataclass
+class Training:
+    """Everything that a run consists of, made and ready."""
+
+    cfg: DictConfig
+    run_dir: Path
+    datamodule: ImageDataModule
+    model: Autoencoder
+    trainer: L.Trainer
+    cost: Cost
+    stopping: Stopping
+    beginning: "Beginning"
+
+
+class Beginning(L.Callback):
+    """Writes down that a run starts or resumes, and with what: at once, or when a resumed training is known to work.
+
+    So a resume that is refused, by whatever part, leaves the run as it was.
+    """
+
+    def __init__(
+        self, run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), rewind: Rewind | None = None
+    ) -> None:
+        self.run_dir, self.cfg, self.changed, self.rewind = run_dir, cfg, changed, rewind
+        self.begun = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.begin()
+        self._open_trackers(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.begin()  # where nothing was left to train
+        self._open_trackers(trainer)
+
+    def _open_trackers(self, trainer: L.Trainer) -> None:
+        trackers.open_all(trainer.loggers, OmegaConf.to_container(self.cfg, resolve=True))  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        """Write the config and what was changed in it, and cut the record back to the checkpoint to resume from."""
+        if not self.begun and is_first():
+            if self.rewind is not None:
+                runs.tidy(self.run_dir)
+                resuming.record(self.run_dir, self.rewind.step, self.changed)
+            runs.start(self.run_dir, self.cfg)
+            if self.rewind is not None:
+                self.rewind.apply()
+        self.begun = True
+
+
+def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
+    """All parts of a run."""
+    quieten()
+    ranks.choose_devices(cfg.trainer)
+    datamodule = made_data(cfg.data)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    model = made_model(cfg.model, datamodule.image_shape)
+    model.stepping = cfg.stepping
+    if cfg.compile:
+        model.compile_losses(mode=None if cfg.compile is True else cfg.compile)
+
+    cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
+    saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer = instantiate(
+        cfg.trainer,
+        **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
+        default_root_dir=str(run_dir),
+        logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
+        callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
+    )
+    fsdp.check(trainer, compiled=bool(cfg.compile))
+    ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
+    if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        datamodule.train_dataloader()
+        keep_range(cfg, datamodule)
+    cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, datamodule.batch_size)
+    return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
+
+
+def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
+    """The model that settings describe, for images of a shape (C, H, W); ConfigError if it is of another kind."""
+    model = instantiate(settings, image_shape=list(image_shape))
+    if not isinstance(model, Autoencoder):
+        raise ConfigError(f"model._target_ must be a subclass of vaezoo.Autoencoder, got {settings._target_}")
+    return model
+
+
+def made_data(settings: DictConfig) -> ImageDataModule:
+    """The data module that settings describe; ConfigError if it is of another kind."""
+    datamodule = instantiate(settings)
+    if not isinstance(datamodule, ImageDataModule):
+        raise ConfigError(
+            f"data._target_ must be vaezoo.data.ImageDataModule or a subclass, got {settings._target_}; other data"
+            " classes can be trained on from Python, see docs/guide.md"
+        )
+    return datamodule
+
+
+def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_size: int) -> int:
+    """Threads of each process of a run whose devices have ``batch_size`` images together; see ``threads.choose``."""
+    if trainer.strategy.root_device.type != "cpu":
+        return threads.choose(setting, math.inf, trainer.num_devices)
+    share = -(-batch_size // trainer.world_size)
+    return threads.choose(setting, flops_of_step(model, share), trainer.num_devices)
+
+
+def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
+    """Have the config say which levels were chosen, so that whatever reads the run later sees the same images."""
+    if cfg.data.get("range") == "auto":
+        cfg.data.range = datamodule.range

@@ -1,0 +1,252 @@
+"""The clauses of the contract of a model. Each makes models, and raises ContractError for what it does not keep to."""
+
+import io
+import math
+from collections.abc import Callable
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from vaezoo.commands.check.error import ContractError, demand
+from vaezoo.commands.check.noise import EqualNoise
+from vaezoo.config import reading
+from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.config.errors import RunError
+from vaezoo.models import Autoencoder
+from vaezoo.training.terms import Terms
+
+Make = Callable[..., Autoencoder]
+"""Makes the model anew: make("model.network=conv", image_shape=[3, 12, 10]); images are (1, 16, 16) by default."""
+
+SHAPES = ([1, 8, 8], [3, 20, 13], [2, 33, 64])
+"""Images of several channels and sides, of which some are odd."""
+STEPS = 150
+
+
+def hyper_parameters_are_plain(make: Make) -> None:
+    """Constructor arguments are plain values, from which a checkpoint restores the same model."""
+    model = make("model.widths=[16,8]", "model.network=conv", "model.optimizer.lr=0.01")
+    for name, value in model.hparams.items():
+        try:
+            reading.check_plain(value, name)
+        except RunError as error:
+            kind = type(value).__name__
+            raise ContractError(
+                f"the argument {name} is kept as a {kind}, which checkpoints cannot store: take numbers, strings,"
+                " lists and mappings of them, and create objects in __init__"
+            ) from error
+    file = io.BytesIO()
+    torch.save(dict(model.hparams), file)
+    file.seek(0)
+    again = type(model)(**torch.load(file, weights_only=True))
+    again.load_state_dict(model.state_dict())
+    demand(again.hparams["optimizer"]["lr"] == 0.01, "a model made from hparams has another model.optimizer.lr")
+    x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict reconstructs differently"
+    demand(
+        _close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; store everything it needs in them"
+    )
+
+
+def terms_are_of_images(make: Make) -> None:
+    """Terms are one number for each image, and the KL one for each image and latent dimension."""
+    model = make("model.latent_dim=3")
+    terms = model.loss_terms(torch.rand(5, 1, 16, 16))
+    for name, term in {"recon": terms.recon, **terms.penalties, "objective": _objective(model, terms)}.items():
+        demand(
+            term.shape == (5,),
+            f"{name} is {list(term.shape)} for 5 images, but must be (B,): do not reduce over images",
+        )
+    rows, columns = terms.kl.shape
+    right = rows == 5 and (columns == 0 or columns == model.latent_dim)
+    demand(right, f"kl is {list(terms.kl.shape)} for 5 images, but must be (B, D), or (B, 0) without a posterior")
+
+
+def nothing_depends_on_the_batch(make: Make) -> None:
+    """Terms and objective of an image do not depend on which other images, or how many, are in its batch."""
+    model, x = make(), torch.rand(6, 1, 16, 16)
+    with EqualNoise():
+        together, alone = model.loss_terms(x), model.loss_terms(x[:1])
+        pairs = {name: (alone.penalties[name], together.penalties[name][:1]) for name in together.penalties}
+        pairs |= {"recon": (alone.recon, together.recon[:1]), "kl": (alone.kl, together.kl[:1])}
+        pairs["objective"] = (_objective(model, alone), _objective(model, together)[:1])
+    for name, (one, other) in pairs.items():
+        said = f"{_said(one)} for an image alone and {_said(other)} for the same image in a batch of 6"
+        demand(_close(one, other), f"{name} depends on the batch: it is {said}; sum only over pixels and dimensions")
+
+
+def recon_is_summed_over_pixels(make: Make) -> None:
+    """A constant image of twice the height and width has four times the recon: pixels are summed."""
+    costs = []
+    for side in (16, 32):
+        model = make(image_shape=[1, side, side])
+        costs.append(model.loss_terms(torch.ones(64, 1, side, side)).recon.mean().item())
+    ratio = costs[1] / costs[0]
+    said = f"{costs[0]:.4g} nats at 16x16 and {costs[1]:.4g} at 32x32, {ratio:.3g} times as much"
+    hint = "sum over pixels and channels, without a mean"
+    demand(abs(ratio - 4) < 0.4, f"recon of a constant image is {said} instead of about 4 times; {hint}")
+
+
+def recon_is_in_nats(make: Make) -> None:
+    """The recon of an untrained Bernoulli decoder is about ln 2 nats per pixel: terms are unweighted."""
+    recon = make("model.likelihood=bernoulli").loss_terms(torch.rand(64, 1, 16, 16).round()).recon.mean().item()
+    wanted = 256 * math.log(2)
+    said = f"recon of an untrained Bernoulli decoder is {recon:.4g} nats for 256 pixels instead of about {wanted:.4g}"
+    demand(abs(recon / wanted - 1) < 0.05, f"{said}; return -log p(x|z) unweighted, and weight it in objective only")
+
+
+def one_image_trains(make: Make) -> None:
+    """A batch of one image gives every parameter a finite gradient."""
+    model = make()
+    _objective(model, model.loss_terms(torch.rand(1, 1, 16, 16))).mean().backward()
+    for name, parameter in model.named_parameters():
+        demand(parameter.grad is not None, f"the parameter {name} gets no gradient; use it, or leave it out")
+        finite = parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())
+        demand(finite, f"the gradient of {name} is not finite for a batch of one image")
+
+
+def pixels_are_in_0_to_1(make: Make) -> None:
+    """``decode``, ``reconstruct`` and ``interpolate`` return pixels in [0, 1], in the shape of the images."""
+    model = make(image_shape=[3, 12, 10]).eval()
+    x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
+    with torch.no_grad():
+        decoded = model.decode(10 * torch.randn(32, model.latent_dim))
+    found = {"decode": decoded, "reconstruct": model.reconstruct(x), "interpolate": model.interpolate(x, y, steps=5)}
+    for name, pixels in found.items():
+        shape = list(pixels.shape[-3:])
+        demand(shape == [3, 12, 10], f"{name} returns images of shape {shape}, but the model's are [3, 12, 10]")
+        low, high = pixels.min().item(), pixels.max().item()
+        said = f"{name} returns pixels from {low:.3g} to {high:.3g}, but they must be in [0, 1]"
+        demand(low >= 0 and high <= 1, f"{said}; the likelihood's mean turns outputs into pixels")
+
+
+def an_interpolation_ends_at_reconstructions(make: Make) -> None:
+    """A path between two images begins and ends with their reconstructions, and has no gradients."""
+    model = make(image_shape=[3, 12, 10]).eval()
+    x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
+    path = model.interpolate(x, y, steps=5, method="spherical")
+    demand(
+        path.shape == (4, 5, 3, 12, 10), f"interpolate returns {list(path.shape)}, but must return (B, steps, C, H, W)"
+    )
+    ends = _close(path[:, 0], model.reconstruct(x)) and _close(path[:, -1], model.reconstruct(y))
+    demand(ends, "the ends of interpolate are not the reconstructions: encode and reconstruct must be without noise")
+    demand(not path.requires_grad, "interpolate keeps gradients; decorate it with torch.no_grad()")
+
+
+def samples_follow_their_generator(make: Make) -> None:
+    """``sample`` draws only from the generator that is passed to it; without a posterior it may return None."""
+    model = make().eval()
+    before = torch.get_rng_state()
+    one, same, other = (model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    alone = torch.equal(before, torch.get_rng_state())
+    demand(alone, "sample draws from torch's own generator; draw only from the generator that is passed to it")
+    if one is None or same is None or other is None:
+        lacking = model.posterior(torch.rand(1, 1, 16, 16)) is not None
+        demand(not lacking, "sample returns None, though there is a posterior; draw from its prior")
+        return
+    demand(
+        torch.equal(one, same), "sample returns different images for the same seed of its generator; draw only from it"
+    )
+    demand(
+        not torch.equal(one, other), "sample returns the same images for different seeds of its generator; draw from it"
+    )
+
+
+def noise_follows_the_seed(make: Make) -> None:
+    """The same torch.manual_seed gives the same terms: noise is drawn from torch's own generator."""
+    model, x, found = make(), torch.rand(6, 1, 16, 16), []
+    for _ in range(2):
+        torch.manual_seed(1)
+        found.append(model.loss_terms(x))
+    same = torch.equal(found[0].recon, found[1].recon) and torch.equal(found[0].kl, found[1].kl)
+    demand(same, "loss_terms returns different values for the same torch.manual_seed; draw noise only with torch")
+
+
+def losses_are_in_single_precision(make: Make) -> None:
+    """Terms stay in float32 under autocast."""
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = make().loss_terms(torch.rand(2, 1, 16, 16))
+    for name, term in {"recon": terms.recon, "kl": terms.kl, **terms.penalties}.items():
+        demand(
+            term.dtype == torch.float32, f"{name} is {term.dtype} under autocast; compute it from features or outputs"
+        )
+
+
+def objective_is_in_words(make: Make) -> None:
+    """``formula`` returns what is minimised, in words, and ``weights`` maps names to numbers."""
+    model = make()
+    formula, weights = model.formula(), model.weights()
+    demand(
+        isinstance(formula, str) and formula, f"formula returns {formula!r}; return what objective computes, in words"
+    )
+    numbers = all(isinstance(weight, int | float) for weight in weights.values())
+    demand(numbers, f"weights returns {weights!r}; return numbers, as functions of self.global_step")
+
+
+def takes_every_network_and_image(make: Make) -> None:
+    """Every network and any image from 8x8 up can be used."""
+    for network, image_shape in product(NETWORKS, SHAPES):
+        takes_network_and_image(make, network, image_shape)
+
+
+def takes_network_and_image(make: Make, network: str, image_shape: list[int]) -> None:
+    """One network on images of one shape encodes, reconstructs and has a finite objective."""
+    model = make(f"model.network={network}", "model.latent_dim=2", image_shape=image_shape)
+    x, case = torch.rand(2, *image_shape), f"with model.network={network} on images of {image_shape}"
+    code, pixels = model.encode(x), model.reconstruct(x)
+    demand(code.shape == (2, model.latent_dim), f"encode returns {list(code.shape)} {case}, but must return (B, D)")
+    demand(pixels.shape == x.shape, f"reconstruct returns {list(pixels.shape)} {case}, but must return {list(x.shape)}")
+    demand(torch.isfinite(_objective(model, model.loss_terms(x))).all(), f"the objective is not finite {case}")
+
+
+def learns_with_every_likelihood(make: Make) -> None:
+    """The objective decreases in training, with every likelihood."""
+    for likelihood in LIKELIHOODS:
+        learns(make, likelihood)
+
+
+def learns(make: Make, likelihood: str) -> None:
+    """The objective decreases within a few training steps with one likelihood."""
+    model = make(f"model.likelihood={likelihood}", "model.widths=[32]", image_shape=[1, 8, 8])
+    x = (255 * torch.rand(16, 1, 8, 8)).round() / 255
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = _objective(model, model.loss_terms(x)).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    said = f"from {losses[0]:.4g} to {sum(losses[-10:]) / 10:.4g} in {STEPS} steps with model.likelihood={likelihood}"
+    demand(sum(losses[-10:]) / 10 < losses[0], f"the objective does not decrease: {said}")
+
+
+CLAUSES: tuple[Callable[[Make], None], ...] = (
+    hyper_parameters_are_plain,
+    terms_are_of_images,
+    nothing_depends_on_the_batch,
+    recon_is_summed_over_pixels,
+    recon_is_in_nats,
+    one_image_trains,
+    pixels_are_in_0_to_1,
+    an_interpolation_ends_at_reconstructions,
+    samples_follow_their_generator,
+    noise_follows_the_seed,
+    losses_are_in_single_precision,
+    objective_is_in_words,
+    takes_every_network_and_image,
+    learns_with_every_likelihood,
+)
+"""All clauses, in the order in which they are checked."""
+
+
+def _objective(model: Autoencoder, terms: Terms) -> Tensor:
+    return model.objective(terms, model.weights())
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1.3e-6, atol=1e-5)
+
+
+def _said(value: Tensor) -> str:
+    return f"{value.sum().item():.4g}" if value.numel() else "nothing"

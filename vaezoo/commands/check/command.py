@@ -1,0 +1,84 @@
+"""`vaezoo check model=NAME`: each clause of the contract on one model, and in words what it does not keep to."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from vaezoo.config import automatic, hydra_config
+from vaezoo.config.errors import ConfigError
+from vaezoo.runs import user_code
+
+if TYPE_CHECKING:
+    from vaezoo.commands.check.clauses import Make
+
+USAGE = """usage: vaezoo check model=NAME [--config-dir=FOLDER] [packages=[NAME]] [model.KEY=VALUE...]
+
+Check a model on random images against the contract that every model of the zoo satisfies, clause by clause. The exit
+code is 0 if it satisfies all of them.
+
+  --config-dir=FOLDER   a folder of your own with model/NAME.yaml in it
+  packages=[NAME]       packages that must be importable for it
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the model that is named; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    try:
+        make = read(arguments)
+        make()
+    except Exception as error:
+        return hydra_config.refuse(error)
+    return check(make)
+
+
+def read(arguments: Sequence[str]) -> "Make":
+    """What makes the model that a command line names; ConfigError for words that name none."""
+    added, words = user_code.take(arguments)
+    if sum(word.startswith("model=") for word in words) != 1:
+        raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
+    if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:
+        raise ConfigError(f"vaezoo check takes only settings of model., got {other[0]}; see vaezoo check --help")
+
+    def make(*overrides: str, image_shape: list[int] | None = None) -> Any:
+        from hydra import compose
+
+        from vaezoo.commands.assembly import made_model
+
+        with user_code.composing(added.config_dir):
+            cfg = compose("train", overrides=[*words, *overrides, "run_dir=none"])
+        hydra_config.check(cfg)
+        automatic.settle(cfg)
+        return made_model(cfg.model, image_shape or [1, 16, 16])
+
+    return make
+
+
+def check(make: "Make") -> int:
+    """Print each clause and what is wrong with it; returns 1 if one of them is not kept to."""
+    import torch
+
+    from vaezoo.commands.check.clauses import CLAUSES
+
+    failed = 0
+    for clause in CLAUSES:
+        torch.manual_seed(0)
+        wrong = broken(clause, make)
+        print(f"{'ok   ' if wrong is None else 'fails'} {str(clause.__doc__).replace('``', '')}", flush=True)
+        if wrong is not None:
+            failed += 1
+            print(f"      {wrong}", flush=True)
+    print(f"{len(CLAUSES) - failed} of {len(CLAUSES)} clauses are satisfied")
+    return 1 if failed else 0
+
+
+def broken(clause: Callable[["Make"], None], make: "Make") -> str | None:
+    """What is wrong with a model in words, by one clause; None if it keeps to it."""
+    try:
+        clause(make)
+    except Exception as error:  # whatever a model of the user's own raises
+        if sentence := hydra_config.explain(error):
+            return sentence
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    return None

@@ -1,0 +1,196 @@
+"""What a user reads on the terminal, and in train.log, around a training. It computes nothing that is recorded."""
+
+import logging
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from omegaconf import DictConfig
+
+from vaezoo.distributed import threads
+from vaezoo.distributed.rank_zero import is_first
+from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
+from vaezoo.runs import RunFolder
+
+if TYPE_CHECKING:
+    from vaezoo.data import ImageDataModule
+    from vaezoo.models import Autoencoder
+
+log = logging.getLogger(__name__)
+
+SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
+"""Numbers of the table at the end, in this order."""
+
+
+def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataModule") -> None:
+    """Say what is trained on what, and what the objective weighs."""
+    data = datamodule.describe()
+    channels, height, width = model.image_shape
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    log.info("run folder  %s", cfg.run_dir)
+    log.info(
+        "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, fit=%s, binarize=%s",
+        data["name"],
+        *(f"{data[split]:,}" for split in ("train", "val", "test")),
+        height,
+        width,
+        channels,
+        "" if channels == 1 else "s",
+        data["fit"],
+        data["binarize"],
+    )
+    network = model.hparams["network"]
+    name = type(model).__name__
+    log.info(
+        "model       %s, %s network, %d latent dimensions, %s parameters",
+        name,
+        network,
+        model.latent_dim,
+        f"{parameters:,}",
+    )
+    if (busy := threads.busy_line(cfg.threads)) and "VAEZOO_RUNS_AT_ONCE" not in os.environ:
+        log.warning("note        %s", busy)
+    for line in objective_lines(model):
+        log.info("objective   %s", line)
+    x, _ = datamodule.examples(64)
+    if not bool(model.likelihood.supports(x).all()):
+        log.warning(
+            "note        the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and"
+            " is not comparable with that of other likelihoods; data.binarize=dynamic or"
+            " model.likelihood=continuous_bernoulli gives a proper likelihood"
+        )
+
+
+def objective_lines(model: "Autoencoder") -> list[str]:
+    """What is minimised, in nats per image, and what beta means in it."""
+    lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
+    if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
+        beta = float(model.hparams.get("beta", 1.0))
+        unit = "nat" if beta == 1 else "nats"
+        lines.append(
+            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} {unit}"
+            f" of recon, summed over {model.pixels:,} pixels"
+        )
+        lines.append(
+            f"equivalent beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
+            f" averaged over pixels and dimensions (beta_norm): {beta * model.latent_dim / model.pixels:.4g}"
+        )
+    return lines
+
+
+@contextmanager
+def progress(title: str, steps: int) -> Iterator[Callable[[str], None]]:
+    """A bar that goes on with each of so many steps and says what is being done, on a terminal; nothing elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title, total=steps, completed=-1)
+        yield lambda what: bar.update(task, description=f"{title}: {what}", advance=1)
+
+
+def show_result(summary: dict[str, Any], run_dir: Path) -> None:
+    """Print the numbers of the best weights, and where to look further."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column, justify in (("metric", "left"), ("val", "right"), ("test", "right"), ("unit", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for name in SHOWN:
+        if name in summary["val"] or name in summary["test"]:
+            values = (_short(summary[stage][name]) if name in summary[stage] else "" for stage in ("val", "test"))
+            metric = CATALOGUE[name]
+            table.add_row(name, *values, metric.unit + (f", {metric.better} is better" if metric.better else ""))
+    console = Console()
+    console.print(f"{summary['model']} after {summary['steps']:,} steps, {_which_weights(run_dir)}", highlight=False)
+    console.print(table)
+    console.print(cost_line(summary["cost"]), highlight=False, soft_wrap=True)
+    console.print(f"run folder   {run_dir}", highlight=False, soft_wrap=True)
+    console.print(f"tensorboard  {tensorboard_command(run_dir)}", highlight=False, soft_wrap=True)
+
+
+def tensorboard_command(run_dir: Path) -> str:
+    """How to open TensorBoard so that it calls the run by the name of its folder: it names runs as seen from --logdir.
+
+    Where the folder above holds other things than runs, which TensorBoard would search, it is given this run alone.
+    """
+    folder = run_dir.absolute()
+    if _holds_only_runs(folder.parent):
+        return f"tensorboard --logdir {shlex.quote(str(run_dir.parent))}"
+    if any(sign in str(folder) for sign in ",:"):  # which the other form takes for its own
+        return f"tensorboard --logdir {shlex.quote(str(run_dir))}"
+    return f"tensorboard --logdir_spec {shlex.quote(f'{folder.name}:{run_dir}')}"
+
+
+def _holds_only_runs(folder: Path) -> bool:
+    """Whether all folders in it are runs, but for hidden ones; False where it cannot be read."""
+    try:
+        folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return all((path / "config.yaml").is_file() for path in folders)
+    except OSError:
+        return False
+
+
+def unused_line(summary: dict[str, Any], model: "Autoencoder") -> str:
+    """What to say if fewer than half of the latent dimensions are active; nothing of a model without a posterior."""
+    active = summary["val"].get("active_units")
+    if active is None:
+        return ""
+    weights = [f"model.{name}" for name in model.weights() if name in model.hparams]
+    return mostly_unused(active, model.latent_dim, weights)
+
+
+def cost_line(cost: dict[str, Any]) -> str:
+    """Seconds of training and which shares of them were not training itself, speed and memory."""
+    shares = ((name, cost[f"{name}_seconds"] / max(cost["seconds"], 1e-9)) for name in ("validation", "pictures"))
+    return (
+        f"{cost['seconds']:.1f} s of training: {', '.join(f'{name} {share:.0%}' for name, share in shares)};"
+        f" {cost['images_per_second']:,.0f} images/s, {cost['peak_memory_bytes'] / 2**20:,.0f} MiB peak"
+    )
+
+
+def show_interrupted(run_dir: Path) -> None:
+    """Say how to go on with a run, if it can be."""
+    if any(path.stem == "last" for path in RunFolder(run_dir).checkpoints()):
+        log.info("interrupted; resume with: python train.py %s", shlex.quote(f"resume={run_dir}"))
+    else:
+        log.info("interrupted before the first checkpoint: there is nothing to resume")
+
+
+def _which_weights(run_dir: Path) -> str:
+    saved = RunFolder(run_dir).checkpoints()
+    return f"{saved[0].stem} weights" if saved else "the last weights"
+
+
+def _short(value: float) -> str:
+    """A number as a table wants it: two decimals, or four digits where it is small."""
+    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short, without a word."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: what goes wrong with the disk is told when it matters."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to(run_dir: Path) -> Iterator[None]:
+    """Messages also go to ``train.log`` in the run folder."""
+    handler = _LogFile(run_dir / "train.log") if is_first() else logging.NullHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

@@ -1,0 +1,96 @@
+"""`vaezoo export RUN out=FILE [KEY=VALUE...]`: a run's weights and programs as files, each checked after writing."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vaezoo.commands.export.request import PROGRAMS, Request
+from vaezoo.config.errors import ConfigError, RunError, VaezooError
+from vaezoo.config.hydra_config import read_value
+from vaezoo.distributed import interrupts
+from vaezoo.runs import paths
+from vaezoo.runs.trust import allowed_packages
+
+USAGE = """usage: vaezoo export RUN out=FILE [KEY=VALUE...]
+
+Write a run's weights to FILE.safetensors with a card FILE.json, from which vaezoo.load("FILE.safetensors") creates the
+model, and programs of its encoder and decoder that do not need vaezoo. All are read back and compared with the model.
+
+  program=none        or torch (FILE.encoder.pt2, FILE.decoder.pt2), onnx (FILE.encoder.onnx, ...), both
+  checkpoint=best     or last
+  overwrite=false     whether files of an earlier export may be replaced
+  licence=null        the licence in the card, such as CC-BY-4.0
+  packages=[NAME]     your own packages whose models may be created
+  data.root=PATH      where the images are on this machine, if they have moved since training
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Export the run that is named; returns the exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    try:
+        export(read(arguments))
+    except VaezooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(arguments: Sequence[str]) -> Request:
+    """The request that the words of a command line make; ConfigError for anything else."""
+    folders = [word for word in arguments if "=" not in word or os.path.isdir(word)]
+    values = {word.partition("=")[0]: read_value(word) for word in arguments if word not in folders}
+    out, root = values.pop("out", None), values.pop("data.root", None)
+    packages = allowed_packages(values.pop("packages", None))
+    if len(folders) != 1 or out is None:
+        raise ConfigError("vaezoo export needs one run folder and out=FILE")
+    wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
+    for name, choices in wanted.items():
+        if name in values and values[name] not in choices:
+            said = ", ".join(str(choice).lower() for choice in choices)
+            raise ConfigError(f"export.{name} must be one of {said}, got {values[name]!r}")
+    if unknown := values.keys() - wanted.keys() - {"licence"}:
+        raise ConfigError(f"export.{min(unknown)} is not a setting here; see vaezoo export --help")
+    place = paths.file(out, "out")
+    place = place.with_suffix("") if place.suffix == ".safetensors" else place
+    return Request(Path(folders[0]), place, packages=packages, root=None if root is None else str(root), **values)
+
+
+def export(request: Request) -> dict[str, Any]:
+    """Write, check and move into place all files of a request; returns the card.
+
+    They are written into a folder of their own beside ``out``, so that none of them stays if one is not right.
+    """
+    from vaezoo.commands.export.package import write_all
+    from vaezoo.models.loading import Run
+
+    run = Run(request.run)
+    earlier = _earlier(request.out)
+    if earlier and not request.overwrite:
+        raise RunError(f"{earlier[0]} already exists; choose another out=, or set overwrite=true")
+    try:
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            interrupts.cleaning_up(),
+            tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as aside,
+        ):
+            card = write_all(run, request, Path(aside))
+            for path in earlier:
+                path.unlink()
+            for path in sorted(Path(aside).iterdir(), key=lambda path: path.suffix == ".json"):  # the card at last
+                path.replace(request.out.parent / path.name)
+    except OSError as error:
+        raise RunError(f"cannot write to out={request.out}: {error.strerror or error}; choose another") from error
+    return card
+
+
+def _earlier(out: Path) -> list[Path]:
+    """Files that an export to ``out`` has or could have written before."""
+    ends = [".safetensors", ".json", *(f".{part}.{end}" for part in ("encoder", "decoder") for end in ("pt2", "onnx"))]
+    paths = [out.with_name(out.name + end) for end in ends]
+    return [path for path in paths if path.exists() or path.is_symlink()]

@@ -1,0 +1,93 @@
+"""All files of an export in one folder: weights, programs and the card that describes them, each checked."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vaezoo.commands.export import check, programs
+from vaezoo.commands.export.request import Request
+from vaezoo.models import Autoencoder, model_card
+from vaezoo.models.loading import Run, load_exported
+from vaezoo.runs import environment
+
+FROM_SUMMARY = ("objective", "likelihood", "network", "seed", "epochs", "steps", "status")
+TOOLS = ("safetensors", "onnx", "onnxscript", "onnxruntime")
+
+
+def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
+    """Write and check everything in ``folder``, say how it went, and return the card."""
+    path = run.checkpoint(request.checkpoint)
+    model = run.model(path.stem, packages=request.packages)
+    images, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
+    name, checked = request.out.name, dict[str, float]()
+    stored = folder / f"{name}{model_card.SUFFIX}"
+    model_card.write_weights(stored, model.state_dict())
+    parts = programs.programs(model)
+    with torch.no_grad():
+        inputs = {"encoder": images, "decoder": model.encode(images)}
+    for kind in request.kinds:
+        for part, (program, example) in parts.items():
+            target = folder / f"{name}.{part}.{programs.KINDS[kind]}"
+            programs.write(program, example, kind, target)
+            back = programs.read_back(kind, target)
+            checked[target.name] = check.check_program(program, back, inputs[part], target)
+    card = _card(run, request, model, path.stem, parts) | {
+        "checked": {"on": which, "tolerance": check.TOLERANCE, "max_difference": checked},
+        "files": {each.name: _described(each) for each in sorted(folder.iterdir())},
+    }
+    model_card.write_card(model_card.card_of(stored), card)
+    checked[stored.name] = _check_weights(stored, model, images, request)
+    model_card.write_card(model_card.card_of(stored), card)
+    for each, found in checked.items():
+        print(f"{request.out.parent / each}: {card['files'][each]['bytes']:,} bytes, differs by at most {found:.2g}")
+    print(f"{request.out.parent / model_card.card_of(stored).name}: the card; checked on {which}")
+    return card
+
+
+def _check_weights(stored: Path, model: Autoencoder, images: torch.Tensor, request: Request) -> float:
+    """The largest difference of the model that is loaded by its card; RunError beyond the tolerance."""
+    again = load_exported(stored, packages=request.packages)
+    with torch.no_grad():
+        code = model.encode(images)
+        found = check.difference([code, model.decode(code)], [again.encode(images), again.decode(code)])
+    check.refuse_beyond(found, stored)
+    return found
+
+
+def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts: programs.Programs) -> dict[str, Any]:
+    """What can be said of the model, whatever files there are."""
+    summary = run.summary
+    tools = {tool: environment.version_of(tool) for tool in TOOLS}
+    cls, shape = type(model), list(model.image_shape)
+    return {
+        "schema": model_card.SCHEMA,
+        "model": {
+            "class": f"{cls.__module__}.{cls.__qualname__}",
+            "hyper_parameters": _plain(dict(model.hparams)),
+            "latent_dim": model.latent_dim,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+        "training": {name: summary.get(name) for name in FROM_SUMMARY} | {"checkpoint": checkpoint},
+        "data": summary.get("data"),
+        "metrics": {stage: summary.get(stage) for stage in ("val", "test")},
+        "images": {"shape": ["batch", *shape], "dtype": "float32", "range": [0, 1]},
+        "programs": {name: {"inputs": part.inputs, "outputs": part.outputs} for name, (part, _) in parts.items()},
+        "licence": request.licence,
+        "load": f'import vaezoo; model = vaezoo.load("{request.out.name}{model_card.SUFFIX}")',
+        "versions": {
+            "trained": summary.get("environment"),
+            "exported": environment.describe(torch.device("cpu")) | tools,
+        },
+    }
+
+
+def _plain(node: Any) -> Any:
+    """The same values as JSON has them: mappings and lists of their own."""
+    if isinstance(node, dict):
+        return {name: _plain(child) for name, child in node.items()}
+    return [_plain(child) for child in node] if isinstance(node, list | tuple) else node
+
+
+def _described(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": model_card.sha256(path)}

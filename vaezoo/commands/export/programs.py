@@ -1,0 +1,138 @@
+"""Encoder and decoder as programs that run without vaezoo: torch.export and ONNX. They know no runs and no cards.
+
+A program takes any number of images or codes at once. The encoder gives the mean of the posterior and the logarithm of
+its variance, or the code where there is no posterior; the decoder gives pixels in [0, 1].
+"""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaezoo.config.errors import RunError
+from vaezoo.config.extras import need
+from vaezoo.models import Autoencoder
+
+KINDS = {"torch": "pt2", "onnx": "onnx"}
+"""What a program can be written as, and how its file ends."""
+
+Run = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+class Encoder(nn.Module):
+    """Images (B, C, H, W) in [0, 1] to what the encoder says of them: mean and logvar (B, D), or the code (B, D)."""
+
+    inputs = ("images",)
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = _without(model, "decoder")
+        with torch.no_grad():
+            self.outputs = ("code",) if model.posterior(_blank(model)) is None else ("mean", "logvar")
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        posterior = self.model.posterior(images)
+        return (self.model.encode(images),) if posterior is None else (posterior.mean, posterior.logvar)
+
+
+class Decoder(nn.Module):
+    """Codes (B, D) to pixels (B, C, H, W) in [0, 1]."""
+
+    inputs, outputs = ("code",), ("pixels",)
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = _without(model, "encoder")
+
+    def forward(self, code: Tensor) -> tuple[Tensor, ...]:
+        return (self.model.decode(code),)
+
+
+def _blank(model: Autoencoder, count: int = 2) -> Tensor:
+    return torch.zeros(count, *model.image_shape)
+
+
+def _without(model: Autoencoder, part: str) -> Autoencoder:
+    """A copy of a model without one of its networks, whose weights would make the program larger."""
+    trimmed = copy.deepcopy(model).eval().requires_grad_(False)
+    setattr(trimmed, part, nn.Identity())
+    return trimmed
+
+
+Programs = dict[str, tuple[Encoder | Decoder, Tensor]]
+
+
+def programs(model: Autoencoder) -> Programs:
+    """Both programs by name, with an input to trace them by."""
+    return {
+        "encoder": (Encoder(model), _blank(model)),
+        "decoder": (Decoder(model), torch.zeros(2, model.latent_dim)),
+    }
+
+
+def write(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) -> None:
+    """Write a program as ``kind``; RunError with what torch says where it cannot be made."""
+    try:
+        with torch.no_grad(), _quiet():
+            batch = ({0: torch.export.Dim("batch", min=1)},)
+            traced = torch.export.export(program, (example,), dynamic_shapes=batch, strict=False)
+            _forget_places(traced)
+            if kind == "torch":
+                torch.export.save(traced, path)
+                return
+            need("onnx", "export"), need("onnxscript", "export")
+            torch.onnx.export(
+                traced,
+                f=str(path),
+                input_names=list(program.inputs),
+                output_names=list(program.outputs),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RunError(f"the {path.name.split('.')[-2]} cannot be written as a {kind} program: {reason}") from error
+
+
+def _forget_places(traced: Any) -> None:
+    """Take out where on this machine each operation stands in the source: a file to be passed on need not tell."""
+    for module in traced.graph_module.modules():
+        for node in getattr(getattr(module, "graph", None), "nodes", ()):
+            node.meta.pop("stack_trace", None)
+
+
+def read_back(kind: str, path: Path) -> Run:
+    """A program that was just written, read by what others would run it with."""
+    if kind == "torch":
+        with _quiet():
+            module = torch.export.load(path).module()
+        return lambda tensor: tuple(module(tensor))
+    runtime = need("onnxruntime", "export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda tensor: tuple(map(torch.from_numpy, session.run(None, {name: tensor.numpy()})))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's notes to its own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels: list[Any] = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

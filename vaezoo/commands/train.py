@@ -1,0 +1,232 @@
+"""A training run from config to record: the one place that makes models, data and trainers. It knows no variant."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+from omegaconf import DictConfig, OmegaConf
+
+from vaezoo import runs
+from vaezoo.commands import console, run_summary, sweeps
+from vaezoo.commands.assembly import Beginning, Training, assemble
+from vaezoo.config import hydra_config
+from vaezoo.config.errors import ConfigError, DiskError, RunError
+from vaezoo.distributed import ranks, threads
+from vaezoo.distributed.rank_zero import is_first
+from vaezoo.models.loading import made_without_memory
+from vaezoo.runs import checkpoints, locks, resuming, trust
+from vaezoo.runs.files import CANNOT_WRITE, cannot_write
+from vaezoo.training import trackers
+from vaezoo.training.callbacks import Cost, Resuming
+from vaezoo.training.callbacks.record import Rewind
+from vaezoo.training.callbacks.stopping import Stopped
+from vaezoo.training.cpu_settings import cheap_cuda_checks, denormals_flushed
+
+log = logging.getLogger(__name__)
+
+LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
+"""Loops of a trainer whose state a checkpoint holds."""
+
+UNRESTORABLE = (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
+"""What Lightning and torch raise for a state that is not what it should be."""
+
+
+@denormals_flushed()
+def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
+    """Train, test and summarise a new run in ``run_dir``; returns what ``summary.json`` holds.
+
+    Raises ConfigError, DataError or RunError before anything is written, NonFiniteLossError while training.
+    """
+    # The folders of a sweep's runs have names that all their processes know.
+    with nullcontext(run_dir) if sweeping else ranks.agreeing_on(run_dir) as run_dir:
+        return _begin(cfg, run_dir, sweeping=sweeping)
+
+
+def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
+    cfg = hydra_config.placed(cfg, run_dir)
+    hydra_config.check(cfg)
+    if is_first():
+        locks.refuse_if_held(run_dir)
+        runs.refuse_if_taken(run_dir)
+    run = assemble(cfg, run_dir, Beginning(run_dir, cfg))
+    if sweeping:
+        sweeps.refuse_own_ranks(run.trainer)
+    ranks.refuse_machines_without_launcher(run.trainer)
+    with _alone_in(run_dir):
+        if is_first():
+            runs.refuse_if_taken(run_dir)  # by another one that began since
+        return _run(run, checkpoint=None)
+
+
+@denormals_flushed()
+def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
+    """Go on with the run in ``run_dir`` if an unfinished one of the same config lies there, else train it.
+
+    What lies there without a checkpoint is begun anew; of a finished run, only the summary is returned. Every process
+    of a run comes to the same answer, also one that looks when the first is at work already. RunError if the run has
+    another config.
+    """
+    composed: Any = OmegaConf.to_container(cfg, resolve=False)
+    if not sweeping and cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
+        raise ConfigError(
+            "resume=auto resumes the run in run_dir, which must be the same each time; give run_dir=FOLDER"
+        )
+    if not sweeping and "${now:" in str(composed["run_dir"]):
+        log.warning("warning     a requeued job starts over, because run_dir contains a time; give run_dir=FOLDER")
+    if not (run_dir / "config.yaml").is_file():
+        return train(cfg, run_dir, sweeping=sweeping)
+    run = runs.RunFolder(run_dir)
+    if is_first():
+        trust.refuse_links(run_dir)
+    cfg = hydra_config.placed(cfg, run_dir)
+    resuming.take_chosen(run.config, cfg)
+    if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
+        raise RunError(
+            f"run_dir={run_dir} contains a run with another config ({resuming.in_words(changed)}); choose another"
+            " run_dir, or give the previous config"
+        )
+    if run.summary["status"] == "finished":
+        log.info("run_dir=%s is finished: there is nothing to resume", run_dir)
+        return run.summary
+    if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE):
+        return _go_on(run_dir, cfg, sweeping=sweeping)
+    if (run_dir / "checkpoints" / "best.ckpt").exists():
+        raise RunError(f"{run_dir} has best.ckpt but no checkpoint to resume from; choose another run_dir")
+    if is_first():
+        with locks.held(run_dir):
+            runs.clear(run_dir)
+    return train(cfg, run_dir, sweeping=sweeping)
+
+
+@denormals_flushed()
+def resume(
+    run_dir: Path, overrides: list[str], packages: Sequence[str] = trust.OWN, *, force: bool = False
+) -> dict[str, Any]:
+    """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
+
+    ``overrides`` are those of the command line beside ``resume=``; others than ``CHANGEABLE`` ones need ``force``, and
+    are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
+    ``packages`` are those whose classes its config may make.
+    """
+    if is_first():
+        locks.refuse_if_held(run_dir)
+    run = runs.RunFolder(run_dir)
+    run.refuse_untrusted(packages, told=overrides)
+    cfg = resuming.override(run.config, overrides)
+    changed = resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE)
+    resuming.refuse(changed, run_dir, force=force)
+    return _go_on(run_dir, cfg, changed)
+
+
+def _go_on(
+    run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), *, sweeping: bool = False
+) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
+    cfg = hydra_config.placed(cfg, run_dir)
+    hydra_config.check(cfg)
+    with _alone_in(run_dir):
+        checkpoint, content = checkpoints.last_good(run_dir)
+        _refuse_other_model(checkpoint, content, cfg, run_dir, changed)
+        told = [*changed, *resuming.to_tell(runs.RunFolder(run_dir).config, cfg)]
+        run = assemble(cfg, run_dir, Beginning(run_dir, cfg, told, Rewind(run_dir, content)))
+        _refuse_unfit(checkpoint, content, run)
+        resuming.refuse_in_an_epoch(changed, content, checkpoint)
+        if sweeping:
+            sweeps.refuse_own_ranks(run.trainer)
+        ranks.refuse_machines_without_launcher(run.trainer)
+        if is_first() and checkpoint.stem != checkpoints.RESUMABLE[0]:
+            step = content["global_step"]
+            log.warning("warning     last.ckpt is damaged or missing: resuming from %s, step %s", checkpoint.name, step)
+        return _run(run, checkpoint)
+
+
+def _refuse_other_model(
+    checkpoint: Path, content: dict[str, Any], cfg: DictConfig, run_dir: Path, changed: Sequence[resuming.Change]
+) -> None:
+    """RunError if a checkpoint is of another model than the config's, found without taking memory for either."""
+    name, settings = str(content["model_class"]).rpartition(".")[2], content["hyper_parameters"]
+    forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
+    resuming.refuse_other_model(checkpoint, cfg, name, settings, forced)
+    model = made_without_memory(cfg, resuming.image_shape(checkpoint, cfg, settings))
+    if model is not None:
+        weights = content["state_dict"]
+        resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
+
+
+def _refuse_unfit(checkpoint: Path, content: dict[str, Any], run: Training) -> None:
+    """RunError unless the state of training in a checkpoint is of the kind that this run would save."""
+    loops = {name: getattr(run.trainer, name).state_dict() for name in LOOPS}
+    callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
+    kept = [each for each in callbacks if each.state_key in content["callbacks"] or isinstance(each, Cost | Resuming)]
+    states = {callback.state_key: callback.state_dict() for callback in kept}
+    checkpoints.refuse_unfit(checkpoint, content, {"loops": loops, "callbacks": states, **run.model.example_states()})
+
+
+def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
+    tracked = trackers.closing(run.trainer.loggers)
+    with (
+        threads.limited_to(run.cfg.threads),
+        run.stopping.listening(),
+        closing(run.datamodule),
+        console.logging_to(run.run_dir),
+        tracked,
+    ):
+        if checkpoint is None:
+            run.beginning.begin()
+        if is_first():
+            console.show_header(run.cfg, run.model, run.datamodule)
+        L.seed_everything(run.cfg.seed, workers=True, verbose=False)
+        try:
+            with ranks.watching(run.trainer, partial(run_summary.summarise_lost, run), lambda: run.stopping.exit_code):
+                with cheap_cuda_checks(run.trainer.strategy.root_device):
+                    run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
+                _refuse_untrained(run.trainer)
+                return run_summary.summarise(run, "finished") if run.trainer.fast_dev_run else run_summary.evaluate(run)  # type: ignore[attr-defined]
+        except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
+            run_summary.summarise_if_begun(run, "interrupted")
+            if not run.trainer.is_global_zero:
+                raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
+            console.show_interrupted(run.run_dir)
+            raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
+        except BaseException as error:
+            told = _explained(error, run, checkpoint)
+            run_summary.summarise_if_begun(run, "failed", error=str(told) or type(told).__name__)
+            if told is error:
+                raise
+            raise told from error
+
+
+def _refuse_untrained(trainer: L.Trainer) -> None:
+    """ConfigError if no step was taken, whatever settings led to it: a record of it would be one of random weights."""
+    if not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        raise ConfigError(
+            "no step was trained: the settings of trainer and data end training before its first step; change them"
+        )
+
+
+def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:
+    """What to raise for an error: full disks, and checkpoints that cannot be restored, are no fault of the program."""
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        error = DiskError(cannot_write(error.filename or f"in run_dir={run.run_dir}", error))
+    if isinstance(error, DiskError):
+        saved = any((run.run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE)
+        anew = "and train again in another run_dir, because no step was saved yet"
+        then = f"then resume={run.run_dir}" if saved else anew
+        return DiskError(f"{error}, {then}")
+    if checkpoint is not None and not run.beginning.begun and isinstance(error, UNRESTORABLE):
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return RunError(f"{checkpoint} cannot be restored by this version of vaezoo ({reason}); use another one")
+    return error
+
+
+@contextmanager
+def _alone_in(run_dir: Path) -> Iterator[None]:
+    """Have no other run write to the folder; the first process sees to that for all."""
+    with ExitStack() as stack:
+        if is_first():
+            stack.enter_context(locks.held(run_dir))
+        yield

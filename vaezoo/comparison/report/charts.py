@@ -1,0 +1,175 @@
+"""Charts of numbers: rate and distortion, cost, KL by dimension, training curves, paces."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+
+from vaezoo.comparison import Variant, sweeps
+from vaezoo.comparison.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
+from vaezoo.metrics.catalogue import CATALOGUE
+
+DOTTED = (0, (2, 4))
+"""The line of equal ELBO."""
+
+
+@dataclass
+class Curves:
+    """What one run logged: by series ``recon``, ``kl`` and ``-elbo`` of ``val`` and ``train``, steps and values."""
+
+    series: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    clock: tuple[np.ndarray, np.ndarray] | None = None
+    """Steps and the seconds from the start at which they were logged, if that is known."""
+
+
+def rate_distortion(variants: Sequence[Variant], indices: Sequence[int], name: str, title: str, out: Path) -> Panel:
+    """KL against distortion by run, sweeps joined through their means; a model without KL as a level of distortion."""
+    figure, axes = chart(title, "rate: KL, nats per image", "distortion: recon, nats per image", width=480, height=380)
+    centres: dict[str, tuple[float, float]] = {}
+    for variant, index in zip(variants, indices, strict=True):
+        recon, kl = variant.values("recon"), variant.values("kl")
+        shared = [seed for seed in recon if seed in kl]
+        if shared:
+            points = np.array([(kl[seed], recon[seed]) for seed in shared])
+            axes.plot(
+                *points.T,
+                linestyle="",
+                marker=marker(index),
+                color=colour(index),
+                markersize=7,
+                alpha=0.75,
+                clip_on=False,
+            )
+            centres[variant.label] = tuple(points.mean(0))
+        elif recon:
+            level = float(np.mean(list(recon.values())))
+            axes.axhline(level, color=colour(index), linestyle="--", linewidth=1.2)
+            axes.annotate(
+                f"{variant.label}: has no rate", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                textcoords="offset points", ha="right", color=colour(index),
+            )  # fmt: skip
+    axes.margins(0.1)
+    _join(axes, variants, centres)
+    _equal_elbo(axes, centres)
+    key = [*_key(variants, indices), line("equal ELBO", DOTTED)]
+    return panel(figure, name, title, out, key)
+
+
+def _key(variants: Sequence[Variant], indices: Sequence[int]) -> list[Artist]:
+    return key_of({index: variant.label for index, variant in zip(indices, variants, strict=True)})
+
+
+def _join(axes: Axes, variants: Sequence[Variant], centres: dict[str, tuple[float, float]]) -> None:
+    """Join sweeps through their means, and name every variant, a swept one by its setting."""
+    names = {label: label for label in centres}
+    for setting, row in sweeps(variants):
+        points = [(variant, centres[variant.label]) for variant in row if variant.label in centres]
+        if len(points) < 2:
+            continue
+        axes.plot(*zip(*(point for _, point in points), strict=True), color=FAINT, linewidth=1, zorder=1)
+        names |= {variant.label: f"{setting}={variant.settings['model.' + setting]:g}" for variant, _ in points}
+    for label, point in centres.items():
+        leftish = point[0] < np.mean(axes.get_xlim())
+        offset = (8 if leftish else -8, 9 if names[label] != label else -14)
+        side = "left" if leftish else "right"
+        axes.annotate(names[label], point, xytext=offset, textcoords="offset points", color=FAINT, ha=side)
+
+
+def _equal_elbo(axes: Axes, centres: dict[str, tuple[float, float]]) -> None:
+    """Lines on which the ELBO is the same, through each variant's mean."""
+    if not centres:
+        return
+    x_limits, y_limits = axes.get_xlim(), axes.get_ylim()
+    reach = (x_limits[1] - x_limits[0]) + (y_limits[1] - y_limits[0])
+    for x, y in centres.values():
+        axes.plot(
+            [x - reach, x + reach], [y + reach, y - reach], color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=0
+        )
+    axes.set(xlim=(max(0.0, x_limits[0]), x_limits[1]), ylim=y_limits)
+
+
+def cost(
+    variants: Sequence[Variant], indices: Sequence[int], against: str, quality: str, name: str, out: Path
+) -> Panel:
+    """One quality against one cost, a mark for each run."""
+    y, x = CATALOGUE[quality], CATALOGUE[against]
+    title = f"{readable(quality)} {y.arrow} by {readable(against)}"
+    figure, axes = chart(title, _with_unit(against), _with_unit(quality))
+    largest, smallest = 0.0, np.inf
+    for variant, index in zip(variants, indices, strict=True):
+        costs, values = variant.values(against), variant.values(quality)
+        shared = [seed for seed in costs if seed in values]
+        points = np.array([(costs[seed], values[seed]) for seed in shared]).reshape(-1, 2)
+        axes.plot(*points.T, linestyle="", marker=marker(index), color=colour(index), markersize=7, alpha=0.8)
+        largest, smallest = max(largest, *points[:, 0], 0.0), min(smallest, *points[:, 0], np.inf)
+    if x.better == "lower" and largest > 20 * smallest > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xlim(0, largest * 1.08 or 1)
+    return panel(figure, name, title, out, _key(variants, indices))
+
+
+def _with_unit(name: str) -> str:
+    unit = CATALOGUE[name].unit
+    return f"{readable(name)}, {unit}" if unit else readable(name)
+
+
+def readable(name: str) -> str:
+    """A metric's name in words."""
+    short = {"elbo": "ELBO", "kl": "KL", "psnr": "PSNR", "mse": "MSE", "ssim": "SSIM", "iw_bound": "IW bound"}
+    short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
+    short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
+    text = short.get(name, name.replace("_", " "))
+    for word, better in ((" fd", " FD"), (" kd", " KD"), ("dci", "DCI"), (" kl", " KL"), (" vae", "-VAE")):
+        text = text.replace(word, better)
+    return text
+
+
+def kl_of_dimensions(kl: np.ndarray, index: int, title: str, most: float, name: str, out: Path) -> Panel:
+    """Sorted KL of each dimension, (D,) in nats, on an axis up to ``most``."""
+    figure, axes = chart(title, "latent dimension, the largest first", "KL, nats", height=200)
+    ordered = np.sort(kl)[::-1]
+    axes.bar(np.arange(1, len(ordered) + 1), ordered, color=colour(index), width=0.75)
+    axes.set(ylim=(0, most * 1.05), xlim=(0.3, len(ordered) + 0.7))
+    axes.grid(axis="x", visible=False)
+    axes.locator_params(axis="x", integer=True)
+    return panel(figure, name, f"KL of each latent dimension of {title}", out)
+
+
+def paces(rows: Sequence[tuple[int, str, np.ndarray]], title: str, name: str, out: Path) -> Panel:
+    """How far each small step of a path goes, over the path's mean step: by variant's place and label, (S,)."""
+    figure, axes = chart(title, "t: from one image to the other", "step over mean step", height=230)
+    for index, _, pace in rows:
+        t = (np.arange(len(pace)) + 0.5) / len(pace)
+        axes.plot(t, pace, color=colour(index), linewidth=1.5)
+    axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":")
+    axes.set(xlim=(0, 1), ylim=(0, max(1.2, *(float(pace.max()) for *_, pace in rows)) * 1.05))
+    return panel(figure, name, title, out, key_of({index: label for index, label, _ in rows}, lines=True))
+
+
+def curves(
+    runs: Sequence[tuple[int, str, Curves]], quantity: str, title: str, name: str, out: Path, *, by_clock: bool
+) -> Panel | None:
+    """One quantity while training: validation as lines, training dashed; None if no run has it."""
+    figure, axes = chart(title, "seconds since the start" if by_clock else "optimiser steps", "nats per image")
+    ends: list[float] = []
+    for index, _, run in runs:
+        for stage, style, width in (("train", "--", 0.8), ("val", "-", 1.6)):
+            steps, values = run.series.get((stage, quantity), (np.empty(0), np.empty(0)))
+            if by_clock:
+                steps = np.empty(0) if run.clock is None else np.interp(steps, *run.clock)
+            if not len(steps):
+                continue
+            axes.plot(steps, values, color=colour(index), linestyle=style, linewidth=width, alpha=0.9)
+            ends += [float(values[-1]), float(np.quantile(values, 0.1)), float(np.quantile(values, 0.85))]
+    if not ends:
+        return None
+    axes.set_ylim(limits_of(ends))
+    axes.set_xlim(left=0)
+    key = key_of({index: label for index, label, _ in runs}, lines=True)
+    return panel(
+        figure, name, title, out, [*key, line("validation", "-", width=1.6), line("training", "--", width=0.8)]
+    )

@@ -1,0 +1,154 @@
+"""How a chart looks and where it goes: SVG that follows the page's colours; PNG and PDF with a legend for papers."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vaezoo.figures.canvas import DPI, text_width, write_vector
+from vaezoo.runs.files import replacing
+
+INK, FAINT, GRID = "#1b2330", "#5b6675", "#dde2e9"
+SERIES = (
+    *("#0067b1", "#cc4c02", "#00875f", "#b0489b", "#b58900", "#3a9fd6"),
+    *("#6b4fa0", "#8c564b", "#4d7c0f", "#be123c", "#0f766e", "#64748b"),
+)
+"""A colour for each variant in a page of light background; the page's style sheet has those for a dark one."""
+MARKERS = "osD^vPX*<>hp"
+PRINT_DPI = 300
+"""Of the PNG files, as journals ask for."""
+LEGEND = 9.5
+"""Size of a legend's letters."""
+WIDTH, HEIGHT = 350, 270
+"""Pixels of a chart: what a phone shows without making letters smaller."""
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "axes.formatter.useoffset": False,
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass
+class Panel:
+    """One drawing with a name for its file, what it shows in words, and its markup."""
+
+    name: str
+    alt: str
+    svg: Markup
+
+
+def colour(index: int) -> str:
+    """The colour of the variant at this place."""
+    return SERIES[index % len(SERIES)]
+
+
+def marker(index: int) -> str:
+    return MARKERS[index % len(MARKERS)]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Charts made within look like the page's."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
+    """A figure of this many pixels with one pair of axes."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    axes.set_title(title)
+    axes.set(xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artist] = ()) -> Panel:
+    """Write ``folder/name.png`` and ``.pdf`` with a legend of ``key``; return the drawing without it for the page."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=144)
+        if key:
+            _add_legend(figure, key)
+        with replacing(folder / f"{name}.png") as new:
+            figure.savefig(new, format="png", dpi=PRINT_DPI, facecolor="white")
+        with replacing(folder / f"{name}.pdf") as new:
+            write_vector(figure, new, "pdf")
+    return Panel(name, alt, Markup(_in_page(file.getvalue(), alt)))
+
+
+def _add_legend(figure: Figure, key: Sequence[Artist]) -> None:
+    """A legend below the axes, in as many columns as fit; the figure grows by its rows."""
+    width, height = figure.get_size_inches() * 72
+    widest = max(text_width(str(artist.get_label()), LEGEND) * 72 / DPI for artist in key) + 3.4 * LEGEND
+    columns = min(len(key), max(1, int((width - 8) // widest)))
+    rows = -(-len(key) // columns)
+    figure.set_size_inches(width / 72, (height + 1.5 * LEGEND * rows + 6) / 72)
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=columns, frameon=False, fontsize=LEGEND, borderpad=0.1,
+        handlelength=1.6, handletextpad=0.5, columnspacing=1.0, labelspacing=0.35,
+    )  # fmt: skip
+
+
+def key_of(labels: Mapping[int, str], *, lines: bool = False) -> list[Artist]:
+    """A legend's entries for variants by their place: their marks, or their lines."""
+    return [
+        Line2D(
+            [], [], color=colour(at), label=label, linestyle="-" if lines else "", marker="" if lines else marker(at)
+        )
+        for at, label in labels.items()
+    ]
+
+
+def line(label: str, style: Any, tint: str = FAINT, width: float = 1.2) -> Artist:
+    """A legend's entry for a line."""
+    return Line2D([], [], color=tint, linestyle=style, linewidth=width, label=label)
+
+
+def _in_page(svg: str, alt: str) -> str:
+    """Matplotlib's file as an element of a page: no prolog, colours by name, a title, no ids that could meet others."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    names = {INK: "ink", FAINT: "faint", GRID: "grid"} | {hex_: f"c{at}" for at, hex_ in enumerate(SERIES)}
+    for hex_, name in names.items():
+        svg = svg.replace(hex_, f"var(--{name})")
+    head, _, rest = svg.partition(">")
+    head = re.sub(r'(width|height)="([\d.]+)pt"', r'\1="\2"', head)
+    return f'{head} role="img" aria-label="{Markup.escape(alt)}">{rest}'
+
+
+def limits_of(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
+    """From least to most with some room."""
+    low, high = min(values), max(values)
+    room = (high - low or abs(high) or 1.0) * margin
+    return low - room, high + room

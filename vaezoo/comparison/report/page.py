@@ -1,0 +1,84 @@
+"""The contents of a page as HTML and Markdown, by templates in the folder beside this file."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from vaezoo import __version__
+from vaezoo.comparison import Refusal
+from vaezoo.comparison.report.charts import readable
+from vaezoo.comparison.report.drawing import SERIES, colour
+from vaezoo.comparison.report.exports import as_markdown, plain
+from vaezoo.comparison.report.part import Part
+from vaezoo.metrics.catalogue import CATALOGUE
+
+
+def render(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
+    """One file that needs nothing else: style, script and pictures are embedded. All names in it are escaped."""
+    environment = Environment(
+        loader=PackageLoader("vaezoo.comparison.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals |= {"colour": lambda index: f"var(--c{index % len(SERIES)})", "readable": readable}
+    templates = files("vaezoo.comparison.report") / "templates"
+    return environment.get_template("report.html").render(
+        parts=parts,
+        refused=refused,
+        title=_title(parts),
+        warnings=_warnings(parts),
+        used=[CATALOGUE[name] for name in _used(parts)],
+        series=[colour(index) for index in range(len(SERIES))],
+        style=(templates / "style.css").read_text(),
+        script=(templates / "script.js").read_text(),
+        version=__version__,
+        day=datetime.now(UTC).strftime("%-d %B %Y"),
+    )
+
+
+def render_markdown(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
+    """The same in Markdown, with the pictures as links to files."""
+    lines = [f"# {plain(_title(parts))}", ""]
+    lines += [f"> **{plain(sentence)}**\n" for sentence in _warnings(parts)]
+    lines += [f"> Left out: {plain(refusal.reason)}\n" for refusal in refused]
+    for part in parts:
+        lines += [f"## {plain(part.group.name)}", "", *(f"> {plain(problem)}\n" for problem in part.problems)]
+        for table in part.tables:
+            lines += [f"### {plain(table.title)}", "", as_markdown(table)]
+        lines += ["### Fairness", ""]
+        lines += [
+            f"- **{found.severity}**, {found.topic}: {plain(found.sentence + _values(found))}"
+            for found in part.findings
+        ]
+        for title, _, pictures in part.chapters:
+            lines += ["", f"### {title}", ""]
+            for picture in pictures:
+                lines += [f"**{picture.title}.** {picture.how_to_read}", ""]
+                lines += [f"![{plain(panel.alt)}](figures/{panel.name}.png)" for panel in picture.panels]
+                lines += [f"![{picture.title}](figures/{name}.png)" for name in picture.files]
+    return "\n".join(lines) + "\n"
+
+
+def _values(found: object) -> str:
+    values = getattr(found, "values", ())
+    return f" ({'; '.join(f'{label}: {value}' for label, value in values)})" if values else ""
+
+
+def _title(parts: Sequence[Part]) -> str:
+    count = sum(len(part.group.variants) for part in parts)
+    return f"{count} {'model' if count == 1 else 'models'} on {' and '.join(part.group.name for part in parts)}"
+
+
+def _warnings(parts: Sequence[Part]) -> list[str]:
+    if len(parts) < 2:
+        return []
+    return [
+        "These runs are on different data (or on data that were binarised differently). Compare numbers only within a"
+        " group, never across groups."
+    ]
+
+
+def _used(parts: Sequence[Part]) -> list[str]:
+    columns = [column.metric.name for part in parts for table in part.tables for column in table.columns]
+    return [name for name in CATALOGUE if name in columns]

@@ -1,0 +1,188 @@
+"""The page's sections of images: the same ones through every model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaezoo.comparison import Variant
+from vaezoo.comparison.report import charts, strips
+from vaezoo.comparison.report.drawing import Panel
+from vaezoo.comparison.report.model_outputs import COLUMNS, EXTENT, STEPS, Images, Shown
+
+Models = Sequence[tuple[int, Variant, Shown]]
+"""Place in the group, variant, and what the model of its lowest-numbered seed shows."""
+
+
+@dataclass
+class Strip:
+    """A row of images: which model's, what it is, the image data, and a text below each image."""
+
+    label: str
+    note: str
+    uri: str
+    count: int
+    side: int
+    index: int | None = None
+    below: list[str] = field(default_factory=list)
+    minor: bool = False
+    block: str = ""
+    """Rows of one block stand together under its name."""
+
+
+@dataclass
+class Picture:
+    """A figure, and how to read it."""
+
+    title: str
+    how_to_read: str
+    panels: list[Panel] = field(default_factory=list)
+    strips: list[Strip] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    """Images shown below panels, as data URIs by the panel's name."""
+    above: list[str] = field(default_factory=list)
+    folded: bool = False
+    files: list[str] = field(default_factory=list)
+    """Names of the figures that hold the rows of images."""
+
+    @property
+    def blocks(self) -> list[tuple[str, list[Strip]]]:
+        """Rows of images by block, in order."""
+        return [(name, list(rows)) for name, rows in groupby(self.strips, key=lambda strip: strip.block)]
+
+
+def _strip(label: str, images: Tensor, *, note: str = "", index: int | None = None, **more: object) -> Strip:
+    return Strip(label, note, strips.strip(images), len(images), images.shape[-1], index, **more)  # type: ignore[arg-type]
+
+
+def _file(picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, path: Path, note: str = "") -> None:
+    """Write the rows of a picture as files, with the texts below its last row as labels of their columns."""
+    columns = picture.strips[-1].below
+    strips.save(strips.page(rows, title, note, columns), path)
+    picture.files.append(path.name)
+
+
+# images --------------------------------------------------------------------------------------------------------------
+
+
+def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same random test images through every model, and those that all of them reconstruct worst."""
+    mean_psnr = torch.stack([shown.psnr for _, _, shown in models]).mean(0)
+    worst = mean_psnr.argsort(stable=True)[:COLUMNS].tolist()
+    read = (
+        "Compare down a column: the original on top, then each model's reconstruction with its PSNR in dB (higher is"
+        " closer), then its absolute error on one scale for all models, from black (none) to light yellow ({:.2f})."
+    )
+    chosen = {"random": ("Random test images", images.random), "worst": ("The hardest test images", worst)}
+    pictures = []
+    for name, (title, places) in chosen.items():
+        x = images.test[places]
+        most = max(float((x - shown.recon[places]).abs().mean(1).max()) for _, _, shown in models)
+        picture = Picture(title, read.format(most), strips=[_strip("original", x)])
+        if name == "worst":
+            picture.how_to_read += (
+                f" Of {len(images.test)} test images, these have the lowest PSNR averaged over the models."
+            )
+        rows = [("original", x)]
+        for index, variant, shown in models:
+            recon, error = shown.recon[places], strips.errors(x, shown.recon[places], most)
+            below = [f"{value:.1f}" for value in shown.psnr[places].tolist()]
+            picture.strips += [
+                _strip(variant.label, recon, index=index, below=below),
+                _strip("", error, note="error", minor=True),
+            ]
+            rows += [(variant.label, recon), ("error", error)]
+        _file(
+            picture, rows, title, out / f"{prefix}reconstructions-{name}", f"errors: black 0 to light yellow {most:.2f}"
+        )
+        pictures.append(picture)
+    return pictures
+
+
+def interpolations(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same pairs through every model by both methods, and how evenly each path changes."""
+    pictures = []
+    for method, folded in (("linear", False), ("spherical", True)):
+        picture = Picture(
+            f"Between two test images, {method} paths",
+            "The first and last image of each row are real; those between are decoded from codes on the path. In a good"
+            " latent space one changes into the other through plausible images; in a poor one they blend or jump.",
+            folded=folded,
+        )
+        rows = []
+        for at, (start, end) in enumerate(zip(images.start, images.end, strict=True)):
+            for index, variant, shown in models:
+                row = torch.cat([start[None], shown.strips[method][at], end[None]])
+                picture.strips.append(_strip(variant.label, row, index=index, block=f"Pair {at + 1}"))
+                rows.append((f"{variant.label}, pair {at + 1}", row))
+            picture.strips[-1].below = ["real", *(f"{step / (STEPS - 1):.2g}" for step in range(STEPS)), "real"]
+        if rows:
+            _file(picture, rows, picture.title, out / f"{prefix}interpolations-{method}")
+            pictures.append(picture)
+    read = (
+        "How much the decoded image changes in each small step along the path, relative to the mean step: a flat line"
+        " at 1 is an even change, a peak is a jump."
+    )
+    panels = [
+        charts.paces(
+            [(index, variant.label, shown.paces["linear"][at].numpy()) for index, variant, shown in models],
+            f"Pace of pair {at + 1}, linear",
+            f"{prefix}pace-{at + 1}",
+            out,
+        )
+        for at in range(len(images.pairs))
+    ]
+    return [*pictures, Picture("Smoothness of the paths", read, panels)] if panels else pictures
+
+
+def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
+    """The same draws decoded by every model, each with the training image nearest to it."""
+    texts = {
+        "prior": ("Samples from the prior", "the same draws of N(0, I) for every model with as many dimensions"),
+        "mixture": (
+            "Samples from a Gaussian mixture",
+            "draws from ten Gaussians fitted to each model's training codes",
+        ),
+    }
+    pictures = []
+    for source, (title, drawn) in texts.items():
+        read = (
+            f"Each row shows {drawn}; the row below it shows the training images nearest in pixels, to reveal memorised"
+            " training images."
+        )
+        picture, rows = Picture(title, read), []
+        for index, variant, shown in models:
+            draws = shown.draws[source]
+            note = draws.source if draws.source.startswith("no prior") else ""
+            picture.strips += [
+                _strip(variant.label, draws.images, index=index, note=note),
+                _strip("", draws.nearest, note="nearest training image", minor=True),
+            ]
+            rows += [(variant.label, draws.images), ("nearest training image", draws.nearest)]
+        _file(picture, rows, title, out / f"{prefix}samples-{source}")
+        pictures.append(picture)
+    return pictures
+
+
+def traversals(models: Models, prefix: str, out: Path) -> Picture:
+    """One latent dimension a row, by KL, around each model's mean code."""
+    picture = Picture(
+        "Traversals",
+        "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
+        " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
+        " an unused dimension changes nothing.",
+    )
+    for index, variant, shown in models:
+        unit = "variance" if shown.kl is None else "nats"
+        rows = []
+        for at, dimension in enumerate(shown.dimensions):
+            note = f"z{dimension}: {shown.spread[at]:.2f} {unit}"
+            picture.strips.append(_strip("", shown.traversal[at], note=note, block=variant.label))
+            rows.append((note, shown.traversal[at]))
+        offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
+        picture.strips[-1].below = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
+        _file(picture, rows, f"Traversals of {variant.label}", out / f"{prefix}traversals-{index}")
+    return picture

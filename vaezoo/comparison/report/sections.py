@@ -1,0 +1,118 @@
+"""The page's sections of charts: maps of codes, rate and distortion, training, cost."""
+
+from pathlib import Path
+
+from vaezoo.comparison import Group
+from vaezoo.comparison.report import charts, curves, maps, strips
+from vaezoo.comparison.report.drawing import Panel
+from vaezoo.comparison.report.model_outputs import Images
+from vaezoo.comparison.report.pictures import Models, Picture
+from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.training.callbacks.latents import labels_of
+
+
+def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Picture:
+    """Codes of the same test images, side by side, and the decoded plane of two-dimensional codes."""
+    labels = labels_of(images.labels[: len(models[0][2].codes)], images.factors)
+    known = bool(labels.known)
+    picture = Picture(
+        "Where the encoder puts the same test images",
+        "Each dot is one image" + (", coloured by its label" if known else "; the data have no labels")
+        + ". The dashed circle is two standard deviations of N(0,\u00a0I) and contains 86% of its draws; ellipses are"
+        " two standard deviations of posteriors, fewer where they would hide the dots. A plain autoencoder places codes"
+        " anywhere and leaves gaps; the KL of a VAE pulls them into the circle and spreads each over an ellipse, so"
+        " that draws from the prior decode to images. Note the different axes: each map has its own scale.",
+        above=[f"{labels.name(value)}|{tint}" for value, tint in labels.palette().items()] if labels.few else [],
+    )  # fmt: skip
+    for index, variant, shown in models:
+        name = f"{prefix}latent-map-{index}"
+        picture.panels.append(maps.latent_map(shown, labels, variant.label, name, out))
+        if shown.decoded is not None:
+            picture.images[name] = strips.data_uri((shown.decoded * 255).round().clip(0, 255).astype("uint8"))
+            plane = strips.plane(shown.decoded, f"Decoded plane of {variant.label}")
+            strips.save(plane, out / f"{prefix}decoded-plane-{index}")
+    if picture.images:
+        picture.how_to_read += " Below the map of a two-dimensional code is the decoder's output over the same square."
+    return picture
+
+
+def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
+    """A plane for each likelihood."""
+    panels = []
+    for at, (likelihood, variants) in enumerate(group.likelihoods.items()):
+        indices = [group.variants.index(variant) for variant in variants]
+        if any(variant.values("recon") for variant in variants):
+            title = f"Rate and distortion, {likelihood}"
+            panels.append(charts.rate_distortion(variants, indices, f"{prefix}rate-distortion-{at + 1}", title, out))
+    return Picture(
+        "Rate and distortion",
+        "Further right, codes carry more information about an image; further down, images are reconstructed better."
+        " Along a dotted line the ELBO is the same, so a model below another's dotted line has the better ELBO. Models"
+        " that differ in one setting only are joined, and a model without KL is a dashed line.",
+        panels,
+    )
+
+
+def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
+    """Sorted KL of the dimensions of every model that has one."""
+    having = [(index, variant, shown.kl.mean(0).numpy()) for index, variant, shown in models if shown.kl is not None]
+    most = max((float(kl.max()) for _, _, kl in having), default=1.0)
+    panels = [
+        charts.kl_of_dimensions(kl, index, variant.label, most, f"{prefix}kl-{index}", out)
+        for index, variant, kl in having
+    ]
+    return Picture(
+        "KL of each latent dimension",
+        "A tall bar is a dimension that carries much information about the image; one near 0 is unused (collapsed). All"
+        " charts have the same scale.",
+        panels,
+    )
+
+
+def training(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture:
+    """Recon, KL and −ELBO by step and by the clock, a line for each run; ``untimed`` is why not by the clock."""
+    runs = [
+        (at, variant.label, curves.read(entry.path))
+        for at, variant in enumerate(group.variants)
+        for entry in variant.entries
+    ]
+    panels: list[Panel | None] = []
+    for by_clock, word in ((False, "step"),) if untimed else ((False, "step"), (True, "time")):
+        for quantity, title in (("recon", "recon"), ("kl", "KL"), ("-elbo", "−ELBO")):
+            name = f"{prefix}training-{quantity.strip('-')}-by-{word}"
+            panels.append(charts.curves(runs, quantity, f"{title} by {word}", name, out, by_clock=by_clock))
+    timed = f" There are no charts by time, because {untimed}." if untimed else ""
+    if not untimed and not all(run.clock for *_, run in runs):
+        timed = " Runs without TensorBoard files are missing from charts by time."
+    apart = " Likelihoods differ: compare only lines of the same one." if len(group.likelihoods) > 1 else ""
+    return Picture(
+        "Training",
+        "One solid line per run on validation images, dashed on training images. A dashed line that keeps falling while"
+        " the solid one rises shows overfitting." + apart + timed,
+        [found for found in panels if found is not None],
+    )
+
+
+QUALITIES = ("elbo", "psnr", "prior_fd_classifier", "mixture_fd_classifier", "probe_accuracy")
+
+
+def cost(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture:
+    """Qualities against what they cost; ``untimed`` is why seconds cannot be compared."""
+    panels = []
+    for against in ("flops_per_image",) if untimed else ("seconds", "flops_per_image"):
+        for quality in QUALITIES:
+            parts = group.likelihoods if CATALOGUE[quality].section == "likelihood" else {"": group.variants}
+            for at, variants in enumerate(parts.values()):
+                if any(v.values(against) and v.values(quality) for v in variants):
+                    indices = [group.variants.index(variant) for variant in variants]
+                    name = f"{prefix}cost-{quality}-{against}-{at + 1}"
+                    panels.append(charts.cost(variants, indices, against, quality, name, out))
+    times = f"Cost is in FLOPs and not in seconds, because {untimed}." if untimed else (
+        "Times are comparable only between runs that each had the same machine to themselves."
+    )  # fmt: skip
+    return Picture(
+        "Quality and cost",
+        "Each mark is one run; the arrow in a title shows the better direction, and cheaper runs are further left. "
+        + times,
+        panels,
+    )

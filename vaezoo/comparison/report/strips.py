@@ -1,0 +1,79 @@
+"""Rows of images as small files, and pages of them for the folder of figures. No value is rescaled silently."""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from vaezoo.comparison.report.drawing import PRINT_DPI
+from vaezoo.figures.canvas import mosaic_page, raster, write_vector
+from vaezoo.figures.mosaics import Mosaic, compose, shown
+from vaezoo.runs.files import replacing
+
+LARGEST = 96
+"""Pixels of an image's longer side in the page; larger images are averaged down to it."""
+
+
+def strip(images: Tensor) -> str:
+    """Images (B, C, H, W) in [0, 1] side by side, with a transparent gap round each, as a data URI."""
+    tiles = shown(images, smallest=1, largest=LARGEST)
+    height, width = tiles.shape[1:3]
+    gap = max(1, width // 24)
+    row = np.zeros((height, len(tiles) * (width + 2 * gap), 4))
+    for at, tile in enumerate(tiles):
+        left = at * (width + 2 * gap) + gap
+        row[:, left : left + width, :3] = tile
+        row[:, left : left + width, 3] = 1
+    return data_uri((row * 255).round().astype(np.uint8), grey=images.shape[1] != 3)
+
+
+def errors(x: Tensor, recon: Tensor, most: float) -> Tensor:
+    """Absolute errors, averaged over channels, as colours from black (0) to light yellow (``most``): (B, 3, H, W)."""
+    error = (x - recon).abs().mean(1).numpy() / max(most, 1e-12)
+    colours = colormaps["magma"](error.clip(0, 1))[..., :3]
+    return torch.from_numpy(colours).float().permute(0, 3, 1, 2)
+
+
+def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
+    """Pixels (H, W, 3 or 4) uint8 as an image embedded in the page."""
+    image = Image.fromarray(pixels)
+    if grey and pixels.shape[2] == 4:
+        image = image.convert("LA")
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a page as ``path.png``, at the resolution of print, and ``path.pdf``."""
+    figure.set_dpi(PRINT_DPI)
+    with replacing(path.with_name(path.name + ".png")) as new:
+        Image.fromarray(raster(figure)).save(new, "PNG", dpi=(PRINT_DPI, PRINT_DPI))
+    with replacing(path.with_name(path.name + ".pdf")) as new:
+        write_vector(figure, new, "pdf")
+
+
+def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
+    """Labelled rows of images (B, C, H, W) as a figure for the folder."""
+    images = [[_coloured(image) for image in row] for _, row in rows]
+    labels = [label for label, _ in rows]
+    figure, _ = mosaic_page(compose(images), title, note, row_labels=labels, column_labels=columns)
+    return figure
+
+
+def plane(pixels: np.ndarray, title: str) -> Figure:
+    """A decoded plane, (H, W, 3) in [0, 1], as a figure for the folder."""
+    figure, _ = mosaic_page(Mosaic(pixels, [], [], 0, 0), title)
+    return figure
+
+
+def _coloured(image: Tensor) -> Tensor:
+    """Any image as three channels, so that grey images and coloured error maps can share a page."""
+    return image if image.shape[0] == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)

@@ -1,0 +1,1 @@
+"""Settings: how they are read, checked and explained to the user. The lowest floor: it imports nothing of vaezoo."""

@@ -1,0 +1,222 @@
+"""Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
+
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from vaezoo.config import automatic
+from vaezoo.config.choices import COMPILE, EVALUATIONS, STEPPING
+from vaezoo.config.errors import ConfigError, VaezooError
+from vaezoo.config.extras import LAUNCHERS, missing
+from vaezoo.config.reading import MOST_VALUES, flat
+from vaezoo.config.validation import check_arguments, check_picture, check_threads, did_you_mean, shown
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
+"""The folder of configs: inside an installed wheel, beside the package in a clone."""
+
+PASSED_OTHERWISE = {"trainer": ("callbacks", "logger", "default_root_dir"), "model": ("image_shape",)}
+"""Arguments that the program gives by itself."""
+
+
+def options(group: str) -> list[str]:
+    """Names that a config group offers."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
+
+
+def check(cfg: DictConfig) -> None:
+    """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
+    metric = "val/loss" if cfg.optimized_metric is None else cfg.optimized_metric
+    if not isinstance(metric, str) or not re.fullmatch(r"(val|test)/.+", metric):
+        raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    _check_values(plain)
+    _check_groups(plain)
+    for name, kind in {"seed": int, "test": bool}.items():
+        if type(cfg[name]) is not kind:
+            raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
+    check_threads(cfg.get("threads", automatic.AUTO))
+    if cfg.evaluation not in EVALUATIONS:
+        raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    if not any(cfg.compile is choice or (isinstance(choice, str) and cfg.compile == choice) for choice in COMPILE):
+        raise ConfigError(f"compile must be false, true or reduce-overhead, got {shown(cfg.compile)}")
+    if cfg.stepping not in STEPPING:
+        raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
+    if not 0 <= cfg.seed < 2**32:
+        raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
+    if (figures := cfg.get("figures")) is not None:  # runs of earlier versions have none
+        if not isinstance(figures, DictConfig):
+            raise ConfigError(f"figures must be the settings dpi and format, got {shown(figures)}")
+        check_picture("figures", figures.get("dpi"), figures.get("format"))
+    check_parts(plain)
+
+
+def _check_groups(plain: Any) -> None:
+    """ConfigError unless every group is there, and all of its parts name their classes."""
+    parts = [(name, plain.get(name)) for name in ("model", "data", "trainer")]
+    for name in ("callbacks", "logger"):
+        group = plain.get(name)
+        if not isinstance(group, dict):
+            raise ConfigError(f"{name} must map names to settings, got {group!r}")
+        parts += [(f"{name}.{key}", part) for key, part in group.items() if part is not None]
+    for key, part in parts:
+        if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
+            raise ConfigError(f"{key} must be settings that name a class as _target_, got {str(part)[:80]!r}")
+
+
+def check_parts(plain: Any, within: str = "") -> None:
+    """ConfigError for an argument that a class in these settings, which stand at ``within``, cannot take."""
+    for key, node in _targets(plain, within):
+        own = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
+        values = {name: value for name, value in own if name not in ("_target_", "_convert_")}
+        check_arguments(_locate(node["_target_"], key), values, key=key, extra=PASSED_OTHERWISE.get(key, ()))
+
+
+def _check_values(plain: Any) -> None:
+    """ConfigError for a value that could not be read back from the run's own config, or that means nothing anywhere."""
+    values = flat(plain)
+    if len(values) > MOST_VALUES:
+        raise ConfigError(f"a config has at most {MOST_VALUES:,} values, got {len(values):,}")
+    for key, value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number, got {shown(value)}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"{key} must be a number of at most 64 bits, got {shown(value)}")
+        if isinstance(value, str) and (not value.isprintable() or "${" in value):
+            raise ConfigError(f"{key} must be a text without control characters and ${{...}}, got {shown(value)}")
+
+
+def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_``, and where it stands."""
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield key, node
+    for name, child in node.items():
+        yield from _targets(child, f"{key}.{name}" if key else str(name))
+
+
+def _locate(target: str, key: str) -> Any:
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}._target_ must be an importable class, got {target!r} ({error})") from error
+
+
+def read_value(setting: str) -> Any:
+    """The value in KEY=VALUE, a list or a mapping as plain Python; ConfigError if it cannot be read."""
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.create(f"value: {setting.partition('=')[2]}"))
+    except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read a setting: {' '.join(str(error).split())}") from error
+    return plain["value"]
+
+
+def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
+    """A copy of a config, resolved and settled, with the run's place as an absolute path."""
+    before = str(cfg.run_dir)
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
+    automatic.settle(cfg)
+    cfg.run_dir, cfg.resume = before, None
+    if isinstance(cfg.data.get("root"), str):
+        cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    return OmegaConf.create(moved(plain, before, str(run_dir.absolute())))
+
+
+def moved(node: Any, before: str, now: str) -> Any:
+    """The same plain values with every path at or below the folder ``before`` put below ``now``."""
+    if isinstance(node, dict):
+        return {key: moved(value, before, now) for key, value in node.items()}
+    if isinstance(node, list):
+        return [moved(value, before, now) for value in node]
+    inside = isinstance(node, str) and (node == before or node.startswith(before + os.sep))
+    return now + node[len(before) :] if inside else node
+
+
+def refuse(error: Exception) -> int:
+    """Print an error of the user's as one sentence and return the exit code 1; any other error is raised again."""
+    sentence = explain(error)
+    if sentence is None:
+        raise error
+    print(f"error: {sentence}", file=sys.stderr)
+    return 1
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for an error that lies with the user, None for one that lies with the program."""
+    if isinstance(error, VaezooError):
+        return str(error)
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return _explain_part(error, error.__cause__)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read the setting {error.override!r}; write KEY=VALUE, as in model.beta=4 or 'model.widths=[9,9]',"
+            " and a value with signs such as = in its own quotes: \"run_dir='a=1'\""
+        )
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _explain_key(error)
+    if _comes_from(error, ("lightning", "hydra", "hydra_plugins", "joblib", "submitit", "ray", "optuna")):
+        return f"the settings do not fit: {_one_line(error)}"
+    return None
+
+
+def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
+    """Whether it was raised by one of these packages' own code, that is, against what it was given."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in packages
+
+
+def _explain_part(error: InstantiationException, cause: BaseException) -> str | None:
+    """What a library says against its settings; other errors may be the program's."""
+    if isinstance(cause, VaezooError):
+        return str(cause)
+    if not isinstance(cause, ValueError | TypeError | ImportError | OSError | RuntimeError) and not _comes_from(
+        cause, ("lightning",)
+    ):
+        return None
+    return (
+        f"{str(error).rpartition('full_key: ')[2].strip() or 'a part of the config'} cannot be created:"
+        f" {_one_line(cause)}"
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, without the lines of C++ that torch may add."""
+    return " ".join(str(error).partition("\nException raised from")[0].split())[:1000]
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    if group in ("hydra/launcher", "hydra/sweeper") and name in LAUNCHERS:
+        return missing(f"{group}={name}", LAUNCHERS[name])
+    return f"there is no {group}={name}; set {group}= to one of {', '.join(options(group))}"
+
+
+def _explain_key(error: BaseException) -> str:
+    """Of a key that no config has, what is nearest to it; of anything else, what Hydra says."""
+    cause = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+        parent = cause.parent_node
+        known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+        within, _, name = str(cause.full_key).rpartition(".")
+        sentence = f"{cause.full_key} is not a setting; {did_you_mean(name, [key for key in known if key[0] != '_'])}"
+        open_ended = within in ("model.optimizer", "model.scheduler")
+        other = f"; for another argument that its class takes, write +{cause.full_key}=..."
+        return sentence + (other if open_ended else "")
+    return _one_line(error)

@@ -1,0 +1,124 @@
+"""Settings against the signature of what they are for. Knows nothing of models, data and Hydra."""
+
+import difflib
+import inspect
+import math
+import types
+import typing
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from vaezoo.config.automatic import AUTO
+from vaezoo.config.choices import DPI, FORMATS, MOST_THREADS
+from vaezoo.config.errors import ConfigError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A closing clause for an error: the nearest known name, or all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"known names: {', '.join(known)}" if known else "nothing can be set here"
+
+
+def parameters(target: Any) -> dict[str, Any]:
+    """Names and type annotations that ``target`` takes; ``**kwargs`` of a class stand for its parent's arguments."""
+    if not inspect.isclass(target):
+        return _named(target)
+    found: dict[str, Any] = {}
+    for cls in target.__mro__:
+        init = vars(cls).get("__init__")
+        if init is None or cls is object:
+            continue
+        found = {**_named(init), **found}
+        kinds = [parameter.kind for parameter in inspect.signature(init).parameters.values()]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    found.pop("self", None)
+    return found
+
+
+def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: Collection[str] = ()) -> None:
+    """ConfigError if ``values`` has a name that ``target`` does not take, or a value of another type than it says.
+
+    ``key`` is where the values stand in the config; ``extra`` are names that are passed by other ways.
+    """
+    known = parameters(target)
+    for name, value in values.items():
+        if name in extra:
+            raise ConfigError(f"{key}.{name} is set by the program and cannot be changed")
+        if name not in known:
+            raise ConfigError(f"{key}.{name} is not a setting here; {did_you_mean(name, set(known) - set(extra))}")
+        _check_type(value, known[name], f"{key}.{name}")
+
+
+def at_least(value: float, least: float, key: str) -> None:
+    """ConfigError if the setting ``key`` has a ``value`` below ``least``, or one that is infinite or not a number."""
+    if not least <= value < math.inf:
+        raise ConfigError(f"{key} must be at least {least:g}{'' if value < least else ' and finite'}, got {value:g}")
+
+
+def within(value: float, least: float, most: float, key: str) -> None:
+    """ConfigError if the setting ``key`` has a ``value`` that does not lie from ``least`` to ``most``."""
+    at_least(value, least, key)
+    if value > most:
+        raise ConfigError(f"{key} must be at most {most:,}, got {value:,}")
+
+
+def above(value: float, bound: float, key: str) -> None:
+    """ConfigError if the setting ``key`` has a ``value`` that is not above ``bound``, or is infinite."""
+    if not bound < value < math.inf:
+        raise ConfigError(f"{key} must be above {bound:g}{'' if value <= bound else ' and finite'}, got {value:g}")
+
+
+def check_picture(key: str, dpi: Any, format: Any) -> None:
+    """ConfigError for a resolution or a format that the pictures of ``key`` cannot have."""
+    if type(dpi) is not int or dpi not in DPI:
+        raise ConfigError(f"{key}.dpi must be a whole number from {DPI.start} to {DPI.stop - 1}, got {shown(dpi)}")
+    if format not in FORMATS:
+        raise ConfigError(f"{key}.format must be one of {', '.join(FORMATS)}, got {shown(format)}")
+
+
+def check_threads(setting: Any) -> None:
+    """ConfigError unless ``setting`` is auto or a number of threads."""
+    whole = isinstance(setting, int) and not isinstance(setting, bool)
+    if setting != AUTO and not (whole and 1 <= setting <= MOST_THREADS):
+        raise ConfigError(f"threads must be auto or a number from 1 to {MOST_THREADS}, got {setting!r}")
+
+
+def _named(function: Any) -> dict[str, Any]:
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):  # annotations that only a type checker can resolve
+        hints = {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    signature = inspect.signature(function).parameters.values()
+    return {parameter.name: hints.get(parameter.name, Any) for parameter in signature if parameter.kind in named}
+
+
+def _check_type(value: Any, annotation: Any, key: str) -> None:
+    from typeguard import TypeCheckError, check_type  # here, as help and lists need no checks
+
+    wrong_bool = isinstance(value, bool) and annotation in (int, float, int | None, float | None)
+    try:
+        check_type(value, annotation)
+    except TypeCheckError:
+        wrong_bool = True
+    if wrong_bool:
+        raise ConfigError(f"{key} must be {_in_words(annotation)}, got {shown(value)} ({type(value).__name__})")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: whole, or only its beginning."""
+    text = repr(value)
+    return text if len(text) < 100 else f"{text[:80]}..."
+
+
+def _in_words(annotation: Any) -> str:
+    """A type as a reader of a config knows it: ``int or null``, ``'a' or 'b'``, ``list[int]``."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(part) for part in typing.get_args(annotation))
+    if typing.get_origin(annotation) is typing.Literal:
+        return " or ".join(repr(part) for part in typing.get_args(annotation))
+    return "null" if annotation is type(None) else inspect.formatannotation(annotation).replace("typing.", "")

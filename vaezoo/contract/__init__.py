@@ -1,6 +1,0 @@
-"""What every model keeps to, as functions that raise a sentence: for the tests of the zoo and for ``vaezoo check``."""
-
-from vaezoo.contract.clauses import CLAUSES, Make
-from vaezoo.contract.error import ContractError
-
-__all__ = ["CLAUSES", "ContractError", "Make"]

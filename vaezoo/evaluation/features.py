@@ -1,0 +1,266 @@
+"""Feature spaces in which sets of images are compared: a classifier of the data set's own, and Inception.
+
+It knows the data's splits and labels, and no autoencoder.
+"""
+
+import hashlib
+import logging
+import math
+import re
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaezoo.data import ImageDataModule
+from vaezoo.runs.checkpoints import check_archive
+
+logger = logging.getLogger(__name__)
+
+RECIPE = 1
+"""Raise it whenever a change to the classifier gives other weights."""
+FEATURES = 64
+MOST_IMAGES = 20_000
+MOST_PIXELS = 2**26
+"""Training images are also limited to this many numbers (a quarter of a GiB), 5,461 images of 3x64x64."""
+SEEN = 60_000
+"""Images shown in training, whatever their number..."""
+MOST_EPOCHS = 20
+"""...unless that takes more passes than these."""
+BATCH = 128
+LEARNING_RATE = 3e-3
+SEED = 0
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Images to the features that distances are taken in; ``version`` is a hash of its weights.
+
+    ``accuracy`` is the classifier's on test images, the mean over factors; None for Inception.
+    """
+
+    name: str
+    network: nn.Module
+    version: str
+    accuracy: float | None = None
+    batch: int = 500
+
+    @torch.no_grad()
+    def extract(self, pixels: Tensor) -> Tensor:
+        """Features on the CPU of pixels in [0, 1] on any device, ``batch`` at a time: (B, C, H, W) -> (B, F)."""
+        device = next(self.network.parameters()).device
+        parts = [self.network(part.to(device, torch.float32)).cpu() for part in pixels.split(self.batch)]
+        return torch.cat(parts)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Itself, moved to ``device``."""
+        self.network.to(device)
+        return self
+
+
+# a classifier of the data set's own ----------------------------------------------------------------------------------
+
+
+class Classifier(nn.Module):
+    """Strided convolutions down to about 4x4 pixels, ``FEATURES`` features behind them, a linear head for each factor.
+
+    Its output are the features, scaled by one number so that their mean variance over training images is 1.
+    """
+
+    scale: Tensor
+
+    def __init__(self, image_shape: Sequence[int], classes: Sequence[int]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        depth = max(1, round(math.log2(min(height, width) / 4)))
+        widths = [channels, *([16] * (depth - 3) + [32, 64, 64][:depth])]
+        stages: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        for _ in range(depth):
+            height, width = -(-height // 2), -(-width // 2)
+        self.body = nn.Sequential(*stages, nn.Flatten(), nn.Linear(widths[-1] * height * width, FEATURES), nn.ReLU())
+        self.heads = nn.ModuleList(nn.Linear(FEATURES, count) for count in classes)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.body(pixels)
+        return features * self.scale
+
+    def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy in nats, mean over images and factors; labels (B, F)."""
+        features = self(pixels)
+        return torch.stack([F.cross_entropy(head(features), labels[:, k]) for k, head in enumerate(self.heads)]).mean()
+
+    def hits(self, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Which factors are told correctly: labels (B, F) -> (B, F) of booleans."""
+        features = self(pixels)
+        return torch.stack([head(features).argmax(1) for head in self.heads], dim=1) == labels
+
+
+def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> FeatureExtractor | str:
+    """Features of a small classifier of the data set's labels; or, where it cannot be had, the reason.
+
+    It is trained once, on the CPU, on the first training images as evaluation sees them, by a recipe that depends on
+    the data alone, and kept in ``cache_dir/classifiers``. No global random state is read or changed.
+    """
+    datamodule.setup()
+    classes = [len(factor.values) for factor in datamodule.factors]
+    if not any(count > 1 for count in classes):
+        return f"{datamodule.name} has no labels to train a classifier on"
+    count = min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(datamodule.image_shape)))
+    pixels, labels = datamodule.examples(min(count, 64), "train")
+    if (labels < 0).any():
+        return f"some images of {datamodule.name} have no label to train a classifier on"
+    key = _key(datamodule, pixels, labels)
+    path = cache_dir / "classifiers" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', str(datamodule.name))[:50]}-{key}.pt"
+    network = _fresh(datamodule.image_shape, classes)
+    accuracy = _load(path, network)
+    if accuracy is None:
+        train, test = datamodule.examples(count, "train"), datamodule.examples(count, "test")
+        if min(int(split[1].min()) for split in (train, test)) < 0:
+            return f"some images of {datamodule.name} have no label to train a classifier on"
+        network = train_classifier(datamodule.image_shape, classes, *train)
+        accuracy = score(network, *test)
+        _save(path, network, accuracy)
+    network.eval().requires_grad_(False)
+    return FeatureExtractor("classifier", network, _hash(network), accuracy)
+
+
+def train_classifier(image_shape: Sequence[int], classes: Sequence[int], pixels: Tensor, labels: Tensor) -> Classifier:
+    """A classifier by the fixed recipe: (N, C, H, W) and (N,) or (N, F) -> in evaluation mode, on the CPU."""
+    labels = labels.reshape(len(labels), -1)
+    epochs = min(MOST_EPOCHS, math.ceil(SEEN / len(pixels)))
+    batches = math.ceil(len(pixels) / BATCH)
+    generator = torch.Generator().manual_seed(SEED)
+    network = _fresh(image_shape, classes)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
+    with torch.enable_grad():
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(pixels), generator=generator).split(BATCH):
+                optimizer.zero_grad()
+                network.loss(pixels[chosen], labels[chosen]).backward()
+                optimizer.step()
+                schedule.step()
+    network.eval()
+    _rescale(network, pixels)
+    return network
+
+
+def _fresh(image_shape: Sequence[int], classes: Sequence[int]) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return Classifier(image_shape, classes)
+
+
+@torch.no_grad()
+def _rescale(network: Classifier, pixels: Tensor) -> None:
+    """Make the features' mean variance 1, and the heads undo it, so that distances have a unit of the data's own."""
+    features = torch.cat([network(part) for part in pixels.split(BATCH)]).double()
+    spread = features.var(0, correction=0).mean().sqrt().clamp(min=1e-6)
+    network.scale.copy_(1 / spread)
+    for head in network.heads:
+        head.weight.mul_(spread)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def score(network: Classifier, pixels: Tensor, labels: Tensor) -> float:
+    """Accuracy, the mean over images and factors: (N, C, H, W) and (N,) or (N, F)."""
+    parts = zip(pixels.split(BATCH), labels.reshape(len(labels), -1).split(BATCH), strict=True)
+    return float(torch.cat([network.hits(x, y) for x, y in parts]).double().mean())
+
+
+def _key(datamodule: ImageDataModule, pixels: Tensor, labels: Tensor) -> str:
+    """What the classifier depends on: recipe, splits, factors and, as folders may share a name, some of the images."""
+    said = {name: value for name, value in datamodule.describe().items() if name != "skipped"}  # grows while it is used
+    parts = (RECIPE, sorted(said.items()), tuple(datamodule.image_shape), datamodule.factors)
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8)
+    digest.update(pixels.mul(255).round().byte().numpy().tobytes())
+    digest.update(labels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _hash(network: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=6)
+    for name, values in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _load(path: Path, network: Classifier) -> float | None:
+    """Fill the network from the cache and return its accuracy; None where there is no file or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        check_archive(path)
+        kept: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(kept["network"])
+        return float(kept["accuracy"])
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        logger.warning("%s is damaged (%s); the classifier is trained again", path, reason)
+        return None
+
+
+def _save(path: Path, network: Classifier, accuracy: float) -> None:
+    """Keep it under its name only when it is whole; another process may do the same at the same time."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            torch.save({"network": network.state_dict(), "accuracy": accuracy}, file)
+        aside.replace(path)
+    except OSError as error:
+        logger.warning("the classifier cannot be cached in %s (%s) and is trained again each time", path.parent, error)
+        with suppress(OSError):  # its folder may be what could not be written
+            aside.unlink()
+
+
+# Inception -----------------------------------------------------------------------------------------------------------
+
+INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
+"""torchvision's name for the weights of Szegedy et al. (2016) on ImageNet; it ends in the start of their SHA-256."""
+
+
+class Inception(nn.Module):
+    """torchvision's Inception v3 up to the 2,048 pooled features, for images of any size and of 1 or 3 channels."""
+
+    def __init__(self) -> None:
+        from torchvision.models import inception_v3
+
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            self.body = inception_v3(weights=None, init_weights=False, transform_input=False, aux_logits=True)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        colour = pixels.expand(-1, 3, -1, -1)
+        large = F.interpolate(colour, (299, 299), mode="bilinear", antialias=True, align_corners=False)
+        features: Tensor = self.body(2 * large - 1)  # what its weights were trained on
+        return features
+
+
+def inception_features(folder: Path | None = None) -> FeatureExtractor | str:
+    """Features of Inception v3 whose weights lie in ``folder`` (torch's own by default); or, without them, the reason.
+
+    Nothing is downloaded. These are torchvision's weights, not the TensorFlow ones of 2015 that most published Frechet
+    inception distances were taken with: compare numbers of this extractor with each other alone.
+    """
+    path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / INCEPTION_FILE
+    if not path.is_file():
+        return f"no Inception weights on this machine; to use them, put torchvision's {path.name} into {path.parent}"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(path.stem.rpartition("-")[2]):
+        return f"the Inception weights in {path} are damaged; download them again"
+    network = Inception()
+    network.body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.body.fc = nn.Identity()
+    return FeatureExtractor("inception", network.eval().requires_grad_(False), digest[:12], batch=32)

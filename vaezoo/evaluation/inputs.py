@@ -1,0 +1,91 @@
+"""What every model is evaluated on: the same images, pairs and feature spaces. It knows no model."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaezoo.config.errors import DataError
+from vaezoo.data import ImageDataModule
+from vaezoo.evaluation.features import FeatureExtractor, classifier_features, inception_features
+from vaezoo.evaluation.settings import Settings
+from vaezoo.metrics.paths import choose_pairs
+
+FEWEST = 10
+"""Images below which neighbours, covariances and probes mean nothing."""
+
+CHUNK = 250
+"""Images that go through a network at once."""
+
+
+def cache_dir() -> Path:
+    """Where feature classifiers are kept: VAEZOO_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("VAEZOO_CACHE", Path.home() / ".cache" / "vaezoo"))
+
+
+@dataclass
+class Material:
+    """Test and training images of a data set as evaluation sees them, on the CPU, and what follows from them alone."""
+
+    data: ImageDataModule
+    settings: Settings
+    device: torch.device
+    test: Tensor = field(init=False)
+    test_labels: Tensor = field(init=False)
+    train: Tensor = field(init=False)
+    train_labels: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data.prepare_data()
+        self.data.setup()
+        self.test, self.test_labels = self.data.examples(self.settings.images, "test")
+        self.train, self.train_labels = self.data.examples(self.settings.train_images, "train")
+        if min(len(self.test), len(self.train)) < FEWEST:
+            raise DataError(
+                f"an evaluation needs at least {FEWEST} training and {FEWEST} test images, got"
+                f" {len(self.train)} and {len(self.test)}; add images or set data.test_size"
+            )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every image has a label."""
+        return bool((self.test_labels >= 0).all() and (self.train_labels >= 0).all())
+
+    @cached_property
+    def extractors(self) -> dict[str, FeatureExtractor | str]:
+        """Feature spaces by name, or the reason why one is not to be had."""
+        found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception_features()}
+        return {name: one if isinstance(one, str) else one.to(self.device) for name, one in found.items()}
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Positions of the test images at both ends of each interpolation: (P,) twice."""
+        chosen = choose_pairs(self.test_labels, self.settings.pairs, seed=self.settings.seed)
+        start, end = torch.tensor(chosen).T
+        return start, end
+
+    def features(self, extractor: FeatureExtractor, images: Iterable[Tensor]) -> Tensor:
+        """Features of images that come in chunks: (N, F) on the CPU."""
+        return torch.cat([extractor.extract(chunk.to(self.device)) for chunk in images])
+
+    def real_features(self, name: str, split: str) -> Tensor:
+        """Features of the ``test`` or ``train`` images, taken once."""
+        key = (name, split)
+        if key not in self._real:
+            extractor = self.extractors[name]
+            assert isinstance(extractor, FeatureExtractor)
+            self._real[key] = self.features(extractor, getattr(self, split).split(CHUNK))
+        return self._real[key]
+
+    @cached_property
+    def _real(self) -> dict[tuple[str, str], Tensor]:
+        return {}
+
+    def map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """A function of batches of images, chunk by chunk on the device; the result is on the CPU."""
+        with torch.no_grad():
+            return torch.cat([function(chunk.to(self.device)).cpu() for chunk in images.split(CHUNK)])

@@ -1,0 +1,189 @@
+"""Checks of what the image API is given, each a sentence. They know shapes and types, no networks and no training.
+
+A class that inherits from ``ImageAPI`` has its public methods checked, its own and those of its subclasses, when they
+are called from outside: what these methods call in turn is not checked again. Training, validation and test steps,
+compiled programs and exports run without checks.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaezoo.config.errors import ImageError
+from vaezoo.nn.interpolation import METHODS
+
+ROUNDING = 1e-5
+"""How far beyond [0, 1] pixels may be, as resizing and interpolation leave them."""
+
+_off = False
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """While this lasts, the image API takes what it is given."""
+    global _off
+    before, _off = _off, True
+    try:
+        yield
+    finally:
+        _off = before
+
+
+class ImageAPI:
+    """Has the methods that ``CHECKED`` names checked in every subclass that defines them."""
+
+    image_shape: tuple[int, int, int]
+    latent_dim: int
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in CHECKED.keys() & vars(cls).keys():
+            setattr(cls, name, _checked(vars(cls)[name], CHECKED[name]))
+
+
+def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def checking(model: Any, *arguments: Any, **options: Any) -> Any:
+        if _off or torch.compiler.is_compiling():
+            return method(model, *arguments, **options)
+        with unchecked():
+            return call(model, method, *arguments, **options)
+
+    return checking
+
+
+# what is called with what --------------------------------------------------------------------------------------------
+
+
+def _of_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
+    single = _is_single(x, 3)
+    _check_images(model, x, method.__name__)
+    return _first(method(model, x[None], **options)) if single else method(model, x, **options)
+
+
+def _of_codes(model: Any, method: Callable[..., Any], /, code: Any, **options: Any) -> Any:
+    single = _is_single(code, 1)
+    _check_codes(model, code, method.__name__)
+    return _first(method(model, code[None], **options)) if single else method(model, code, **options)
+
+
+def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **options: Any) -> Any:
+    for images in (start, end):
+        _check_images(model, images, "interpolate")
+    if start.shape != end.shape:
+        both = f"{_shape(start)} and {_shape(end)}"
+        raise ImageError(f"interpolate needs as many images at its end as at its start, got {both}")
+    _check_whole("interpolate", "steps", options.get("steps", 2), 2)
+    if options.get("method", "linear") not in METHODS:
+        raise ImageError(f"interpolate needs the method {' or '.join(METHODS)}, got {options['method']!r}")
+    if not _is_single(start, 3):
+        return method(model, start, end, **options)
+    return _first(method(model, start[None], end[None], **options))
+
+
+def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: Any = None, **options: Any) -> Any:
+    _check_whole("sample", "count", count, 1)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ImageError(
+            f"sample needs a torch.Generator, got {generator!r}; write torch.Generator().manual_seed({generator})"
+        )
+    return method(model, count, generator, **options)
+
+
+CHECKED: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("encode", "posterior", "reconstruct"), _of_images),
+    "decode": _of_codes,
+    "interpolate": _of_ends,
+    "sample": _of_count,
+}
+"""Public methods by name, and how each is called once its arguments are checked."""
+
+
+# what is checked -----------------------------------------------------------------------------------------------------
+
+
+def _check_images(model: Any, x: Any, name: str) -> None:
+    """ImageError unless these are pixels of the model's images, on its device, in [0, 1]."""
+    x = _tensor(model, x, f"{name} needs images")
+    if not x.is_floating_point():
+        remedy = ".float()" if x.dtype == torch.bool else ".float() / 255"
+        raise ImageError(f"{name} needs images as floats in [0, 1], got {x.dtype}; write images{remedy}")
+    if tuple(x.shape) != model.image_shape and (x.dim() != 4 or tuple(x.shape[1:]) != model.image_shape):
+        wanted = _either(model.image_shape)
+        raise ImageError(f"{name} needs images of shape {wanted}, got {_shape(x)}{_remedy(x, model.image_shape)}")
+    _check_pixels(x, name)
+
+
+def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
+    """What to do about a shape that is not wanted, where it can be guessed."""
+    channels, *size = wanted
+    if list(x.shape[-3:]) == [*size, channels]:
+        return ", whose channels come last; write images.movedim(-1, -3)"
+    if channels == 1 and x.dim() in (2, 3) and list(x.shape[-2:]) == size:
+        return ", which have no channels; write images.unsqueeze(-3)"
+    if x.dim() in (3, 4) and x.shape[-3] == channels:
+        return f"; resize them to {size[0]}x{size[1]}"
+    return ""
+
+
+def _check_pixels(x: Tensor, name: str) -> None:
+    """ImageError for pixels outside of [0, 1]; on a GPU it waits for the device once."""
+    if x.numel() == 0 or x.device.type == "meta" or type(x).__name__ == "FakeTensor":
+        return
+    least, most = torch.stack(x.detach().aminmax()).tolist()
+    if least >= -ROUNDING and most <= 1 + ROUNDING:
+        return
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise ImageError(f"{name} needs pixels in [0, 1], got some that are not finite; leave those images out")
+    remedy = "divide by 255" if least >= 0 and 1.5 < most <= 255 else "undo their normalisation, or clamp them"
+    raise ImageError(f"{name} needs pixels in [0, 1], got values from {least:.3g} to {most:.3g}; {remedy}")
+
+
+def _check_codes(model: Any, code: Any, name: str) -> None:
+    """ImageError unless these are floats of the model's latent dimensions, on its device."""
+    code = _tensor(model, code, f"{name} needs codes")
+    if not code.is_floating_point():
+        raise ImageError(f"{name} needs codes as floats, got {code.dtype}; write code.float()")
+    if code.dim() not in (1, 2) or code.shape[-1] != model.latent_dim:
+        raise ImageError(f"{name} needs codes of shape {_either((model.latent_dim,))}, got {_shape(code)}")
+
+
+def _tensor(model: Any, value: Any, wants: str) -> Tensor:
+    if not isinstance(value, Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        remedy = "; write torch.from_numpy(array)" if kind == "numpy.ndarray" else ""
+        raise ImageError(f"{wants} as a torch.Tensor, got {kind}{remedy}")
+    if value.device.type != model.device.type:
+        raise ImageError(f"{wants} on {model.device}, where the model is, got {value.device}; write .to(model.device)")
+    return value
+
+
+def _check_whole(name: str, argument: str, value: Any, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise ImageError(f"{name} needs {argument} as a whole number from {least} up, got {value!r}")
+
+
+def _is_single(value: Any, dimensions: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() == dimensions
+
+
+def _first(found: Any) -> Any:
+    """Of results for a batch of one, those without the batch; a posterior that is no tuple of tensors keeps it."""
+    if isinstance(found, Tensor):
+        return found[0]
+    parts = isinstance(found, tuple) and all(isinstance(part, Tensor) for part in found)
+    return type(found)(*(part[0] for part in found)) if parts else found
+
+
+def _shape(value: Tensor) -> str:
+    return str(tuple(value.shape))
+
+
+def _either(shape: tuple[int, ...]) -> str:
+    """The shape of one and of a batch: ``(1, 28, 28) or (B, 1, 28, 28)``."""
+    return f"{shape} or (B, {', '.join(map(str, shape))})"

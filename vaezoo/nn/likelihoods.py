@@ -1,0 +1,217 @@
+"""p(x|z) by name: each turns decoder outputs into a log density of the image and into pixels. They know tensors."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaezoo.config.choices import LIKELIHOODS
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import above, check_arguments
+from vaezoo.distributed import batch_shares
+from vaezoo.metrics.divergences import gaussian_log_prob
+
+
+class Likelihood(nn.Module):
+    """Distribution of an image given the decoder's outputs, pixels independent of each other.
+
+    ``discrete`` says that it gives probabilities, not densities: then bits per dimension mean something.
+    """
+
+    discrete = False
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """log p(x|z) of images x and decoder outputs (both (B, C, H, W)), summed over pixels, in nats: (B,)."""
+        raise NotImplementedError
+
+    def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """-log p(x|z), the reconstruction term, like ``log_prob``."""
+        return -self.log_prob(x, outputs)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        """E[x|z], the pixels to show, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
+        raise NotImplementedError
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Whether every pixel of an image is a value that this distribution is defined on: (B, C, H, W) -> (B,)."""
+        return ((x >= 0) & (x <= 1)).flatten(1).all(1)
+
+    def describe(self) -> str:
+        """The likelihood in words, with its constants."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
+    """Pixels are 0 or 1. On grey levels its value is a cross-entropy, not the logarithm of a probability."""
+
+    discrete = True
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return -self.nll(x, outputs)
+
+    def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum((1, 2, 3))
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs)
+
+    def supports(self, x: Tensor) -> Tensor:
+        return ((x == 0) | (x == 1)).flatten(1).all(1)
+
+    def describe(self) -> str:
+        return "Bernoulli"
+
+
+class ContinuousBernoulli(Likelihood):
+    """The Bernoulli with the constant that it lacks as a density on [0, 1] (Loaiza-Ganem and Cunningham, 2019).
+
+    With natural parameter eta, the decoder's output, log p(x) = eta x - log((exp(eta) - 1) / eta). Written around the
+    middle of [0, 1], where it is even in eta, it is exact for any eta; torch's own clamps the constant alone.
+    """
+
+    SMALL = 0.3
+    """Below this a series is more exact than the functions themselves."""
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return (outputs * (x - 0.5) - self._log_sinhc(outputs / 2)).flatten(1).sum(1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        half = outputs / 2
+        small = half.abs() < self.SMALL
+        safe = torch.where(small, 1.0, half)
+        series = half / 3 - half**3 / 45 + 2 * half**5 / 945
+        return 0.5 + 0.5 * torch.where(small, series, 1 / torch.tanh(safe) - 1 / safe)
+
+    def describe(self) -> str:
+        return "continuous Bernoulli"
+
+    def _log_sinhc(self, value: Tensor) -> Tensor:
+        """log(sinh(v) / v), elementwise."""
+        size = value.abs()
+        small = size < self.SMALL
+        safe = torch.where(small, 1.0, size)  # the branch that is not taken must have a finite gradient too
+        series = size**2 / 6 - size**4 / 180 + size**6 / 2835
+        return torch.where(small, series, safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe))
+
+
+class Gaussian(Likelihood):
+    """N(mean, sigma^2) with the same fixed ``sigma`` (in units of pixels in [0, 1]) everywhere."""
+
+    logvar: Tensor
+
+    def __init__(self, *, sigma: float = 0.1) -> None:
+        super().__init__()
+        above(sigma, 0, "model.likelihood_options.sigma")
+        self.sigma = float(sigma)
+        self.register_buffer("logvar", torch.tensor(2 * math.log(sigma)), persistent=False)
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return gaussian_log_prob(x, torch.sigmoid(outputs), self.logvar).flatten(1).sum(1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs)
+
+    def describe(self) -> str:
+        return f"Gaussian with sigma fixed at {self.sigma:g}"
+
+
+class LearnedGaussian(Likelihood):
+    """The sigma-VAE's N(mean, sigma^2), whose one sigma fits itself to the errors (Rybkin et al., 2021).
+
+    ``sigma="shared"`` is a parameter that the optimiser trains. ``sigma="optimal"`` is the closed form sigma^2 = MSE
+    of each training batch; outside training it is a running mean of those, since a sigma that saw the image it scores
+    would give no density.
+    """
+
+    MOMENTUM = 0.01
+    FLOOR = math.log(1e-3)
+    """Least log sigma, a quarter of a grey level: without one, data that can be copied exactly has no maximum."""
+
+    log_sigma: Tensor
+    batches: Tensor
+
+    def __init__(self, *, sigma: str = "shared") -> None:
+        super().__init__()
+        if sigma not in ("shared", "optimal"):
+            raise ConfigError(f"model.likelihood_options.sigma must be shared or optimal, got {sigma!r}")
+        self.optimal = sigma == "optimal"
+        if self.optimal:
+            self.register_buffer("log_sigma", torch.zeros(()))
+            self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+        else:
+            self.log_sigma = nn.Parameter(torch.zeros(()))
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        mean = torch.sigmoid(outputs)
+        log_sigma = self._fit(x, mean) if self.optimal and self.training else self.log_sigma
+        return gaussian_log_prob(x, mean, 2 * log_sigma.clamp(min=self.FLOOR)).flatten(1).sum(1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs)
+
+    def describe(self) -> str:
+        kind = "optimal for each batch" if self.optimal else "learned"
+        return f"Gaussian with one sigma, {kind}, now {math.exp(max(self.log_sigma.item(), self.FLOOR)):.3g}"
+
+    @torch.no_grad()
+    def _fit(self, x: Tensor, mean: Tensor) -> Tensor:
+        """log sigma of this batch, which also moves the running one. As a constant it gives the gradient of log MSE."""
+        log_sigma = 0.5 * batch_shares.mean((x - mean).square()).clamp(min=1e-12).log()
+        weight = torch.where(self.batches == 0, 1.0, self.MOMENTUM)
+        self.log_sigma.lerp_(log_sigma.to(self.log_sigma.dtype), weight)
+        self.batches += 1
+        return log_sigma
+
+
+class DiscretizedLogistic(Likelihood):
+    """256 grey levels, each with the mass that a logistic has in its bin (Kingma et al., 2016).
+
+    The scale is one learned number; the first and the last bin reach to infinity, so that the masses add up to 1.
+    ``mean`` is the logistic's centre, which differs from E[x|z] by what those two bins take in.
+    """
+
+    discrete = True
+    HALF_BIN = 0.5 / 255
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-2.0))
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        distance = x - torch.sigmoid(outputs)
+        inverse = torch.exp(-self.log_scale)
+        upper, lower = inverse * (distance + self.HALF_BIN), inverse * (distance - self.HALF_BIN)
+        # log(sigmoid(upper) - sigmoid(lower)) without the difference of two numbers near 1 or near 0
+        width = 2 * self.HALF_BIN * inverse
+        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(-width))
+        log_mass = torch.where(x < self.HALF_BIN, F.logsigmoid(upper), inside)
+        log_mass = torch.where(x > 1 - self.HALF_BIN, F.logsigmoid(-lower), log_mass)
+        return log_mass.flatten(1).sum(1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return torch.sigmoid(outputs)
+
+    def supports(self, x: Tensor) -> Tensor:
+        levels = 255 * x
+        near = (levels - levels.round()).abs() < 1e-3
+        return (near & (x >= 0) & (x <= 1)).flatten(1).all(1)
+
+    def describe(self) -> str:
+        return f"discretised logistic on 256 levels with one learned scale, now {math.exp(self.log_scale.item()):.3g}"
+
+
+_CLASSES: dict[str, type[Likelihood]] = dict(
+    zip(LIKELIHOODS, (Bernoulli, ContinuousBernoulli, Gaussian, LearnedGaussian, DiscretizedLogistic), strict=True)
+)
+
+
+def make_likelihood(name: str, options: Mapping[str, Any] | None = None) -> Likelihood:
+    """The likelihood called ``name``, made with its own ``options``; ConfigError on a wrong name or option."""
+    if name not in _CLASSES:
+        raise ConfigError(f"model.likelihood must be one of {', '.join(LIKELIHOODS)}, got {name!r}")
+    options = dict(options or {})
+    check_arguments(_CLASSES[name], options, key="model.likelihood_options")
+    return _CLASSES[name](**options)

@@ -1,0 +1,221 @@
+"""Encoders and decoders: images to codes, codes to pixel parameters. They know nothing of losses."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaezoo.config.choices import NETWORKS
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import at_least, within
+from vaezoo.distributed import memory
+
+ImageShape = tuple[int, int, int]
+"""Channels, height and width."""
+
+LARGEST = 2**30
+"""Of a layer or a code: with more, the number of weights may be one that torch cannot count."""
+
+SMALLEST_GRID = 4
+"""Pixels to which the shorter side is brought down when the depth is not given."""
+
+
+def make_networks(
+    name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None = None
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder (B, C, H, W) -> (B, features) and decoder (B, latent_dim) -> (B, C, H, W), its mirror.
+
+    ``widths`` are the sizes of the encoder's hidden layers (mlp) or the channels of its stages, each of which halves
+    the image (conv, resnet); None takes the defaults of the network and image size. Raises ConfigError on an unknown
+    name, an image below 8x8 or more stages than the image can be halved.
+    """
+    if name not in NETWORKS:
+        raise ConfigError(f"model.network must be one of {', '.join(NETWORKS)}, got {name!r}")
+    channels, height, width = image_shape
+    at_least(channels, 1, "data.channels")
+    if min(height, width) < 8:
+        raise ConfigError(f"images must be at least 8x8 pixels, got {height}x{width}; set data.image_size")
+    for size in widths or ():
+        within(size, 1, LARGEST, "each of model.widths")
+    makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
+    make = partial(makers[name], image_shape, latent_dim, features, widths)
+    if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 does not know of `with torch.device`
+        _refuse_too_large(make)
+    encoder, decoder = make()
+    encoder.apply(_initialise)
+    decoder.apply(_initialise)
+    return encoder, decoder
+
+
+def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
+    """ConfigError for networks whose weights do not fit into memory; they are made on torch's meta device to know."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for network in make() for parameter in network.parameters())
+    remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
+    memory.refuse_beyond(4 * count, f"a model of {count:,} parameters", remedy)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Glorot-uniform weights and zero biases: the defaults of TensorFlow, which most published networks have."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# mlp -----------------------------------------------------------------------------------------------------------------
+
+MLP_WIDTHS = (400,)
+
+
+def _mlp(
+    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
+) -> tuple[nn.Module, nn.Module]:
+    widths = tuple(MLP_WIDTHS if widths is None else widths)
+    downward = (math.prod(image_shape), *widths)
+    upward = (latent_dim, *widths[::-1])
+    encoder = nn.Sequential(nn.Flatten(), *_dense(*downward), nn.Linear(downward[-1], features))
+    to_pixels = nn.Linear(upward[-1], math.prod(image_shape))
+    return encoder, nn.Sequential(*_dense(*upward), to_pixels, nn.Unflatten(1, image_shape))
+
+
+def _dense(*sizes: int) -> list[nn.Module]:
+    """Fully connected layers from each size to the next, a ReLU behind each."""
+    layers: list[nn.Module] = []
+    for wide, narrow in pairwise(sizes):
+        layers += [nn.Linear(wide, narrow), nn.ReLU()]
+    return layers
+
+
+# conv and resnet: stages that halve ----------------------------------------------------------------------------------
+
+
+class Pad(nn.Module):
+    """Black pixels around the images, to (B, C, *size)."""
+
+    def __init__(self, image_shape: ImageShape, size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = size[0] - image_shape[1], size[1] - image_shape[2]
+        self.border = (width // 2, width - width // 2, height // 2, height - height // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.border) if any(self.border) else x
+
+
+class Crop(nn.Module):
+    """What ``Pad`` put around the images, taken off again."""
+
+    def __init__(self, image_shape: ImageShape, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.top, self.left = (size[0] - image_shape[1]) // 2, (size[1] - image_shape[2]) // 2
+        self.height, self.width = image_shape[1:]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def _depth(image_shape: ImageShape) -> int:
+    """How many halvings bring the shorter side nearest to 4 pixels: 1 at 8x8, 3 at 28x28 and 32x32, 4 at 64x64."""
+    return max(1, round(math.log2(min(image_shape[1:]) / SMALLEST_GRID)))
+
+
+def _padded(image_shape: ImageShape, name: str, depth: int) -> tuple[int, int]:
+    """Height and width, rounded up so that they can be halved ``depth`` times."""
+    height, width = image_shape[1:]
+    step = 2**depth
+    if depth < 1 or step > min(height, width):
+        most = int(math.log2(min(height, width)))
+        raise ConfigError(
+            f"model.widths gives {name} {depth} stages, each of which halves the image; {height}x{width} pixels allow"
+            f" 1 to {most}"
+        )
+    return -(-height // step) * step, -(-width // step) * step
+
+
+def _conv(
+    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
+) -> tuple[nn.Module, nn.Module]:
+    """The network of Locatello et al. (2019) at 64x64, as deep as the image allows at other sizes.
+
+    The first half of the encoder's stages has 4x4 kernels (32 channels by default), the second 2x2 (64 channels); all
+    of the decoder's have 4x4. A fully connected layer of 256 lies between them and the code.
+    """
+    depth = _depth(image_shape) if widths is None else len(widths)
+    wide_kernels = -(-depth // 2)
+    widths = tuple([32] * wide_kernels + [64] * (depth - wide_kernels) if widths is None else widths)
+    size = _padded(image_shape, "conv", depth)
+    grid = (widths[-1], size[0] >> depth, size[1] >> depth)
+    downward: list[nn.Module] = []
+    for stage, (before, after) in enumerate(zip((image_shape[0], *widths), widths, strict=False)):
+        kernel, padding = (4, 1) if stage < wide_kernels else (2, 0)
+        downward += [nn.Conv2d(before, after, kernel, stride=2, padding=padding), nn.ReLU()]
+    upward: list[nn.Module] = []
+    for before, after in zip(widths[::-1], (*widths[-2::-1], image_shape[0]), strict=True):
+        upward += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
+    return _around(image_shape, size, grid, latent_dim, features, downward, upward[1:])
+
+
+def _around(
+    image_shape: ImageShape,
+    size: tuple[int, int],
+    grid: ImageShape,
+    latent_dim: int,
+    features: int,
+    downward: list[nn.Module],
+    upward: list[nn.Module],
+) -> tuple[nn.Module, nn.Module]:
+    """Convolutional stages with what joins them to images (padding) and to codes (a fully connected layer of 256)."""
+    flat, hidden = math.prod(grid), 256
+    encoder = nn.Sequential(
+        Pad(image_shape, size), *downward, nn.Flatten(), *_dense(flat, hidden), nn.Linear(hidden, features)
+    )
+    decoder = nn.Sequential(*_dense(latent_dim, hidden, flat), nn.Unflatten(1, grid), *upward, Crop(image_shape, size))
+    return encoder, decoder
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions behind group norms, added to their input (He et al., 2016, pre-activation)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _norm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            _norm(channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    """Group norm: unlike batch norm the same in training and evaluation, and defined for a batch of one image."""
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def _resnet(
+    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
+) -> tuple[nn.Module, nn.Module]:
+    """One residual block a stage; strided convolutions lead down, nearest-neighbour doubling and convolutions up."""
+    depth = _depth(image_shape) if widths is None else len(widths)
+    widths = tuple([min(32 << stage, 128) for stage in range(depth)] if widths is None else widths)
+    size = _padded(image_shape, "resnet", depth)
+    grid = (widths[-1], size[0] >> depth, size[1] >> depth)
+    downward: list[nn.Module] = []
+    for before, after in zip((image_shape[0], *widths), widths, strict=False):
+        downward += [nn.Conv2d(before, after, 4, stride=2, padding=1), ResidualBlock(after)]
+    downward += [_norm(widths[-1]), nn.SiLU()]
+    upward: list[nn.Module] = []
+    for before, after in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True):
+        upward += [ResidualBlock(before), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
+    upward += [_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], image_shape[0], 3, padding=1)]
+    encoder, decoder = _around(image_shape, size, grid, latent_dim, features, downward, upward)
+    # A fifth less time for 3x3 convolutions on a processor; the strided ones of `conv` take the same either way.
+    return encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)

@@ -1,0 +1,38 @@
+"""Distributions over codes that encoders give. They know tensors alone."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaezoo.distributed import batch_shares
+from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
+
+
+class DiagonalGaussian(NamedTuple):
+    """N(mean, diag(exp(logvar))) for each image of a batch; both tensors are (B, D)."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each dimension: (B, D)."""
+        return _std(self.logvar)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One code for each image, differentiable in both parameters (the reparametrisation trick): (B, D)."""
+        # torch.compile of 2.6 ends a program at a property of a named tuple.
+        return self.mean + _std(self.logvar) * batch_shares.normal_like(self.mean, generator)
+
+    def kl(self) -> Tensor:
+        """Divergence from the standard normal prior, by dimension, in nats: (B, D)."""
+        return gaussian_kl(self.mean, self.logvar)
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density of ``code`` (..., B, D), summed over dimensions, in nats: (..., B)."""
+        return gaussian_log_prob(code, self.mean, self.logvar).sum(-1)
+
+
+def _std(logvar: Tensor) -> Tensor:
+    return torch.exp(0.5 * logvar)

@@ -1,0 +1,170 @@
+"""A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vaezoo.config import reading
+from vaezoo.config.errors import RunError
+from vaezoo.runs import renamed, trust
+from vaezoo.runs.files import ASIDE, write_text
+
+RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
+"""What makes a folder a run; only a folder with none of these may be taken for a new one."""
+
+
+class RunFolder:
+    """A run folder read back.
+
+    Raises RunError, here or when something is asked for, if the folder is not a run or lacks what is asked for.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not os.path.isfile(self.path / "config.yaml"):  # False for a name that no file system has
+            raise RunError(f"{self.path} is not a run folder: it has no config.yaml; give the run_dir of a trained run")
+
+    @property
+    def config(self) -> DictConfig:
+        """The composed config of the run, resolved: plain values. Whether to make what it names is for ``trust``."""
+        plain = OmegaConf.to_container(reading.read_config(self.path / "config.yaml"))
+        return OmegaConf.create(renamed.current(plain))
+
+    def refuse_untrusted(self, packages: Sequence[str] = trust.OWN, told: Sequence[str] = ()) -> None:
+        """RunError if to go on with the run would make or write what ``trust`` does not allow.
+
+        ``told`` are words of the command line, whose settings are the user's own.
+        """
+        plain: Any = OmegaConf.to_container(self.config)
+        for name in ("model", "data", "trainer"):
+            if not (isinstance(plain.get(name), dict) and "_target_" in plain[name]):
+                raise RunError(f"{self.path}/config.yaml has no {name}; put the run's own config.yaml back")
+        trust.check_config(plain, self.path, packages=packages, told=told)
+        trust.refuse_links(self.path)
+        if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
+            raise RunError(f"{self.path}/metrics.csv has a row without a step; remove the row")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """``summary.json``, or only the status ``unfinished`` while there is none."""
+        path = self.path / "summary.json"
+        if not path.is_file():
+            return {"status": "unfinished"}
+        summary = reading.read_json(path)
+        if not isinstance(summary.get("status"), str):
+            raise RunError(f"{path} cannot be read: it contains no status")
+        if wrong := _wrong_part(summary):
+            raise RunError(f"{path} is not as vaezoo writes it: {wrong}; put the run's own back, or train it again")
+        return summary
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """``evaluation.json``, or None while there is none."""
+        path = self.path / "evaluation.json"
+        try:
+            return reading.read_json(path) if path.is_file() else None
+        except RunError as error:
+            raise RunError(f"{error}; run vaezoo evaluate {self.path} again") from error
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """Rows of ``metrics.csv`` in the order they were logged; each has ``step`` and what was logged then."""
+        path = self.path / "metrics.csv"
+        return reading.read_rows(path) if path.is_file() else []
+
+    def checkpoint(self, name: str | None = None) -> Path:
+        """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
+        saved = [path for path in self.checkpoints() if path.stem == (name or path.stem)]
+        if not saved:
+            raise RunError(
+                f"{self.path} has no {name or 'best or last'} checkpoint; choose another run or train it again"
+            )
+        return saved[0]
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that there are, the best one first."""
+        paths = [self.path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+        return [path for path in paths if path.is_file()]
+
+
+def _wrong_part(summary: Mapping[str, Any]) -> str:
+    """Which part of a summary is no mapping, or of those with numbers holds something else; nothing if all is well."""
+    for name in ("data", "environment", "val", "test", "cost"):
+        part = summary.get(name, {})
+        if not isinstance(part, dict):
+            return f"{name} is not a mapping of names to values"
+        texts = name in ("data", "environment")
+        if others := [key for key, value in part.items() if not (texts or value is None or _is_numbers(value))]:
+            return f"{name}.{others[0]} is not a number"
+    return ""
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether it is a finite number, or a list of such, as times of several sessions are."""
+    return all(map(_is_numbers, value)) if isinstance(value, list) else reading.is_number(value)
+
+
+def refuse_if_taken(path: Path) -> None:
+    """RunError if another run lies in the folder, or what stands in the way of a new one."""
+    taken = [name for name in RECORD if (path / name).exists()]
+    if taken and not _never_trained(path):
+        raise RunError(
+            f"run_dir={path} already contains a run ({taken[0]}); choose another, or resume it with resume={path}"
+        )
+    trust.refuse_misplaced(path)
+
+
+def _never_trained(path: Path) -> bool:
+    """Whether a run failed before its first step, so that its folder holds nothing that could be lost."""
+    try:
+        summary = RunFolder(path).summary
+    except RunError:
+        return False
+    return summary["status"] == "failed" and summary.get("steps") == 0 and not (path / "checkpoints").exists()
+
+
+def clear(path: Path) -> None:
+    """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
+    for pattern in (
+        "config.yaml",
+        "metrics.csv",
+        "summary.json",
+        "events.out.tfevents.*",
+        "trackers.json",
+        "checkpoints/*",
+    ):
+        for file in path.glob(pattern):
+            file.unlink()
+    if (path / "checkpoints").is_dir():
+        (path / "checkpoints").rmdir()
+
+
+def tidy(path: Path) -> None:
+    """Remove what was being written when a run was killed."""
+    for pattern in (f"*{ASIDE}", f"checkpoints/*{ASIDE}", f"figures/*/*{ASIDE}"):
+        for file in path.glob(pattern):
+            file.unlink(missing_ok=True)
+
+
+def start(path: Path, cfg: DictConfig) -> None:
+    """Make the folder of a run that starts or resumes, write its config, and remove the summary of an earlier part."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_text(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        (path / "summary.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to run_dir={path}: {error.strerror}; choose another") from error
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Keep what a run came to."""
+    write_text(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+
+
+def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
+    """Keep what an evaluation found."""
+    write_text(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")

@@ -1,0 +1,93 @@
+"""One process at a time in a folder. It knows no runs."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from vaezoo.config.errors import RunError
+
+log = logging.getLogger(__name__)
+
+LOCK = "run.lock"
+"""Names the process that is at work in a folder. The file stays, and means nothing without its lock."""
+
+BUSY = (errno.EAGAIN, errno.EACCES)
+
+_held: set[FileIO] = set()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Be the only one in a folder, which is made if there is none; RunError, naming the owner, if another one is.
+
+    The system frees the lock when its process ends in whatever way, so that none is ever stale, on a network's disk
+    with working locks too. Where a file system has no locks, a warning says so.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+b", buffering=0)  # nothing is left to write when it is closed
+    except OSError as error:
+        raise RunError(f"cannot write to run_dir={folder}: {error.strerror}; choose another") from error
+    with file:
+        _take(file, folder)
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
+            _name_owner(file, "")
+
+
+def refuse_if_held(folder: Path) -> None:
+    """RunError, naming the owner, if a process is at work in a folder; nothing is written."""
+    try:
+        file = (folder / LOCK).open("r+b", buffering=0)
+    except OSError:
+        return
+    with file:
+        _take(file, folder, naming=False)
+
+
+def _take(file: FileIO, folder: Path, *, naming: bool = True) -> None:
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in BUSY:
+            raise RunError(_in_use(file, folder)) from None
+        log.warning("warning     %s cannot be locked (%s); make sure that no other run uses it", folder, error.strerror)
+    if naming:
+        _name_owner(file, f"process {os.getpid()} on host {socket.gethostname()} since {time.strftime('%F %T')}")
+
+
+def _in_use(file: FileIO, folder: Path) -> str:
+    file.seek(0)
+    owner = (file.read() or b"").decode(errors="replace").strip() or "another process"
+    return f"run_dir={folder} is in use by {owner}; wait for it to end, stop it, or choose another run_dir"
+
+
+def _name_owner(file: FileIO, owner: str) -> None:
+    """Say whose lock it is; on a full disk, go on without."""
+    try:
+        file.truncate(0)
+        file.write(owner.encode())
+    except OSError:
+        pass
+
+
+def _let_go() -> None:
+    """A forked process, such as a loader's worker, must not keep its parent's locks when that is killed."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for file in _held:
+        os.dup2(nothing, file.fileno())
+    _held.clear()
+    os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_let_go)

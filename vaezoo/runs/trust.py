@@ -1,0 +1,195 @@
+"""What a run folder from elsewhere may make, write and allocate: classes on an allow-list, files of its own, its size.
+
+Settings on the user's own command line are the user's: nothing here is asked of them.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vaezoo.config.errors import ConfigError, RunError
+from vaezoo.config.hydra_config import moved
+from vaezoo.config.reading import flat
+from vaezoo.runs.files import ASIDE
+
+OWN = ("vaezoo",)
+LIGHTNING = frozenset(
+    (
+        "lightning.pytorch.Trainer",
+        "lightning.pytorch.callbacks.EMAWeightAveraging",
+        "lightning.pytorch.callbacks.EarlyStopping",
+        "lightning.pytorch.callbacks.LearningRateMonitor",
+        "lightning.pytorch.strategies.DDPStrategy",
+        "lightning.pytorch.strategies.FSDPStrategy",
+        "lightning.pytorch.strategies.ModelParallelStrategy",
+    )
+)
+"""Classes of Lightning that a loaded config may make, each in its place: those that our configs name, the trainer and
+the sharding of run folders made before vaezoo had its own, and two callbacks that many add."""
+WRITERS = ("dirpath", "save_dir", "root_dir", "log_dir")
+"""Settings of callbacks and loggers that say where files are written."""
+
+FILES = (
+    "*.yaml",
+    "*.json",
+    "*.csv",
+    "*.log",
+    "*.lock",
+    f"**/*{ASIDE}",
+    "*.tfevents.*",
+    "*.db",
+    "checkpoints/*",
+    "figures/*/*",
+)
+FOLDERS = ("checkpoints", "figures", "mlruns", "nonfinite", "wandb")
+"""What in a run folder is a file, by patterns, and what is a folder."""
+
+
+def allowed_packages(value: Any) -> tuple[str, ...]:
+    """Packages that a user names, vaezoo among them; ConfigError unless they are names in a list."""
+    names = [] if value is None else value
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(_is_name(name) for name in names):
+        raise ConfigError(f"packages must be a list of names of Python packages, such as [mypackage], got {value!r}")
+    return (*OWN, *names)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
+
+
+def packages_of(config: Mapping[str, Any]) -> list[str]:
+    """The packages beside vaezoo and Lightning from which a config of the user's own makes something."""
+    targets = (str(value) for key, value in flat(config) if key.rpartition(".")[2] == "_target_")
+    known = (*OWN, "lightning", "torch")
+    return sorted({target.partition(".")[0] for target in targets} - set(known))
+
+
+def belongs(module: str, packages: Iterable[str]) -> bool:
+    """Whether a module is one of the packages, or lies in it."""
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+# configs -------------------------------------------------------------------------------------------------------------
+
+
+def check_config(
+    config: Mapping[str, Any], where: Path, *, packages: Sequence[str] = OWN, told: Sequence[str] = ()
+) -> None:
+    """RunError if a loaded config makes what is not on the allow-list, or has files written out of its run folder.
+
+    ``where`` is its run folder. ``told`` are the words of the command line: what they set is the user's own.
+    """
+    own = {word.lstrip("+~").partition("=")[0] for word in told}
+    # A mapping that is typed is merged with what stands there: it replaces a class only with its own, or as null.
+    typed = [word.lstrip("+~").partition("=") for word in told]
+    own |= {f"{key}._target_" for key, _, value in typed if "_target_" in value or value == "null"}
+    for key, node in _mappings(config):
+        for name in node:
+            if name.startswith("_") and name not in ("_target_", "_convert_"):
+                raise RunError(
+                    f"{where}/config.yaml sets {key}.{name}, which does not belong in a run's config; remove it"
+                )
+        if "_target_" in node and f"{key}._target_" not in own:
+            _check_target(key, node["_target_"], where, packages)
+    for group in ("callbacks", "logger", "trainer"):
+        for key, value in flat(config.get(group), group):
+            if key not in own and isinstance(value, str):
+                _check_path(key, value, str(config.get("run_dir")), where)
+
+
+def _mappings(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping, in lists too, and where it stands."""
+    if isinstance(node, Mapping):
+        yield key, node
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in children:
+        yield from _mappings(child, f"{key}.{name}" if key else str(name))
+
+
+def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -> None:
+    """RunError unless ``target`` names a class that may be made at this place of a config."""
+    module = str(target).rpartition(".")[0]
+    known = isinstance(target, str) and (target in LIGHTNING or belongs(module, (*packages, "torch.nn")))
+    if not known:
+        raise RunError(
+            f"{where}/config.yaml asks for {target!r} in {key}; if you trust it, name its package:"
+            f" packages=[{str(target).partition('.')[0]}]"
+        )
+    try:
+        cls = getattr(import_module(module), target.rpartition(".")[2])
+    except Exception as error:  # whatever the import of a module raises
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"{where}/config.yaml asks for {target!r} in {key}, which cannot be imported: {reason}"
+        ) from error
+    kind = _kind(key)
+    if kind is None:
+        raise RunError(f"{where}/config.yaml asks for {target!r} in {key}, where no object may be created; remove it")
+    from_torch = kind.__name__ == "Module" and belongs(getattr(cls, "__module__", None) or "", ("torch.nn.modules",))
+    defined = isinstance(cls, type) and (target in LIGHTNING or belongs(cls.__module__, packages) or from_torch)
+    if defined and issubclass(cls, kind):
+        return
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise RunError(
+        f"{where}/config.yaml asks for {target!r} in {key}, where only {article} {kind.__name__} may be created"
+    )
+
+
+def _kind(key: str) -> type | None:
+    """The class that a place of a config may hold, None where nothing may be made.
+
+    A part of a model may be any module, since models are first made without memory; nothing else has parts.
+    """
+    import lightning.pytorch as L
+    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.strategies import Strategy
+    from torch import nn
+
+    kinds: dict[str, type] = {"data": L.LightningDataModule, "model": L.LightningModule, "trainer": L.Trainer}
+    kinds["trainer.strategy"] = Strategy
+    group, _, rest = key.partition(".")
+    if rest and "." not in rest and group in ("callbacks", "logger"):
+        return L.Callback if group == "callbacks" else Logger
+    return nn.Module if group == "model" and rest else kinds.get(key)
+
+
+def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
+    """RunError for a place to write to that, when the config was placed, is not in the folder ``where``."""
+    writes = key.rpartition(".")[2] in WRITERS
+    if not writes and not value.startswith(("/", "~", "\\")) and "://" not in value and ".." not in Path(value).parts:
+        return
+    folder = where.absolute()
+    written = Path(moved(value, run_dir, str(folder)))
+    inside = written.is_relative_to(folder) and ".." not in written.relative_to(folder).parts
+    if not (inside and Path(run_dir).is_absolute() and Path(run_dir).name not in ("", "..")):
+        raise RunError(
+            f"{where}/config.yaml writes outside of the run folder ({key}={value}); to allow it, give {key}=PATH on"
+            " the command line"
+        )
+
+
+def refuse_links(run_dir: Path) -> None:
+    """RunError if a folder of runs has links that lead out of it, pipes and devices, or folders in a file's place."""
+    root = run_dir.resolve()
+    for base, folders, names in os.walk(root):
+        for path in (Path(base, name) for name in (*folders, *names)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise RunError(
+                    f"{path} is a link that leads out of the run folder ({os.readlink(path)}), so files would be"
+                    " written elsewhere; replace it with the file or folder itself"
+                )
+            if not path.is_file() and not path.is_dir() and path.exists():
+                raise RunError(f"{path} is neither a file nor a folder; remove it")
+    refuse_misplaced(run_dir)
+
+
+def refuse_misplaced(run_dir: Path) -> None:
+    """RunError if a folder stands where a run keeps a file, or a file where it keeps a folder."""
+    for path in (path for pattern in FILES for path in run_dir.glob(pattern)):
+        if path.is_dir():
+            raise RunError(f"{path} is a folder, but a run has a file of that name; move it away")
+    for path in (run_dir / name for name in FOLDERS):
+        if path.is_file():
+            raise RunError(f"{path} is a file, but a run has a folder of that name; move it away")

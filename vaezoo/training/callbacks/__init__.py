@@ -1,0 +1,49 @@
+"""What happens beside training: pictures, checkpoints, progress and cost. They know no variant of a model."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vaezoo.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from vaezoo.training.callbacks.exact_resume import Resuming
+from vaezoo.training.callbacks.progress import ProgressBar
+from vaezoo.training.callbacks.record import Record
+from vaezoo.training.callbacks.rng import RandomState
+from vaezoo.training.callbacks.stopping import Stopping
+from vaezoo.training.callbacks.timing import Cost
+
+if TYPE_CHECKING:
+    from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
+    from vaezoo.training.callbacks.latents import LatentKL, LatentMap
+
+# Imported when first asked for: they draw, and a run without pictures need not load what draws.
+_PICTURES = {
+    "Interpolations": "images",
+    "LatentKL": "latents",
+    "LatentMap": "latents",
+    "Reconstructions": "images",
+    "Samples": "images",
+    "Traversals": "images",
+}
+
+__all__ = [
+    "BestCheckpoint",
+    "Cost",
+    "Interpolations",
+    "LastCheckpoint",
+    "LatentKL",
+    "LatentMap",
+    "ProgressBar",
+    "RandomState",
+    "Reconstructions",
+    "Record",
+    "Resuming",
+    "Samples",
+    "Stopping",
+    "Traversals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PICTURES:
+        raise AttributeError(f"module 'vaezoo.training.callbacks' has no attribute {name!r}")
+    return getattr(import_module(f"vaezoo.training.callbacks.{_PICTURES[name]}"), name)

@@ -1,0 +1,273 @@
+"""Which weights are kept: ``last.ckpt`` to go on from, ``best.ckpt`` to use. They know no variant."""
+
+import io
+import math
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+from weakref import proxy
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from vaezoo.config.errors import DiskError
+from vaezoo.config.validation import at_least
+from vaezoo.runs import checkpoints
+from vaezoo.runs.files import CANNOT_WRITE, aside, cannot_write, replacing, settle, synchronise
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
+
+    The one before it stays as ``previous.ckpt``, should a disk damage the last. Between two lie ``min_seconds`` at
+    least, so that small models, whose epochs are short, train rather than write. What a crash costs is that and the
+    rest of an epoch, or of so many steps, at most; a resumed run ends the same wherever it starts from.
+    """
+
+    def __init__(
+        self, *, dirpath: str, every_n_epochs: int = 1, every_n_steps: int = 1000, min_seconds: float = 10.0
+    ) -> None:
+        at_least(every_n_epochs, 1, "callbacks.last.every_n_epochs")
+        at_least(every_n_steps, 1, "callbacks.last.every_n_steps")
+        at_least(min_seconds, 0, "callbacks.last.min_seconds")
+        super().__init__(
+            dirpath=dirpath,
+            filename="last",
+            every_n_epochs=every_n_epochs,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        self.every_n_steps, self.min_seconds = every_n_steps, min_seconds
+        self._saved_at = float("-inf")
+        self._due = self._last_is_good = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        write_in_place(trainer)
+        self._last_is_good = Path(trainer.ckpt_path or "").name == "last.ckpt"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._due |= trainer.global_step % self.every_n_steps == 0
+        if self._due and can_go_on_from_here(trainer):
+            self._due = False
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if ends(trainer):
+            self.save(trainer)  # before averaged weights take the place of those to go on from
+        elif (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+            self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # nothing that the next checkpoint depends on
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Checkpoints of earlier versions hold paths, which are not asked for."""
+
+    def save(self, trainer: Trainer) -> None:
+        """Save the present step, once."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_checkpoint(trainer, self.format_checkpoint_name({}))
+            self._saved_at = time.monotonic()
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+        before = Path(filepath) if self._last_is_good else None
+        write(trainer, checkpoint, Path(filepath), keep=before)
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        self._last_is_good = True
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(proxy(self))
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        due = time.monotonic() - self._saved_at >= self.min_seconds
+        if trainer.world_size > 1:  # all take part in saving, and their clocks differ
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if due:
+            self.save(trainer)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """``best.ckpt``: the weights of the best validation, by the metric that the model names as its ``selection``.
+
+    They are kept in memory until ``last.ckpt`` is written or training ends in any way, and written then: early in a
+    training almost every validation is the best so far.
+    """
+
+    def __init__(self, *, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor="val/loss",  # until the model is known
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self._held: tuple[str, dict[str, Any]] | None = None
+        self._holds = False
+        self.taking = False
+        """Whether weights are just being gathered to be held: no training goes on from those."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        selection: Any = pl_module.selection
+        self.monitor, self.mode = selection
+        self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        super().setup(trainer, pl_module, stage)
+        write_in_place(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The best score so far, whose weights lie in this run's folder wherever that was when they were saved."""
+        score, path = state_dict["best_model_score"], Path(str(self.dirpath), "best.ckpt")
+        if score is None or not path.is_file():
+            return
+        if not math.isfinite(score):
+            raise ValueError(f"the best score is {score}")
+        self.best_model_path = self.kth_best_model_path = str(path)
+        self.best_model_score = self.kth_value = self.current_score = torch.as_tensor(score)
+        self.best_k_models = {str(path): self.kth_value}
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Nothing is saved within an epoch, which Lightning would look into after every batch."""
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.write(trainer)  # that checkpoint will say that this one is there
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.write(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
+            path, checkpoint = self._held
+            with suppress(DiskError), replacing(Path(path)) as new:  # the exception is what is to be told
+                trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, new)
+
+    def write(self, trainer: Trainer) -> None:
+        """Bring what is held to disk, in all processes together."""
+        if self._held is None or self.taking:
+            return
+        path, checkpoint = self._held
+        write(trainer, checkpoint, Path(path))
+        self._held = None
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.after_save_checkpoint(proxy(self))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self.taking = True
+        try:
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
+            self._held = (filepath, copied(checkpoint))
+        finally:
+            self.taking = False
+        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+        if not self._holds:
+            self.write(trainer)
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes a checkpoint to the very file that is asked for; Lightning's own goes through another disk's folder.
+
+    It reads what ``vaezoo.runs.checkpoints`` finds sound, and removes files in the folders of the trainer's checkpoint
+    callbacks only: Lightning would remove whatever a checkpoint's states of callbacks name, folders too.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._callbacks: list[Any] = trainer.checkpoint_callbacks
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()  # a full disk then shows as such, and not as an error of torch's archive
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return checkpoints.read(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        folders = [Path(folder).resolve() for callback in self._callbacks if (folder := callback.dirpath)]
+        if Path(path).is_file() and Path(path).resolve().parent in folders:
+            Path(path).unlink()
+
+
+def write_in_place(trainer: Trainer) -> None:
+    """Have checkpoints written by ``CheckpointFile``, where no other way was asked for."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = CheckpointFile(trainer)
+
+
+def can_go_on_from_here(trainer: Trainer) -> bool:
+    """Whether a checkpoint of the end of this batch leads to what would have come after it without one.
+
+    Lightning forgets a validation or an end that is to come right after it, and gradients that are gathered.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop
+    ends = trainer.is_last_batch or loop._is_training_done
+    return not (ends or loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._should_accumulate())
+
+
+def ends(trainer: Trainer) -> bool:
+    """Whether training ends with this epoch, at whose end one is."""
+    loop: Any = trainer.fit_loop
+    counts = ((trainer.global_step, loop.max_steps), (loop.epoch_progress.current.processed, loop.max_epochs))
+    return trainer.should_stop or any(most not in (None, -1) and count >= most for count, most in counts)
+
+
+def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:
+    """Write a checkpoint aside and rename it, in all processes together; ``keep``: a file to stay as ``previous.ckpt``.
+
+    A crash at any moment leaves the one before under its name. DiskError, in all of them, where the disk is full.
+    """
+    new, problem = aside(path), None
+    try:
+        trainer.strategy.save_checkpoint(checkpoint, new)
+        if trainer.is_global_zero:
+            synchronise(new)
+            if keep is not None and keep.exists():
+                _link(keep, keep.with_name("previous.ckpt"))
+            settle(new, path)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        problem = cannot_write(path, error)
+        new.unlink(missing_ok=True)
+    problem = trainer.strategy.broadcast(problem)
+    if problem is not None:
+        raise DiskError(problem)
+
+
+def _link(path: Path, name: Path) -> None:
+    """Give a file a second name in place of whatever has it; where a file system has one for each, the name alone."""
+    new = aside(name)
+    new.unlink(missing_ok=True)
+    try:
+        os.link(path, new)
+    except OSError:
+        path.replace(name)
+    else:
+        new.replace(name)
+
+
+def copied(node: Any) -> Any:
+    """A copy of plain values and tensors, on the CPU, that training does not change."""
+    if isinstance(node, Tensor):
+        return node.detach().to("cpu", copy=True)
+    if isinstance(node, Mapping):
+        return {key: copied(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [copied(value) for value in node]
+    return deepcopy(node)

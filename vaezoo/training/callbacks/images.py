@@ -1,0 +1,151 @@
+"""Pictures of images while training: in, through and between codes. They know no variant of a model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaezoo import figures, metrics
+from vaezoo.config.validation import above, at_least, within
+from vaezoo.metrics.paths import choose_pairs
+from vaezoo.nn.interpolation import METHODS
+from vaezoo.training.callbacks.pictures import MOST_TILES, Picture, decode, encode, examples, finite, posteriors
+
+SEED = 0
+"""Of the draws that pictures make: the same codes in every epoch and run."""
+
+
+class Reconstructions(Picture):
+    """The first ``count`` validation images, their reconstructions and the absolute errors."""
+
+    name = "reconstructions"
+
+    def __init__(self, *, count: int = 10, **shared: Any) -> None:
+        super().__init__(**shared)
+        within(count, 1, MOST_TILES, "callbacks.reconstructions.count")
+        self.count = count
+
+    def figure(self, model: Any, data: Any) -> Figure | None:
+        x, _ = examples(model, data, self.count)
+        recon = finite(model.reconstruct(x), "reconstructions")
+        return figures.reconstructions(
+            x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)), self.subject(model, data)
+        )
+
+
+class Interpolations(Picture):
+    """Decoded codes between ``pairs`` of validation images in ``steps`` steps, by each of the methods."""
+
+    name = "interpolations"
+
+    def __init__(self, *, pairs: int = 4, steps: int = 9, **shared: Any) -> None:
+        super().__init__(**shared)
+        within(pairs, 1, MOST_TILES, "callbacks.interpolations.pairs")
+        within(steps, 2, MOST_TILES, "callbacks.interpolations.steps")
+        self.pairs, self.steps = pairs, steps
+
+    def figure(self, model: Any, data: Any) -> Figure | None:
+        x, labels = examples(model, data, 4 * self.pairs)
+        chosen = choose_pairs(labels, self.pairs)
+        if not chosen:
+            return None
+        start, end = (x[[pair[side] for pair in chosen]] for side in (0, 1))
+        strips = {method: model.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
+        strips = {method: finite(strip, "interpolations") for method, strip in strips.items()}
+        return figures.interpolations(start, end, strips, self.subject(model, data))
+
+
+class Samples(Picture):
+    """``count`` images decoded from draws of the prior, the same draws each time.
+
+    A model that has no prior gets draws from the Gaussian with its codes' mean and covariance over ``fit_images``
+    validation images, and the picture says so.
+    """
+
+    name = "samples"
+
+    def __init__(self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, **shared: Any) -> None:
+        super().__init__(**shared)
+        for value, key in ((count, "count"), (columns, "columns")):
+            within(value, 1, MOST_TILES, f"callbacks.samples.{key}")
+        at_least(fit_images, 1, "callbacks.samples.fit_images")
+        self.count, self.columns, self.fit_images = count, columns, fit_images
+
+    def figure(self, model: Any, data: Any) -> Figure | None:
+        images = model.sample(self.count, generator=torch.Generator().manual_seed(SEED))
+        if images is not None:
+            return figures.samples(
+                finite(images, "samples"), self.columns, "Samples from the prior", self.subject(model, data)
+            )
+        x, _ = examples(model, data, self.fit_images)
+        codes = gaussian_like(encode(model, x), self.count, torch.Generator().manual_seed(SEED))
+        title, subject = "Samples from a fitted Gaussian, not a prior", self.subject(model, data)
+        note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} validation images"
+        return figures.samples(decode(model, codes), self.columns, title, subject, note)
+
+
+def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draws from the Gaussian with the mean and covariance of ``codes`` (N, D), also a singular one: (count, D)."""
+    values, vectors = torch.linalg.eigh(torch.cov(codes.T, correction=0).reshape(codes.shape[1], -1))
+    noise = torch.randn(count, codes.shape[1], generator=generator, dtype=codes.dtype)
+    return codes.mean(0) + (noise * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+class Traversals(Picture):
+    """One latent dimension a row, moved over the aggregate posterior, the others staying at one image's code.
+
+    Up to ``rows`` dimensions, the one with the largest KL on top, or with the most variance for a model without
+    posterior. KL and the aggregate posterior's mean and standard deviation are those over ``fit_images`` validation
+    images; the row goes ``extent`` standard deviations to each side in ``steps`` steps.
+    """
+
+    name = "traversals"
+
+    def __init__(
+        self,
+        *,
+        rows: int = 12,
+        steps: int = 11,
+        extent: float = 2.5,
+        image: int = 0,
+        fit_images: int = 1000,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        for value, least, key in ((rows, 1, "rows"), (steps, 2, "steps")):
+            within(value, least, MOST_TILES, f"callbacks.traversals.{key}")
+        for value, least, key in ((image, 0, "image"), (fit_images, 2, "fit_images")):
+            at_least(value, least, f"callbacks.traversals.{key}")
+        above(extent, 0, "callbacks.traversals.extent")
+        self.rows, self.steps, self.extent, self.image, self.fit_images = rows, steps, extent, image, fit_images
+
+    def figure(self, model: Any, data: Any) -> Figure | None:
+        x, _ = examples(model, data, max(self.fit_images, self.image + 1))
+        codes, variance, kl = posteriors(model, x)
+        std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
+        spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
+        order = spread.argsort(descending=True, stable=True)[: self.rows]
+        start = codes[image := min(self.image, len(x) - 1)]
+        paths = traversal_codes(start, codes.mean(0), std, order, self.steps, self.extent)
+        strips = decode(model, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        own = ((start - codes.mean(0)) / std.clamp(min=1e-12))[order].tolist()
+        labels = [f"z{dimension}  {spread[dimension]:.2f} {unit}" for dimension in order.tolist()]
+        real, recon = x[image].cpu(), decode(model, start[None])[0]
+        note = (
+            "one latent dimension per row, the others stay at the image's code;"
+            f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
+        )
+        return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
+
+
+def traversal_codes(
+    start: Tensor, mean: Tensor, std: Tensor, dimensions: Tensor | Sequence[int], steps: int, extent: float
+) -> Tensor:
+    """``start`` (D,) with one dimension a row set to mean - extent std ... mean + extent std: (R, steps, D)."""
+    offsets = torch.linspace(-extent, extent, steps, dtype=start.dtype)
+    codes = start.repeat(len(dimensions), steps, 1)
+    for row, dimension in enumerate(dimensions):
+        codes[row, :, dimension] = mean[dimension] + offsets * std[dimension]
+    return codes

@@ -1,0 +1,391 @@
+"""Training, validation and test of every autoencoder: metric names, logging, optimisers. It knows no variant."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaezoo import metrics
+from vaezoo.config.errors import ConfigError, NonFiniteLossError
+from vaezoo.distributed import batch_shares
+from vaezoo.distributed.batch_shares import Share
+from vaezoo.distributed.fsdp import FUSED_IN_PIECES, is_sharded, whole
+from vaezoo.nn.image_api import unchecked
+from vaezoo.nn.likelihoods import Likelihood
+from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.training.nonfinite import DIVERGED, KEPT, Guard
+from vaezoo.training.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
+from vaezoo.training.rng import random_states, restore
+from vaezoo.training.running_means import Sums, own_part
+from vaezoo.training.stepping import InnerLoop, why_not
+from vaezoo.training.terms import Batch, Terms, Weights
+
+log = logging.getLogger(__name__)
+
+EVALUATION_SEED = 0
+"""Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
+
+REMEDY = f"{KEPT}; {DIVERGED}"
+
+
+class Loop(L.LightningModule):
+    """Turns a model's ``loss_terms`` and ``objective`` into training, and into numbers with the same names everywhere.
+
+    Scalars are ``{train,val,test}/{loss,recon,kl,elbo,...}``, in nats per image: ``loss`` is the objective, ``elbo`` is
+    at beta = 1. Training ones are means over the images since the last log point; the others are exact over the set.
+    """
+
+    selection = ("val/recon", "min")
+    """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
+
+    stepping = "fast"
+    """``lightning`` takes each batch through Lightning's loop, ``fast`` steps through batches in a loop within it
+    (``InnerLoop``). They differ in speed alone."""
+
+    likelihood: Likelihood
+    latent_statistics: dict[str, Tensor]
+    """Of the last evaluation: ``kl`` (D,) in nats and ``variance`` (D,) of posterior means; empty without posterior."""
+
+    def __init__(self, *, optimizer: dict[str, Any] | None, scheduler: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.latent_statistics = {}
+        self._optimizer = optimizer or {"name": "Adam", "lr": 1e-3}
+        self._scheduler = scheduler
+        check_settings(self._optimizer, scheduler)
+        self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
+        self.guard = Guard(self._sums["train"])
+        self._logged_step = 0
+        self._planned_steps: int | None = None
+        self._inner_loop: InnerLoop | None = None
+
+    # what a model gives ----------------------------------------------------------------------------------------------
+
+    def loss_terms(self, x: Tensor) -> Terms:
+        """Unweighted terms in nats per image, with one draw of the code: (B, C, H, W) -> Terms."""
+        raise NotImplementedError
+
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+        """What training minimises, image by image, with what ``weights()`` gives at this step: (B,)."""
+        raise NotImplementedError
+
+    def formula(self) -> str:
+        """The objective in words, such as ``recon + 4 kl``."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, float]:
+        """Weights of the objective that are in force at this step, to be logged; none unless a variant has some."""
+        return {}
+
+    def posterior(self, x: Tensor) -> DiagonalGaussian | None:
+        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice.
+
+        Gradients are kept. Of a single image (C, H, W) its tensors are (D,).
+        """
+        return None
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code of each image: (B, C, H, W) -> (B, D)."""
+        raise NotImplementedError
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Pixels of each code: (B, D) -> (B, C, H, W)."""
+        raise NotImplementedError
+
+    # training --------------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        self._inner_loop = None
+        # All processes draw the same noise, for the whole batch, and each takes what belongs to its images.
+        torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        share = self._share_of(batch)
+        with unchecked(), batch_shares.taking(share):
+            loss, values = self.losses(batch[0], self.weights())
+        if share is not None:
+            loss, values = loss * share.weight, share.counted(values)
+        self.account(loss, values)
+        return loss
+
+    def _share_of(self, batch: Batch) -> Share | None:
+        return (
+            None if self._trainer is None else batch_shares.share_of(batch, self.global_rank, self._trainer.world_size)
+        )
+
+    def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
+
+        All that the device computes in a step's forward pass, for ``torch.compile``.
+        """
+        terms = self.loss_terms(x)
+        objective = self.objective(terms, weights)
+        return objective.mean(), {"loss": objective, **_named(terms)}
+
+    def compile_losses(self, mode: str | None = None) -> None:
+        """Compile ``losses`` into one program by ``torch.compile``, for training only; the state dict stays as it is.
+
+        ``mode`` is passed on: ``reduce-overhead`` replays the program as CUDA graphs where there is a GPU.
+        """
+        compiled = torch.compile(self.losses, mode=mode)
+
+        def losses(x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+            # As numbers they would be part of the program, and each new value would have it compiled anew. Any tensor
+            # on the CPU would keep a program for a GPU from being replayed as a graph.
+            tensors = {name: torch.as_tensor(weight, device=x.device) for name, weight in weights.items()}
+            loss, values = compiled(x, tensors)
+            if mode is None:
+                return loss, values
+            # The next replay overwrites what is kept here until it is logged.
+            return loss.clone(), {name: value.detach().clone() for name, value in values.items()}
+
+        self.losses = losses  # type: ignore[method-assign]
+
+    def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Keep what a step came to until it is logged, on the device."""
+        self.guard.keep(self, loss, values)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.guard.keep_gradients(self, optimizer)
+
+    def on_train_start(self) -> None:
+        self._inner_loop, reason = self._choose_inner_loop()
+        self.guard.start(self)
+        if reason is not None and self.trainer.is_global_zero:
+            log.info("stepping    not %s: %s", self.stepping, reason)
+
+    def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
+        """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""
+        if self.stepping == "lightning":
+            return None, None
+        reason = why_not(self.trainer, self, Loop)
+        return (InnerLoop(self.trainer), None) if reason is None else (None, reason)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        if self._inner_loop is not None:
+            self._inner_loop.run()
+
+    def on_train_end(self) -> None:
+        self._inner_loop = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        present = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]
+        return [] if any(isinstance(callback, _LogTraining) for callback in present) else [_LogTraining()]
+
+    def log_training_if_due(self) -> None:
+        """Log after every so many optimiser steps, once a step however many batches it takes."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.global_step % every == 0 and self.global_step != self._logged_step:
+            self._logged_step = self.global_step
+            self._log_training()
+
+    def _log_training(self) -> None:
+        """Log the means since the last time: the one place where a training step waits for the device."""
+        self.check_finite()
+        weights = {f"train/{name}": weight for name, weight in self.weights().items()}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._log({**self._means("train"), **weights, "train/lr": rate})
+        self._sums["train"].reset()
+
+    def check_finite(self) -> None:
+        """NonFiniteLossError if a loss or gradient since the last check was infinite or not a number."""
+        self.guard.check(self)
+
+    def on_train_epoch_end(self) -> None:
+        self.check_finite()
+
+    # validation and test ---------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch[0], self._sums["val"], self._share_of(batch))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate(batch[0], self._sums["test"], self._share_of(batch))
+
+    def on_validation_epoch_start(self) -> None:
+        self.check_finite()  # else validation would tell of what training did
+        self._start_evaluation("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._start_evaluation("test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._end_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._end_evaluation("test")
+
+    @unchecked()
+    def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
+        with batch_shares.taking(share):
+            terms = self.loss_terms(x)
+        code = self.encode(x) if terms.code is None else terms.code
+        mse = metrics.mse(x, self.decode(code))
+        values = {"loss": self.objective(terms, self.weights()), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
+        if terms.has_posterior:
+            values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
+            values |= {"mean": code, "square": code.double().square()}
+        sums.add(values if share is None else share.counted(values))
+
+    def _start_evaluation(self, stage: str) -> None:
+        self._sums[stage].reset()
+        self._random_states = random_states(self.device)
+        torch.manual_seed(EVALUATION_SEED)
+
+    def _end_evaluation(self, stage: str) -> None:
+        restore(self._random_states, self.device)
+        means = self._means(stage)
+        prefix = f"{stage}/"
+        if f"{prefix}elbo" in means:
+            variance = means.pop(prefix + "square") - means.pop(prefix + "mean").square()
+            self.latent_statistics = {"kl": means.pop(prefix + "kl_of_dimensions"), "variance": variance}
+            means[prefix + "active_units"] = metrics.active_units(variance)
+            if means.pop(prefix + "supported") == 1 and self.likelihood.discrete:
+                means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
+        scalars = _scalars(means)
+        wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if wrong:
+            raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
+        trains = self.trainer.state.fn == TrainerFn.FITTING
+        self._log(scalars, to_loggers=trains and not self.trainer.sanity_checking)
+        if not trains:  # Lightning returns, prints and gives to loggers what comes by its own way alone
+            # The numbers are the same in all processes: their maximum is exact where a mean would be rounded.
+            self.log_dict(scalars, sync_dist=self.trainer.world_size > 1, reduce_fx="max")
+
+    @property
+    def pixels(self) -> int:
+        """Pixels times channels of an image: what a reconstruction term is summed over."""
+        raise NotImplementedError
+
+    # what they share -------------------------------------------------------------------------------------------------
+
+    def _means(self, stage: str) -> dict[str, Tensor]:
+        def add_up(total: Tensor) -> Tensor:
+            return self.trainer.strategy.reduce(total, reduce_op="sum")
+
+        return {f"{stage}/{name}": value for name, value in self._sums[stage].means(add_up).items()}
+
+    def _log(self, values: Mapping[str, Tensor | float], *, to_loggers: bool = True) -> None:
+        """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them.
+
+        They are the same in all processes already, so none of what Lightning's own ``log`` does is needed.
+        """
+        scalars = _scalars(values)
+        self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
+        if to_loggers:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = make_optimizer(self.parameters(), self._optimizer, fused=self._can_be_fused())
+        if self._scheduler is None:
+            return optimizer
+        scheduler = make_scheduler(optimizer, self._scheduler, self._steps_to_plan())
+        scheduler.setdefault("frequency", self._epochs_between_validations(scheduler))
+        self._refuse_longer_than(scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def _can_be_fused(self) -> bool:
+        """Whether an optimiser may take its step in one kernel, if it has one."""
+        facts: Any = self.trainer
+        # Lightning will not clip before fused steps where its scaler might take part.
+        scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
+        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_IN_PIECES
+        return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
+
+    def _steps_to_plan(self) -> int:
+        """Optimiser steps of the whole run, for a schedule that spans it; such a one cannot be made longer later."""
+        if "total_steps" not in (self._scheduler or {}).values():
+            return 1
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise ConfigError("model.scheduler covers the whole run: set trainer.max_epochs or trainer.max_steps")
+        self._plan(self._planned_steps, int(steps))
+        return int(steps)
+
+    def _refuse_longer_than(self, scheduler: dict[str, Any]) -> None:
+        """ConfigError for a run that takes more steps than its schedule can: torch would fail in the middle of it."""
+        most = getattr(scheduler["scheduler"], "total_steps", math.inf)
+        trainer: Any = self.trainer
+        if most < math.inf and scheduler["interval"] == "step":
+            steps = trainer.estimated_stepping_batches
+        else:
+            steps = trainer.max_epochs if trainer.max_epochs not in (None, -1) else 0
+        if steps > most:
+            raise ConfigError(
+                f"model.scheduler is made for {most} steps, but this run has {steps}; write total_steps: total_steps"
+            )
+
+    def _plan(self, before: int | None, steps: int | None) -> None:
+        """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""
+        if None not in (before, steps) and before != steps:
+            raise ConfigError(
+                f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the previous"
+                " trainer.max_epochs or max_steps, or start a new run"
+            )
+        self._planned_steps = before if steps is None else steps
+
+    def _epochs_between_validations(self, scheduler: dict[str, Any]) -> int:
+        """How often a schedule by epochs can find a new validation to look at."""
+        by_epoch = scheduler["interval"] == "epoch" and str(scheduler["monitor"]).startswith("val/")
+        return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
+
+    def example_states(self) -> dict[str, Any]:
+        """States of optimiser and schedule as a checkpoint would hold them; none where a model makes its own."""
+        if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
+            return {}
+        return example_states(self.parameters(), self._optimizer, self._scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()
+        if not torch.isfinite(whole(torch.nn.utils.get_total_norm(self.parameters()))):
+            raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
+        for logger in self.trainer.loggers:  # who goes on from here relies on what was logged before
+            logger.save()
+        checkpoint["planned_steps"] = self._planned_steps
+        checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["skipped_steps"] = self.guard.state_dict()
+        checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
+            return
+        # Some strategies make the schedule before they read this.
+        self._plan(checkpoint.get("planned_steps"), self._planned_steps)
+        self._logged_step = checkpoint["global_step"]
+        adapt(checkpoint, self._optimizer)
+        if "skipped_steps" in checkpoint:
+            self.guard.load_state_dict(checkpoint["skipped_steps"])
+        if "training_sums" in checkpoint:
+            mine = own_part(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
+            self._sums["train"].load_state_dict(mine, self.device)
+
+
+class _LogTraining(L.Callback):
+    """Logs before checkpoints are saved, as a module's own hook would not: what was logged must not be logged again."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *arguments: Any) -> None:
+        assert isinstance(pl_module, Loop)
+        pl_module.log_training_if_due()
+
+
+def _named(terms: Terms) -> dict[str, Tensor]:
+    """The terms under the names that they are logged by, each (B,)."""
+    kl = {"kl": terms.rate} if terms.has_posterior else {}
+    return {"recon": terms.recon, **kl, **terms.penalties}
+
+
+def _scalars(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """The same numbers rounded to float32, brought from the device in one go."""
+    device = next((value.device for value in values.values() if isinstance(value, Tensor)), None)
+    rounded = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values.values()]
+    return dict(zip(values, torch.stack(rounded).tolist(), strict=True))

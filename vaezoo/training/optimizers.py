@@ -1,0 +1,159 @@
+"""Optimisers and learning-rate schedules from plain values. They know nothing of models."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import check_arguments, did_you_mean
+from vaezoo.config.validation import parameters as parameters_of
+
+LIGHTNING_KEYS = ("interval", "frequency", "monitor")
+"""Settings of a schedule that Lightning reads, not torch."""
+
+TRIED = 3
+"""Steps that are tried before a training begins."""
+
+
+def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+    """ConfigError for settings with which torch could not train, found by taking steps with two small parameters.
+
+    They are a matrix and a vector with gradients that are not sparse, as every network has them.
+    """
+    with torch.device("cpu"):  # a model may be under construction on the meta device, where Adam of torch 2.6 fails
+        _try(optimizer, scheduler)
+
+
+def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+    weights = [Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))]
+    trial = make_optimizer(weights, optimizer, fused=False)
+    if trial.param_groups[0]["lr"] <= 0:
+        raise ConfigError(f"model.optimizer.lr must be above 0, got {trial.param_groups[0]['lr']}")
+    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIED + 1)
+    for _ in range(TRIED):
+        for weight in weights:
+            weight.grad = torch.ones_like(weight)
+        _tried("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
+        if schedule is not None:
+            _step(schedule)
+        if not 0 <= (rate := float(trial.param_groups[0]["lr"])) < math.inf:
+            raise ConfigError(f"model.scheduler gives a learning rate of {rate}; it must not fall below 0")
+
+
+def _step(schedule: Mapping[str, Any]) -> None:
+    made, plateau = schedule["scheduler"], schedule["reduce_on_plateau"]
+    _tried("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
+
+
+def _tried(key: str, made: Any, step: Callable[[], Any]) -> None:
+    """Take a step, or raise ConfigError with what torch says against it."""
+    try:
+        step()
+    except Exception as error:  # torch raises many kinds, none of which can be ours here
+        raise ConfigError(f"{key} cannot train with {type(made).__name__}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
+    """The class of ``torch.optim`` called ``settings["name"]``, with the other settings as its arguments.
+
+    ``fused`` asks for the one-kernel step where the optimiser has one and the settings do not speak of it.
+    """
+    cls, arguments = _split(torch.optim, settings, "model.optimizer", Optimizer)
+    if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
+        arguments.setdefault("fused", True)
+    optimizer: Optimizer = _made("model.optimizer", cls, parameters, **arguments)
+    return optimizer
+
+
+def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
+    """Lightning's description of the class of ``torch.optim.lr_scheduler`` called ``settings["name"]``.
+
+    The word ``total_steps`` as a value stands for the number of optimiser steps of the whole run. ``interval`` is
+    ``step`` unless set, or ``epoch`` for ReduceLROnPlateau, which watches ``monitor``.
+    """
+    cls, arguments = _split(torch.optim.lr_scheduler, _for_torch(settings, total_steps), "model.scheduler", LRScheduler)
+    plateau = cls is ReduceLROnPlateau
+    chosen = {key: settings[key] for key in LIGHTNING_KEYS if settings.get(key) is not None}
+    defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss", "reduce_on_plateau": plateau}
+    if {**defaults, **chosen}["interval"] not in ("step", "epoch"):
+        raise ConfigError(f"model.scheduler.interval must be step or epoch, got {chosen['interval']!r}")
+    return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
+
+
+def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Have an optimiser that goes on from a checkpoint keep to its own settings where they are others than were saved.
+
+    A schedule goes on in proportion to the new learning rate.
+    """
+    before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
+    changed = {key: value for key, value in settings.items() if key in before and before[key] != value}
+    schedules = checkpoint.get("lr_schedulers") or []
+    ratio = changed["lr"] / before["lr"] if "lr" in changed and schedules else None
+    for group in (group for state in checkpoint.get("optimizer_states", []) for group in state["param_groups"]):
+        group |= {key: value for key, value in changed.items() if key in group and (key != "lr" or ratio is None)}
+        if ratio is not None:
+            group |= {key: group[key] * ratio for key in ("lr", "initial_lr") if key in group}
+    for schedule in schedules if ratio is not None else []:
+        schedule |= {
+            key: [rate * ratio for rate in schedule[key]] for key in ("base_lrs", "_last_lr") if key in schedule
+        }
+
+
+def _for_torch(settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
+    """A schedule's settings without Lightning's, and with the number of steps in its place."""
+    plain = {key: value for key, value in settings.items() if key not in LIGHTNING_KEYS}
+    return {key: total_steps if value == "total_steps" else value for key, value in plain.items()}
+
+
+def _split(module: Any, settings: Mapping[str, Any], key: str, base: type) -> tuple[Any, dict[str, Any]]:
+    """The class that ``settings`` name, and what is left of them, checked against its signature."""
+    arguments = {name: value for name, value in settings.items() if name != "name"}
+    name = str(settings.get("name"))
+    classes = {name: cls for name, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, base)}
+    known = [name for name, cls in classes.items() if cls is not base]
+    if name not in known:
+        raise ConfigError(f"{key}.name must be a class of {module.__name__}, got {name!r}; {did_you_mean(name, known)}")
+    check_arguments(classes[name], arguments, key=key, extra=("params", "optimizer"))
+    return classes[name], arguments
+
+
+def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
+    """An instance, or ConfigError with what torch says against the settings."""
+    try:
+        return cls(*arguments, **settings)
+    except Exception as error:  # torch raises many kinds
+        raise ConfigError(f"{key} does not suit {cls.__name__}: {_one_line(error)}") from error
+
+
+def example_states(
+    parameters: Iterable[Parameter], settings: Mapping[str, Any], scheduler: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """States of an optimiser and its schedule after a step, as a checkpoint holds them, with parameters of one number.
+
+    ``shapes`` of the optimiser's state are those of the real parameters. Settings that are whole numbers stand as
+    floats, as others may be any number.
+    """
+    shapes = [parameter.shape for parameter in parameters]
+    small = [Parameter(torch.zeros([1] * len(shape))) for shape in shapes]
+    trial = make_optimizer(small, settings, fused=False)
+    schedules = [make_scheduler(trial, scheduler, total_steps=100)["scheduler"].state_dict()] if scheduler else []
+    for parameter in small:
+        parameter.grad = torch.zeros_like(parameter)
+    trial.step()
+    state = trial.state_dict()
+    groups = [{name: _as_number(value) for name, value in group.items()} for group in state["param_groups"]]
+    example = {"state": state["state"], "param_groups": groups, "shapes": dict(enumerate(shapes))}
+    return {"optimizer_states": [example], "lr_schedulers": schedules}
+
+
+def _as_number(value: Any) -> Any:
+    return float(value) if type(value) is int else value
