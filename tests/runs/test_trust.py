@@ -18,7 +18,7 @@ import vaezoo
 from vaezoo import Run
 from vaezoo.config import automatic, hydra_config
 from vaezoo.config.errors import ConfigError, RunError
-from vaezoo.models import VAE, Autoencoder
+from vaezoo.models import VAE, Autoencoder, loading
 from vaezoo.runs import checkpoints, resuming, trust
 
 Program = Callable[..., tuple[int, str]]
@@ -104,7 +104,7 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
         ({"trainer.strategy": {"_target_": "vaezoo.training.callbacks.Samples"}}, "only a Strategy may be created"),
         ({"logger.x": {"_target_": "vaezoo.training.callbacks.Samples"}}, "only a Logger may be created"),
         ({"callbacks.x": {"_target_": "lightning.pytorch.Trainer"}}, "only a Callback may be created"),
-        ({"model._target_": "lightning.pytorch.Trainer"}, "only an Autoencoder may be created"),
+        ({"model._target_": "lightning.pytorch.Trainer"}, "only a LightningModule may be created"),
         ({"data._target_": "builtins.exec"}, "asks for 'builtins.exec' in data"),
         ({"trainer._target_": "torch.load"}, "asks for 'torch.load' in trainer"),
         ({"model.likelihood_options": {"x": {"_target_": "os.system"}}}, "in model.likelihood_options.x"),
@@ -385,10 +385,10 @@ def test_a_model_of_the_users_own_may_read_values_while_it_is_made(
     )
     monkeypatch.syspath_prepend(tmp_path)
     asked = OmegaConf.create({"model": {"_target_": "readingvalues.Mine", "_convert_": "all", "latent_dim": 2}})
-    assert trust.made_without_memory(asked, [1, 8, 8]) is None
+    assert loading.made_without_memory(asked, [1, 8, 8]) is None
     asked.model.update({"_target_": "vaezoo.models.VAE", "latent_dim": -1})
     with pytest.raises(InstantiationException):
-        trust.made_without_memory(asked, [1, 8, 8])
+        loading.made_without_memory(asked, [1, 8, 8])
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., P
 def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: Callable[..., Autoencoder]) -> None:
     for network in ("mlp", "conv", "resnet"):
         model = make_model(variant, f"model.network={network}")
-        again = trust.make_model(type(model), dict(model.hparams), model.state_dict())
+        again = loading._built(type(model), dict(model.hparams), model.state_dict())
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
 
