@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vaezoo.commands.train import train
 from vaezoo.config import hydra_config
-from vaezoo.distributed.fsdp import whole
+from vaezoo.training.fsdp import whole
 from vaezoo.training.module import Loop
 
 SMALL = [

@@ -13,7 +13,9 @@ import torch
 from tests.conftest import ROOT
 from vaezoo import Run
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import check_threads
 from vaezoo.distributed import threads
+from vaezoo.evaluation.cost import flops_of_step
 
 Program = Callable[..., tuple[int, str]]
 SMALL, LARGE = threads.SMALL_STEP / 10, threads.SMALL_STEP * 10
@@ -72,12 +74,12 @@ def test_omp_num_threads_is_the_most_that_auto_takes() -> None:
 @pytest.mark.parametrize("setting", [0, -1, 1025, 1.5, True, "all", None])
 def test_anything_else_is_one_sentence(setting: Any) -> None:
     with pytest.raises(ConfigError, match="threads must be auto or a number from 1 to 1024, got"):
-        threads.check(setting)
+        check_threads(setting)
 
 
 def test_a_step_costs_three_times_a_forward_pass_of_its_batch(make_model: Callable[..., Any]) -> None:
     model = make_model("ae", "model.widths=[20]", "model.latent_dim=3", image_shape=[1, 8, 8])
-    assert threads.flops_of_step(model, 5) == 3 * 5 * 2 * (64 * 20 + 20 * 3 + 3 * 20 + 20 * 64)
+    assert flops_of_step(model, 5) == 3 * 5 * 2 * (64 * 20 + 20 * 3 + 3 * 20 + 20 * 64)
 
 
 def test_threads_and_the_variable_for_further_processes_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,15 @@ from vaezoo import runs
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import ConfigError
 from vaezoo.data import ImageDataModule
-from vaezoo.distributed import fsdp, ranks, threads
+from vaezoo.distributed import ranks, threads
 from vaezoo.distributed.rank_zero import is_first
 from vaezoo.evaluation.cost import flops_of_step
 from vaezoo.models import Autoencoder
 from vaezoo.runs import resuming
-from vaezoo.training import trackers
+from vaezoo.training import fsdp, trackers
 from vaezoo.training.callbacks import Cost, ProgressBar, RandomState, Record, Resuming, Stopping
 from vaezoo.training.callbacks.record import Rewind
+from vaezoo.training.lightning_internals import refuse_unknown_version
 from vaezoo.training.quiet import quieten
 
 
@@ -97,6 +98,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
         callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
     )
+    refuse_unknown_version(trainer)
     fsdp.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning

@@ -13,12 +13,11 @@ from vaezoo.commands import console
 from vaezoo.commands.assembly import Training, made_data
 from vaezoo.commands.evaluate import evaluate_run
 from vaezoo.config.errors import DataError, RunError
-from vaezoo.distributed import fsdp
 from vaezoo.distributed.rank_zero import is_first
 from vaezoo.evaluation import FULL, QUICK, count_steps
 from vaezoo.models.loading import Run
 from vaezoo.runs import checkpoints, environment, resuming, trust
-from vaezoo.training import trackers
+from vaezoo.training import fsdp, trackers
 
 log = logging.getLogger(__name__)
 

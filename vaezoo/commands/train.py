@@ -25,6 +25,7 @@ from vaezoo.training.callbacks import Cost, Resuming
 from vaezoo.training.callbacks.record import Rewind
 from vaezoo.training.callbacks.stopping import Stopped
 from vaezoo.training.cpu_settings import cheap_cuda_checks, denormals_flushed
+from vaezoo.training.lightning_internals import dismiss_process_observer
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,8 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
-            with ranks.watching(run.trainer, partial(run_summary.summarise_lost, run), lambda: run.stopping.exit_code):
+            lost = partial(run_summary.summarise_lost, run)
+            with ranks.watching(run.trainer, lost, lambda: run.stopping.exit_code, dismiss_process_observer):
                 with cheap_cuda_checks(run.trainer.strategy.root_device):
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 _refuse_untrained(run.trainer)

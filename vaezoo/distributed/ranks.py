@@ -191,15 +191,21 @@ def told_by_first() -> bool:
 
 
 @contextmanager
-def watching(trainer: L.Trainer, on_lost: Callable[[str], int], is_asked: Callable[[], object]) -> Iterator[None]:
+def watching(
+    trainer: L.Trainer,
+    on_lost: Callable[[str], int],
+    is_asked: Callable[[], object],
+    take_over: Callable[[], None] = lambda: None,
+) -> Iterator[None]:
     """End this process if one is lost that it could wait for without end.
 
     The first process looks after those that Lightning has it start, and those after the first. When one is gone, this
     one has ``PATIENCE`` to find out by itself, since what it then raises is handled as any error; RunError takes the
     place of what torch says of the connection. Otherwise it tells ``on_lost``, and exits with the code that this
-    returns. It does not wait if ``is_asked`` to stop.
+    returns. It does not wait if ``is_asked`` to stop. ``take_over`` is called now and then: it stops whatever else
+    would end this process for the same reason, and leave no record.
     """
-    watch = _Watch(trainer, on_lost, is_asked)
+    watch = _Watch(trainer, on_lost, is_asked, take_over)
     if trainer.world_size > 1:
         watch.start()
     before = os.environ.get(STARTED_BY)
@@ -225,22 +231,22 @@ def _of_connection(error: RuntimeError) -> bool:
     return any(word in str(error) for word in words)
 
 
-def _dismiss_observer() -> None:
-    """Take over from Lightning's thread, which kills this process within five seconds and leaves no record."""
-    for thread in threading.enumerate():
-        if thread.name == "child-process-observer":
-            thread._child_processes = []  # type: ignore[attr-defined]
-
-
 class _Watch(threading.Thread):
-    def __init__(self, trainer: L.Trainer, on_lost: Callable[[str], int], is_asked: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        trainer: L.Trainer,
+        on_lost: Callable[[str], int],
+        is_asked: Callable[[], object],
+        take_over: Callable[[], None],
+    ) -> None:
         super().__init__(name="watch", daemon=True)
         self.trainer, self.on_lost, self.is_asked, self.over = trainer, on_lost, is_asked, threading.Event()
+        self.take_over = take_over
         self.has_starter = not is_first() and _launcher() is None
 
     def run(self) -> None:
         while not self.over.wait(0.2):
-            _dismiss_observer()
+            self.take_over()
             if self.lost() is not None:
                 if not self.over.wait(0.2 if self.is_asked() else PATIENCE):
                     code = 1

@@ -5,7 +5,7 @@ from typing import Any
 RENAMED = {
     "vaezoo.callbacks.": "vaezoo.training.callbacks.",
     "vaezoo.loggers.": "vaezoo.training.loggers.",
-    "vaezoo.sharding.": "vaezoo.distributed.fsdp.",
+    "vaezoo.sharding.": "vaezoo.training.fsdp.",
     "vaezoo.trackers.": "vaezoo.training.trackers.",
     "vaezoo.trainer.": "vaezoo.training.trainer.",
 }

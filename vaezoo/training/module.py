@@ -16,10 +16,11 @@ from vaezoo import metrics
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import Share
-from vaezoo.distributed.fsdp import FUSED_IN_PIECES, is_sharded, whole
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.training.fsdp import FUSED_IN_PIECES, is_sharded, whole
+from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.nonfinite import DIVERGED, KEPT, Guard
 from vaezoo.training.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.training.rng import random_states, restore
@@ -115,9 +116,9 @@ class Loop(L.LightningModule):
         return loss
 
     def _share_of(self, batch: Batch) -> Share | None:
-        return (
-            None if self._trainer is None else batch_shares.share_of(batch, self.global_rank, self._trainer.world_size)
-        )
+        if trainer_of(self) is None:
+            return None
+        return batch_shares.share_of(batch, self.global_rank, self.trainer.world_size)
 
     def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
         """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
@@ -178,7 +179,7 @@ class Loop(L.LightningModule):
         return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
 
     def configure_callbacks(self) -> list[L.Callback]:
-        present = [] if self._trainer is None else self._trainer.callbacks  # type: ignore[attr-defined]
+        present = [] if trainer_of(self) is None else self.trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(callback, _LogTraining) for callback in present) else [_LogTraining()]
 
     def log_training_if_due(self) -> None:
@@ -357,7 +358,7 @@ class Loop(L.LightningModule):
         checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
+        if trainer_of(self) is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
             return
         # Some strategies make the schedule before they read this.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from vaezoo.config.errors import NonFiniteLossError, RunError
 from vaezoo.runs.files import replacing
 from vaezoo.training.finite_watch import Step, Watch, any_wrong
+from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.running_means import Sums
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Guard:
 
     def keep(self, model: Any, loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Take note of what a batch came to: the loss () and each value of each image (B,)."""
-        trainer = model._trainer
+        trainer = trainer_of(model)
         if trainer is None:  # a step by hand, of no training
             self._sums.add(values)
             return
@@ -107,7 +108,7 @@ class Guard:
             raise NonFiniteLossError(describe(model.trainer, found))
 
     def _first(self, model: Any) -> Step | None:
-        if model._trainer is None or model.trainer.world_size == 1:
+        if trainer_of(model) is None or model.trainer.world_size == 1:
             return self._watch.first()
         return self._watch.first(lambda place: model.trainer.strategy.reduce(place, reduce_op="min"))
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import LBFGS
 
+from vaezoo.training import lightning_internals as internals
+
 OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks around the parts of a step, which Lightning alone calls."""
 
@@ -28,8 +30,6 @@ OF_A_MODEL = (
     "optimizer_step",
     "optimizer_zero_grad",
 )
-
-TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class InnerLoop:
@@ -49,12 +49,11 @@ class InnerLoop:
         self.parameters: list[Parameter] = []
         self.starting = _listeners(trainer, "on_train_batch_start")
         self.ending = _listeners(trainer, "on_train_batch_end")
-        hooks: Any = trainer._data_connector._datahook_selector
-        self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFERS)
+        self.before, self.transfer, self.after = internals.transfer_hooks(trainer)
 
     def run(self) -> None:
         """Train on further batches, if the last one is one that Lightning only counts."""
-        fetcher = self.trainer.fit_loop._data_fetcher
+        fetcher = internals.data_fetcher(self.trainer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while not self._due(fetcher):
             self._finish_last()
@@ -67,16 +66,16 @@ class InnerLoop:
         was told by a callback to go on in a way that is not known here.
         """
         trainer, loop = self.trainer, self.loop
-        stops = loop._is_training_done or trainer.should_stop or trainer.received_sigterm or loop.restarting
-        told = trainer.accumulate_grad_batches != 1 or loop.automatic_optimization._skip_backward
-        return bool(stops or told or loop._results or loop._should_check_val_fx(fetcher))
+        stops = internals.is_done(loop) or trainer.should_stop or trainer.received_sigterm or loop.restarting
+        told = trainer.accumulate_grad_batches != 1 or internals.skips_backward(loop)
+        return bool(stops or told or internals.has_logged(loop) or internals.validates_next(loop, fetcher))
 
     def _finish_last(self) -> None:
         """What comes after the callbacks have seen the end of a batch."""
         self.loop.batch_progress.increment_completed()
         if self.trainer.lr_scheduler_configs:
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
-        self.loop._batches_that_stepped += 1
+        internals.count_step(self.loop)
 
     def _advance(self, fetcher: Any) -> None:
         """One batch, from the loader to the callbacks."""
@@ -88,19 +87,19 @@ class InnerLoop:
         batch = self.before(trainer.precision_plugin.convert_input(batch), 0)
         batch = self.after(self.transfer(batch, trainer.strategy.root_device, 0), 0)
         progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
-        model._current_fx_name = "on_train_batch_start"  # what ``log`` asks for, should it be called
+        internals.note_batch(trainer, batch)
+        internals.set_hook_for_logging(model, "on_train_batch_start")  # what ``log`` asks for, should it be called
         for hook in self.starting:
             hook(trainer, model, batch, index)
         progress.increment_started()
-        model._current_fx_name = "training_step"
+        internals.set_hook_for_logging(model, "training_step")
         outputs = {"loss": self._step(batch, index)}
         progress.increment_processed()
         if trainer.lr_scheduler_configs:
             loop.update_lr_schedulers("step", update_plateau_schedulers=False)
-            if loop._num_ready_batches_reached():
+            if internals.is_last_of_epoch(loop):
                 loop.update_lr_schedulers("epoch", update_plateau_schedulers=False)
-        model._current_fx_name = "on_train_batch_end"
+        internals.set_hook_for_logging(model, "on_train_batch_end")
         for hook in self.ending:
             hook(trainer, model, outputs, batch, index)
 
@@ -139,6 +138,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     ``usual`` is the class whose hooks are as ``InnerLoop`` expects them.
     """
     facts: Any = trainer
+    lacking = internals.missing(trainer, internals.FAST_LOOP)
     overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
     listening = [
         f"{type(callback).__name__} implements {hook}"
@@ -148,6 +148,7 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
     ]
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)
     reasons = {
+        f"this version of Lightning has no {lacking[0] if lacking else ''}": bool(lacking),
         "training uses several devices": type(trainer.strategy) is not SingleDeviceStrategy,
         "the model takes its own optimiser steps": not model.automatic_optimization,
         "gradients are accumulated": accumulates or trainer.accumulate_grad_batches != 1,

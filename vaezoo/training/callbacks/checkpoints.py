@@ -13,7 +13,6 @@ from weakref import proxy
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
@@ -21,9 +20,10 @@ from vaezoo.config.errors import DiskError
 from vaezoo.config.validation import at_least
 from vaezoo.runs import checkpoints
 from vaezoo.runs.files import CANNOT_WRITE, aside, cannot_write, replacing, settle, synchronise
+from vaezoo.training import lightning_internals as internals
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(internals.Checkpointing):
     """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
 
     The one before it stays as ``previous.ckpt``, should a disk damage the last. Between two lie ``min_seconds`` at
@@ -64,7 +64,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if ends(trainer):
             self.save(trainer)  # before averaged weights take the place of those to go on from
-        elif (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+        elif (trainer.current_epoch + 1) % (self.every_n_epochs or 1) == 0:
             self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,15 +78,14 @@ class LastCheckpoint(ModelCheckpoint):
 
     def save(self, trainer: Trainer) -> None:
         """Save the present step, once."""
-        if not self._should_skip_saving_checkpoint(trainer):
+        if not self.is_saved(trainer):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
             self._saved_at = time.monotonic()
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-        before = Path(filepath) if self._last_is_good else None
-        write(trainer, checkpoint, Path(filepath), keep=before)
-        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
+    def write_checkpoint(self, trainer: Trainer, path: str) -> None:
+        checkpoint = internals.checkpoint_content(trainer, weights_only=self.save_weights_only)
+        before = Path(path) if self._last_is_good else None
+        write(trainer, checkpoint, Path(path), keep=before)
         self._last_is_good = True
         if trainer.is_global_zero:
             for logger in trainer.loggers:
@@ -100,7 +99,7 @@ class LastCheckpoint(ModelCheckpoint):
             self.save(trainer)
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(internals.Checkpointing):
     """``best.ckpt``: the weights of the best validation, by the metric that the model names as its ``selection``.
 
     They are kept in memory until ``last.ckpt`` is written or training ends in any way, and written then: early in a
@@ -167,14 +166,13 @@ class BestCheckpoint(ModelCheckpoint):
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(proxy(self))
 
-    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+    def write_checkpoint(self, trainer: Trainer, path: str) -> None:
         self.taking = True
         try:
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-            self._held = (filepath, copied(checkpoint))
+            checkpoint = internals.checkpoint_content(trainer, weights_only=self.save_weights_only)
+            self._held = (path, copied(checkpoint))
         finally:
             self.taking = False
-        self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
         if not self._holds:
             self.write(trainer)
 
@@ -216,8 +214,9 @@ def can_go_on_from_here(trainer: Trainer) -> bool:
     Lightning forgets a validation or an end that is to come right after it, and gradients that are gathered.
     """
     loop: Any = trainer.fit_loop.epoch_loop
-    ends = trainer.is_last_batch or loop._is_training_done
-    return not (ends or loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._should_accumulate())
+    ends = trainer.is_last_batch or internals.is_done(loop)
+    validates = internals.validates_next(loop, internals.data_fetcher(trainer))
+    return not (ends or validates or internals.accumulates(loop))
 
 
 def ends(trainer: Trainer) -> bool:

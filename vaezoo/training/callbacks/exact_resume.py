@@ -5,6 +5,8 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 
+from vaezoo.training import lightning_internals as internals
+
 
 class Resuming(Callback):
     """Makes a training that goes on from a checkpoint end as it would have, and one at its end already just end.
@@ -21,19 +23,19 @@ class Resuming(Callback):
         self._trained = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+        internals.count_epochs_once(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._trained = True
-        trainer.fit_loop._load_combined_loader_states()
+        internals.restore_loaders(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loop: Any = trainer.fit_loop
-        if trainer.lr_scheduler_configs and loop.epoch_loop._num_ready_batches_reached():
+        if trainer.lr_scheduler_configs and internals.is_last_of_epoch(loop.epoch_loop):
             if self._moved_at != trainer.global_step:
                 loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
             self._moved_at = trainer.global_step
-            loop._restarting = True  # up to the end of this epoch: Lightning does not move them once more
+            internals.skip_plateau_schedulers(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._trained:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError, VaezooError
 from vaezoo.config.validation import at_least, check_picture
-from vaezoo.distributed.fsdp import gathered
 from vaezoo.figures import raster, write_vector
 from vaezoo.figures.canvas import DPI
 from vaezoo.runs.files import replacing
+from vaezoo.training.fsdp import gathered
 from vaezoo.training.trackers import Tracker
 
 CHUNK = 256

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from vaezoo.training import lightning_internals as internals
 from vaezoo.training.callbacks.checkpoints import LastCheckpoint, can_go_on_from_here
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -115,9 +116,7 @@ class Stopping(Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         trainer.callbacks = [*(other for other in callbacks if other is not self), self]  # type: ignore[attr-defined]
-        connector, loop = trainer._signal_connector, trainer.fit_loop.epoch_loop
-        connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # waits for the GPU in every step
+        internals.leave_signals_alone(trainer)
         if trainer.world_size > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")  # of processors, so that no GPU is waited for
 

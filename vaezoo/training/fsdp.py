@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.strategies.model_parallel import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
@@ -19,12 +18,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.training.lightning_internals import AllDevicesShard
 
 FUSED_IN_PIECES = ("Adam", "AdamW")
 """Optimisers of torch whose one-kernel step can handle weights that lie in pieces on several devices."""
 
 
-class FullyShardedStrategy(ModelParallelStrategy):
+class FullyShardedStrategy(AllDevicesShard):
     """Lightning's ModelParallelStrategy with all devices sharing the weights, and whole checkpoints in one file.
 
     Args:
@@ -37,7 +37,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
         model: Any = self.lightning_module
         model.configure_model = partial(shard, model, self.device_mesh["data_parallel"])
