@@ -29,7 +29,7 @@ def composed(*overrides: str, run_dir: Path) -> dict[str, Any]:
     with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
         cfg = compose("train", overrides=[f"run_dir='{run_dir}'", *overrides])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    automatic.settle(plain)
+    automatic.resolve(plain)
     return plain
 
 
@@ -385,10 +385,10 @@ def test_a_model_of_the_users_own_may_read_values_while_it_is_made(
     )
     monkeypatch.syspath_prepend(tmp_path)
     asked = OmegaConf.create({"model": {"_target_": "readingvalues.Mine", "_convert_": "all", "latent_dim": 2}})
-    assert loading.made_without_memory(asked, [1, 8, 8]) is None
+    assert loading.make_on_meta_device(asked, [1, 8, 8]) is None
     asked.model.update({"_target_": "vaezoo.models.VAE", "latent_dim": -1})
     with pytest.raises(InstantiationException):
-        loading.made_without_memory(asked, [1, 8, 8])
+        loading.make_on_meta_device(asked, [1, 8, 8])
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:

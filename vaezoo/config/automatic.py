@@ -14,7 +14,7 @@ def is_binary(source: str | None, binarize: str | None) -> bool:
     return source in BINARY_SOURCES or binarize not in (None, "none")
 
 
-def settle(cfg: MutableMapping[Any, Any]) -> None:
+def resolve(cfg: MutableMapping[Any, Any]) -> None:
     """Replace ``model.likelihood=auto``: ``bernoulli`` for binary images, ``learned_gaussian`` for all others.
 
     A Bernoulli gives grey levels no probability, and its cross-entropy is so flat in them that the KL wins too early.

@@ -123,11 +123,11 @@ def read_value(setting: str) -> Any:
     return plain["value"]
 
 
-def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
+def with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
     """A copy of a config, resolved and settled, with the run's place as an absolute path."""
     before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
-    automatic.settle(cfg)
+    automatic.resolve(cfg)
     cfg.run_dir, cfg.resume = before, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 
-class Share(NamedTuple):
-    """``size`` images from ``start`` on, of the ``total`` that ``parts`` processes have between them.
+class BatchShare(NamedTuple):
+    """``size`` images from ``start`` on, of the ``total`` that ``world_size`` processes have between them.
 
     A process that has none gets the batch's first image as a stand-in, since all must take every step together; its
     ``size`` is 0, and it weighs nothing.
@@ -22,12 +22,12 @@ class Share(NamedTuple):
     start: int
     size: int
     total: int
-    parts: int
+    world_size: int
 
     @property
     def weight(self) -> float:
         """What the mean over this share counts in the mean over processes, so that this is the mean over images."""
-        return self.size * self.parts / self.total
+        return self.size * self.world_size / self.total
 
     def rows(self, whole: Tensor, count: int) -> Tensor:
         """Of what was made for the whole batch (total, ...), the part of the ``count`` images at hand."""
@@ -38,61 +38,61 @@ class Share(NamedTuple):
         return {name: value if self.size else value[:0] for name, value in values.items()}
 
 
-def share(total: int, rank: int, parts: int) -> Share:
+def even_share(total: int, rank: int, world_size: int) -> BatchShare:
     """Contiguous shares whose sizes differ by one image at most, the larger ones first."""
-    least, more = divmod(total, parts)
+    least, more = divmod(total, world_size)
     size = least + (rank < more)
-    return Share(rank * least + min(rank, more) if size else 0, size, total, parts)
+    return BatchShare(rank * least + min(rank, more) if size else 0, size, total, world_size)
 
 
-def share_of(batch: Sequence[Any], rank: int, parts: int) -> Share | None:
+def share_of(batch: Sequence[Any], rank: int, world_size: int) -> BatchShare | None:
     """Which share a batch is: its third element, or one of equal ones where a loader says nothing; None if whole."""
-    if parts == 1:
+    if world_size == 1:
         return None
-    if len(batch) > 2 and isinstance(batch[2], Share):
+    if len(batch) > 2 and isinstance(batch[2], BatchShare):
         return batch[2]
-    return Share(rank * len(batch[0]), len(batch[0]), parts * len(batch[0]), parts)
+    return BatchShare(rank * len(batch[0]), len(batch[0]), world_size * len(batch[0]), world_size)
 
 
-def images_in(batch: Sequence[Any], parts: int) -> int:
+def images_in(batch: Sequence[Any], world_size: int) -> int:
     """Images that all processes have of a batch; of files that could not be read those that were planned."""
-    found = share_of(batch, 0, parts)
+    found = share_of(batch, 0, world_size)
     return len(batch[0]) if found is None else found.total
 
 
-_present: Share | None = None
+_current: BatchShare | None = None
 
 
 @contextmanager
-def taking(present: Share | None) -> Iterator[None]:
+def within_share(current: BatchShare | None) -> Iterator[None]:
     """While a batch is gone through: what is drawn or averaged here belongs to this share of it; None for all of it."""
-    global _present
-    before, _present = _present, present
+    global _current
+    before, _current = _current, current
     try:
         yield
     finally:
-        _present = before
+        _current = before
 
 
 def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise for each image at hand, by a ``generator`` of one's own or by the one that all share."""
-    if generator is not None or _present is None:
+    if generator is not None or _current is None:
         return torch.empty_like(values).normal_(generator=generator)
-    return _present.rows(values.new_empty(_present.total, *values.shape[1:]).normal_(), len(values))
+    return _current.rows(values.new_empty(_current.total, *values.shape[1:]).normal_(), len(values))
 
 
-def uniform_like(values: Tensor, generator: torch.Generator, present: Share | None) -> Tensor:
+def uniform_like(values: Tensor, generator: torch.Generator, current: BatchShare | None) -> Tensor:
     """Noise in [0, 1) for each image of a share, by a generator that is in the same state in all processes."""
-    size = values.shape if present is None else (present.total, *values.shape[1:])
+    size = values.shape if current is None else (current.total, *values.shape[1:])
     whole = torch.rand(size, generator=generator, device=values.device)
-    return whole if present is None else present.rows(whole, len(values))
+    return whole if current is None else current.rows(whole, len(values))
 
 
 def mean(values: Tensor) -> Tensor:
     """The mean over the whole batch of values that each image at hand has equally many of, without gradient: ()."""
-    if _present is None:
+    if _current is None:
         return values.detach().mean()
-    return _mean_of_all(values.detach(), bool(_present.size))
+    return _mean_of_all(values.detach(), bool(_current.size))
 
 
 @torch.compiler.disable

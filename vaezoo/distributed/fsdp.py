@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from vaezoo.config.errors import ConfigError
 
-FUSED_IN_PIECES = ("Adam", "AdamW")
+FUSED_WHEN_SHARDED = ("Adam", "AdamW")
 """Optimisers of torch whose one-kernel step can handle weights that lie in pieces on several devices."""
 
 
@@ -49,7 +49,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         return
     for name, parameter in model.named_parameters():
         if not name.startswith(("encoder.", "decoder.")):
-            parameter.register_hook(partial(_averaged, mesh=mesh))
+            parameter.register_hook(partial(_average, mesh=mesh))
     for network in (model.encoder, model.decoder):
         network.to(memory_format=torch.contiguous_format)  # weights in any other order cannot be divided
         for layer in network.children():
@@ -58,7 +58,7 @@ def shard(model: Any, mesh: DeviceMesh) -> None:
         fully_shard(network, mesh=mesh)
 
 
-def _averaged(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
+def _average(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
     """The mean of the gradients that the devices of a mesh have for a parameter, of the same shape."""
     total = gradient.clone()
     torch.distributed.all_reduce(total, group=mesh.get_group())

@@ -22,7 +22,7 @@ from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.distributed.interrupts import STARTED_BY, starter
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.distributed.threads import processors
 
 RUN_DIR = "VAEZOO_RUN_DIR"
@@ -51,7 +51,7 @@ def agreeing_on(run_dir: Path) -> Iterator[Path]:
         yield run_dir
     finally:
         os.environ.pop(RUN_DIR)
-        if before is not None and is_first():
+        if before is not None and is_rank_zero():
             os.environ[RUN_DIR] = before
 
 
@@ -62,9 +62,9 @@ def _agreed(run_dir: Path) -> Path:
         return Path(told[0])
     launcher = _launcher()
     if launcher is None:
-        return run_dir if is_first() else Path(os.environ.get(RUN_DIR, run_dir))
+        return run_dir if is_rank_zero() else Path(os.environ.get(RUN_DIR, run_dir))
     store, key = _store(launcher), _key("run_dir")
-    if is_first():
+    if is_rank_zero():
         store.set(key, str(run_dir.absolute()))
     return Path(store.get(key).decode())
 
@@ -83,7 +83,7 @@ def _store(launcher: ClusterEnvironment) -> TCPStore:
     if not _stores:
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
         address, port = launcher.main_address, launcher.main_port
-        master = is_first() and not hosted
+        master = is_rank_zero() and not hosted
         _stores.append(TCPStore(address, port, is_master=master, wait_for_workers=False, multi_tenant=True))
     return _stores[0]
 
@@ -172,10 +172,10 @@ def _check_launcher(devices: int, nodes: int) -> None:
 # when one of them ends -----------------------------------------------------------------------------------------------
 
 
-def told_by_first() -> bool:
+def rank_zero_failed_too() -> bool:
     """Whether the first process fails too, so that it alone should say why; what it is told by is waited for."""
     failed = f"vaezoo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/failed"
-    if is_first():
+    if is_rank_zero():
         if _stores:
             _stores[0].set(failed, "")
         return False
@@ -236,7 +236,7 @@ class _Watch(threading.Thread):
     def __init__(self, trainer: L.Trainer, on_lost: Callable[[str], int], is_asked: Callable[[], object]) -> None:
         super().__init__(name="watch", daemon=True)
         self.trainer, self.on_lost, self.is_asked, self.over = trainer, on_lost, is_asked, threading.Event()
-        self.has_starter = not is_first() and _launcher() is None
+        self.has_starter = not is_rank_zero() and _launcher() is None
 
     def run(self) -> None:
         while not self.over.wait(0.2):

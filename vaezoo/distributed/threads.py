@@ -20,7 +20,7 @@ NUMBER = "OMP_NUM_THREADS"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Variables of OpenMP: how many threads it has, and how they wait."""
 
-LOOKS, LOOK_SECONDS = 25, 0.01
+PROBES, PROBE_SECONDS = 25, 0.01
 """How often the machine is looked at before it counts as busy: idle threads of NumPy's own spin for up to 0.1 s."""
 
 
@@ -31,7 +31,7 @@ def processors() -> int:
     return max(1, int(joblib.cpu_count()))
 
 
-def granted() -> int:
+def budget() -> int:
     """Threads that this process and those that it starts may have together: OMP_NUM_THREADS, or the processors."""
     said = os.environ.get(NUMBER, "")
     return int(said) if said.isdecimal() and int(said) > 0 else processors()
@@ -102,9 +102,9 @@ def _computing_elsewhere() -> float:
     if not present.is_file():
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     others = math.inf
-    for _ in range(LOOKS):
+    for _ in range(PROBES):
         others = min(others, float(present.read_text().split()[3].partition("/")[0]) - 1)
         if others <= 0:
             break
-        time.sleep(LOOK_SECONDS)
+        time.sleep(PROBE_SECONDS)
     return others

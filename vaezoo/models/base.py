@@ -71,11 +71,11 @@ class Autoencoder(ImageAPI, Loop):
 
     def features(self, x: Tensor) -> Tensor:
         """What the encoder says of each image: (B, C, H, W) -> (B, features)."""
-        return _precise(self.encoder(x.to(self.dtype)))
+        return _at_least_float32(self.encoder(x.to(self.dtype)))
 
     def outputs(self, code: Tensor) -> Tensor:
         """What the decoder says of each code, the likelihood's parameters: (B, D) -> (B, C, H, W)."""
-        return _precise(self.decoder(code.to(self.dtype)))
+        return _at_least_float32(self.decoder(code.to(self.dtype)))
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #
@@ -146,6 +146,6 @@ class Autoencoder(ImageAPI, Loop):
         return Prediction(code[kept], self.decode(code)[kept])
 
 
-def _precise(values: Tensor) -> Tensor:
+def _at_least_float32(values: Tensor) -> Tensor:
     """Half precision made single; losses summed over pixels need the digits."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

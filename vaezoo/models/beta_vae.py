@@ -7,7 +7,7 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.models.vae import VAE
-from vaezoo.training.schedules import linear, share
+from vaezoo.training.schedules import fraction, linear
 from vaezoo.training.terms import Terms, Weights
 
 
@@ -38,14 +38,14 @@ class BetaVAE(VAE):
         at_least(schedule_steps, 1, "model.schedule_steps")
         at_least(capacity_steps, 1, "model.capacity_steps")
         at_least(capacity or 0, 0, "model.capacity")
-        share(beta_schedule, 0, schedule_steps)
+        fraction(beta_schedule, 0, schedule_steps)
         if capacity is not None and beta_schedule != "constant":
             raise ConfigError("model.capacity has its own schedule and needs model.beta_schedule=constant, got both")
         self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
         self.capacity, self.capacity_steps = capacity, capacity_steps
 
     def weights(self) -> dict[str, float]:
-        weights = {"beta": self.beta * share(self.beta_schedule, self.global_step, self.schedule_steps)}
+        weights = {"beta": self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)}
         if self.capacity is not None:
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights

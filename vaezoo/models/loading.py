@@ -83,7 +83,7 @@ def make_model(
     if not belongs(module, packages):
         raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
-        model = _built(_model_class(module, name), settings, weights)
+        model = _build(_model_class(module, name), settings, weights)
     except Exception as error:  # whatever a model raises for settings that are none of its own
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
@@ -114,7 +114,7 @@ def load_exported(path: Path, *, packages: Sequence[str] = trust.OWN) -> Autoenc
     )
 
 
-def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
+def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
     """The model that a config asks for on torch's meta device, whose shapes cost nothing, though a few bytes of
     settings can ask for terabytes; None for a class of the user's own that cannot be made so: its package was trusted.
     """
@@ -128,7 +128,7 @@ def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | N
         return None
 
 
-def _built(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping[str, Any]) -> Autoencoder:
+def _build(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping[str, Any]) -> Autoencoder:
     """The model of these settings with these weights; RuntimeError, before memory is taken, where they do not fit.
 
     It is first made without memory (on torch's meta device), as settings of a few bytes can ask for terabytes. A class

@@ -20,18 +20,18 @@ from vaezoo.nn.interpolation import METHODS
 ROUNDING = 1e-5
 """How far beyond [0, 1] pixels may be, as resizing and interpolation leave them."""
 
-_off = False
+_disabled = False
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
     """While this lasts, the image API takes what it is given."""
-    global _off
-    before, _off = _off, True
+    global _disabled
+    before, _disabled = _disabled, True
     try:
         yield
     finally:
-        _off = before
+        _disabled = before
 
 
 class ImageAPI:
@@ -49,7 +49,7 @@ class ImageAPI:
 def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def checking(model: Any, *arguments: Any, **options: Any) -> Any:
-        if _off or torch.compiler.is_compiling():
+        if _disabled or torch.compiler.is_compiling():
             return method(model, *arguments, **options)
         with unchecked():
             return call(model, method, *arguments, **options)
@@ -60,19 +60,19 @@ def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[.
 # what is called with what --------------------------------------------------------------------------------------------
 
 
-def _of_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
+def _call_with_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
     single = _is_single(x, 3)
     _check_images(model, x, method.__name__)
     return _first(method(model, x[None], **options)) if single else method(model, x, **options)
 
 
-def _of_codes(model: Any, method: Callable[..., Any], /, code: Any, **options: Any) -> Any:
+def _call_with_codes(model: Any, method: Callable[..., Any], /, code: Any, **options: Any) -> Any:
     single = _is_single(code, 1)
     _check_codes(model, code, method.__name__)
     return _first(method(model, code[None], **options)) if single else method(model, code, **options)
 
 
-def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **options: Any) -> Any:
+def _call_with_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **options: Any) -> Any:
     for images in (start, end):
         _check_images(model, images, "interpolate")
     if start.shape != end.shape:
@@ -86,7 +86,9 @@ def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **
     return _first(method(model, start[None], end[None], **options))
 
 
-def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: Any = None, **options: Any) -> Any:
+def _call_with_count(
+    model: Any, method: Callable[..., Any], /, count: Any, generator: Any = None, **options: Any
+) -> Any:
     _check_whole("sample", "count", count, 1)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ImageError(
@@ -96,10 +98,10 @@ def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: 
 
 
 CHECKED: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("encode", "posterior", "reconstruct"), _of_images),
-    "decode": _of_codes,
-    "interpolate": _of_ends,
-    "sample": _of_count,
+    **dict.fromkeys(("encode", "posterior", "reconstruct"), _call_with_images),
+    "decode": _call_with_codes,
+    "interpolate": _call_with_ends,
+    "sample": _call_with_count,
 }
 """Public methods by name, and how each is called once its arguments are checked."""
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from vaezoo.config.errors import DiskError
 
-ASIDE = ".new"
+TEMPORARY_SUFFIX = ".new"
 """What a file is called at the end while it is written; one that is found later was never finished."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
 """Errors of a disk, which no program can do anything about."""
 
 
-def aside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Where the next version of a file is written, in the same folder."""
-    return path.with_name(path.name + ASIDE)
+    return path.with_name(path.name + TEMPORARY_SUFFIX)
 
 
 @contextmanager
@@ -28,10 +28,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Whatever happens before that leaves ``path`` as it was. DiskError where the disk is full or fails.
     """
-    new = aside(path)
+    new = temporary_path(path)
     try:
         yield new
-        settle(new, path)
+        commit(new, path)
     except BaseException as error:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def settle(new: Path, path: Path) -> None:
+def commit(new: Path, path: Path) -> None:
     """Bring a written file to the disk, then rename it to ``path`` for good."""
     synchronise(new)
     new.replace(path)

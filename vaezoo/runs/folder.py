@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo.config import reading
 from vaezoo.config.errors import RunError
 from vaezoo.runs import renamed, trust
-from vaezoo.runs.files import ASIDE, write_text
+from vaezoo.runs.files import TEMPORARY_SUFFIX, write_text
 
 RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
 """What makes a folder a run; only a folder with none of these may be taken for a new one."""
@@ -145,7 +145,7 @@ def clear(path: Path) -> None:
 
 def tidy(path: Path) -> None:
     """Remove what was being written when a run was killed."""
-    for pattern in (f"*{ASIDE}", f"checkpoints/*{ASIDE}", f"figures/*/*{ASIDE}"):
+    for pattern in (f"*{TEMPORARY_SUFFIX}", f"checkpoints/*{TEMPORARY_SUFFIX}", f"figures/*/*{TEMPORARY_SUFFIX}"):
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ CHANGES = "changes.json"
 CHANGEABLE = ("trainer.", "callbacks.", "logger.", "figures.", "data.root", "data.num_workers", "stepping", "threads")
 """Settings that may differ when a run goes on begin so; any other would make it another experiment."""
 
-TOLD = (
+RECORDED = (
     "threads",
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_algorithm",
@@ -77,12 +77,12 @@ def take_chosen(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
             after[name] = before[name]
 
 
-def to_tell(was: DictConfig, now: DictConfig) -> list[Change]:
+def recorded_freely(was: DictConfig, now: DictConfig) -> list[Change]:
     """Changes that need no force, and are recorded all the same."""
-    return [change for change in changes(was, now) if change.key in TOLD]
+    return [change for change in changes(was, now) if change.key in RECORDED]
 
 
-def in_words(found: Sequence[Change]) -> str:
+def describe(found: Sequence[Change]) -> str:
     """Every change as ``key: was -> now``."""
     return ", ".join(f"{key}: {was!r} -> {now!r}" for key, was, now in found)
 
@@ -91,7 +91,7 @@ def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
     """RunError if settings were changed that make another experiment, unless by force and it can be."""
     if found and not force:
         raise RunError(
-            f"{run_dir} would resume with another config ({in_words(found)}); resume.force=true resumes anyway and"
+            f"{run_dir} would resume with another config ({describe(found)}); resume.force=true resumes anyway and"
             " records the change; for another experiment, start a new run without resume="
         )
     fixed = [key for key, _, _ in found if key.startswith(STATEFUL)]

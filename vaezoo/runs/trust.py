@@ -12,7 +12,7 @@ from typing import Any
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.hydra_config import moved
 from vaezoo.config.reading import flat
-from vaezoo.runs.files import ASIDE
+from vaezoo.runs.files import TEMPORARY_SUFFIX
 
 OWN = ("vaezoo",)
 LIGHTNING = frozenset(
@@ -37,7 +37,7 @@ FILES = (
     "*.csv",
     "*.log",
     "*.lock",
-    f"**/*{ASIDE}",
+    f"**/*{TEMPORARY_SUFFIX}",
     "*.tfevents.*",
     "*.db",
     "checkpoints/*",

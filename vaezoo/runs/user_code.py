@@ -13,7 +13,7 @@ from vaezoo.runs.trust import OWN, allowed_packages
 OPTION = "--config-dir"
 
 
-class Own(NamedTuple):
+class UserCode(NamedTuple):
     """A user's folder of configs, absolute, and the packages whose classes may be made, vaezoo among them."""
 
     config_dir: Path | None = None
@@ -37,7 +37,7 @@ class Own(NamedTuple):
         return [] if self.config_dir is None else [f"{OPTION}={self.config_dir}"]
 
 
-def take(words: Sequence[str]) -> tuple[Own, list[str]]:
+def parse(words: Sequence[str]) -> tuple[UserCode, list[str]]:
     """What a command line names of one's own, and its other words; ConfigError for what is not there."""
     rest, folder, packages = list(words), None, None
     while found := [word for word in rest if word.partition("=")[0] in (OPTION, "packages")]:
@@ -49,7 +49,7 @@ def take(words: Sequence[str]) -> tuple[Own, list[str]]:
         value = "".join(rest[place + 1 : place + 2]) if separate else word.partition("=")[2]
         del rest[place : place + 1 + separate]
         folder = _folder(value)
-    return Own(folder, _importable(allowed_packages(packages))), rest
+    return UserCode(folder, _importable(allowed_packages(packages))), rest
 
 
 def _folder(value: str) -> Path:

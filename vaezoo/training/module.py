@@ -15,16 +15,16 @@ from torch.optim import Optimizer
 from vaezoo import metrics
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
 from vaezoo.distributed import batch_shares
-from vaezoo.distributed.batch_shares import Share
-from vaezoo.distributed.fsdp import FUSED_IN_PIECES, is_sharded, whole
+from vaezoo.distributed.batch_shares import BatchShare
+from vaezoo.distributed.fsdp import FUSED_WHEN_SHARDED, is_sharded, whole
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.training.nonfinite import DIVERGED, KEPT, Guard
+from vaezoo.training.nonfinite import DIVERGED, WEIGHTS_KEPT, Guard
 from vaezoo.training.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.training.rng import random_states, restore
-from vaezoo.training.running_means import Sums, own_part
-from vaezoo.training.stepping import InnerLoop, why_not
+from vaezoo.training.running_means import RunningMeans, state_of_rank
+from vaezoo.training.stepping import InnerLoop, reason_against
 from vaezoo.training.terms import Batch, Terms, Weights
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 EVALUATION_SEED = 0
 """Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
 
-REMEDY = f"{KEPT}; {DIVERGED}"
+REMEDY = f"{WEIGHTS_KEPT}; {DIVERGED}"
 
 
 class Loop(L.LightningModule):
@@ -59,7 +59,7 @@ class Loop(L.LightningModule):
         self._optimizer = optimizer or {"name": "Adam", "lr": 1e-3}
         self._scheduler = scheduler
         check_settings(self._optimizer, scheduler)
-        self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
+        self._sums = {"train": RunningMeans(), "val": RunningMeans(), "test": RunningMeans()}
         self.guard = Guard(self._sums["train"])
         self._logged_step = 0
         self._planned_steps: int | None = None
@@ -107,14 +107,14 @@ class Loop(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         share = self._share_of(batch)
-        with unchecked(), batch_shares.taking(share):
+        with unchecked(), batch_shares.within_share(share):
             loss, values = self.losses(batch[0], self.weights())
         if share is not None:
             loss, values = loss * share.weight, share.counted(values)
-        self.account(loss, values)
+        self.record_step(loss, values)
         return loss
 
-    def _share_of(self, batch: Batch) -> Share | None:
+    def _share_of(self, batch: Batch) -> BatchShare | None:
         return (
             None if self._trainer is None else batch_shares.share_of(batch, self.global_rank, self._trainer.world_size)
         )
@@ -147,12 +147,12 @@ class Loop(L.LightningModule):
 
         self.losses = losses  # type: ignore[method-assign]
 
-    def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+    def record_step(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Keep what a step came to until it is logged, on the device."""
-        self.guard.keep(self, loss, values)
+        self.guard.record_loss(self, loss, values)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.guard.keep_gradients(self, optimizer)
+        self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
         self._inner_loop, reason = self._choose_inner_loop()
@@ -164,7 +164,7 @@ class Loop(L.LightningModule):
         """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""
         if self.stepping == "lightning":
             return None, None
-        reason = why_not(self.trainer, self, Loop)
+        reason = reason_against(self.trainer, self, Loop)
         return (InnerLoop(self.trainer), None) if reason is None else (None, reason)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
@@ -225,8 +225,8 @@ class Loop(L.LightningModule):
         self._end_evaluation("test")
 
     @unchecked()
-    def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
-        with batch_shares.taking(share):
+    def _evaluate(self, x: Tensor, sums: RunningMeans, share: BatchShare | None = None) -> None:
+        with batch_shares.within_share(share):
             terms = self.loss_terms(x)
         code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
@@ -299,7 +299,7 @@ class Loop(L.LightningModule):
         facts: Any = self.trainer
         # Lightning will not clip before fused steps where its scaler might take part.
         scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
-        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_IN_PIECES
+        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_WHEN_SHARDED
         return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
 
     def _steps_to_plan(self) -> int:
@@ -354,7 +354,7 @@ class Loop(L.LightningModule):
         checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["skipped_steps"] = self.guard.state_dict()
-        checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
+        checkpoint["training_sums"] = self._sums["train"].gathered_states(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
@@ -366,7 +366,7 @@ class Loop(L.LightningModule):
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:
-            mine = own_part(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
+            mine = state_of_rank(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
             self._sums["train"].load_state_dict(mine, self.device)
 
 

@@ -16,7 +16,7 @@ from vaezoo.config.validation import parameters as parameters_of
 LIGHTNING_KEYS = ("interval", "frequency", "monitor")
 """Settings of a schedule that Lightning reads, not torch."""
 
-TRIED = 3
+TRIAL_STEPS = 3
 """Steps that are tried before a training begins."""
 
 
@@ -26,19 +26,19 @@ def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | 
     They are a matrix and a vector with gradients that are not sparse, as every network has them.
     """
     with torch.device("cpu"):  # a model may be under construction on the meta device, where Adam of torch 2.6 fails
-        _try(optimizer, scheduler)
+        _take_trial_steps(optimizer, scheduler)
 
 
-def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+def _take_trial_steps(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
     weights = [Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))]
     trial = make_optimizer(weights, optimizer, fused=False)
     if trial.param_groups[0]["lr"] <= 0:
         raise ConfigError(f"model.optimizer.lr must be above 0, got {trial.param_groups[0]['lr']}")
-    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIED + 1)
-    for _ in range(TRIED):
+    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIAL_STEPS + 1)
+    for _ in range(TRIAL_STEPS):
         for weight in weights:
             weight.grad = torch.ones_like(weight)
-        _tried("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
+        _try_step("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
         if schedule is not None:
             _step(schedule)
         if not 0 <= (rate := float(trial.param_groups[0]["lr"])) < math.inf:
@@ -47,10 +47,10 @@ def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> N
 
 def _step(schedule: Mapping[str, Any]) -> None:
     made, plateau = schedule["scheduler"], schedule["reduce_on_plateau"]
-    _tried("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
+    _try_step("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
 
 
-def _tried(key: str, made: Any, step: Callable[[], Any]) -> None:
+def _try_step(key: str, made: Any, step: Callable[[], Any]) -> None:
     """Take a step, or raise ConfigError with what torch says against it."""
     try:
         step()
@@ -70,7 +70,7 @@ def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any],
     cls, arguments = _split(torch.optim, settings, "model.optimizer", Optimizer)
     if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
         arguments.setdefault("fused", True)
-    optimizer: Optimizer = _made("model.optimizer", cls, parameters, **arguments)
+    optimizer: Optimizer = _make("model.optimizer", cls, parameters, **arguments)
     return optimizer
 
 
@@ -86,7 +86,7 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss", "reduce_on_plateau": plateau}
     if {**defaults, **chosen}["interval"] not in ("step", "epoch"):
         raise ConfigError(f"model.scheduler.interval must be step or epoch, got {chosen['interval']!r}")
-    return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
+    return {"scheduler": _make("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 
 def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
@@ -126,7 +126,7 @@ def _split(module: Any, settings: Mapping[str, Any], key: str, base: type) -> tu
     return classes[name], arguments
 
 
-def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
+def _make(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
     """An instance, or ConfigError with what torch says against the settings."""
     try:
         return cls(*arguments, **settings)

@@ -4,7 +4,7 @@ import logging
 import threading
 import warnings
 
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")  # nothing is changed in place
     warnings.filterwarnings("ignore", message=".*exists and is not empty")  # it is ours: see runs.refuse_if_taken
-    show = log.warning if is_first() else log.debug  # libraries warn in every process
+    show = log.warning if is_rank_zero() else log.debug  # libraries warn in every process
     warnings.showwarning = lambda message, *_, **__: show("warning     %s", message)
     threading.excepthook = _hold_back
 

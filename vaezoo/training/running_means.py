@@ -11,20 +11,20 @@ Layout = tuple[tuple[str, int | None], ...]
 """Names of values and how many columns each has beside the axis of images; None for a plain number for each image."""
 
 
-class Sums:
+class RunningMeans:
     """Sums over images of named values, and how many images they are over.
 
     A short last batch weighs no more than its images do, and uneven shards add up to what one device would get. Batches
     are kept as they come, and added up a few at a time, side by side in one operation, in double precision.
     """
 
-    KEPT = 32
+    BUFFERED = 32
     """Batches that wait to be added up, at most."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[Layout, Tensor] = {}
-        self._waiting: list[dict[str, Tensor]] = []
+        self._buffered: list[dict[str, Tensor]] = []
 
     @property
     def totals(self) -> dict[str, Tensor]:
@@ -34,14 +34,14 @@ class Sums:
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add one batch; each value has images as its first axis: (B,) or (B, D)."""
-        self._waiting.append({name: value.detach() for name, value in values.items()})
+        self._buffered.append({name: value.detach() for name, value in values.items()})
         self.count += len(next(iter(values.values())))
-        if len(self._waiting) == self.KEPT:
+        if len(self._buffered) == self.BUFFERED:
             self._add_up()
 
     @torch.no_grad()
     def _add_up(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._buffered = self._buffered, []
         for names, batches in groupby(waiting, key=list):
             several = list(batches)
             values = {name: torch.cat([batch[name] for batch in several]) for name in names}
@@ -65,18 +65,18 @@ class Sums:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._sums, self._waiting, self.count = {}, [], 0
+        self._sums, self._buffered, self.count = {}, [], 0
 
     def state_dict(self) -> dict[str, Any]:
         """All that ``load_state_dict`` needs, in types that a checkpoint may hold."""
         return {"totals": self.totals, "count": self.count}
 
-    def gathered(self, parts: int) -> list[dict[str, Any]]:
+    def gathered_states(self, world_size: int) -> list[dict[str, Any]]:
         """What ``state_dict`` gives in each of ``parts`` processes, for which all of them must ask together."""
-        if parts == 1:
+        if world_size == 1:
             return [self.state_dict()]
         on_cpu = {name: total.cpu() for name, total in self.totals.items()}
-        states: list[Any] = [None] * parts
+        states: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(states, {"totals": on_cpu, "count": self.count})
         return states
 
@@ -85,7 +85,7 @@ class Sums:
         totals = {name: total.to(device) for name, total in state["totals"].items()}
         layout = tuple((name, len(total) if total.dim() else None) for name, total in totals.items())
         self._sums = {layout: torch.cat([total.reshape(-1) for total in totals.values()])} if totals else {}
-        self.count, self._waiting = state["count"], []
+        self.count, self._buffered = state["count"], []
 
     @staticmethod
     def _by_name(sums: Mapping[Layout, Tensor]) -> dict[str, Tensor]:
@@ -99,11 +99,13 @@ class Sums:
         return named
 
 
-def own_part(states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int, parts: int) -> Mapping[str, Any]:
+def state_of_rank(
+    states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int, world_size: int
+) -> Mapping[str, Any]:
     """What one process goes on from: its own state, or with another number of processes all of them in the first."""
     if isinstance(states, Mapping):  # as checkpoints had it when processes kept nothing of their own
         states = [states]
-    if len(states) == parts:
+    if len(states) == world_size:
         return states[rank]
     totals: dict[str, Tensor] = {}
     for state in states:

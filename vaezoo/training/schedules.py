@@ -17,7 +17,7 @@ def cyclic(step: int, steps: int) -> float:
     return min(1.0, (step % steps) / (CYCLE_RAMP * steps))
 
 
-def share(schedule: str, step: int, steps: int) -> float:
+def fraction(schedule: str, step: int, steps: int) -> float:
     """Share of the full weight that ``schedule`` gives at ``step``, between 0 and 1."""
     if schedule == "constant":
         return 1.0

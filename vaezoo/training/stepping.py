@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import LBFGS
 
-OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks around the parts of a step, which Lightning alone calls."""
 
-OF_A_MODEL = (
-    *OF_A_STEP,
+MODEL_HOOKS = (
+    *STEP_HOOKS,
     "on_train_batch_start",
     "on_train_batch_end",
     "training_step",
@@ -29,7 +29,7 @@ OF_A_MODEL = (
     "optimizer_zero_grad",
 )
 
-TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
 class InnerLoop:
@@ -50,26 +50,26 @@ class InnerLoop:
         self.starting = _listeners(trainer, "on_train_batch_start")
         self.ending = _listeners(trainer, "on_train_batch_end")
         hooks: Any = trainer._data_connector._datahook_selector
-        self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFERS)
+        self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFER_HOOKS)
 
     def run(self) -> None:
         """Train on further batches, if the last one is one that Lightning only counts."""
         fetcher = self.trainer.fit_loop._data_fetcher
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        while not self._due(fetcher):
+        while not self._lightning_is_due(fetcher):
             self._finish_last()
             self._advance(fetcher)
 
-    def _due(self, fetcher: Any) -> bool:
+    def _lightning_is_due(self, fetcher: Any) -> bool:
         """Whether Lightning has something to do after the last batch.
 
         It ends the epoch, validates or stops, has just begun anew, gathers what was given to ``log`` in this epoch, or
-        was told by a callback to go on in a way that is not known here.
+        was unsupported by a callback to go on in a way that is not known here.
         """
         trainer, loop = self.trainer, self.loop
         stops = loop._is_training_done or trainer.should_stop or trainer.received_sigterm or loop.restarting
-        told = trainer.accumulate_grad_batches != 1 or loop.automatic_optimization._skip_backward
-        return bool(stops or told or loop._results or loop._should_check_val_fx(fetcher))
+        unsupported = trainer.accumulate_grad_batches != 1 or loop.automatic_optimization._skip_backward
+        return bool(stops or unsupported or loop._results or loop._should_check_val_fx(fetcher))
 
     def _finish_last(self) -> None:
         """What comes after the callbacks have seen the end of a batch."""
@@ -133,17 +133,17 @@ class InnerLoop:
         self.optimizer.step()
 
 
-def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.LightningModule]) -> str | None:
+def reason_against(trainer: L.Trainer, model: L.LightningModule, reference: type[L.LightningModule]) -> str | None:
     """Why a training must take every batch through Lightning's loop, in words; None where ``InnerLoop`` can run it.
 
-    ``usual`` is the class whose hooks are as ``InnerLoop`` expects them.
+    ``reference`` is the class whose hooks are as ``InnerLoop`` expects them.
     """
     facts: Any = trainer
-    overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
+    overridden = [hook for hook in MODEL_HOOKS if getattr(type(model), hook) is not getattr(reference, hook)]
     listening = [
         f"{type(callback).__name__} implements {hook}"
         for callback in facts.callbacks
-        for hook in OF_A_STEP
+        for hook in STEP_HOOKS
         if is_overridden(hook, callback, Callback)
     ]
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)

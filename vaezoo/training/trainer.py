@@ -11,7 +11,7 @@ from vaezoo.config.validation import at_least
 
 ON_NONFINITE = ("stop", "skip")
 
-LEAST = {
+MINIMA = {
     **dict.fromkeys(("max_epochs", "max_steps", "accumulate_grad_batches", "check_val_every_n_epoch"), 1),
     **dict.fromkeys(("min_epochs", "min_steps", "num_sanity_val_steps", "log_every_n_steps", "max_skipped"), 0),
     **dict.fromkeys(("fast_dev_run", "gradient_clip_val", "reload_dataloaders_every_n_epochs"), 0),
@@ -20,7 +20,7 @@ LEAST = {
 """The least that these settings may be where they are numbers."""
 UNLIMITED = ("max_epochs", "max_steps", "num_sanity_val_steps")
 """Settings of which -1 stands for all, or for no end."""
-PARTS = {"limit_train_batches": 1, "val_check_interval": 1} | dict.fromkeys(
+BATCH_LIMITS = {"limit_train_batches": 1, "val_check_interval": 1} | dict.fromkeys(
     ("limit_val_batches", "limit_test_batches", "limit_predict_batches", "overfit_batches"), 0
 )
 """Settings that are a number of batches, of which this is the least, or a fraction of them."""
@@ -47,11 +47,11 @@ class Trainer(L.Trainer):
 def check_numbers(settings: Mapping[str, Any]) -> None:
     """ConfigError for settings of a trainer with which it would train nothing, or which mean nothing."""
     numbers = {name: value for name, value in settings.items() if isinstance(value, int | float)}
-    for name, least in LEAST.items():
+    for name, least in MINIMA.items():
         if name in numbers and not (numbers[name] == -1 and name in UNLIMITED):
             at_least(numbers[name], least, f"trainer.{name}")
-    for name, least in PARTS.items():
-        _check_part(f"trainer.{name}", numbers.get(name, 1), least)
+    for name, least in BATCH_LIMITS.items():
+        _check_batch_limit(f"trainer.{name}", numbers.get(name, 1), least)
     _check_time(settings.get("max_time"))
     for unit in ("epochs", "steps"):
         fewest, most = settings.get(f"min_{unit}") or 0, settings.get(f"max_{unit}") or -1
@@ -69,7 +69,7 @@ def _check_time(max_time: Any) -> None:
         raise ConfigError(f"trainer.max_time must be above 0, got {max_time!r}")
 
 
-def _check_part(key: str, value: float, least: int) -> None:
+def _check_batch_limit(key: str, value: float, least: int) -> None:
     """ConfigError unless this is a number of batches from ``least`` up, or a float that is a fraction of them."""
     if isinstance(value, float):
         if not (0 < value <= 1 or value == least == 0):

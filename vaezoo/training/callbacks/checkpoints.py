@@ -20,7 +20,7 @@ from torch import Tensor
 from vaezoo.config.errors import DiskError
 from vaezoo.config.validation import at_least
 from vaezoo.runs import checkpoints
-from vaezoo.runs.files import CANNOT_WRITE, aside, cannot_write, replacing, settle, synchronise
+from vaezoo.runs.files import CANNOT_WRITE, cannot_write, commit, replacing, synchronise, temporary_path
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -50,19 +50,19 @@ class LastCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        write_in_place(trainer)
+        use_checkpoint_file(trainer)
         self._last_is_good = Path(trainer.ckpt_path or "").name == "last.ckpt"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._due |= trainer.global_step % self.every_n_steps == 0
-        if self._due and can_go_on_from_here(trainer):
+        if self._due and is_resumable_here(trainer):
             self._due = False
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if ends(trainer):
+        if training_ends(trainer):
             self.save(trainer)  # before averaged weights take the place of those to go on from
         elif (trainer.current_epoch + 1) % self._every_n_epochs == 0:
             self._save_if_due(trainer)
@@ -115,17 +115,17 @@ class BestCheckpoint(ModelCheckpoint):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self._held: tuple[str, dict[str, Any]] | None = None
-        self._holds = False
-        self.taking = False
+        self._snapshot: tuple[str, dict[str, Any]] | None = None
+        self._defers_writing = False
+        self.taking_snapshot = False
         """Whether weights are just being gathered to be held: no training goes on from those."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
         self.monitor, self.mode = selection
-        self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        self._defers_writing = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
-        write_in_place(trainer)
+        use_checkpoint_file(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
@@ -151,31 +151,31 @@ class BestCheckpoint(ModelCheckpoint):
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
-            path, checkpoint = self._held
+        if self._snapshot is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
+            path, checkpoint = self._snapshot
             with suppress(DiskError), replacing(Path(path)) as new:  # the exception is what is to be told
                 trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, new)
 
     def write(self, trainer: Trainer) -> None:
         """Bring what is held to disk, in all processes together."""
-        if self._held is None or self.taking:
+        if self._snapshot is None or self.taking_snapshot:
             return
-        path, checkpoint = self._held
+        path, checkpoint = self._snapshot
         write(trainer, checkpoint, Path(path))
-        self._held = None
+        self._snapshot = None
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(proxy(self))
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        self.taking = True
+        self.taking_snapshot = True
         try:
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(self.save_weights_only)
-            self._held = (filepath, copied(checkpoint))
+            self._snapshot = (filepath, cpu_copy(checkpoint))
         finally:
-            self.taking = False
+            self.taking_snapshot = False
         self._last_global_step_saved, self._last_checkpoint_saved = trainer.global_step, filepath
-        if not self._holds:
+        if not self._defers_writing:
             self.write(trainer)
 
 
@@ -204,13 +204,13 @@ class CheckpointFile(TorchCheckpointIO):
             Path(path).unlink()
 
 
-def write_in_place(trainer: Trainer) -> None:
+def use_checkpoint_file(trainer: Trainer) -> None:
     """Have checkpoints written by ``CheckpointFile``, where no other way was asked for."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckpointFile(trainer)
 
 
-def can_go_on_from_here(trainer: Trainer) -> bool:
+def is_resumable_here(trainer: Trainer) -> bool:
     """Whether a checkpoint of the end of this batch leads to what would have come after it without one.
 
     Lightning forgets a validation or an end that is to come right after it, and gradients that are gathered.
@@ -220,7 +220,7 @@ def can_go_on_from_here(trainer: Trainer) -> bool:
     return not (ends or loop._should_check_val_fx(trainer.fit_loop._data_fetcher) or loop._should_accumulate())
 
 
-def ends(trainer: Trainer) -> bool:
+def training_ends(trainer: Trainer) -> bool:
     """Whether training ends with this epoch, at whose end one is."""
     loop: Any = trainer.fit_loop
     counts = ((trainer.global_step, loop.max_steps), (loop.epoch_progress.current.processed, loop.max_epochs))
@@ -232,14 +232,14 @@ def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Pat
 
     A crash at any moment leaves the one before under its name. DiskError, in all of them, where the disk is full.
     """
-    new, problem = aside(path), None
+    new, problem = temporary_path(path), None
     try:
         trainer.strategy.save_checkpoint(checkpoint, new)
         if trainer.is_global_zero:
             synchronise(new)
             if keep is not None and keep.exists():
                 _link(keep, keep.with_name("previous.ckpt"))
-            settle(new, path)
+            commit(new, path)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
@@ -252,7 +252,7 @@ def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Pat
 
 def _link(path: Path, name: Path) -> None:
     """Give a file a second name in place of whatever has it; where a file system has one for each, the name alone."""
-    new = aside(name)
+    new = temporary_path(name)
     new.unlink(missing_ok=True)
     try:
         os.link(path, new)
@@ -262,12 +262,12 @@ def _link(path: Path, name: Path) -> None:
         new.replace(name)
 
 
-def copied(node: Any) -> Any:
+def cpu_copy(node: Any) -> Any:
     """A copy of plain values and tensors, on the CPU, that training does not change."""
     if isinstance(node, Tensor):
         return node.detach().to("cpu", copy=True)
     if isinstance(node, Mapping):
-        return {key: copied(value) for key, value in node.items()}
+        return {key: cpu_copy(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [copied(value) for value in node]
+        return [cpu_copy(value) for value in node]
     return deepcopy(node)

@@ -130,7 +130,7 @@ class Picture(L.Callback):
     def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
         """Draw and write; whatever goes wrong is told, and costs this picture only."""
         try:
-            with unnoticed(model):
+            with undisturbed(model):
                 figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
                 if figure is not None:
                     write_picture(raster(figure), self.name, trainer)
@@ -158,7 +158,7 @@ def validates_training(trainer: L.Trainer) -> bool:
 
 
 @contextmanager
-def unnoticed(model: torch.nn.Module) -> Iterator[None]:
+def undisturbed(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; random states and every submodule's mode are put back."""
     modes = [(module, module.training) for module in model.modules()]
     with isolate_rng(), torch.no_grad():

@@ -18,7 +18,7 @@ class Record(Callback):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        held = any(isinstance(callback, BestCheckpoint) and callback.taking for callback in callbacks)
+        held = any(isinstance(callback, BestCheckpoint) and callback.taking_snapshot for callback in callbacks)
         if trainer.is_global_zero and not held:  # training is never resumed from those
             telling = [logger for logger in trainer.loggers if hasattr(logger, "extent")]
             checkpoint["record"] = {name: value for logger in telling for name, value in logger.extent().items()}

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from vaezoo.training.callbacks.checkpoints import LastCheckpoint, can_go_on_from_here
+from vaezoo.training.callbacks.checkpoints import LastCheckpoint, is_resumable_here
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 """What asks a run to stop, and the exit code of the process then."""
@@ -124,7 +124,7 @@ class Stopping(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (self.asked or self._group is not None) and self._agree() and can_go_on_from_here(trainer):
+        if (self.asked or self._group is not None) and self._agree() and is_resumable_here(trainer):
             self._save_and_stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

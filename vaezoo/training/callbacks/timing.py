@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from vaezoo.distributed.batch_shares import images_in
 
-KEPT = (
+SAVED_FIELDS = (
     "images",
     "seconds",
     "training_seconds",
@@ -50,7 +50,7 @@ class Cost(Callback):
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._since, self._drawn, self._waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
+        self._since, self._drawn, self._waited = time.perf_counter(), _drawing_seconds(trainer), _waited(trainer)
         self.sessions.append([time.time()] * 2)
 
     def on_train_batch_end(
@@ -72,7 +72,7 @@ class Cost(Callback):
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Add the last pictures, which come when training has ended."""
         if stage == "fit":
-            last = _drawn(trainer) - self._drawn
+            last = _drawing_seconds(trainer) - self._drawn
             self._drawn += last
             self.pictures_seconds += last
             self.seconds += last
@@ -84,10 +84,12 @@ class Cost(Callback):
             checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in KEPT} | {"sessions": [list(pair) for pair in self.sessions]}
+        return {name: getattr(self, name) for name in SAVED_FIELDS} | {
+            "sessions": [list(pair) for pair in self.sessions]
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name in KEPT:
+        for name in SAVED_FIELDS:
             setattr(self, name, state_dict.get(name, getattr(self, name)))
         self.runs_at_once = max(self.runs_at_once, _runs_at_once())
 
@@ -97,7 +99,7 @@ class Cost(Callback):
             import torch
 
             torch.cuda.synchronize(trainer.strategy.root_device)
-        now, drawn, waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
+        now, drawn, waited = time.perf_counter(), _drawing_seconds(trainer), _waited(trainer)
         passed, pictures = now - self._since, drawn - self._drawn
         self.loader_wait_seconds += max(0.0, waited - self._waited)  # a loader made anew counts from 0
         self._since, self._drawn, self._waited = now, drawn, waited
@@ -113,7 +115,7 @@ def _runs_at_once() -> int:
     return int(said) if said.isdecimal() else 1
 
 
-def _drawn(trainer: L.Trainer) -> float:
+def _drawing_seconds(trainer: L.Trainer) -> float:
     """Seconds that all pictures of this process have taken so far; other callbacks do not count any."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return float(sum(getattr(callback, "seconds_of_drawing", 0.0) for callback in callbacks))
