@@ -1,7 +1,4 @@
-"""What becomes of a training whose loss or gradient is not finite: it stops, or passes over the step, and says why.
-
-It knows the trainer and where batches come from, and of models that their losses are values of images by name.
-"""
+"""Handling of non-finite losses and gradients: training stops or skips the step, and the message names the images."""
 
 import logging
 import math
@@ -27,26 +24,26 @@ DIVERGED = "try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or train
 ONE_BATCH = "set trainer.on_nonfinite=skip to skip such batches"
 
 MAX_CONSECUTIVE_SKIPS = 10
-"""Steps in a row that may be skipped: what many batches have in common is no batch's fault."""
+"""Training stops after this many skipped steps in a row: then the cause is not a single batch."""
 
 MAX_WARNINGS = 3
-"""Skipped steps that are told of one by one, with their batches saved; later ones are counted alone."""
+"""Skipped steps that get a warning of their own and whose batches are saved; later ones are only counted."""
 
 MAX_NAMED_IMAGES = 8
-"""Images named in one sentence."""
+"""Maximum number of images listed in a message."""
 
 
 class Guard:
-    """Watches the numbers of one training; ``trainer.on_nonfinite`` says what it does about wrong ones.
+    """Checks losses and gradients for inf and NaN, and acts as ``trainer.on_nonfinite`` requires.
 
-    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits for the
-    device. Where there is none to wait for, it looks at each loss at once, and at the gradients behind it only where
-    that one is wrong: a gradient that is not finite makes the next loss so. ``skip`` looks at every step, which has to
-    wait, and has the optimiser pass over wrong ones, whose images no mean has.
+    ``stop`` checks at log points, at epoch ends and before checkpoints, so that no step synchronises with the device.
+    In a single process on the CPU it checks every loss as it comes, and the gradients only when a loss is non-finite:
+    a non-finite gradient makes the next loss non-finite. ``skip`` checks, and so synchronises, at every step; skipped
+    steps leave the weights unchanged and do not enter the logged means.
     """
 
     def __init__(self, sums: RunningMeans) -> None:
-        self.skipped = 0  # steps in all
+        self.skipped = 0  # steps of the whole run
         self._consecutive = 0
         self._sums = sums
         self._watch = Watch()
@@ -55,16 +52,16 @@ class Guard:
         self._eager = False
 
     def start(self, model: L.LightningModule) -> None:
-        """Forget what an earlier training of this model left behind."""
+        """Reset the state that an earlier training of this model left behind."""
         self._watch, self._pending, self._buffers = Watch(), [], None
         self._eager = not skips_nonfinite(model.trainer) and checks_eagerly(model)
         if skips_nonfinite(model.trainer):
             self._buffers = _copies(dict(model.named_buffers()))
 
     def record_loss(self, model: Any, loss: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Take note of what a batch came to: the loss () and each value of each image (B,)."""
+        """Record a batch: the loss () and the named per-image values, each (B,)."""
         trainer = model._trainer
-        if trainer is None:  # a step by hand, of no training
+        if trainer is None:  # ``training_step`` called without a trainer
             self._sums.add(values)
             return
         wrong = self._eager and not math.isfinite(loss.item())
@@ -83,20 +80,20 @@ class Guard:
             self._raise(model)
 
     def record_gradients(self, model: Any, optimizer: Optimizer) -> None:
-        """Take note of the gradients that a step would be taken with, and have it do nothing if it shall be skipped."""
+        """Check gradients before the optimiser steps; drop them if the step must be skipped."""
         if not self._eager and not uses_loss_scaling(model.trainer):
             self._watch.record_gradient(any_nonfinite(gradients_of(optimizer)))
         if skips_nonfinite(model.trainer):
             self._take_or_skip(model, optimizer)
 
     def check(self, model: Any) -> None:
-        """NonFiniteLossError if a number since the last check was not finite; all processes come here together."""
+        """Raise NonFiniteLossError if a loss or gradient since the last check was non-finite. Collective."""
         if self._eager:
             self._record_last_gradients(model)
         self._raise(model)
 
     def _record_last_gradients(self, model: Any) -> None:
-        """Take note of the gradients of the last step that was taken."""
+        """Check the gradients of the last step taken."""
         if model.trainer.state.fn == TrainerFn.FITTING and not uses_loss_scaling(model.trainer):
             gradients = [each for optimizer in model.trainer.optimizers for each in gradients_of(optimizer)]
             self._watch.record_gradient(any_nonfinite(gradients))
@@ -122,13 +119,13 @@ class Guard:
             return
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                parameter.grad = None  # which every optimiser of torch takes for: leave it, and all I know of it, alone
+                parameter.grad = None  # torch optimisers skip parameters whose grad is None and keep their state
         if self._buffers is not None:
             _restore(dict(model.named_buffers()), self._buffers)
         self._count(model.trainer, found)
 
     def _count(self, trainer: Any, found: NonFiniteStep) -> None:
-        """One more skipped step; NonFiniteLossError if it is one too many."""
+        """Count a skipped step and warn; NonFiniteLossError if the limit is exceeded."""
         self.skipped, self._consecutive = self.skipped + 1, self._consecutive + 1
         most = trainer.max_skipped
         if self.skipped > most or self._consecutive >= MAX_CONSECUTIVE_SKIPS:
@@ -153,12 +150,12 @@ class Guard:
 
 
 def checks_eagerly(model: Any) -> bool:
-    """Whether a loss can be looked at for nothing: there is no device to wait for, and no process to agree with."""
+    """Whether reading the loss costs nothing: one process on a CPU."""
     return bool(model.device.type == "cpu" and model.trainer.world_size == 1)
 
 
 def uses_loss_scaling(trainer: Any) -> bool:
-    """Whether losses are scaled, so that infinite gradients are usual and passed over by what scales them."""
+    """Whether losses are scaled: then infinite gradients are normal, and the gradient scaler skips those steps."""
     return bool(trainer.precision == "16-mixed")
 
 
@@ -168,13 +165,13 @@ def skips_nonfinite(trainer: Any) -> bool:
 
 
 def gradients_of(optimizer: Optimizer) -> list[Tensor]:
-    """All gradients that an optimiser would step with."""
+    """The gradients of an optimiser's parameters, without those that are None."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def describe(trainer: Any, found: NonFiniteStep, *, remedy: bool = True) -> str:
-    """One sentence on what came up where, after the batch was saved; all processes come here together."""
+    """Save the batch and describe the failure in one sentence. Collective: every rank must call it."""
     values = [_gathered(trainer, each) for each in found.values]
     terms = {name: torch.cat([each[name] for each in values]) for name in values[0]}
     wrong = {name: value.isfinite().logical_not() for name, value in terms.items()}
@@ -195,7 +192,7 @@ def describe(trainer: Any, found: NonFiniteStep, *, remedy: bool = True) -> str:
 
 
 def _named(again: Any, chosen: Tensor) -> str:
-    """Which images those are: positions in the training split, and files where they have names."""
+    """The chosen images: indices in the training split, and file names where there are any."""
     places = chosen.nonzero().flatten()[:MAX_NAMED_IMAGES].tolist()
     more = int(chosen.sum()) - len(places)
     tail = f" and {more} more" if more > 0 else ""
@@ -206,13 +203,13 @@ def _named(again: Any, chosen: Tensor) -> str:
 
 
 def _reloaded(trainer: Any, batches: list[int]) -> Any:
-    """The images of those batches of the present epoch, made once more; None if their source cannot be asked."""
+    """The images of these batches of the current epoch, loaded again; None if the datamodule cannot do that."""
     ask = getattr(getattr(trainer, "datamodule", None), "training_batches", None)
     return None if ask is None else ask(batches)
 
 
 def _save(trainer: Any, found: NonFiniteStep, terms: Mapping[str, Tensor], again: Any) -> str:
-    """Keep the batch in the run folder, if there is one; a clause that says where."""
+    """Save the batch to the run folder, if there is one; return a clause with its path for the message."""
     folder = Path(trainer.default_root_dir)
     if not (folder / "config.yaml").is_file():
         return ""
@@ -226,13 +223,13 @@ def _save(trainer: Any, found: NonFiniteStep, terms: Mapping[str, Tensor], again
             path.parent.mkdir(exist_ok=True)
             with replacing(path) as new:
                 torch.save(content, new)
-        except (OSError, RuntimeError, RunError) as error:  # the second is how torch says that the disk is full
+        except (OSError, RuntimeError, RunError) as error:  # torch raises RuntimeError when the disk is full
             return f"; the batch cannot be saved ({' '.join(str(error).split())[:80]})"
     return f"; the batch is saved in {path}"
 
 
 def _gathered(trainer: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values of all processes' images, in the order of the whole batch, on the CPU."""
+    """The values of all ranks' images on the CPU, in the order of the whole batch."""
     own = {name: value.cpu() for name, value in values.items()}
     if trainer.world_size == 1:
         return own

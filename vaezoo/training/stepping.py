@@ -1,7 +1,4 @@
-"""A training loop within Lightning's, whose work around one batch costs more than a small model does.
-
-It knows Lightning's loops, and of models only that they train by ``training_step``.
-"""
+"""A faster training loop inside Lightning's, whose overhead per batch exceeds the computation of a small model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +13,7 @@ from torch.nn import Parameter
 from torch.optim import LBFGS
 
 STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-"""Hooks around the parts of a step, which Lightning alone calls."""
+"""Hooks within a step that ``InnerLoop`` does not call (except the model's own ``on_before_optimizer_step``)."""
 
 MODEL_HOOKS = (
     *STEP_HOOKS,
@@ -33,13 +30,13 @@ TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_af
 
 
 class InnerLoop:
-    """Goes on with the next batches where Lightning has finished one, up to a batch after which it has something to do.
+    """Trains on the following batches after Lightning has finished one, until Lightning has other work to do.
 
-    Everything that can be seen from outside is as in Lightning's own loop: counters, learning rates, gradients, and
-    every callback's ``on_train_batch_start`` and ``on_train_batch_end`` for every batch; so a checkpoint that is saved
-    in one of those can be resumed in either way. Left out are the hooks that nobody listens to.
+    Counters, learning rates, gradients, and the callbacks' ``on_train_batch_start`` and ``on_train_batch_end`` are as
+    in Lightning's own loop, so that a checkpoint saved in one of these hooks can be resumed with either loop. Hooks
+    that have no listeners are skipped.
 
-    It rests on the parts of ``trainer.fit_loop`` that Lightning's own loop consists of; they are no public interface.
+    It uses private parts of ``trainer.fit_loop``.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
@@ -53,7 +50,7 @@ class InnerLoop:
         self.before, self.transfer, self.after = (getattr(hooks.get_instance(name), name) for name in TRANSFER_HOOKS)
 
     def run(self) -> None:
-        """Train on further batches, if the last one is one that Lightning only counts."""
+        """Train on the next batches until Lightning has work to do (validation, logging, end of epoch)."""
         fetcher = self.trainer.fit_loop._data_fetcher
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         while not self._lightning_is_due(fetcher):
@@ -61,10 +58,10 @@ class InnerLoop:
             self._advance(fetcher)
 
     def _lightning_is_due(self, fetcher: Any) -> bool:
-        """Whether Lightning has something to do after the last batch.
+        """Whether Lightning has work to do after the last batch.
 
-        It ends the epoch, validates or stops, has just begun anew, gathers what was given to ``log`` in this epoch, or
-        was unsupported by a callback to go on in a way that is not known here.
+        True at an epoch's end, before validation, on stop, after a restart, when ``log`` was used in this epoch, or
+        when a callback changed gradient accumulation or skips backward passes.
         """
         trainer, loop = self.trainer, self.loop
         stops = loop._is_training_done or trainer.should_stop or trainer.received_sigterm or loop.restarting
@@ -72,14 +69,14 @@ class InnerLoop:
         return bool(stops or unsupported or loop._results or loop._should_check_val_fx(fetcher))
 
     def _finish_last(self) -> None:
-        """What comes after the callbacks have seen the end of a batch."""
+        """Complete a batch after the callbacks' ``on_train_batch_end``: counters and schedules that watch a metric."""
         self.loop.batch_progress.increment_completed()
         if self.trainer.lr_scheduler_configs:
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
         self.loop._batches_that_stepped += 1
 
     def _advance(self, fetcher: Any) -> None:
-        """One batch, from the loader to the callbacks."""
+        """Load one batch, take a step and call the callbacks."""
         trainer, loop, progress = self.trainer, self.loop, self.loop.batch_progress
         model = trainer.lightning_module
         batch, _, _ = next(fetcher)
@@ -89,7 +86,7 @@ class InnerLoop:
         batch = self.after(self.transfer(batch, trainer.strategy.root_device, 0), 0)
         progress.increment_ready()
         trainer._logger_connector.on_batch_start(batch)
-        model._current_fx_name = "on_train_batch_start"  # what ``log`` asks for, should it be called
+        model._current_fx_name = "on_train_batch_start"  # needed by ``log``
         for hook in self.starting:
             hook(trainer, model, batch, index)
         progress.increment_started()
@@ -105,7 +102,7 @@ class InnerLoop:
             hook(trainer, model, outputs, batch, index)
 
     def _step(self, batch: Any, index: int) -> Tensor:
-        """One step of the optimiser, counted; the loss."""
+        """Take one optimiser step and count it; return the loss."""
         counted = self.loop.automatic_optimization.optim_progress.optimizer
         counted.step.increment_ready()
         counted.zero_grad.increment_ready()
@@ -122,7 +119,7 @@ class InnerLoop:
         return loss.detach()
 
     def _update(self, loss: Tensor) -> None:
-        """Move the weights against the gradient of a loss, which the model sees before it is clipped."""
+        """Backpropagate and update the weights; the model checks gradients before they are clipped."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
@@ -134,9 +131,9 @@ class InnerLoop:
 
 
 def reason_against(trainer: L.Trainer, model: L.LightningModule, reference: type[L.LightningModule]) -> str | None:
-    """Why a training must take every batch through Lightning's loop, in words; None where ``InnerLoop`` can run it.
+    """The reason why this training needs Lightning's own loop, as a clause; None if ``InnerLoop`` can run it.
 
-    ``reference`` is the class whose hooks are as ``InnerLoop`` expects them.
+    ``reference`` is the class whose hooks ``InnerLoop`` supports; a model that overrides them is not supported.
     """
     facts: Any = trainer
     overridden = [hook for hook in MODEL_HOOKS if getattr(type(model), hook) is not getattr(reference, hook)]
@@ -161,6 +158,6 @@ def reason_against(trainer: L.Trainer, model: L.LightningModule, reference: type
 
 
 def _listeners(trainer: L.Trainer, hook: str) -> list[Callable[..., None]]:
-    """The callbacks' methods of that name, of those that have one."""
+    """The bound methods of all callbacks that override ``hook``."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [getattr(callback, hook) for callback in callbacks if is_overridden(hook, callback, Callback)]
