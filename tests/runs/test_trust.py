@@ -147,12 +147,12 @@ def test_a_resumed_config_makes_nothing_but_what_is_allowed(
 def test_what_a_user_types_is_not_asked_for_trust(stranger: Callable[..., Path]) -> None:
     run = Run(stranger({"callbacks.x": {"_target_": "os.system"}, "logger.csv.save_dir": "/elsewhere"}))
     elsewhere = "+logger.csv.save_dir=/elsewhere"
-    run.refuse_untrusted(told=["callbacks.x={_target_: mine.Callback}", elsewhere])
-    run.refuse_untrusted(told=["callbacks.x._target_=mine.Callback", elsewhere])
-    run.refuse_untrusted(told=["callbacks.x=null", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x={_target_: mine.Callback}", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x._target_=mine.Callback", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x=null", elsewhere])
     for typed in ("callbacks.x={count: 3}", "callbacks.x.count=3", "callbacks=null"):
         with pytest.raises(RunError, match=r"os\.system"):
-            run.refuse_untrusted(told=[typed, elsewhere])
+            run.refuse_untrusted(overrides=[typed, elsewhere])
 
 
 def test_a_package_that_the_user_names_may_be_used(

@@ -115,7 +115,7 @@ def resume(
     if is_rank_zero():
         locks.refuse_if_held(run_dir)
     run = runs.RunFolder(run_dir)
-    run.refuse_untrusted(packages, told=overrides)
+    run.refuse_untrusted(packages, overrides=overrides)
     cfg = resuming.override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE)
     resuming.refuse(changed, run_dir, force=force)
