@@ -441,7 +441,7 @@ def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., P
 def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: Callable[..., Autoencoder]) -> None:
     for network in ("mlp", "conv", "resnet"):
         model = make_model(variant, f"model.network={network}")
-        again = loading._built(type(model), dict(model.hparams), model.state_dict())
+        again = loading._build(type(model), dict(model.hparams), model.state_dict())
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
 

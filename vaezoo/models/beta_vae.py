@@ -1,4 +1,4 @@
-"""The beta-VAE, with schedules for beta and the form with a capacity."""
+"""The beta-VAE, with schedules for beta and with a controlled capacity."""
 
 from typing import Any
 
@@ -12,15 +12,18 @@ from vaezoo.training.terms import Terms, Weights
 
 
 class BetaVAE(VAE):
-    """VAE whose KL term weighs ``beta`` times as much (Higgins et al., 2017).
+    """VAE with the KL term weighted by ``beta`` (Higgins et al., 2017).
 
     Args:
-        beta: full weight of the KL.
-        beta_schedule: ``constant``; ``linear``, from 0 up in the first ``schedule_steps`` optimiser steps; ``cyclic``,
-            from 0 up in the first half of every ``schedule_steps`` (Fu et al., 2019).
-        capacity: nats that each image's KL is drawn to, instead of to 0: recon + beta |kl - C| with C rising from 0 to
-            ``capacity`` in the first ``capacity_steps`` steps (Burgess et al., 2018, whose gamma is beta). As in their
-            equation it is the KL of one image; the mean over a batch, often used, would depend on the batch's size.
+        beta: final weight of the KL.
+        beta_schedule: ``constant``; ``linear``, rising from 0 over the first ``schedule_steps`` optimiser steps;
+            ``cyclic``, rising from 0 over the first half of every ``schedule_steps`` (Fu et al., 2019).
+        capacity: target of each image's KL in nats. The objective is recon + beta |kl - C|, with C rising from 0 to
+            ``capacity`` over the first ``capacity_steps`` steps (Burgess et al., 2018, whose gamma is beta). As in
+            their equation, kl is that of one image; the batch mean, which is often used, depends on the batch size.
+
+    Raises:
+        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule.
     """
 
     def __init__(
