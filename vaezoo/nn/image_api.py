@@ -1,8 +1,7 @@
-"""Checks of what the image API is given, each a sentence. They know shapes and types, no networks and no training.
+"""Argument checks of the image API, with one-sentence errors.
 
-A class that inherits from ``ImageAPI`` has its public methods checked, its own and those of its subclasses, when they
-are called from outside: what these methods call in turn is not checked again. Training, validation and test steps,
-compiled programs and exports run without checks.
+The image methods of every subclass of ``ImageAPI`` check their arguments when they are called from outside; nested
+calls are not checked again. Training, validation and test steps, compiled programs and exports run without checks.
 """
 
 import math
@@ -18,14 +17,14 @@ from vaezoo.config.errors import ImageError
 from vaezoo.nn.interpolation import METHODS
 
 ROUNDING = 1e-5
-"""How far beyond [0, 1] pixels may be, as resizing and interpolation leave them."""
+"""How far pixels may exceed [0, 1], because resizing and interpolation round."""
 
 _disabled = False
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """While this lasts, the image API takes what it is given."""
+    """Disable the checks of the image API within the block."""
     global _disabled
     before, _disabled = _disabled, True
     try:
@@ -35,7 +34,7 @@ def unchecked() -> Iterator[None]:
 
 
 class ImageAPI:
-    """Has the methods that ``CHECKED`` names checked in every subclass that defines them."""
+    """Adds argument checks to the methods in ``CHECKED`` of every subclass; they raise ImageError."""
 
     image_shape: tuple[int, int, int]
     latent_dim: int
@@ -57,7 +56,7 @@ def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[.
     return checking
 
 
-# what is called with what --------------------------------------------------------------------------------------------
+# calls with checked arguments ----------------------------------------------------------------------------------------
 
 
 def _call_with_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
@@ -103,14 +102,14 @@ CHECKED: dict[str, Callable[..., Any]] = {
     "interpolate": _call_with_ends,
     "sample": _call_with_count,
 }
-"""Public methods by name, and how each is called once its arguments are checked."""
+"""The checked methods, and for each the function that checks its arguments and calls it."""
 
 
-# what is checked -----------------------------------------------------------------------------------------------------
+# checks --------------------------------------------------------------------------------------------------------------
 
 
 def _check_images(model: Any, x: Any, name: str) -> None:
-    """ImageError unless these are pixels of the model's images, on its device, in [0, 1]."""
+    """ImageError unless ``x`` is a float tensor of the model's image shape, on its device, in [0, 1]."""
     x = _tensor(model, x, f"{name} needs images")
     if not x.is_floating_point():
         remedy = ".float()" if x.dtype == torch.bool else ".float() / 255"
@@ -122,7 +121,7 @@ def _check_images(model: Any, x: Any, name: str) -> None:
 
 
 def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
-    """What to do about a shape that is not wanted, where it can be guessed."""
+    """A closing clause with the likely remedy for a wrong shape; empty if there is none."""
     channels, *size = wanted
     if list(x.shape[-3:]) == [*size, channels]:
         return ", whose channels come last; write images.movedim(-1, -3)"
@@ -134,7 +133,7 @@ def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
 
 
 def _check_pixels(x: Tensor, name: str) -> None:
-    """ImageError for pixels outside of [0, 1]; on a GPU it waits for the device once."""
+    """ImageError for pixels outside of [0, 1]. Synchronises with the device once."""
     if x.numel() == 0 or x.device.type == "meta" or type(x).__name__ == "FakeTensor":
         return
     least, most = torch.stack(x.detach().aminmax()).tolist()
@@ -147,7 +146,7 @@ def _check_pixels(x: Tensor, name: str) -> None:
 
 
 def _check_codes(model: Any, code: Any, name: str) -> None:
-    """ImageError unless these are floats of the model's latent dimensions, on its device."""
+    """ImageError unless ``code`` is a float tensor of the model's latent dimensions, on its device."""
     code = _tensor(model, code, f"{name} needs codes")
     if not code.is_floating_point():
         raise ImageError(f"{name} needs codes as floats, got {code.dtype}; write code.float()")
@@ -175,7 +174,7 @@ def _is_single(value: Any, dimensions: int) -> bool:
 
 
 def _first(found: Any) -> Any:
-    """Of results for a batch of one, those without the batch; a posterior that is no tuple of tensors keeps it."""
+    """Remove the batch dimension from results for one image; a posterior that is not a tuple of tensors keeps it."""
     if isinstance(found, Tensor):
         return found[0]
     parts = isinstance(found, tuple) and all(isinstance(part, Tensor) for part in found)
@@ -187,5 +186,5 @@ def _shape(value: Tensor) -> str:
 
 
 def _either(shape: tuple[int, ...]) -> str:
-    """The shape of one and of a batch: ``(1, 28, 28) or (B, 1, 28, 28)``."""
+    """The shapes of one item and of a batch as text: ``(1, 28, 28) or (B, 1, 28, 28)``."""
     return f"{shape} or (B, {', '.join(map(str, shape))})"
