@@ -105,8 +105,8 @@ def choose_devices(trainer: Any) -> None:
     wanted = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and there > 0)
     if asked == "auto" and trainer.strategy != "auto":
         launcher = _launcher()
-        alone = there if wanted else min(2, processors())
-        trainer.devices = alone if launcher is None else max(1, launcher.world_size() // int(trainer.num_nodes))
+        available = there if wanted else min(2, processors())
+        trainer.devices = available if launcher is None else max(1, launcher.world_size() // int(trainer.num_nodes))
     if wanted and there and asked.isdigit() and int(asked) > there:
         raise ConfigError(
             f"trainer.devices={asked} asks for more GPUs than this machine has ({there}); set trainer.devices="

@@ -34,8 +34,8 @@ def processors() -> int:
 
 def budget() -> int:
     """Threads that this process and its children may use together: OMP_NUM_THREADS if set, else all CPUs."""
-    said = os.environ.get(NUMBER, "")
-    return int(said) if said.isdecimal() and int(said) > 0 else processors()
+    setting = os.environ.get(NUMBER, "")
+    return int(setting) if setting.isdecimal() and int(setting) > 0 else processors()
 
 
 def choose(setting: Any, flops: float, processes: int = 1) -> int:
@@ -57,7 +57,7 @@ def limited_to(count: int) -> Iterator[None]:
     """Within the block, compute with ``count`` threads in this process and in its children."""
     import torch
 
-    before, said = torch.get_num_threads(), os.environ.get(NUMBER)
+    before, setting = torch.get_num_threads(), os.environ.get(NUMBER)
     torch.set_num_threads(count)
     os.environ[NUMBER] = str(count)  # otherwise Lightning sets it for the processes that it starts
     try:
@@ -65,8 +65,8 @@ def limited_to(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         os.environ.pop(NUMBER)
-        if said is not None:
-            os.environ[NUMBER] = said
+        if setting is not None:
+            os.environ[NUMBER] = setting
 
 
 def sleep_when_idle_if_busy() -> None:

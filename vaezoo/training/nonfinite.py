@@ -129,23 +129,27 @@ class Guard:
         self.skipped, self._consecutive = self.skipped + 1, self._consecutive + 1
         most = trainer.max_skipped
         if self.skipped > most or self._consecutive >= MAX_CONSECUTIVE_SKIPS:
-            said = (
+            limit = (
                 f"{self._consecutive} in a row"
                 if self._consecutive >= MAX_CONSECUTIVE_SKIPS
                 else f"trainer.max_skipped={most}"
             )
             allowed = "" if self._consecutive >= MAX_CONSECUTIVE_SKIPS else "more than "
-            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{said}")
+            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{limit}")
         if self.skipped <= MAX_WARNINGS:
             last = ", and later ones are only counted" if self.skipped == MAX_WARNINGS else ""
-            said = describe(trainer, found, remedy=False)
+            sentence = describe(trainer, found, remedy=False)
             if trainer.is_global_zero:
-                log.warning("warning     %s; the step is skipped (%d of at most %d)%s", said, self.skipped, most, last)
+                log.warning(
+                    "warning     %s; the step is skipped (%d of at most %d)%s", sentence, self.skipped, most, last
+                )
 
     def state_dict(self) -> dict[str, int]:
+        """Counts of skipped steps, in total and in a row, for checkpoints."""
         return {"skipped": self.skipped, "in_a_row": self._consecutive}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Restore counts that ``state_dict`` returned."""
         self.skipped, self._consecutive = state["skipped"], state["in_a_row"]
 
 
@@ -198,8 +202,8 @@ def _named(again: Any, chosen: Tensor) -> str:
     tail = f" and {more} more" if more > 0 else ""
     if again is None or len(again.positions) != len(chosen):
         return f"number {', '.join(map(str, places))}{tail} of the batch"
-    said = f"index {', '.join(str(int(again.positions[place])) for place in places)}{tail} of the training split"
-    return said if again.names is None else f"{said}: {', '.join(again.names[place] for place in places)}"
+    text = f"index {', '.join(str(int(again.positions[place])) for place in places)}{tail} of the training split"
+    return text if again.names is None else f"{text}: {', '.join(again.names[place] for place in places)}"
 
 
 def _reloaded(trainer: Any, batches: list[int]) -> Any:

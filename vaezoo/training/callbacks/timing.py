@@ -111,8 +111,8 @@ class Cost(Callback):
 
 def _runs_at_once() -> int:
     """How many runs the command that started this one runs in parallel on its device."""
-    said = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
-    return int(said) if said.isdecimal() else 1
+    setting = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
+    return int(setting) if setting.isdecimal() else 1
 
 
 def _drawing_seconds(trainer: L.Trainer) -> float:
