@@ -138,12 +138,13 @@ def refuse_other_model(
     differing = [
         key
         for key, value in wanted.items()
-        if key in arguments and key not in changed and _plain(arguments[key]) != _plain(value)
+        if key in arguments and key not in changed and _with_builtin_types(arguments[key]) != _with_builtin_types(value)
     ]
     ours = model["_target_"].rpartition(".")[2]
     if differing or (name != ours and "_target_" not in changed):
         there, here = (
-            ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
+            ", ".join(f"{key}={_with_builtin_types(values[key])!r}" for key in differing)
+            for values in (arguments, wanted)
         )
         raise RunError(
             f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} in the"
@@ -201,11 +202,11 @@ def flat(node: Any, key: str = "") -> dict[str, Any]:
     return {each: value for name, child in pairs for each, value in flat(child, name).items()}
 
 
-def _plain(value: Any) -> Any:
+def _with_builtin_types(value: Any) -> Any:
     """The value with tuples converted to lists and mappings to dicts."""
     if isinstance(value, Mapping):
-        return {key: _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
+        return {key: _with_builtin_types(child) for key, child in value.items()}
+    return [_with_builtin_types(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> list[int]:

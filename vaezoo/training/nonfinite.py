@@ -127,15 +127,10 @@ class Guard:
     def _count(self, trainer: Any, found: NonFiniteStep) -> None:
         """Count a skipped step and warn; NonFiniteLossError if the limit is exceeded."""
         self.skipped, self._consecutive = self.skipped + 1, self._consecutive + 1
-        most = trainer.max_skipped
-        if self.skipped > most or self._consecutive >= MAX_CONSECUTIVE_SKIPS:
-            limit = (
-                f"{self._consecutive} in a row"
-                if self._consecutive >= MAX_CONSECUTIVE_SKIPS
-                else f"trainer.max_skipped={most}"
-            )
-            allowed = "" if self._consecutive >= MAX_CONSECUTIVE_SKIPS else "more than "
-            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{limit}")
+        most, too_many_in_a_row = trainer.max_skipped, self._consecutive >= MAX_CONSECUTIVE_SKIPS
+        if self.skipped > most or too_many_in_a_row:
+            limit = f"{self._consecutive} in a row" if too_many_in_a_row else f"more than trainer.max_skipped={most}"
+            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {limit}")
         if self.skipped <= MAX_WARNINGS:
             last = ", and later ones are only counted" if self.skipped == MAX_WARNINGS else ""
             sentence = describe(trainer, found, remedy=False)

@@ -135,7 +135,7 @@ class Stopping(Callback):
             self._save_and_stop(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
-        if trainer.state.fn != "fit":  # during training, stop after the next training batch
+        if trainer.state.fn != "fit":  # during training, stopping waits for the next training batch
             self._stop_evaluation()
 
     def on_test_batch_end(self, *arguments: Any) -> None:
