@@ -74,7 +74,7 @@ def make_model() -> Callable[..., Autoencoder]:
     def make(variant: str, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
         with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
             cfg = compose("train", overrides=[f"model={variant}", *overrides], return_hydra_config=True)
-        automatic.settle(cfg)
+        automatic.resolve(cfg)
         model: Any = instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
         return model
 

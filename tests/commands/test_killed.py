@@ -53,7 +53,7 @@ def kill_in(module, name, when):
 
 MOMENTS = {
     "while a checkpoint is written": "kill_in(checkpoints, 'synchronise', lambda calls: len(calls) == 3)",
-    "between a checkpoint and its name": "kill_in(checkpoints, 'settle', lambda calls: len(calls) == 6)",
+    "between a checkpoint and its name": "kill_in(checkpoints, 'commit', lambda calls: len(calls) == 6)",
     "after a validation": "kill_in(pictures, 'write_picture', lambda calls: calls[-1][2].global_step >= 13)",
     "in the evaluation at the end": "kill_in(model, 'evaluate_model', lambda calls: True)",
 }
@@ -125,7 +125,7 @@ def test_the_processes_of_one_run_end_when_one_of_them_is_killed_and_go_on_exact
 
     assert run("whole") == [0, 0]
     dies = "if os.environ['LOCAL_RANK'] == '1':\n    from vaezoo.models import Autoencoder\n"
-    dies += "    kill_in(Autoencoder, 'account', lambda calls: calls[-1][0].global_step == 14)"
+    dies += "    kill_in(Autoencoder, 'record_step', lambda calls: calls[-1][0].global_step == 14)"
     codes = run("killed", KILL + dies)
     assert codes[1] == -9
     assert codes[0] == 1

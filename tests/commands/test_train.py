@@ -22,14 +22,14 @@ Train = Callable[..., Run]
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
     """Press Ctrl-C when so many steps of a VAE are done."""
-    account = vaezoo.VAE.account
+    record_step = vaezoo.VAE.record_step
 
     def interrupted(self: vaezoo.VAE, *arguments: Any) -> None:
         if self.global_step == step:
             raise KeyboardInterrupt
-        account(self, *arguments)
+        record_step(self, *arguments)
 
-    patch.setattr(vaezoo.VAE, "account", interrupted)
+    patch.setattr(vaezoo.VAE, "record_step", interrupted)
 
 
 Program = Callable[..., tuple[int, str]]

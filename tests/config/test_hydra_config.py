@@ -37,7 +37,7 @@ def test_every_yaml_composes_and_passes_the_check(choice: str) -> None:
 )
 def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> None:
     cfg = composed(f"model={model}", f"data={data}", "model.widths=[8]")
-    automatic.settle(cfg)
+    automatic.resolve(cfg)
     image_shape = list(instantiate(cfg.data).image_shape)
     made: Any = instantiate(cfg.model, image_shape=image_shape)
     assert list(made.image_shape) == image_shape
@@ -56,7 +56,7 @@ def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> No
 )
 def test_a_likelihood_of_auto_suits_the_data(settings: list[str], likelihood: str, tmp_path: Path) -> None:
     cfg = composed(*settings)
-    placed = hydra_config.placed(cfg, tmp_path)
+    placed = hydra_config.with_run_dir(cfg, tmp_path)
     assert placed.model.likelihood == likelihood
     assert instantiate(cfg.data).is_binary == (placed.data.binarize != "none" or placed.data.source == "sprites")
 

@@ -52,18 +52,18 @@ STUCK = """
 import os, time
 from vaezoo.data.files import ImageFiles
 from vaezoo.models import Autoencoder
-read, account, run, seen = ImageFiles.__getitems__, Autoencoder.account, os.getpid(), []
+read, record_step, run, seen = ImageFiles.__getitems__, Autoencoder.record_step, os.getpid(), []
 def stuck(self, positions):
     if os.getpid() != run:
         seen.append(positions)
         time.sleep(60 if len(seen) > 3 else 0)
     return read(self, positions)
 def failing(self, *arguments):
-    account(self, *arguments)
+    record_step(self, *arguments)
     if self.global_step == 5:
         time.sleep(0.5)
         raise RuntimeError("it fails")
-ImageFiles.__getitems__, Autoencoder.account = stuck, failing
+ImageFiles.__getitems__, Autoencoder.record_step = stuck, failing
 """
 """Code that has a run fail while its workers take a minute for the batches to come."""
 

@@ -259,11 +259,11 @@ def test_the_first_process_alone_tells_what_went_wrong_in_all(monkeypatch: pytes
     with ranks.agreeing_on(tmp_path) as folder:
         assert folder == tmp_path
     monkeypatch.setenv("RANK", "1")
-    assert not ranks.told_by_first()  # which is well
+    assert not ranks.rank_zero_failed_too()  # which is well
     monkeypatch.setenv("RANK", "0")
-    assert not ranks.told_by_first()
+    assert not ranks.rank_zero_failed_too()
     monkeypatch.setenv("RANK", "1")
-    assert ranks.told_by_first()
+    assert ranks.rank_zero_failed_too()
 
 
 @pytest.mark.usefixtures("started_by_torchrun")

@@ -67,7 +67,7 @@ def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_omp_num_threads_is_the_most_that_auto_takes() -> None:
-    program = f"from vaezoo.distributed import threads; print(threads.granted(), threads.choose('auto', {LARGE}))"
+    program = f"from vaezoo.distributed import threads; print(threads.budget(), threads.choose('auto', {LARGE}))"
     assert said(program, OMP_NUM_THREADS="1") == "1 1"
 
 

@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vaezoo import metrics
-from vaezoo.training.running_means import Sums
+from vaezoo.training.running_means import RunningMeans
 
 
 def test_psnr_is_torchmetrics_per_image() -> None:
@@ -29,7 +29,7 @@ def test_one_bit_for_each_pixel_is_d_ln_2_nats() -> None:
 
 def test_a_short_last_batch_weighs_as_many_images_as_it_has() -> None:
     values = torch.randn(10, 3)
-    sums = Sums()
+    sums = RunningMeans()
     for part in values.split(4):
         sums.add({"a": part, "b": part[:, 0]})
     torch.testing.assert_close(sums.means()["a"], values.double().mean(0))
@@ -38,7 +38,7 @@ def test_a_short_last_batch_weighs_as_many_images_as_it_has() -> None:
 
 def test_uneven_shards_add_up_to_one_device() -> None:
     values = torch.randn(10)
-    one, other = Sums(), Sums()
+    one, other = RunningMeans(), RunningMeans()
     one.add({"a": values[:7]})
     other.add({"a": values[7:]})
     sent: list[torch.Tensor] = []
@@ -53,7 +53,7 @@ def test_uneven_shards_add_up_to_one_device() -> None:
 
 
 def test_a_value_that_only_some_batches_have_is_kept_beside_the_others() -> None:
-    sums = Sums()
+    sums = RunningMeans()
     sums.add({"a": torch.ones(2), "b": torch.ones(2, 3)})
     sums.add({"a": torch.zeros(2)})
     assert sums.means()["a"] == 0.5
@@ -61,20 +61,20 @@ def test_a_value_that_only_some_batches_have_is_kept_beside_the_others() -> None
 
 
 def test_sums_lose_no_digits_that_single_precision_would() -> None:
-    sums = Sums()
+    sums = RunningMeans()
     for value in (2.0**24, 1.0, 1.0, 1.0):
         sums.add({"a": torch.tensor([value])})
     assert sums.totals["a"].item() == 2**24 + 3
 
 
 def test_sums_hold_no_graph() -> None:
-    sums = Sums()
+    sums = RunningMeans()
     sums.add({"a": torch.ones(2, requires_grad=True) * 2})
     assert not sums.totals["a"].requires_grad
 
 
 def test_sums_go_on_from_their_state() -> None:
-    sums, copy = Sums(), Sums()
+    sums, copy = RunningMeans(), RunningMeans()
     sums.add({"a": torch.ones(3)})
     copy.load_state_dict(sums.state_dict(), torch.device("cpu"))
     copy.add({"a": torch.zeros(1)})

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.conftest import ROOT
 from vaezoo import BetaVAE, ImageDataModule, Run
-from vaezoo.distributed.batch_shares import Share
+from vaezoo.distributed.batch_shares import BatchShare
 from vaezoo.models.base import Prediction
 
 PLAIN = """
@@ -150,7 +150,7 @@ def test_predict_takes_any_loader(labelled: bool, model: BetaVAE, tmp_path: Path
 @pytest.mark.parametrize("size", [0, 1])
 def test_predict_leaves_a_stand_in_out(size: int, model: BetaVAE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BetaVAE, "_share_of", lambda self, batch: batch[2])
-    batch: list[Tensor | Share] = [torch.rand(1, 1, 8, 8), torch.zeros(1), Share(0, size, 1, 2)]
+    batch: list[Tensor | BatchShare] = [torch.rand(1, 1, 8, 8), torch.zeros(1), BatchShare(0, size, 1, 2)]
     found = model.predict_step(batch, 0)
     assert len(found.code) == len(found.reconstruction) == size
 

@@ -9,7 +9,7 @@ import torch
 
 from vaezoo.commands.check import CLAUSES, Make, clauses
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
-from vaezoo.training.running_means import Sums
+from vaezoo.training.running_means import RunningMeans
 
 SPREAD = (clauses.takes_every_network_and_image, clauses.learns_with_every_likelihood)
 """Clauses that are several tests each."""
@@ -52,7 +52,7 @@ def test_kl_is_the_same_quantity_whatever_weighs_it(variant: str, make_model: Ma
 def test_evaluation_encodes_each_image_once(variant: str, make_model: Make) -> None:
     model, encoded = make_model(variant), []
     model.encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
-    model._evaluate(torch.rand(7, 1, 16, 16), Sums())
+    model._evaluate(torch.rand(7, 1, 16, 16), RunningMeans())
     assert encoded == [7]
 
 
@@ -60,7 +60,7 @@ def test_terms_without_the_code_evaluate_to_the_same_numbers(
     variant: str, make_model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x = make_model(variant), torch.rand(7, 1, 16, 16)
-    given, without = Sums(), Sums()
+    given, without = RunningMeans(), RunningMeans()
     torch.manual_seed(1)
     model._evaluate(x, given)
     terms = model.loss_terms

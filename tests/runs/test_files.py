@@ -23,10 +23,10 @@ def test_a_process_killed_while_it_writes_leaves_the_file_of_before(call: str, t
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert path.read_text() == "before"
-    assert files.aside(path).exists()
+    assert files.temporary_path(path).exists()
     files.write_text(path, "after")
     assert path.read_text() == "after"
-    assert not files.aside(path).exists()
+    assert not files.temporary_path(path).exists()
 
 
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

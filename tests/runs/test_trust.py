@@ -29,7 +29,7 @@ def composed(*overrides: str, run_dir: Path) -> dict[str, Any]:
     with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
         cfg = compose("train", overrides=[f"run_dir='{run_dir}'", *overrides])
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    automatic.settle(plain)
+    automatic.resolve(plain)
     return plain
 
 
@@ -147,12 +147,12 @@ def test_a_resumed_config_makes_nothing_but_what_is_allowed(
 def test_what_a_user_types_is_not_asked_for_trust(stranger: Callable[..., Path]) -> None:
     run = Run(stranger({"callbacks.x": {"_target_": "os.system"}, "logger.csv.save_dir": "/elsewhere"}))
     elsewhere = "+logger.csv.save_dir=/elsewhere"
-    run.refuse_untrusted(told=["callbacks.x={_target_: mine.Callback}", elsewhere])
-    run.refuse_untrusted(told=["callbacks.x._target_=mine.Callback", elsewhere])
-    run.refuse_untrusted(told=["callbacks.x=null", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x={_target_: mine.Callback}", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x._target_=mine.Callback", elsewhere])
+    run.refuse_untrusted(overrides=["callbacks.x=null", elsewhere])
     for typed in ("callbacks.x={count: 3}", "callbacks.x.count=3", "callbacks=null"):
         with pytest.raises(RunError, match=r"os\.system"):
-            run.refuse_untrusted(told=[typed, elsewhere])
+            run.refuse_untrusted(overrides=[typed, elsewhere])
 
 
 def test_a_package_that_the_user_names_may_be_used(
@@ -385,10 +385,10 @@ def test_a_model_of_the_users_own_may_read_values_while_it_is_made(
     )
     monkeypatch.syspath_prepend(tmp_path)
     asked = OmegaConf.create({"model": {"_target_": "readingvalues.Mine", "_convert_": "all", "latent_dim": 2}})
-    assert loading.made_without_memory(asked, [1, 8, 8]) is None
+    assert loading.make_on_meta_device(asked, [1, 8, 8]) is None
     asked.model.update({"_target_": "vaezoo.models.VAE", "latent_dim": -1})
     with pytest.raises(InstantiationException):
-        loading.made_without_memory(asked, [1, 8, 8])
+        loading.make_on_meta_device(asked, [1, 8, 8])
 
 
 def test_a_list_that_holds_itself_many_times_is_refused(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., P
 def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: Callable[..., Autoencoder]) -> None:
     for network in ("mlp", "conv", "resnet"):
         model = make_model(variant, f"model.network={network}")
-        again = loading._built(type(model), dict(model.hparams), model.state_dict())
+        again = loading._build(type(model), dict(model.hparams), model.state_dict())
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
 

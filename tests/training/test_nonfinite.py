@@ -22,8 +22,8 @@ from vaezoo.data import ImageDataModule
 from vaezoo.data.order import TrainingOrder
 from vaezoo.models import VAE
 from vaezoo.training.callbacks import LastCheckpoint
-from vaezoo.training.finite_watch import Watch, any_wrong
-from vaezoo.training.nonfinite import IN_A_ROW
+from vaezoo.training.finite_watch import Watch, any_nonfinite
+from vaezoo.training.nonfinite import MAX_CONSECUTIVE_SKIPS
 from vaezoo.training.terms import Terms
 from vaezoo.training.trainer import Trainer
 
@@ -38,7 +38,7 @@ Program = Callable[..., tuple[int, str]]
 def looking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Losses are looked at as on the CPU, and as where there is a device to wait for."""
     if request.param == "later":
-        monkeypatch.setattr("vaezoo.training.nonfinite.looks_at_once", lambda model: False)
+        monkeypatch.setattr("vaezoo.training.nonfinite.checks_eagerly", lambda model: False)
 
 
 def is_white(x: Tensor) -> Tensor:
@@ -381,8 +381,8 @@ def test_many_skipped_steps_in_a_row_stop() -> None:
 
     model = small(NoFault)
     said = error_of(model, Digits(), on_nonfinite="skip")
-    assert model.guard.skipped == IN_A_ROW == 10
-    assert f"at step {4 + IN_A_ROW - 1}, because of the objective of 32 of 32 images" in said
+    assert model.guard.skipped == MAX_CONSECUTIVE_SKIPS == 10
+    assert f"at step {4 + MAX_CONSECUTIVE_SKIPS - 1}, because of the objective of 32 of 32 images" in said
     assert "10 steps skipped, 10 in a row" in said
 
 
@@ -400,32 +400,32 @@ def test_what_a_trainer_cannot_be_told_is_refused(setting: dict[str, Any]) -> No
 def test_a_wrong_number_anywhere_in_a_gradient_is_found(dtype: torch.dtype, value: float) -> None:
     gradients = [torch.full((300,), 3e4, dtype=dtype), torch.randn(4, 5).to(dtype)]
     before = [gradient.clone() for gradient in gradients]
-    assert any_wrong(gradients).item() == 0
+    assert any_nonfinite(gradients).item() == 0
     assert all(torch.equal(one, other) for one, other in zip(before, gradients, strict=True))
     gradients[1][3, 2] = value
-    assert any_wrong(gradients).item() == 1
+    assert any_nonfinite(gradients).item() == 1
 
 
 def test_large_gradients_are_no_wrong_ones() -> None:
-    assert any_wrong([torch.full((10,), 1e30)]).item() == 0
+    assert any_nonfinite([torch.full((10,), 1e30)]).item() == 0
 
 
 def test_the_first_of_several_wrong_numbers_is_found() -> None:
     watch, values = Watch(), {"loss": torch.ones(2)}
     for step, loss in enumerate([1.0, 2.0, torch.nan, torch.inf]):
-        watch.loss(step, step, torch.tensor(loss, dtype=torch.float64), values)
-        watch.gradient(torch.tensor([1.0 if step == 1 else 0.0]))
-    found = watch.first()
+        watch.record_loss(step, step, torch.tensor(loss, dtype=torch.float64), values)
+        watch.record_gradient(torch.tensor([1.0 if step == 1 else 0.0]))
+    found = watch.first_nonfinite()
     assert found is not None
     assert found[:3] == ("gradient", 1, [1])
-    assert watch.first() is None
+    assert watch.first_nonfinite() is None
 
 
 def test_processes_agree_on_the_first_of_their_numbers() -> None:
     watch = Watch()
     for step in range(3):
-        watch.loss(step, step, torch.tensor(1.0), {"loss": torch.ones(1)})
-    found = watch.first(lambda place: torch.minimum(place, torch.tensor(1)))
+        watch.record_loss(step, step, torch.tensor(1.0), {"loss": torch.ones(1)})
+    found = watch.first_nonfinite(lambda place: torch.minimum(place, torch.tensor(1)))
     assert found is not None
     assert found[:3] == ("loss", 1, [1])
 

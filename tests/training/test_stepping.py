@@ -16,7 +16,7 @@ from vaezoo import Run
 from vaezoo.data import ImageDataModule
 from vaezoo.models import AE, VAE, BetaVAE
 from vaezoo.training.module import Loop
-from vaezoo.training.stepping import InnerLoop, why_not
+from vaezoo.training.stepping import InnerLoop, reason_against
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
@@ -296,15 +296,15 @@ def test_a_run_goes_on_in_the_other_way_exactly(
 ) -> None:
     settings = ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=4"]
     whole = train("whole", *settings)
-    account = VAE.account
+    record_step = VAE.record_step
 
     def interrupted(self: VAE, *arguments: Any) -> None:
         if self.global_step == 7:
             raise KeyboardInterrupt
-        account(self, *arguments)
+        record_step(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(VAE, "account", interrupted)
+        patch.setattr(VAE, "record_step", interrupted)
         usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
         assert program("train", f"run_dir={tmp_path / 'run'}", *usual, *settings, f"stepping={before}")[0] == 130
     run = Run(tmp_path / "run")
@@ -321,7 +321,7 @@ READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "
 def test_a_step_between_two_log_points_waits_for_nothing(
     variant: str, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vaezoo.training.nonfinite.looks_at_once", lambda model: False)  # as on a device
+    monkeypatch.setattr("vaezoo.training.nonfinite.checks_eagerly", lambda model: False)  # as on a device
     reads: list[str] = []
     waits: dict[int, list[str]] = {}
     advance = InnerLoop._advance
@@ -398,7 +398,7 @@ def test_what_only_lightning_can_do_is_left_to_it(
     made = small(model)
     with caplog.at_level("INFO"):
         trainer = fit(made, "fast", callbacks, **settings)
-    assert why_not(trainer, made, Loop) == reason
+    assert reason_against(trainer, made, Loop) == reason
     assert reason in caplog.text
     assert not steps_of_lightning
     assert trainer.global_step > 0
@@ -407,7 +407,7 @@ def test_what_only_lightning_can_do_is_left_to_it(
 def test_an_optimiser_that_evaluates_a_batch_several_times_is_left_to_lightning() -> None:
     model = small(optimizer={"name": "LBFGS", "lr": 0.01})
     trainer = fit(model, "fast", max_epochs=1)
-    assert why_not(trainer, model, Loop) == "the optimiser evaluates each batch several times"
+    assert reason_against(trainer, model, Loop) == "the optimiser evaluates each batch several times"
 
 
 def test_a_default_run_says_nothing_of_stepping(caplog: pytest.LogCaptureFixture) -> None:

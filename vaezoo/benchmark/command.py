@@ -18,7 +18,7 @@ from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, bound
 from vaezoo.config import hydra_config
 from vaezoo.distributed import interrupts
 from vaezoo.runs.trust import OWN, packages_of, refuse_links
-from vaezoo.runs.user_code import Own
+from vaezoo.runs.user_code import UserCode
 
 PROGRAM = (sys.executable, "-m", "vaezoo")
 """The command line that the processes of a benchmark begin with."""
@@ -189,7 +189,7 @@ class _Benchmark:
         return 1
 
 
-def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
+def _words(cell: Cell, folder: Folder, added: UserCode) -> tuple[str, ...]:
     """The words for train that begin a run, or go on with it."""
     run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
     if folder.state(cell) == "half done":
@@ -198,7 +198,7 @@ def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
     return ("train", *cell.overrides, f"run_dir={run_dir}")
 
 
-def _packages(cells: Sequence[Cell], added: Own) -> list[str]:
+def _packages(cells: Sequence[Cell], added: UserCode) -> list[str]:
     """The word that allows a run's own classes, as its config was composed from the user's own command."""
     own = sorted({name for cell in cells for name in packages_of(cell.config)} | set(added.packages) - set(OWN))
     return [f"packages=[{','.join(own)}]"] if own else []

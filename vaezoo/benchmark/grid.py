@@ -16,7 +16,7 @@ from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.config import automatic
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import paths, user_code
-from vaezoo.runs.user_code import Own
+from vaezoo.runs.user_code import UserCode
 
 LIST_VALUED = {
     "data.image_size",
@@ -77,7 +77,7 @@ class Request:
     settings: tuple[Setting, ...]
     launcher: str = "local"
     launcher_settings: dict[str, Any] = field(default_factory=dict)
-    own: Own = field(default_factory=Own)
+    own: UserCode = field(default_factory=UserCode)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """The request that a command line makes; ConfigError for what a benchmark cannot do."""
     settings: dict[str, Setting] = {}
-    added, words = user_code.take(words)
+    added, words = user_code.parse(words)
     words = [*_of_preset(words, added), *words]
     launcher = _for_launcher(words)
     for word in [word for word in words if not word.startswith("launcher.")]:
@@ -206,11 +206,11 @@ def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
     cfg.seed, cfg.run_dir = seed, str(run_dir)
     resolved: Any = OmegaConf.to_container(cfg, resolve=True)
     resolved.pop("benchmark", None)
-    automatic.settle(resolved)
+    automatic.resolve(resolved)
     return dict(resolved)
 
 
-def _of_preset(words: Sequence[str], added: Own) -> list[str]:
+def _of_preset(words: Sequence[str], added: UserCode) -> list[str]:
     """The words that an experiment's yaml holds under ``benchmark``."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
     path = added.file("experiment", chosen[-1]) if chosen else None

@@ -91,7 +91,7 @@ class Pool:
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of a process: its threads, its GPU where there are several, and how many run beside it."""
         at_once = -(-(self._at_once or self.jobs) // max(1, len(self.gpus)))
-        share = str(max(1, threads.granted() // self.jobs))
+        share = str(max(1, threads.budget() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
         return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), **gpu, "PYTHONUNBUFFERED": "1"} | {
             RUNS_AT_ONCE: str(at_once)

@@ -16,7 +16,7 @@ from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import ConfigError
 from vaezoo.data import ImageDataModule
 from vaezoo.distributed import ranks, threads
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation.cost import flops_of_step
 from vaezoo.models import Autoencoder
 from vaezoo.runs import resuming
@@ -66,7 +66,7 @@ class Beginning(L.Callback):
 
     def begin(self) -> None:
         """Write the config and what was changed in it, and cut the record back to the checkpoint to resume from."""
-        if not self.begun and is_first():
+        if not self.begun and is_rank_zero():
             if self.rewind is not None:
                 runs.tidy(self.run_dir)
                 resuming.record(self.run_dir, self.rewind.step, self.changed)
@@ -101,7 +101,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     refuse_unknown_version(trainer)
     fsdp.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
-    if is_first():  # what is wrong with images is told before anything is written; others wait in Lightning
+    if is_rank_zero():  # what is wrong with images is told before anything is written; others wait in Lightning
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()

@@ -16,7 +16,7 @@ from vaezoo.config import hydra_config
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import interrupts, threads
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.runs import user_code
 
 COMMANDS = {
@@ -63,7 +63,7 @@ def main() -> None:
 
 def list_choices(words: Sequence[str] = ()) -> None:
     """Print the names that settings take, those of the user's own folder of configs among them."""
-    added, rest = user_code.take(words)
+    added, rest = user_code.parse(words)
     if rest:
         raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
     print("model=            ", *added.options("model"))
@@ -182,13 +182,13 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
 
 def _tell(sentence: str) -> None:
     """Print an error, of several processes with the same one in the first alone."""
-    if is_first() and "vaezoo.distributed.ranks" not in sys.modules:
+    if is_rank_zero() and "vaezoo.distributed.ranks" not in sys.modules:
         print(f"error: {sentence}", file=sys.stderr)
         return
     from vaezoo.distributed import ranks  # with torch, which takes seconds
 
-    if not ranks.told_by_first():
-        print("error:" if is_first() else "error in another process:", sentence, file=sys.stderr)
+    if not ranks.rank_zero_failed_too():
+        print("error:" if is_rank_zero() else "error in another process:", sentence, file=sys.stderr)
 
 
 def _resume(resumed: list[str], overrides: list[str]) -> None:
@@ -227,12 +227,12 @@ def _run_dir(cfg: DictConfig) -> Path:
     from vaezoo.runs import paths
 
     name = cfg.run_dir  # of several processes, only the first looks at what lies there before it writes
-    return paths.run_folder(name, "run_dir") if is_first() else paths.folder(name, "run_dir")
+    return paths.run_folder(name, "run_dir") if is_rank_zero() else paths.folder(name, "run_dir")
 
 
 def _refuse_hydra(words: Sequence[str]) -> None:
     """ConfigError for settings of Hydra's that the program makes by itself, and Lightning for further processes."""
-    for word in words if is_first() else ():
+    for word in words if is_rank_zero() else ():
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith(OWN_OF_HYDRA):
             raise ConfigError(

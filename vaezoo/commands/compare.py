@@ -45,7 +45,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
 
     A folder of configs is taken as by other commands, though a run's own config says all that is needed here.
     """
-    added, arguments = user_code.take(arguments)
+    added, arguments = user_code.parse(arguments)
     settings = [argument for argument in arguments if argument.startswith("out=")]
     unknown = [a for a in arguments if "=" in a and a not in settings and not os.path.exists(a)]
     if unknown:

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 from vaezoo.distributed import threads
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
 from vaezoo.runs import RunFolder
 
@@ -186,7 +186,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logging_to(run_dir: Path) -> Iterator[None]:
     """Messages also go to ``train.log`` in the run folder."""
-    handler = _LogFile(run_dir / "train.log") if is_first() else logging.NullHandler()
+    handler = _LogFile(run_dir / "train.log") if is_rank_zero() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

@@ -13,7 +13,7 @@ from vaezoo.commands import console
 from vaezoo.commands.assembly import Training, made_data
 from vaezoo.commands.evaluate import evaluate_run
 from vaezoo.config.errors import DataError, RunError
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation import FULL, QUICK, count_steps
 from vaezoo.models.loading import Run
 from vaezoo.runs import checkpoints, environment, resuming, trust
@@ -127,7 +127,7 @@ def summarise_if_begun(run: Training, status: str, **more: Any) -> None:
     with suppress(RunError, OSError):
         if run.beginning.begun:
             summarise(run, status, **more)
-        elif run.beginning.rewind is not None and is_first():
+        elif run.beginning.rewind is not None and is_rank_zero():
             run.beginning.rewind.abandon()
 
 

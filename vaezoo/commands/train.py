@@ -16,8 +16,8 @@ from vaezoo.commands.assembly import Beginning, Training, assemble
 from vaezoo.config import hydra_config
 from vaezoo.config.errors import ConfigError, DiskError, RunError
 from vaezoo.distributed import ranks, threads
-from vaezoo.distributed.rank_zero import is_first
-from vaezoo.models.loading import made_without_memory
+from vaezoo.distributed.rank_zero import is_rank_zero
+from vaezoo.models.loading import make_on_meta_device
 from vaezoo.runs import checkpoints, locks, resuming, trust
 from vaezoo.runs.files import CANNOT_WRITE, cannot_write
 from vaezoo.training import trackers
@@ -48,9 +48,9 @@ def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str
 
 
 def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
-    cfg = hydra_config.placed(cfg, run_dir)
+    cfg = hydra_config.with_run_dir(cfg, run_dir)
     hydra_config.check(cfg)
-    if is_first():
+    if is_rank_zero():
         locks.refuse_if_held(run_dir)
         runs.refuse_if_taken(run_dir)
     run = assemble(cfg, run_dir, Beginning(run_dir, cfg))
@@ -58,7 +58,7 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
         sweeps.refuse_own_ranks(run.trainer)
     ranks.refuse_machines_without_launcher(run.trainer)
     with _alone_in(run_dir):
-        if is_first():
+        if is_rank_zero():
             runs.refuse_if_taken(run_dir)  # by another one that began since
         return _run(run, checkpoint=None)
 
@@ -81,13 +81,13 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
     if not (run_dir / "config.yaml").is_file():
         return train(cfg, run_dir, sweeping=sweeping)
     run = runs.RunFolder(run_dir)
-    if is_first():
+    if is_rank_zero():
         trust.refuse_links(run_dir)
-    cfg = hydra_config.placed(cfg, run_dir)
+    cfg = hydra_config.with_run_dir(cfg, run_dir)
     resuming.take_chosen(run.config, cfg)
     if changed := resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE):
         raise RunError(
-            f"run_dir={run_dir} contains a run with another config ({resuming.in_words(changed)}); choose another"
+            f"run_dir={run_dir} contains a run with another config ({resuming.describe(changed)}); choose another"
             " run_dir, or give the previous config"
         )
     if run.summary["status"] == "finished":
@@ -97,7 +97,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
         return _go_on(run_dir, cfg, sweeping=sweeping)
     if (run_dir / "checkpoints" / "best.ckpt").exists():
         raise RunError(f"{run_dir} has best.ckpt but no checkpoint to resume from; choose another run_dir")
-    if is_first():
+    if is_rank_zero():
         with locks.held(run_dir):
             runs.clear(run_dir)
     return train(cfg, run_dir, sweeping=sweeping)
@@ -113,10 +113,10 @@ def resume(
     are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
     ``packages`` are those whose classes its config may make.
     """
-    if is_first():
+    if is_rank_zero():
         locks.refuse_if_held(run_dir)
     run = runs.RunFolder(run_dir)
-    run.refuse_untrusted(packages, told=overrides)
+    run.refuse_untrusted(packages, overrides=overrides)
     cfg = resuming.override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE)
     resuming.refuse(changed, run_dir, force=force)
@@ -127,19 +127,19 @@ def _go_on(
     run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), *, sweeping: bool = False
 ) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
-    cfg = hydra_config.placed(cfg, run_dir)
+    cfg = hydra_config.with_run_dir(cfg, run_dir)
     hydra_config.check(cfg)
     with _alone_in(run_dir):
         checkpoint, content = checkpoints.last_good(run_dir)
         _refuse_other_model(checkpoint, content, cfg, run_dir, changed)
-        told = [*changed, *resuming.to_tell(runs.RunFolder(run_dir).config, cfg)]
+        told = [*changed, *resuming.recorded_freely(runs.RunFolder(run_dir).config, cfg)]
         run = assemble(cfg, run_dir, Beginning(run_dir, cfg, told, Rewind(run_dir, content)))
         _refuse_unfit(checkpoint, content, run)
         resuming.refuse_in_an_epoch(changed, content, checkpoint)
         if sweeping:
             sweeps.refuse_own_ranks(run.trainer)
         ranks.refuse_machines_without_launcher(run.trainer)
-        if is_first() and checkpoint.stem != checkpoints.RESUMABLE[0]:
+        if is_rank_zero() and checkpoint.stem != checkpoints.RESUMABLE[0]:
             step = content["global_step"]
             log.warning("warning     last.ckpt is damaged or missing: resuming from %s, step %s", checkpoint.name, step)
         return _run(run, checkpoint)
@@ -152,7 +152,7 @@ def _refuse_other_model(
     name, settings = str(content["model_class"]).rpartition(".")[2], content["hyper_parameters"]
     forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
     resuming.refuse_other_model(checkpoint, cfg, name, settings, forced)
-    model = made_without_memory(cfg, resuming.image_shape(checkpoint, cfg, settings))
+    model = make_on_meta_device(cfg, resuming.image_shape(checkpoint, cfg, settings))
     if model is not None:
         weights = content["state_dict"]
         resuming.refuse_other_weights(checkpoint, type(model).__name__, model.state_dict(), weights, changed)
@@ -178,7 +178,7 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
     ):
         if checkpoint is None:
             run.beginning.begin()
-        if is_first():
+        if is_rank_zero():
             console.show_header(run.cfg, run.model, run.datamodule)
         L.seed_everything(run.cfg.seed, workers=True, verbose=False)
         try:
@@ -229,6 +229,6 @@ def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> 
 def _alone_in(run_dir: Path) -> Iterator[None]:
     """Have no other run write to the folder; the first process sees to that for all."""
     with ExitStack() as stack:
-        if is_first():
+        if is_rank_zero():
             stack.enter_context(locks.held(run_dir))
         yield

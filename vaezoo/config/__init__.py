@@ -1,1 +1,1 @@
-"""Settings: how they are read, checked and explained to the user. The lowest floor: it imports nothing of vaezoo."""
+"""Settings: reading, checking and explaining them. The lowest layer: it imports no other package of vaezoo."""

@@ -1,4 +1,4 @@
-"""Settings whose value is ``auto``: what they become, decided by the other settings of a config alone."""
+"""Resolution of settings whose value is ``auto``, from the other settings of a config only."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -6,18 +6,19 @@ from typing import Any
 AUTO = "auto"
 
 BINARY_SOURCES = ("sprites",)
-"""Sources whose pixels are 0 or 1 by themselves."""
+"""Data sources whose pixels are all 0 or 1."""
 
 
 def is_binary(source: str | None, binarize: str | None) -> bool:
-    """Whether data settings say that every pixel of validation and test images is 0 or 1."""
+    """Whether, with these data settings, every pixel of validation and test images is 0 or 1."""
     return source in BINARY_SOURCES or binarize not in (None, "none")
 
 
-def settle(cfg: MutableMapping[Any, Any]) -> None:
-    """Replace ``model.likelihood=auto``: ``bernoulli`` for binary images, ``learned_gaussian`` for all others.
+def resolve(cfg: MutableMapping[Any, Any]) -> None:
+    """Replace ``model.likelihood=auto`` by ``bernoulli`` for binary images and ``learned_gaussian`` for all others.
 
-    A Bernoulli gives grey levels no probability, and its cross-entropy is so flat in them that the KL wins too early.
+    A Bernoulli defines no probability of grey levels, and its cross-entropy is so flat in them that the KL term
+    dominates too early.
     """
     model, data = cfg["model"], cfg["data"]
     if isinstance(model, MutableMapping) and model.get("likelihood") == AUTO:

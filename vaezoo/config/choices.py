@@ -1,4 +1,4 @@
-"""The names that settings may take. Imports nothing slow, so that the command line can list and check them at once."""
+"""The values that settings may take. It imports nothing slow, so that the command line can list them immediately."""
 
 NETWORKS = ("mlp", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
@@ -8,6 +8,6 @@ STEPPING = ("fast", "lightning")
 COMPILE = (False, True, "reduce-overhead")
 FORMATS = ("png", "pdf", "svg")
 DPI = range(50, 1201)
-"""Of the pictures that a training draws."""
+"""Resolution of the figures drawn during training, in dots per inch."""
 
 MOST_THREADS = 1024

@@ -1,20 +1,20 @@
-"""What can go wrong for reasons that lie with the user: each error is one sentence with its remedy."""
+"""Errors that the user can fix. Each message is one sentence with a remedy."""
 
 
 def printable(text: str) -> str:
-    """The same text with what would move a terminal's cursor, break its line or turn its direction as escapes.
+    """The text with control characters (cursor, line breaks, text direction) escaped.
 
-    Names of files and what stands in records may come from a stranger.
+    File names and records may come from an untrusted source.
     """
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 LONGEST = 1000
-"""Letters of a message that are shown: of a longer one, such as one that repeats a very long setting, both ends."""
+"""Maximum characters of a message that are shown; of a longer one, both ends."""
 
 
 class VaezooError(Exception):
-    """Shown as one sentence without a traceback; the process ends with a non-zero exit code."""
+    """Base of all errors that are shown as one sentence without a traceback; the exit code is non-zero."""
 
     def __str__(self) -> str:
         text = printable(super().__str__())
@@ -22,7 +22,7 @@ class VaezooError(Exception):
 
 
 class ConfigError(VaezooError, ValueError):
-    """A setting is unknown, of the wrong type or impossible together with another one."""
+    """A setting is unknown, has a wrong type or value, or conflicts with another one."""
 
 
 class DataError(VaezooError):
@@ -30,16 +30,16 @@ class DataError(VaezooError):
 
 
 class ImageError(VaezooError, ValueError):
-    """The image API was given what are no images or codes of the model."""
+    """The image API was called with invalid images or codes."""
 
 
 class RunError(VaezooError):
-    """A run folder is missing, is taken by another run or cannot be continued."""
+    """A run folder is missing, in use, damaged or not resumable."""
 
 
 class DiskError(RunError):
-    """A disk is full or fails."""
+    """A disk is full or failing."""
 
 
 class NonFiniteLossError(VaezooError, ArithmeticError):
-    """The loss became infinite or not a number."""
+    """A loss, gradient or weight became infinite or NaN."""

@@ -1,4 +1,4 @@
-"""Optional packages: the extra of pyproject.toml that brings each of them, and what to say where one is missing."""
+"""Optional packages: the extra of pyproject.toml that installs each, and messages for missing ones."""
 
 from importlib import import_module
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from vaezoo.config.errors import ConfigError
 
 LAUNCHERS = {"joblib": "sweep", "optuna": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
-"""Launchers and sweepers of Hydra that need packages of their own, and the extra that installs these."""
+"""Hydra launchers and sweepers that need optional packages, and the extra that installs them."""
 
 
 def how_to_install(extra: str) -> str:
-    """The command that installs an extra. It names no package on an index: vaezoo is installed from its clone."""
+    """The command that installs an extra, from the clone and not from a package index."""
     return f'pip install -e ".[{extra}]" in the clone of vaezoo'
 
 
 def missing(setting: str, extra: str) -> str:
-    """One sentence for a setting whose packages are not installed."""
+    """The error message for a setting whose packages are not installed."""
     return f"{setting} needs packages that are not installed: {how_to_install(extra)}"
 
 
 def need(module: str, extra: str) -> Any:
-    """Import a module that ``extra`` installs; ConfigError where its package is missing."""
+    """Import a module that ``extra`` installs; ConfigError if its package is missing."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Where the configs lie, what may stand in them, and Hydra's complaints in one sentence."""
+"""Hydra configs: where they are, checks of their settings, and Hydra's errors as one sentence."""
 
 import math
 import os
@@ -23,19 +23,19 @@ from vaezoo.config.validation import check_arguments, check_picture, check_threa
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
-"""The folder of configs: inside an installed wheel, beside the package in a clone."""
+"""The folder of configs: inside the package in an installed wheel, beside it in a clone."""
 
 PASSED_OTHERWISE = {"trainer": ("callbacks", "logger", "default_root_dir"), "model": ("image_shape",)}
-"""Arguments that the program gives by itself."""
+"""Arguments that the program passes itself, so they cannot be settings."""
 
 
 def options(group: str) -> list[str]:
-    """Names that a config group offers."""
+    """Names of the configs in a group."""
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if not path.stem.startswith("_"))
 
 
 def check(cfg: DictConfig) -> None:
-    """ConfigError for the first setting with an unknown name or a wrong type, anywhere in a composed config."""
+    """ConfigError for the first unknown name, wrong type or invalid value in a composed config."""
     metric = "val/loss" if cfg.optimized_metric is None else cfg.optimized_metric
     if not isinstance(metric, str) or not re.fullmatch(r"(val|test)/.+", metric):
         raise ConfigError(f"optimized_metric must be a name such as val/elbo, got {cfg.optimized_metric!r}")
@@ -62,7 +62,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def _check_groups(plain: Any) -> None:
-    """ConfigError unless every group is there, and all of its parts name their classes."""
+    """ConfigError unless every group exists and all its parts have a ``_target_``."""
     parts = [(name, plain.get(name)) for name in ("model", "data", "trainer")]
     for name in ("callbacks", "logger"):
         group = plain.get(name)
@@ -75,7 +75,7 @@ def _check_groups(plain: Any) -> None:
 
 
 def check_parts(plain: Any, within: str = "") -> None:
-    """ConfigError for an argument that a class in these settings, which stand at ``within``, cannot take."""
+    """ConfigError for an argument that a class in these settings does not accept; ``within`` is their dotted key."""
     for key, node in _targets(plain, within):
         own = (item for item in node.items() if not (isinstance(item[1], dict) and "_target_" in item[1]))
         values = {name: value for name, value in own if name not in ("_target_", "_convert_")}
@@ -83,7 +83,7 @@ def check_parts(plain: Any, within: str = "") -> None:
 
 
 def _check_values(plain: Any) -> None:
-    """ConfigError for a value that could not be read back from the run's own config, or that means nothing anywhere."""
+    """ConfigError for a value that could not be read back from the run's config, or is never valid."""
     values = flat(plain)
     if len(values) > MOST_VALUES:
         raise ConfigError(f"a config has at most {MOST_VALUES:,} values, got {len(values):,}")
@@ -97,7 +97,7 @@ def _check_values(plain: Any) -> None:
 
 
 def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every mapping with a ``_target_``, and where it stands."""
+    """Every mapping with a ``_target_``, with its dotted key."""
     if not isinstance(node, dict):
         return
     if "_target_" in node:
@@ -115,7 +115,7 @@ def _locate(target: str, key: str) -> Any:
 
 
 def read_value(setting: str) -> Any:
-    """The value in KEY=VALUE, a list or a mapping as plain Python; ConfigError if it cannot be read."""
+    """The value in KEY=VALUE as a plain Python object; ConfigError if it cannot be parsed."""
     try:
         plain: Any = OmegaConf.to_container(OmegaConf.create(f"value: {setting.partition('=')[2]}"))
     except (YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
@@ -123,11 +123,11 @@ def read_value(setting: str) -> Any:
     return plain["value"]
 
 
-def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
-    """A copy of a config, resolved and settled, with the run's place as an absolute path."""
+def with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
+    """A resolved copy of a config for ``run_dir``, with ``auto`` settings replaced and absolute paths."""
     before = str(cfg.run_dir)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
-    automatic.settle(cfg)
+    automatic.resolve(cfg)
     cfg.run_dir, cfg.resume = before, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
@@ -136,7 +136,7 @@ def placed(cfg: DictConfig, run_dir: Path) -> DictConfig:
 
 
 def moved(node: Any, before: str, now: str) -> Any:
-    """The same plain values with every path at or below the folder ``before`` put below ``now``."""
+    """The plain values with every path in the folder ``before`` replaced by the same path in ``now``."""
     if isinstance(node, dict):
         return {key: moved(value, before, now) for key, value in node.items()}
     if isinstance(node, list):
@@ -146,7 +146,7 @@ def moved(node: Any, before: str, now: str) -> Any:
 
 
 def refuse(error: Exception) -> int:
-    """Print an error of the user's as one sentence and return the exit code 1; any other error is raised again."""
+    """Print an error that the user can fix as one sentence and return exit code 1; raise any other error again."""
     sentence = explain(error)
     if sentence is None:
         raise error
@@ -155,7 +155,7 @@ def refuse(error: Exception) -> int:
 
 
 def explain(error: BaseException) -> str | None:
-    """One sentence for an error that lies with the user, None for one that lies with the program."""
+    """One sentence for an error that the user can fix; None for a bug in the program."""
     if isinstance(error, VaezooError):
         return str(error)
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
@@ -175,7 +175,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
-    """Whether it was raised by one of these packages' own code, that is, against what it was given."""
+    """Whether an error was raised by the code of one of these packages, which then reject their arguments."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
@@ -183,7 +183,7 @@ def _comes_from(error: BaseException, packages: tuple[str, ...]) -> bool:
 
 
 def _explain_part(error: InstantiationException, cause: BaseException) -> str | None:
-    """What a library says against its settings; other errors may be the program's."""
+    """One sentence for a library's rejection of its settings; None for other errors, which may be bugs."""
     if isinstance(cause, VaezooError):
         return str(cause)
     if not isinstance(cause, ValueError | TypeError | ImportError | OSError | RuntimeError) and not _comes_from(
@@ -197,7 +197,7 @@ def _explain_part(error: InstantiationException, cause: BaseException) -> str | 
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, without the lines of C++ that torch may add."""
+    """An error's message in one line, without the C++ stack that torch may add."""
     return " ".join(str(error).partition("\nException raised from")[0].split())[:1000]
 
 
@@ -209,7 +209,7 @@ def _explain_missing(error: MissingConfigException) -> str:
 
 
 def _explain_key(error: BaseException) -> str:
-    """Of a key that no config has, what is nearest to it; of anything else, what Hydra says."""
+    """One sentence for an unknown key, with the nearest known one; otherwise Hydra's message."""
     cause = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
         parent = cause.parent_node

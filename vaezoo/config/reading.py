@@ -1,4 +1,4 @@
-"""Records read from files that a stranger may have written: bounded, and as plain values. It knows no runs."""
+"""Reading of untrusted JSON, YAML and CSV files: bounded in size, and as plain values only."""
 
 import csv
 import io
@@ -14,15 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 from vaezoo.config.errors import RunError, printable
 
 MOST_CONFIG, MOST_JSON, MOST_CSV = 2**20, 2**26, 2**28
-"""Bytes of a file that are read at all; real ones are thousands of times smaller, but for long records of metrics."""
+"""Maximum bytes of a file; real files are thousands of times smaller, except long metrics."""
 MOST_COLUMNS = 10_000
 MOST_VALUES, DEEPEST = 10_000, 32
-"""Of plain values in a config or a checkpoint: how many, and how many mappings and lists within each other."""
+"""Maximum number and nesting depth of the plain values in a config or checkpoint."""
 
 
 def read_text(path: Path, most: int) -> str:
-    """A text file of at most so many bytes; RunError for a longer one, for a device and for what is no text."""
-    if not path.is_file():  # opening a pipe would wait for ever
+    """The content of a text file; RunError if it has more than ``most`` bytes or is not a regular UTF-8 file."""
+    if not path.is_file():  # opening a pipe would block forever
         raise RunError(f"{path} cannot be read: it is not a file")
     try:
         with path.open("rb") as file:
@@ -35,7 +35,7 @@ def read_text(path: Path, most: int) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; RunError for anything else."""
+    """The object in a JSON file; RunError if it is unreadable or not an object."""
     try:
         found = json.loads(read_text(path, MOST_JSON))
     except (ValueError, RecursionError) as error:
@@ -46,10 +46,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> DictConfig:
-    """The settings that a resolved config file holds: plain values, and no more than a config has.
+    """The settings in a resolved config file, with plain values only.
 
-    RunError for tags (which make objects), anchors (of which few lines become gigabytes), interpolations (which ask
-    the environment), control characters, and for anything that is larger or deeper than a config.
+    RunError for tags (which create objects), anchors (a few lines could expand to gigabytes), interpolations (which
+    read the environment), control characters, and for files that are too large or too deeply nested.
     """
     text = read_text(path, MOST_CONFIG)
     try:
@@ -71,18 +71,18 @@ def read_config(path: Path) -> DictConfig:
 
 
 def _scan(text: str) -> None:
-    """ValueError for YAML that is more than plain values."""
+    """ValueError for YAML with tags, anchors or aliases, or nested too deeply."""
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise ValueError("a run's config has no tags (!), anchors (&) or aliases (*)")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:  # else the parser's own recursion may end the process
+        if depth > DEEPEST:  # otherwise the parser's recursion could crash the process
             raise ValueError("it is nested more deeply than a config")
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a file of metrics; what a full disk cut off at its end is left out. RunError for anything else."""
+    """The rows of a CSV file of metrics, without an incomplete last row; RunError if they are not all numbers."""
     text = read_text(path, MOST_CSV)
     reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
     try:
@@ -96,9 +96,9 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 
 def check_plain(values: Any, where: str) -> None:
-    """RunError unless these are numbers, texts and nothing in lists and mappings, and few of them."""
+    """RunError unless the values are numbers, strings and None in lists and mappings, within the limits above."""
     waiting, seen = [(values, 0)], 0
-    while waiting:  # counted as often as they are met, since a list that is held twice would be printed twice
+    while waiting:  # an object that is referenced twice counts twice, because it would be printed twice
         node, depth = waiting.pop()
         seen += 1
         if seen > MOST_VALUES or depth > DEEPEST:
@@ -118,7 +118,7 @@ def check_plain(values: Any, where: str) -> None:
 
 
 def flat(node: Any, key: str = "") -> list[tuple[str, Any]]:
-    """All values in mappings and lists, and where they stand: ``callbacks.last.dirpath``, ``model.widths.0``."""
+    """All values in nested mappings and lists, with dotted keys such as ``model.widths.0``."""
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else None
     if children is None:
         return [(key, node)]
@@ -126,7 +126,7 @@ def flat(node: Any, key: str = "") -> list[tuple[str, Any]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and not true or false."""
+    """Whether a value is a finite number and not a bool."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)

@@ -1,4 +1,4 @@
-"""Settings against the signature of what they are for. Knows nothing of models, data and Hydra."""
+"""Checks of settings against ranges and the signatures of the classes they are for."""
 
 import difflib
 import inspect
@@ -23,7 +23,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def parameters(target: Any) -> dict[str, Any]:
-    """Names and type annotations that ``target`` takes; ``**kwargs`` of a class stand for its parent's arguments."""
+    """Argument names and annotations of ``target``; ``**kwargs`` of a class stand for its parent's arguments."""
     if not inspect.isclass(target):
         return _named(target)
     found: dict[str, Any] = {}
@@ -40,9 +40,9 @@ def parameters(target: Any) -> dict[str, Any]:
 
 
 def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: Collection[str] = ()) -> None:
-    """ConfigError if ``values`` has a name that ``target`` does not take, or a value of another type than it says.
+    """ConfigError for a name in ``values`` that ``target`` does not accept, or a value of the wrong type.
 
-    ``key`` is where the values stand in the config; ``extra`` are names that are passed by other ways.
+    ``key`` is the dotted key of the values in the config; names in ``extra`` are passed by the program and refused.
     """
     known = parameters(target)
     for name, value in values.items():
@@ -54,26 +54,26 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
 
 
 def at_least(value: float, least: float, key: str) -> None:
-    """ConfigError if the setting ``key`` has a ``value`` below ``least``, or one that is infinite or not a number."""
+    """ConfigError if the ``value`` of the setting ``key`` is below ``least`` or not finite."""
     if not least <= value < math.inf:
         raise ConfigError(f"{key} must be at least {least:g}{'' if value < least else ' and finite'}, got {value:g}")
 
 
 def within(value: float, least: float, most: float, key: str) -> None:
-    """ConfigError if the setting ``key`` has a ``value`` that does not lie from ``least`` to ``most``."""
+    """ConfigError if the ``value`` of the setting ``key`` is not in [``least``, ``most``]."""
     at_least(value, least, key)
     if value > most:
         raise ConfigError(f"{key} must be at most {most:,}, got {value:,}")
 
 
 def above(value: float, bound: float, key: str) -> None:
-    """ConfigError if the setting ``key`` has a ``value`` that is not above ``bound``, or is infinite."""
+    """ConfigError if the ``value`` of the setting ``key`` is not above ``bound`` or not finite."""
     if not bound < value < math.inf:
         raise ConfigError(f"{key} must be above {bound:g}{'' if value <= bound else ' and finite'}, got {value:g}")
 
 
 def check_picture(key: str, dpi: Any, format: Any) -> None:
-    """ConfigError for a resolution or a format that the pictures of ``key`` cannot have."""
+    """ConfigError for an invalid ``dpi`` or ``format`` of the figures with the settings ``key``."""
     if type(dpi) is not int or dpi not in DPI:
         raise ConfigError(f"{key}.dpi must be a whole number from {DPI.start} to {DPI.stop - 1}, got {shown(dpi)}")
     if format not in FORMATS:
@@ -81,7 +81,7 @@ def check_picture(key: str, dpi: Any, format: Any) -> None:
 
 
 def check_threads(setting: Any) -> None:
-    """ConfigError unless ``setting`` is auto or a number of threads."""
+    """ConfigError unless ``setting`` is auto or a number from 1 to ``MOST_THREADS``."""
     whole = isinstance(setting, int) and not isinstance(setting, bool)
     if setting != AUTO and not (whole and 1 <= setting <= MOST_THREADS):
         raise ConfigError(f"threads must be auto or a number from 1 to {MOST_THREADS}, got {setting!r}")
@@ -98,7 +98,7 @@ def _named(function: Any) -> dict[str, Any]:
 
 
 def _check_type(value: Any, annotation: Any, key: str) -> None:
-    from typeguard import TypeCheckError, check_type  # here, as help and lists need no checks
+    from typeguard import TypeCheckError, check_type  # slow to import, and --help and list need no checks
 
     wrong_bool = isinstance(value, bool) and annotation in (int, float, int | None, float | None)
     try:
@@ -110,13 +110,13 @@ def _check_type(value: Any, annotation: Any, key: str) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: whole, or only its beginning."""
+    """The repr of a value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) < 100 else f"{text[:80]}..."
 
 
 def _in_words(annotation: Any) -> str:
-    """A type as a reader of a config knows it: ``int or null``, ``'a' or 'b'``, ``list[int]``."""
+    """A type as text for users of configs: ``int or null``, ``'a' or 'b'``, ``list[int]``."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return " or ".join(_in_words(part) for part in typing.get_args(annotation))
     if typing.get_origin(annotation) is typing.Literal:

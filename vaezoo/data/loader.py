@@ -15,7 +15,7 @@ from vaezoo.data.images import ImageTensor
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
 from vaezoo.data.workers import end, leave_signals_to_the_run, passing
-from vaezoo.distributed.batch_shares import Share
+from vaezoo.distributed.batch_shares import BatchShare
 
 
 class Batch(NamedTuple):
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     noise_seed: int | None
-    share: Share | None = None
+    share: BatchShare | None = None
 
 
 class Loader(ABC):

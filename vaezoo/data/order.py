@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.data.splits import seed_of
-from vaezoo.distributed.batch_shares import Share, share
+from vaezoo.distributed.batch_shares import BatchShare, even_share
 
 
 class EpochOrder(ABC):
@@ -37,12 +37,12 @@ class EpochOrder(ABC):
             return whole
         return [own.rows(batch, max(own.size, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
 
-    def shares(self) -> list[Share] | list[None]:
+    def shares(self) -> list[BatchShare] | list[None]:
         """What this process has of each batch; None where it has all of it."""
         return [None] * len(self) if self.world_size == 1 else self._shares(self.whole_batches())
 
-    def _shares(self, whole: list[Tensor]) -> list[Share]:
-        return [share(len(batch), self.rank, self.world_size) for batch in whole]
+    def _shares(self, whole: list[Tensor]) -> list[BatchShare]:
+        return [even_share(len(batch), self.rank, self.world_size) for batch in whole]
 
     def set_epoch(self, epoch: int) -> None:
         """Another epoch starts at its beginning; the same one keeps a start in the middle."""

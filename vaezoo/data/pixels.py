@@ -10,7 +10,7 @@ from torch import Tensor
 from vaezoo.data.fitting import fit_pixels
 from vaezoo.data.splits import seed_of
 from vaezoo.distributed import memory
-from vaezoo.distributed.batch_shares import Share, uniform_like
+from vaezoo.distributed.batch_shares import BatchShare, uniform_like
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -35,7 +35,7 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
     return packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and_(1).flatten(1)[:, :count]
 
 
-def draw_binary(x: Tensor, seed: int, share: Share | None = None) -> Tensor:
+def draw_binary(x: Tensor, seed: int, share: BatchShare | None = None) -> Tensor:
     """Each pixel 1 with its own value as the probability, by a generator of its own: (B, ...) -> the same shape.
 
     ``share`` says which images of a batch these are, where several processes have one between them.

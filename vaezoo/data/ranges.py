@@ -7,7 +7,7 @@ from typing import Any
 from vaezoo.config.errors import DataError, printable
 from vaezoo.data.files import ImageFiles, opened
 from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 
 MOST_OPENED = 1000
 """Training files that are looked at, in the order of their split, which is a random one."""
@@ -107,7 +107,7 @@ def bits(level: float) -> int:
 def _tell(known: Extremes, levels: Levels, count: int) -> None:
     """Log what deep files were taken for, and that 8-bit ones are dark."""
     what = f"the largest level of {count:,} {known.kind} training image{'' if count == 1 else 's'} is {known.high:g}"
-    if not is_first():
+    if not is_rank_zero():
         return
     if known.high == 0:
         logger.warning("levels      %s: all of them are black", what)

@@ -1,1 +1,1 @@
-"""Several processes and threads: ranks, shares of a batch, sharding, signals and the processors of this machine."""
+"""Processes and threads: ranks, batch shares, sharding, signals, and the machine's CPUs and memory."""

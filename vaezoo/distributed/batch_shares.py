@@ -1,7 +1,6 @@
-"""A process's share of a batch that several devices work on together. It knows tensors and the process group alone.
+"""Splitting a batch over ranks so that a run on several devices gives the same result as on one, up to rounding.
 
-The processes of a run hold the same random state: noise is drawn for the whole batch everywhere, and each takes the
-rows of its own images. So a run on several devices is the same experiment as on one.
+All ranks have the same random state: each draws the noise of the whole batch and uses the rows of its own images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,87 +11,89 @@ import torch
 from torch import Tensor
 
 
-class Share(NamedTuple):
-    """``size`` images from ``start`` on, of the ``total`` that ``parts`` processes have between them.
+class BatchShare(NamedTuple):
+    """A rank's part of a batch: ``size`` images from index ``start`` of the ``total`` of all ranks.
 
-    A process that has none gets the batch's first image as a stand-in, since all must take every step together; its
-    ``size`` is 0, and it weighs nothing.
+    A rank without images gets the first image with weight 0 (``size`` is 0), so that all ranks take the same steps.
     """
 
     start: int
     size: int
     total: int
-    parts: int
+    world_size: int
 
     @property
     def weight(self) -> float:
-        """What the mean over this share counts in the mean over processes, so that this is the mean over images."""
-        return self.size * self.parts / self.total
+        """Weight of this share's mean, such that the weighted mean over ranks is the mean over images."""
+        return self.size * self.world_size / self.total
 
     def rows(self, whole: Tensor, count: int) -> Tensor:
-        """Of what was made for the whole batch (total, ...), the part of the ``count`` images at hand."""
+        """This rank's rows of a tensor made for the whole batch: (total, ...) -> (count, ...)."""
         return whole[self.start : self.start + count]
 
     def counted(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Values of each image at hand without those of a stand-in: (B, ...) -> (B or 0, ...)."""
+        """Per-image values without those of a stand-in image: (B, ...) -> (B, ...) or (0, ...)."""
         return {name: value if self.size else value[:0] for name, value in values.items()}
 
 
-def share(total: int, rank: int, parts: int) -> Share:
-    """Contiguous shares whose sizes differ by one image at most, the larger ones first."""
-    least, more = divmod(total, parts)
+def even_share(total: int, rank: int, world_size: int) -> BatchShare:
+    """The share of ``rank``: contiguous shares whose sizes differ by at most one image, larger ones first."""
+    least, more = divmod(total, world_size)
     size = least + (rank < more)
-    return Share(rank * least + min(rank, more) if size else 0, size, total, parts)
+    return BatchShare(rank * least + min(rank, more) if size else 0, size, total, world_size)
 
 
-def share_of(batch: Sequence[Any], rank: int, parts: int) -> Share | None:
-    """Which share a batch is: its third element, or one of equal ones where a loader says nothing; None if whole."""
-    if parts == 1:
+def share_of(batch: Sequence[Any], rank: int, world_size: int) -> BatchShare | None:
+    """The share of a batch: its third element, or one of equal shares if there is none; None on a single rank."""
+    if world_size == 1:
         return None
-    if len(batch) > 2 and isinstance(batch[2], Share):
+    if len(batch) > 2 and isinstance(batch[2], BatchShare):
         return batch[2]
-    return Share(rank * len(batch[0]), len(batch[0]), parts * len(batch[0]), parts)
+    return BatchShare(rank * len(batch[0]), len(batch[0]), world_size * len(batch[0]), world_size)
 
 
-def images_in(batch: Sequence[Any], parts: int) -> int:
-    """Images that all processes have of a batch; of files that could not be read those that were planned."""
-    found = share_of(batch, 0, parts)
+def images_in(batch: Sequence[Any], world_size: int) -> int:
+    """Number of images of a batch over all ranks, including files that could not be read."""
+    found = share_of(batch, 0, world_size)
     return len(batch[0]) if found is None else found.total
 
 
-_present: Share | None = None
+_current: BatchShare | None = None
 
 
 @contextmanager
-def taking(present: Share | None) -> Iterator[None]:
-    """While a batch is gone through: what is drawn or averaged here belongs to this share of it; None for all of it."""
-    global _present
-    before, _present = _present, present
+def within_share(current: BatchShare | None) -> Iterator[None]:
+    """Within the block, noise and means are those of this share of a batch; None stands for a whole batch."""
+    global _current
+    before, _current = _current, current
     try:
         yield
     finally:
-        _present = before
+        _current = before
 
 
 def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise for each image at hand, by a ``generator`` of one's own or by the one that all share."""
-    if generator is not None or _present is None:
+    """Standard normal noise of the shape of ``values`` (B, ...): this share's rows of the whole batch's noise.
+
+    A ``generator``, if given, draws only the rows of ``values``.
+    """
+    if generator is not None or _current is None:
         return torch.empty_like(values).normal_(generator=generator)
-    return _present.rows(values.new_empty(_present.total, *values.shape[1:]).normal_(), len(values))
+    return _current.rows(values.new_empty(_current.total, *values.shape[1:]).normal_(), len(values))
 
 
-def uniform_like(values: Tensor, generator: torch.Generator, present: Share | None) -> Tensor:
-    """Noise in [0, 1) for each image of a share, by a generator that is in the same state in all processes."""
-    size = values.shape if present is None else (present.total, *values.shape[1:])
+def uniform_like(values: Tensor, generator: torch.Generator, current: BatchShare | None) -> Tensor:
+    """Uniform noise in [0, 1) of the shape of ``values`` (B, ...); ``generator`` has the same state on all ranks."""
+    size = values.shape if current is None else (current.total, *values.shape[1:])
     whole = torch.rand(size, generator=generator, device=values.device)
-    return whole if present is None else present.rows(whole, len(values))
+    return whole if current is None else current.rows(whole, len(values))
 
 
 def mean(values: Tensor) -> Tensor:
-    """The mean over the whole batch of values that each image at hand has equally many of, without gradient: ()."""
-    if _present is None:
+    """The detached mean of values (B, ...) over the whole batch: (). Collective within a share."""
+    if _current is None:
         return values.detach().mean()
-    return _mean_of_all(values.detach(), bool(_present.size))
+    return _mean_of_all(values.detach(), bool(_current.size))
 
 
 @torch.compiler.disable

@@ -1,6 +1,6 @@
-"""How a program ends from its first moment on: at Ctrl-C, and when the process that started it is gone.
+"""How a program ends: on Ctrl-C, and when the process that started it has ended.
 
-It imports nothing that takes time, since it comes before everything that does.
+It imports nothing slow, because it runs before all other imports.
 """
 
 import os
@@ -12,22 +12,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STARTED_BY = "VAEZOO_STARTED_BY"
-"""Names, in the environment, the process that starts this one and that it must not outlive."""
+"""Environment variable with the id of the parent process, which this process must not outlive."""
 
 GRACE_SECONDS = 60.0
-"""For a process that is asked to stop, to finish a batch and write down how far it came."""
+"""Time for a process to finish a batch and save a checkpoint after SIGTERM."""
 
 CLEANING_SECONDS = 10.0
-"""For a command that was interrupted, to remove its temporary files."""
+"""Time for an interrupted command to remove its temporary files."""
 
 _starter = os.getppid()
 
 
 def run(program: Callable[[], object]) -> None:
-    """Run a whole program, which Ctrl-C ends at once with code 130, and which does not outlive its starter.
+    """Run a program that Ctrl-C ends immediately with code 130 and that does not outlive its parent process.
 
-    Nothing is raised by Ctrl-C that a library could catch; what is on disk is safe from a program that is killed.
-    Parts of the program may answer in another way: see ``cleaning_up``, and ``Stopping`` for a training.
+    Ctrl-C raises no exception that a library could catch; files on disk survive a kill. Parts of the program may
+    handle it differently: see ``cleaning_up``, and ``Stopping`` for training.
     """
     signal.signal(signal.SIGINT, _end)
     _end_with_starter()
@@ -39,9 +39,9 @@ def run(program: Callable[[], object]) -> None:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt meanwhile, in a program of ``run``; other programs' handlers stay.
+    """Within the block, Ctrl-C raises KeyboardInterrupt in a program started by ``run``; other handlers are kept.
 
-    A second one ends the program at once, as ``CLEANING_SECONDS`` do if something has caught the exception.
+    A second Ctrl-C ends the program immediately, as does a timeout of ``CLEANING_SECONDS``.
     """
     if signal.getsignal(signal.SIGINT) is not _end:
         yield
@@ -54,7 +54,7 @@ def cleaning_up() -> Iterator[None]:
 
 
 def starter() -> int:
-    """The process that started this one, even if it had gone before this one could ask."""
+    """The id of the process that started this one, even if it has already ended."""
     return _starter
 
 
@@ -73,13 +73,13 @@ def _interrupt(*_: object) -> None:
 def _end_with_starter() -> None:
     global _starter
     named = int(os.environ.pop(STARTED_BY, "0"))
-    if named and (named == os.getppid() or not _is_alive(named)):  # else it has started one that started this one
+    if named and (named == os.getppid() or not _is_alive(named)):  # otherwise it is a grandparent
         _starter = named
         threading.Thread(target=_watch_starter, name="watch starter", daemon=True).start()
 
 
 def _watch_starter() -> None:
-    """Ask this process to stop when its starter has gone, and end it where that takes too long."""
+    """Send this process SIGTERM when its parent has ended; end it after ``GRACE_SECONDS``."""
     while os.getppid() == _starter:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

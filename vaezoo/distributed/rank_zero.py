@@ -1,11 +1,11 @@
-"""Whether this is the first of a run's processes, which alone writes and prints. It imports nothing that takes time."""
+"""Whether this process has rank 0, the only rank that writes and prints. It imports nothing slow."""
 
 import os
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""What Lightning, torchrun and SLURM call a process's place in the environment: all are 0, or missing, in the first."""
+"""Environment variables with a process's rank, of Lightning, torchrun and SLURM: all 0 or unset in rank 0."""
 
 
-def is_first() -> bool:
-    """As the environment says, before there is a trainer."""
+def is_rank_zero() -> bool:
+    """True in rank 0. Reads the environment, so it works before a Trainer exists."""
     return all(os.environ.get(name, "0") == "0" for name in RANKS)

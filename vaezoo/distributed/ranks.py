@@ -1,6 +1,6 @@
-"""The processes of one run: what they agree on, whether they suit the machine. It knows no models.
+"""The processes of one run: a common run folder, checks of devices and launchers, and lost processes.
 
-They are started by Lightning, by torchrun or by SLURM, which say what each one is in the environment.
+They are started by Lightning, torchrun or SLURM, and find their ranks in the environment.
 """
 
 import os
@@ -22,28 +22,28 @@ from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.distributed.interrupts import STARTED_BY, starter
-from vaezoo.distributed.rank_zero import is_first
+from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.distributed.threads import processors
 
 RUN_DIR = "VAEZOO_RUN_DIR"
-"""Tells the processes that Lightning starts where the one that started them writes."""
+"""Environment variable that passes rank 0's run folder to the processes that Lightning starts."""
 
 PATIENCE = 5.0
-"""Seconds in which a process waits for another one to tell the same error, or to end by itself."""
+"""Seconds that a process waits for another one to report the same error, or for itself to end."""
 
 BY_HAND = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
-"""What a user sets on each of several machines to have Lightning connect them without a launcher."""
+"""Environment variables that a user sets on each machine to train on several without a launcher."""
 
 _rounds = count()
 _stores: list[TCPStore] = []
 
 
-# what they agree on --------------------------------------------------------------------------------------------------
+# a common run folder -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def agreeing_on(run_dir: Path) -> Iterator[Path]:
-    """The first process's run folder, in all of them: the name that each composes by itself has a time in it."""
+    """Rank 0's run folder on every rank: names composed by each rank would differ in their time."""
     run_dir = _agreed(run_dir)
     before = os.environ.get(RUN_DIR)
     os.environ[RUN_DIR] = str(run_dir)
@@ -51,26 +51,26 @@ def agreeing_on(run_dir: Path) -> Iterator[Path]:
         yield run_dir
     finally:
         os.environ.pop(RUN_DIR)
-        if before is not None and is_first():
+        if before is not None and is_rank_zero():
             os.environ[RUN_DIR] = before
 
 
 def _agreed(run_dir: Path) -> Path:
     if torch.distributed.is_initialized():  # a program that trains several times
-        told: list[Any] = [str(run_dir)]
-        torch.distributed.broadcast_object_list(told)
-        return Path(told[0])
+        shared: list[Any] = [str(run_dir)]
+        torch.distributed.broadcast_object_list(shared)
+        return Path(shared[0])
     launcher = _launcher()
     if launcher is None:
-        return run_dir if is_first() else Path(os.environ.get(RUN_DIR, run_dir))
+        return run_dir if is_rank_zero() else Path(os.environ.get(RUN_DIR, run_dir))
     store, key = _store(launcher), _key("run_dir")
-    if is_first():
+    if is_rank_zero():
         store.set(key, str(run_dir.absolute()))
     return Path(store.get(key).decode())
 
 
 def _launcher() -> ClusterEnvironment | None:
-    """What has started several processes, if that was not Lightning."""
+    """The launcher that started several processes; None if that was Lightning, or if there is one process."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment() if int(os.environ["WORLD_SIZE"]) > 1 else None
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and SLURMEnvironment.detect():
@@ -79,34 +79,34 @@ def _launcher() -> ClusterEnvironment | None:
 
 
 def _store(launcher: ClusterEnvironment) -> TCPStore:
-    """Where processes leave each other notes before they work together; it lives as long as this one."""
+    """Key-value store that the processes share before a process group exists; created once per process."""
     if not _stores:
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by torchrun itself
         address, port = launcher.main_address, launcher.main_port
-        master = is_first() and not hosted
+        master = is_rank_zero() and not hosted
         _stores.append(TCPStore(address, port, is_master=master, wait_for_workers=False, multi_tenant=True))
     return _stores[0]
 
 
 def _key(what: str) -> str:
-    """A name for a note: of this run of this program, which torchrun may have started anew."""
+    """A key of the store, unique for this run and for this restart by torchrun."""
     return f"vaezoo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_rounds)}/{what}"
 
 
-# whether they suit the machine and the batches -----------------------------------------------------------------------
+# devices, launchers and batch sizes ----------------------------------------------------------------------------------
 
 
 def choose_devices(trainer: Any) -> None:
-    """Fill in ``devices: auto`` of settings for several devices; ConfigError if they ask for more GPUs than there are.
+    """Resolve ``devices: auto`` in settings for several devices; ConfigError if they ask for more GPUs than exist.
 
-    As many as a launcher has started; else all GPUs, or on the CPU two processes.
+    ``auto`` is the number of processes that a launcher started, else all GPUs, or up to two processes on the CPU.
     """
     asked, there = str(trainer.devices), torch.cuda.device_count()
     wanted = trainer.accelerator in ("gpu", "cuda") or (trainer.accelerator == "auto" and there > 0)
     if asked == "auto" and trainer.strategy != "auto":
         launcher = _launcher()
-        alone = there if wanted else min(2, processors())
-        trainer.devices = alone if launcher is None else max(1, launcher.world_size() // int(trainer.num_nodes))
+        available = there if wanted else min(2, processors())
+        trainer.devices = available if launcher is None else max(1, launcher.world_size() // int(trainer.num_nodes))
     if wanted and there and asked.isdigit() and int(asked) > there:
         raise ConfigError(
             f"trainer.devices={asked} asks for more GPUs than this machine has ({there}); set trainer.devices="
@@ -115,7 +115,7 @@ def choose_devices(trainer: Any) -> None:
 
 
 def check(trainer: L.Trainer, batch_sizes: dict[str, int]) -> None:
-    """ConfigError where the processes of a run do not suit the machine, their launcher or the batches to share."""
+    """ConfigError if the number of processes does not fit the machine, the launcher or the batch sizes."""
     devices, nodes = trainer.num_devices, trainer.num_nodes
     cpu = trainer.strategy.root_device.type == "cpu"
     if getattr(trainer.strategy, "_start_method", "popen") != "popen":
@@ -143,7 +143,7 @@ def check(trainer: L.Trainer, batch_sizes: dict[str, int]) -> None:
 
 
 def refuse_machines_without_launcher(trainer: L.Trainer) -> None:
-    """ConfigError for several machines where nothing has started a process on the others, which would be waited for."""
+    """ConfigError for several machines without a launcher: this process would wait for the others forever."""
     nodes, devices = trainer.num_nodes, trainer.num_devices
     if nodes == 1 or _launcher() is not None or all(name in os.environ for name in BY_HAND):
         return
@@ -172,10 +172,10 @@ def _check_launcher(devices: int, nodes: int) -> None:
 # when one of them ends -----------------------------------------------------------------------------------------------
 
 
-def told_by_first() -> bool:
-    """Whether the first process fails too, so that it alone should say why; what it is told by is waited for."""
+def rank_zero_failed_too() -> bool:
+    """Wait for rank 0 to report the same failure; True if it did, so that this rank stays silent."""
     failed = f"vaezoo/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/failed"
-    if is_first():
+    if is_rank_zero():
         if _stores:
             _stores[0].set(failed, "")
         return False
@@ -184,7 +184,7 @@ def told_by_first() -> bool:
         try:
             if os.getppid() != starter() or (_stores and _stores[0].check([failed])):
                 return True
-        except DistError:  # who kept the notes is gone
+        except DistError:  # the process that hosts the store has ended
             return True
         time.sleep(0.1)
     return False
@@ -197,13 +197,13 @@ def watching(
     is_asked: Callable[[], object],
     take_over: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
-    """End this process if one is lost that it could wait for without end.
+    """End this process if another one is lost for which it could wait forever.
 
-    The first process looks after those that Lightning has it start, and those after the first. When one is gone, this
-    one has ``PATIENCE`` to find out by itself, since what it then raises is handled as any error; RunError takes the
-    place of what torch says of the connection. Otherwise it tells ``on_lost``, and exits with the code that this
-    returns. It does not wait if ``is_asked`` to stop. ``take_over`` is called now and then: it stops whatever else
-    would end this process for the same reason, and leave no record.
+    Rank 0 watches the processes that Lightning started from it, and they watch rank 0. When one has ended, this process
+    has ``PATIENCE`` seconds to fail by itself; torch's connection errors then become RunError. Otherwise it calls
+    ``on_lost`` with one sentence and exits with the returned code. It does not wait if ``is_asked`` returns true,
+    because the run is stopping. ``take_over`` is called repeatedly: it stops whatever else would end this process for
+    the same reason, before a summary is written.
     """
     watch = _Watch(trainer, on_lost, is_asked, take_over)
     if trainer.world_size > 1:
@@ -226,7 +226,7 @@ def watching(
 
 
 def _of_connection(error: RuntimeError) -> bool:
-    """Whether this is what gloo says when another process has gone; it has no class of its own."""
+    """Whether this is gloo's error for a lost process; it has no class of its own."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited", "gloo/")
     return any(word in str(error) for word in words)
 
@@ -242,7 +242,7 @@ class _Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self.trainer, self.on_lost, self.is_asked, self.over = trainer, on_lost, is_asked, threading.Event()
         self.take_over = take_over
-        self.has_starter = not is_first() and _launcher() is None
+        self.has_starter = not is_rank_zero() and _launcher() is None
 
     def run(self) -> None:
         while not self.over.wait(0.2):
@@ -257,7 +257,7 @@ class _Watch(threading.Thread):
                 return
 
     def lost(self) -> str | None:
-        """Which process has ended too early, if any that Lightning started."""
+        """A clause that names the lost process, if it was started by Lightning; None if there is none."""
         started = getattr(self.trainer.strategy.launcher, "procs", ())
         for place, process in enumerate(started, start=1):
             code = process.poll()
@@ -269,7 +269,7 @@ class _Watch(threading.Thread):
         return None
 
     def lost_sentence(self) -> str:
-        """What to tell; a connection breaks a moment before the process at its other end has ended."""
+        """A sentence for the user. Waits up to a second, because a connection breaks before its process has ended."""
         until = time.monotonic() + (0 if _launcher() else 1)
         while (lost := self.lost()) is None and time.monotonic() < until:
             time.sleep(0.1)

@@ -1,6 +1,7 @@
-"""How many threads a process computes with: by the size of a step and the processors, never by the load of the moment.
+"""The number of threads a process computes with, chosen by the size of a step and the number of CPUs.
 
-The number of threads decides the last bits of sums, so that the same seed must get the same number on the same machine.
+The number of threads affects the rounding of sums, so it never depends on the current load: the same seed must get the
+same number on the same machine.
 """
 
 import math
@@ -14,34 +15,34 @@ from typing import Any
 from vaezoo.config.automatic import AUTO
 
 SMALL_STEP = 100e6
-"""Floating-point operations of a training step below which a second thread gains less than waiting for it costs."""
+"""Floating-point operations of a training step below which a second thread costs more than it gains."""
 
 NUMBER = "OMP_NUM_THREADS"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""Variables of OpenMP: how many threads it has, and how they wait."""
+"""Environment variables of OpenMP: the number of threads, and how they wait."""
 
-LOOKS, LOOK_SECONDS = 25, 0.01
-"""How often the machine is looked at before it counts as busy: idle threads of NumPy's own spin for up to 0.1 s."""
+PROBES, PROBE_SECONDS = 25, 0.01
+"""Number and interval of load measurements before the machine counts as busy: NumPy's idle threads spin up to 0.1 s."""
 
 
 def processors() -> int:
-    """Processors that this process may use: its affinity, and at most as many as its container's CPU quota."""
+    """The number of CPUs this process may use, limited by its affinity and its container's quota."""
     import joblib
 
     return max(1, int(joblib.cpu_count()))
 
 
-def granted() -> int:
-    """Threads that this process and those that it starts may have together: OMP_NUM_THREADS, or the processors."""
-    said = os.environ.get(NUMBER, "")
-    return int(said) if said.isdecimal() and int(said) > 0 else processors()
+def budget() -> int:
+    """Threads that this process and its children may use together: OMP_NUM_THREADS if set, else all CPUs."""
+    setting = os.environ.get(NUMBER, "")
+    return int(setting) if setting.isdecimal() and int(setting) > 0 else processors()
 
 
 def choose(setting: Any, flops: float, processes: int = 1) -> int:
-    """Threads for training steps of ``flops`` operations in each of the ``processes`` of a run on one machine.
+    """Threads per process for training steps of ``flops`` operations, with ``processes`` of a run on this machine.
 
-    A number is taken as it is, up to the share of each process where there are several. ``auto`` gives small steps one
-    thread and all others what torch would take, which respects OMP_NUM_THREADS, but no more than the processors.
+    A number is used as it is, but no more than each process's share of the CPUs if there are several. ``auto`` is one
+    thread for small steps, otherwise torch's own choice (which respects OMP_NUM_THREADS), up to that share.
     """
     import torch
 
@@ -53,34 +54,33 @@ def choose(setting: Any, flops: float, processes: int = 1) -> int:
 
 @contextmanager
 def limited_to(count: int) -> Iterator[None]:
-    """Compute with ``count`` threads meanwhile, in this process and in those that it starts."""
+    """Within the block, compute with ``count`` threads in this process and in its children."""
     import torch
 
-    before, said = torch.get_num_threads(), os.environ.get(NUMBER)
+    before, setting = torch.get_num_threads(), os.environ.get(NUMBER)
     torch.set_num_threads(count)
-    os.environ[NUMBER] = str(count)  # Lightning would choose anew for the processes that it starts
+    os.environ[NUMBER] = str(count)  # otherwise Lightning sets it for the processes that it starts
     try:
         yield
     finally:
         torch.set_num_threads(before)
         os.environ.pop(NUMBER)
-        if said is not None:
-            os.environ[NUMBER] = said
+        if setting is not None:
+            os.environ[NUMBER] = setting
 
 
 def sleep_when_idle_if_busy() -> None:
-    """On a busy machine, have threads that wait for each other sleep; must come before torch is imported.
+    """On a busy machine, make OpenMP's waiting threads sleep instead of spin. Call it before torch is imported.
 
-    GNU OpenMP's threads spin while they wait. If another program needs their processors, both lose whole time slices.
-    On a quiet machine spinning is up to twice as fast, and is left as it is. Results are the same to the bit. What the
-    user has set in the environment stays.
+    Spinning threads and other programs take whole time slices from each other; on an idle machine, spinning is up to
+    twice as fast. Results are bit-identical. Variables that the user has set are kept.
     """
     if _is_busy(processors(), _computing_elsewhere()) and not any(name in os.environ for name in WAITING):
         os.environ[WAITING[0]] = "PASSIVE"
 
 
 def busy_line(count: int) -> str | None:
-    """One sentence if other programs use the processors that ``count`` threads need; None if they do not."""
+    """A warning if other programs use the CPUs that ``count`` threads need; None if they do not."""
     others = _computing_elsewhere()
     if not _is_busy(count, others):
         return None
@@ -92,19 +92,19 @@ def busy_line(count: int) -> str | None:
 
 
 def _is_busy(count: int, others: float) -> bool:
-    """Whether more than a quarter of the processors that ``count`` threads need are in use by others."""
+    """Whether other programs use more than a quarter of the CPUs that ``count`` threads need."""
     return count - ((os.cpu_count() or 1) - others) > max(0.5, count / 4)
 
 
 def _computing_elsewhere() -> float:
-    """How many threads of other programs compute at present, or where that is not known in the last minute."""
+    """Number of running threads of other programs; the one-minute load average where that is not available."""
     present = Path("/proc/loadavg")  # its fourth field is RUNNING/ALL, this thread among them
     if not present.is_file():
         return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     others = math.inf
-    for _ in range(LOOKS):
+    for _ in range(PROBES):
         others = min(others, float(present.read_text().split()[3].partition("/")[0]) - 1)
         if others <= 0:
             break
-        time.sleep(LOOK_SECONDS)
+        time.sleep(PROBE_SECONDS)
     return others

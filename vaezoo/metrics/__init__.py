@@ -1,4 +1,4 @@
-"""Numbers that say how good a model is. They know tensors and arrays, nothing of runs and logging."""
+"""Metrics as functions of tensors and arrays."""
 
 from vaezoo.metrics.basic import active_units, bits_per_dim, mse, psnr
 

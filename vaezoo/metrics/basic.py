@@ -1,4 +1,4 @@
-"""Numbers that every validation gives, as pure functions of tensors. They know nothing of modules and logging."""
+"""Metrics of every validation, as pure functions of tensors."""
 
 import math
 
@@ -6,27 +6,30 @@ import torch
 from torch import Tensor
 
 ACTIVE_THRESHOLD = 0.01
-"""Least variance of a dimension's posterior mean over images that makes it active (Burda et al., 2016)."""
+"""A dimension is active if the variance of its posterior mean over images exceeds this (Burda et al., 2016)."""
 
 LEAST_MSE = 1e-10
-"""Errors below this count as this, so that a perfect image has 100 dB and a mean over images stays finite."""
+"""Lower bound of the error in ``psnr``, so that a perfect image has 100 dB and a mean over images is finite."""
 
 
 def mse(x: Tensor, reconstruction: Tensor) -> Tensor:
-    """Mean squared error over the pixels of each image, pixels in [0, 1]: (B, C, H, W) twice -> (B,)."""
+    """Mean squared error of each image over pixels and channels: (B, C, H, W) twice -> (B,)."""
     return (x - reconstruction).square().flatten(1).mean(1)
 
 
 def psnr(mse: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of each image in dB, for pixels in [0, 1]; its mean is not that of the mean error."""
+    """Peak signal-to-noise ratio of each image in dB, from its MSE for pixels in [0, 1]: (B,) -> (B,).
+
+    The mean over images differs from the PSNR of the mean error.
+    """
     return -10 * torch.log10(mse.clamp(min=LEAST_MSE))
 
 
 def active_units(variance: Tensor) -> Tensor:
-    """How many dimensions are active, from the variance of their posterior means over images: (D,) -> ()."""
+    """Number of active dimensions, from the variance of posterior means over images: (D,) -> ()."""
     return (variance > ACTIVE_THRESHOLD).sum()
 
 
 def bits_per_dim(nats: Tensor, dimensions: int) -> Tensor:
-    """Nats per image as bits per pixel and channel; meaningful for discrete likelihoods alone."""
+    """Nats per image converted to bits per pixel and channel; meaningful for discrete likelihoods only."""
     return nats / (dimensions * math.log(2))

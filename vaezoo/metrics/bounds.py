@@ -1,8 +1,8 @@
-"""Bounds on log p(x), image by image, by drawing codes. They know a model's densities, nothing of variants and data.
+"""Monte Carlo bounds on log p(x) of each image.
 
-Both functions for whole sets work through their images in blocks of ``NOISE_BLOCK``, each with a generator of its own
-made from ``seed``, and draw code after code; so ``budget`` moves memory and speed, and results by rounding alone. They
-leave the global random state as it is. Images may lie on another device than the model.
+The two functions with a ``seed`` process images in blocks of ``NOISE_BLOCK``, each with its own generator, and draw one
+code after another, so that ``budget`` affects memory and speed but results only by rounding. They leave the global
+random state unchanged. Images may be on another device than the model.
 """
 
 import math
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 NOISE_BLOCK = 128
-"""Images that share one stream of noise; another number gives other draws."""
+"""Images that share one generator; another number gives other draws."""
 
 BUDGET = 2**20
-"""Decoded pixels times channels times codes at once."""
+"""Maximum number of decoded elements (pixels x channels x codes) at once."""
 
 
 @torch.no_grad()
@@ -26,7 +26,8 @@ def importance_weights(
 ) -> Tensor:
     """log p(x|z) + log p(z) - log q(z|x) of draws z ~ q(z|x), in nats: (B, C, H, W) -> (samples, B), float64.
 
-    ``x`` and ``generator`` are on the model's device. ValueError if the model has no posterior or no prior, or trains.
+    ``x`` and ``generator`` must be on the model's device. ValueError if the model has no posterior or prior, or is in
+    training mode.
     """
     _check(model, x, samples, "samples")
     return _log_weights(model, x, _posterior(model, x), samples, generator, budget)
@@ -36,22 +37,22 @@ def importance_weights(
 def importance_weighted_bound(
     model: Any, x: Tensor, k: int, *, seed: int = 0, budget: int = BUDGET
 ) -> tuple[Tensor, Tensor]:
-    """The bound E[log 1/k sum w] <= log p(x) of Burda et al. (2016), from one set of ``k`` draws for each image.
+    """The importance-weighted bound E[log 1/k sum w] <= log p(x) (Burda et al., 2016), from ``k`` draws per image.
 
-    Here w = p(x, z) / q(z|x), z ~ q(z|x). The second result is the effective sample size (sum w)^2 / sum w^2, between
-    1 and ``k``: where it is small, the bound is loose and its own error is underestimated.
+    Here w = p(x, z) / q(z|x), z ~ q(z|x). The effective sample size (sum w)^2 / sum w^2 is between 1 and ``k``; where
+    it is small, the bound is loose and its error is underestimated.
 
     Args:
-        model: in evaluation mode; it has ``posterior``, ``log_prior`` and ``log_likelihood``.
+        model: in evaluation mode, with ``posterior``, ``log_prior`` and ``log_likelihood``.
         x: images (B, C, H, W).
-        k: draws for each image; k = 1 is the ELBO in expectation.
-        budget: elements that are decoded at once, a single image's at least.
+        k: draws per image; for k = 1 the bound is the ELBO in expectation.
+        budget: maximum number of elements decoded at once, but at least one image.
 
     Returns:
         The bound in nats and the effective sample size, both (B,), float64, on the model's device.
 
     Raises:
-        ValueError: the model has no posterior or no prior, is in training mode, or there is nothing to draw.
+        ValueError: the model has no posterior or prior or is in training mode, or there are no images or draws.
     """
     _check(model, x, k, "k")
     blocks = [_bound_of_block(model, images, k, seed_of_block, budget) for images, seed_of_block in _blocks(x, seed)]
@@ -61,10 +62,10 @@ def importance_weighted_bound(
 
 @torch.no_grad()
 def elbo_terms(model: Any, x: Tensor, *, seed: int = 0, draws: int = 1, budget: int = BUDGET) -> tuple[Tensor, Tensor]:
-    """The two terms of the negative ELBO, (B, C, H, W) -> recon (B,) and kl (B, D), float64, in nats.
+    """The terms of the negative ELBO, in nats: (B, C, H, W) -> recon (B,) and kl (B, D), float64.
 
-    ``recon`` is -log p(x|z), averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact. A model without a posterior has
-    D = 0, and its ``recon`` is that of its own code: a distortion, but no part of a bound.
+    ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact. Without a posterior, D = 0 and
+    ``recon`` is that of the model's code: a distortion, but not part of a bound. ValueError as above.
     """
     _check(model, x, draws, "draws")
     blocks = [
@@ -110,12 +111,12 @@ def _log_weights(
 
 
 def _draw(posterior: Any, samples: int, generator: torch.Generator | None) -> Tensor:
-    """Draw after draw, so that two of three give the same codes as three of three: (samples, B, D)."""
+    """Codes drawn one set at a time, so that the first sets do not depend on ``samples``: (samples, B, D)."""
     return torch.stack([posterior.sample(generator) for _ in range(samples)])
 
 
 def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor:
-    """log p(x|z) of images (B, C, H, W) and several codes for each (S, B, D), in bounded memory: (S, B), float64."""
+    """log p(x|z) of images (B, C, H, W) given S codes each, (S, B, D), in bounded memory: (S, B), float64."""
     of_code = torch.arange(codes[..., 0].numel(), device=x.device) % len(x)
     at_once = max(1, budget // x[0].numel())
     chunks = zip(of_code.split(at_once), codes.flatten(0, 1).split(at_once), strict=True)
@@ -130,7 +131,7 @@ def _posterior(model: Any, x: Tensor) -> Any:
 
 
 def _blocks(x: Tensor, seed: int) -> Iterator[tuple[Tensor, int]]:
-    """Images block by block, each block with its own seed: a CPU generator takes no more than 32 bits of one."""
+    """Blocks of images, each with its own 32-bit seed: a CPU generator ignores further bits."""
     for number, images in enumerate(x.split(NOISE_BLOCK)):
         yield images, int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 

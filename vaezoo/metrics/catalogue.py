@@ -1,4 +1,4 @@
-"""What every number means: unit, direction and estimator, for tables, tooltips and documentation."""
+"""Unit, direction and estimator of every metric, for tables, tooltips and documentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of an evaluation."""
+    """Description of one metric of an evaluation."""
 
     name: str
     unit: str
@@ -17,7 +17,7 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """Which way is better, for a table's header."""
+        """An arrow for a table's header: up if higher is better; empty if there is no better direction."""
         return {"higher": "↑", "lower": "↓", "": ""}[self.better]
 
 
@@ -259,9 +259,9 @@ _COST = _section(
 
 
 def mostly_unused(active: float, count: int, weights: Sequence[str] = ()) -> str:
-    """What to say of a model with fewer than half of ``count`` latent dimensions active, and what helps; else nothing.
+    """A warning with remedies if fewer than half of ``count`` latent dimensions are active; otherwise empty.
 
-    ``weights`` are settings of its objective, as a user writes them.
+    ``weights`` are the settings with weights of the objective, such as ``model.beta``.
     """
     if 2 * active >= count:
         return ""

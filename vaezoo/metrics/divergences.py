@@ -9,13 +9,13 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) of each latent dimension, in nats: (B, D) -> (B, D).
+    """KL(N(mean, exp(logvar)) || N(0, 1)) of each latent dimension, in nats: (B, D) twice -> (B, D).
 
-    Kingma and Welling (2014), appendix B. ``expm1`` keeps it from losing its digits where logvar is near 0.
+    Kingma and Welling (2014), appendix B. ``expm1`` avoids cancellation where logvar is near 0.
     """
     return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
 
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """log N(value; mean, exp(logvar)) element by element, in nats, with its normalising constant."""
+    """log N(value; mean, exp(logvar)) elementwise, in nats, with the normalising constant."""
     return -0.5 * ((value - mean).square() * torch.exp(-logvar) + logvar + LOG_2PI)

@@ -1,4 +1,4 @@
-"""How near one set of images is to another in a feature space. It knows arrays (N, F) of features, no images."""
+"""Distances and coverage between two sets of image features (N, F), and Gaussian mixtures over codes."""
 
 import math
 import warnings
@@ -12,22 +12,22 @@ from torch import Tensor
 Array = Tensor | NDArray[Any]
 
 CHUNK = 1024
-"""Rows of a matrix of all pairs that are in memory at once."""
+"""Rows of a pairwise matrix in memory at once."""
 
 
 class Estimate(NamedTuple):
-    """A number and the standard error of its estimate."""
+    """An estimate and its standard error."""
 
     value: float
     se: float
 
 
 def frechet_distance(real: Array, fake: Array) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) between the Gaussians with two sets' moments (Heusel et al., 2017).
+    """Frechet distance |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) of two feature sets (Heusel et al., 2017, FID).
 
-    Of (N, F) and (M, F), in squared feature units. In float64 and exact also where N < F: with S1 = A'A and S2 = B'B
-    the last trace is the sum of the singular values of AB', and no root of a near-zero eigenvalue is taken. It is
-    biased upwards by few images: compare numbers of equal N and M alone. Raises ValueError below two images a set.
+    (N, F) and (M, F), in squared feature units. Computed in float64, and exact for N < F too: with S1 = A'A and
+    S2 = B'B, the trace of the root is the sum of the singular values of AB'. It is biased upwards for few images, so
+    compare only values with equal N and M. ValueError for fewer than two images per set.
     """
     real, fake = _checked(real, fake, least=2)
     distance = (real.mean(0) - fake.mean(0)).square().sum()
@@ -37,17 +37,17 @@ def frechet_distance(real: Array, fake: Array) -> float:
 
 
 def _covariance_factor(features: Tensor) -> Tensor:
-    """A with A'A the unbiased covariance, and as few rows as it can have: (N, F) -> (min(N, F), F)."""
+    """A with A'A the unbiased covariance, with as few rows as possible: (N, F) -> (min(N, F), F)."""
     centred = (features - features.mean(0)) / math.sqrt(len(features) - 1)
     return centred if len(centred) <= centred.shape[1] else torch.linalg.qr(centred, mode="r")[1]
 
 
 def kernel_distance(real: Array, fake: Array, *, chunk: int = CHUNK) -> Estimate:
-    """Squared maximum mean discrepancy with the kernel (x.y / F + 1)^3 (KID; Binkowski et al., 2018) of (N, F), (M, F).
+    """Squared MMD of (N, F) and (M, F) with the kernel (x.y / F + 1)^3 (Binkowski et al., 2018, KID).
 
-    The unbiased estimate over all pairs, not over random subsets; it can be negative. The standard error is that over
-    images, from Hoeffding's first-order term, and too large by up to sqrt(2) where both sets are of one distribution.
-    Raises ValueError below two images a set.
+    The unbiased estimate over all pairs instead of random subsets; it can be negative. The standard error is that over
+    images, from the first-order Hoeffding term, and up to sqrt(2) too large if both sets have the same distribution.
+    ValueError for fewer than two images per set.
     """
     real, fake = _checked(real, fake, least=2)
     to_fake, to_real = _mean_kernels(real, fake, chunk)
@@ -58,7 +58,7 @@ def kernel_distance(real: Array, fake: Array, *, chunk: int = CHUNK) -> Estimate
 
 
 def _mean_kernels(first: Tensor, second: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
-    """Mean kernel of each row of one set to all rows of the other: (N, F) and (M, F) -> (N,) and (M,)."""
+    """Mean kernel of each row with all rows of the other set: (N, F) and (M, F) -> (N,) and (M,)."""
     of_first, of_second = [], second.new_zeros(len(second))
     for part in first.split(chunk):
         kernels = (part @ second.T).div_(first.shape[1]).add_(1).pow_(3)
@@ -68,23 +68,26 @@ def _mean_kernels(first: Tensor, second: Tensor, chunk: int) -> tuple[Tensor, Te
 
 
 def _mean_kernels_within(features: Tensor, chunk: int) -> Tensor:
-    """Mean kernel of each row to all others of its own set, without itself: (N, F) -> (N,)."""
+    """Mean kernel of each row with all other rows of its set: (N, F) -> (N,)."""
     totals = _mean_kernels(features, features, chunk)[0] * len(features)
     own = (features.square().sum(1) / features.shape[1] + 1) ** 3
     return (totals - own) / (len(features) - 1)
 
 
 class ManifoldScores(NamedTuple):
-    """How far two sets of features cover each other, each a share of images, except ``density``."""
+    """Precision, recall, density and coverage of fake features against real ones.
+
+    The ball of an image reaches to its k-th nearest neighbour in its own set.
+    """
 
     precision: float
-    """Fake images within the ball of some real image, whose radius is the distance to its k-th real neighbour."""
+    """Fraction of fake images inside the ball of a real image."""
     recall: float
-    """Real images within the ball of some fake image."""
+    """Fraction of real images inside the ball of a fake image."""
     density: float
-    """How many real balls a fake image lies in, over k: about 1 for sets that are alike, and not bounded by it."""
+    """Mean number of real balls that contain a fake image, divided by k; about 1 for equal distributions, unbounded."""
     coverage: float
-    """Real images whose ball has a fake image in it."""
+    """Fraction of real images whose ball contains a fake image."""
 
 
 def manifold_scores(
@@ -92,11 +95,11 @@ def manifold_scores(
 ) -> ManifoldScores:
     """Improved precision and recall with ``manifold_k`` neighbours, density and coverage with ``density_k``.
 
-    Of (N, F) and (M, F). Kynkäänniemi et al. (2019), whose balls are closed, and Naeem et al. (2020), whose balls are
-    open. Memory is bounded by ``chunk`` rows of the distances. Raises ValueError where a set has no k-th neighbour.
+    (N, F) and (M, F). Kynkäänniemi et al. (2019), with closed balls, and Naeem et al. (2020), with open balls. Memory
+    is bounded by ``chunk`` rows of distances. ValueError if a set has too few images for the neighbours.
     """
     real, fake = _checked(real, fake, least=max(manifold_k, density_k) + 1)
-    centre = real.mean(0)  # distances are differences of squares, which lose digits far from the origin
+    centre = real.mean(0)  # distances are differences of squares, which cancel far from the origin
     real, fake = real - centre, fake - centre
     real_radii, density_radii = _radii(real, (manifold_k, density_k), chunk)
     (fake_radii,) = _radii(fake, (manifold_k,), chunk)
@@ -114,7 +117,7 @@ def manifold_scores(
 
 def _radii(features: Tensor, neighbours: tuple[int, ...], chunk: int) -> list[Tensor]:
     """Distance of each row to its k-th nearest other row, for each k of ``neighbours``: (N, F) -> (N,) each."""
-    # The row itself is the nearest, at (nearly) no distance, so that the k-th neighbour is at position k.
+    # The row itself is at position 0, at a distance of about 0, so the k-th neighbour is at position k.
     nearest = [
         distances.topk(max(neighbours) + 1, largest=False).values
         for _, distances in _distances(features, features, chunk)
@@ -123,39 +126,39 @@ def _radii(features: Tensor, neighbours: tuple[int, ...], chunk: int) -> list[Te
 
 
 def _distances(rows: Tensor, others: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Euclidean distances of ``chunk`` rows at a time to all others, with where those rows stand."""
+    """Euclidean distances of ``chunk`` rows at a time to all others, with the slice of those rows."""
     for start in range(0, len(rows), chunk):
         part = slice(start, start + chunk)
         yield part, torch.cdist(rows[part], others, compute_mode="use_mm_for_euclid_dist")
 
 
 class Mixture(NamedTuple):
-    """A Gaussian mixture over codes: a prior for a model that has none."""
+    """A Gaussian mixture over codes, as a prior for models without one."""
 
     weights: Tensor
-    """(K,), adding up to 1."""
+    """(K,), summing to 1."""
     means: Tensor
     """(K, D)."""
     factors: Tensor
-    """(K, D, D), whose products with their own transposes are the covariances."""
+    """Factors L of the covariances L L': (K, D, D)."""
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Codes drawn from it on the CPU, (count, D), float32; ``generator`` must be the CPU's."""
+        """Draws on the CPU: (count, D), float32. ``generator`` must be a CPU generator."""
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return (self.means[component] + torch.einsum("nij,nj->ni", self.factors[component], noise)).float()
 
 
 MOST_CODES = 10_000
-"""Codes that a mixture is fitted to; more make it slower and hardly better."""
+"""Maximum number of codes for fitting a mixture; more are slower and hardly better."""
 
 
 def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture:
-    """Mixture of ``components`` full Gaussians, fitted to (N, D) codes (Ghosh et al., 2020).
+    """Mixture of ``components`` Gaussians with full covariances, fitted to codes (N, D) (Ghosh et al., 2020).
 
-    The first ``MOST_CODES`` are used, each dimension brought to variance 1 for the fit, so that its floor of 1e-6 under
-    the variances means the same for every model. Fewer codes than components make that many components. Raises
-    ValueError below two codes.
+    Uses the first ``MOST_CODES`` codes, scaled to unit variance, so that scikit-learn's regularisation of 1e-6 affects
+    every model equally. With fewer codes than components, there are as many components as codes. ValueError for fewer
+    than two codes.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -173,7 +176,7 @@ def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture
 
 
 def _checked(*sets: Array, least: int) -> list[Tensor]:
-    """Sets of features in float64; ValueError if one is too small, not finite or of another width."""
+    """Feature sets in float64; ValueError if one is too small, non-finite or of another width."""
     tensors = [torch.as_tensor(values).detach().double() for values in sets]
     for values in tensors:
         if values.ndim != 2 or values.shape[1:] != tensors[0].shape[1:]:

@@ -1,4 +1,4 @@
-"""What a whole set of codes is like: its averaged KL taken apart, its effective dimensions. It knows tensors alone."""
+"""Statistics of a set of codes: decomposition of the averaged KL, and effective number of dimensions."""
 
 import math
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ SAMPLES = 2000
 """Draws from the aggregate posterior."""
 
 POSTERIORS = 10_000
-"""Most images whose posteriors make up the aggregate one: the cost is draws x posteriors x dimensions."""
+"""Maximum number of posteriors in the aggregate posterior; the cost is draws x posteriors x dimensions."""
 
 CHUNK = 2**17
-"""Densities at once: these stay in a processor's cache."""
+"""Densities computed at once, few enough for a CPU's cache."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
     """The averaged KL(q(z|x) || N(0, I)) and its three parts, in nats; see ``decompose``.
 
-    ``kl`` = ``mutual_information`` + ``total_correlation`` + ``dimensionwise_kl`` up to the error of the draws, and
-    ``aggregate_kl`` is exactly the sum of the last two. ``standard_errors`` has the error that the draws leave in each
-    part by its name; ``kl`` is exact for its ``n`` images.
+    ``kl`` = ``mutual_information`` + ``total_correlation`` + ``dimensionwise_kl`` up to the sampling error, and
+    ``aggregate_kl`` is exactly the sum of the last two. ``standard_errors`` are the sampling errors of the parts by
+    name; ``kl`` is exact for its ``n`` images.
 
-    Mutual information cannot exceed log n, so all of a larger ``kl`` than that must show up in the other two: where
-    ``saturated``, these are as large for want of images, and say little of the distribution that the images are from.
+    Mutual information cannot exceed log n, so the excess of a larger ``kl`` appears in the other two parts. If
+    ``saturated``, these are inflated by the small number of images, and are not estimates for the data distribution.
     """
 
     kl: float
@@ -41,7 +41,7 @@ class Decomposition:
 
     @property
     def saturated(self) -> bool:
-        """Whether mutual information is within 5% of log n, the most that n images can show."""
+        """Whether mutual information is within 5% of its maximum for n images, log n."""
         return self.mutual_information > 0.95 * math.log(self.n)
 
 
@@ -55,18 +55,21 @@ def decompose(
     posteriors: int = POSTERIORS,
     chunk: int = CHUNK,
 ) -> Decomposition:
-    """Index-code mutual information, total correlation and dimension-wise KL (Chen et al., 2018).
+    """Index-code mutual information, total correlation and dimension-wise KL (Chen et al., 2018, equation 2).
 
-    The aggregate posterior q(z) is the mixture of all N posteriors, and every draw of it is scored against all N, in
-    the joint density as in the marginals. So 0 <= mutual information <= log N and 0 <= total correlation hold up to the
-    error of the draws, unlike with estimators that score a minibatch. Compare at equal ``n`` alone.
+    The aggregate posterior q(z) is the mixture of all N posteriors, and every draw is scored against all N, in the
+    joint density and in the marginals. So 0 <= mutual information <= log N and 0 <= total correlation hold up to the
+    sampling error, unlike for minibatch estimators. Compare only results of equal ``n``.
 
     Args:
-        mean, logvar: of the posteriors, (N, D), whose prior is N(0, I).
-        generator: draws codes, and the images where there are more than ``posteriors``; on any device.
-        samples: draws of q(z), 2 at least; these use every posterior equally often, up to one.
-        posteriors: how many images to use at most.
-        chunk: densities in memory at once; it does not change the draws.
+        mean, logvar: parameters of the posteriors, (N, D); the prior is N(0, I).
+        generator: draws codes, and images if there are more than ``posteriors``; on any device.
+        samples: draws of q(z), at least 2; each posterior is used equally often, up to one draw.
+        posteriors: maximum number of images.
+        chunk: densities in memory at once; does not affect the draws.
+
+    Raises:
+        ValueError: wrong shapes, no images, or fewer than 2 samples.
     """
     if mean.shape != logvar.shape or mean.ndim != 2 or len(mean) == 0 or samples < 2:
         raise ValueError(
@@ -92,7 +95,7 @@ def decompose(
 
 
 def _draw(mean: Tensor, logvar: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draws of the mixture (samples, D), and log q(z|x) under the posterior that each came from (samples,)."""
+    """Draws of the mixture (samples, D), and log q(z|x) of each under its own posterior (samples,)."""
     rounds = [_permutation(len(mean), generator) for _ in range(-(-samples // len(mean)))]
     own = torch.cat(rounds)[:samples].to(mean.device)
     noise = torch.randn(samples, mean.shape[1], generator=generator, device=generator.device, dtype=mean.dtype)
@@ -105,7 +108,7 @@ def _permutation(count: int, generator: torch.Generator) -> Tensor:
 
 
 def aggregate_log_density(codes: Tensor, mean: Tensor, logvar: Tensor, *, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
-    """log q(z) and log q(z_k) of codes (S, D) under the mixture of all posteriors (N, D), in nats: (S,) and (S, D)."""
+    """log q(z) and log q(z_k) of codes (S, D) under the mixture of posteriors (N, D), in nats: (S,) and (S, D)."""
     at_once = max(1, chunk // len(mean))
     scored = [_score(part, mean.T.contiguous(), logvar.T.contiguous()) for part in codes.split(at_once)]
     joint, marginals = (torch.cat(parts) for parts in zip(*scored, strict=True))
@@ -113,7 +116,7 @@ def aggregate_log_density(codes: Tensor, mean: Tensor, logvar: Tensor, *, chunk:
 
 
 def _score(codes: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the mixture in logarithms, dimension by dimension; ``mean`` and ``logvar`` are (D, N) here."""
+    """Log sums of densities over the mixture, joint and per dimension; ``mean`` and ``logvar`` are (D, N) here."""
     joint = codes.new_zeros(len(codes), mean.shape[1])
     marginals = torch.empty_like(codes)
     for dimension in range(len(mean)):
@@ -124,10 +127,10 @@ def _score(codes: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]
 
 
 def participation_ratio(codes: Tensor) -> float:
-    """How many dimensions the codes (N, D) fill: (sum of variances)^2 / sum of their squares, along principal axes.
+    """Effective number of dimensions of codes (N, D): (sum v)^2 / sum v^2, with v the variances of principal axes.
 
-    Between 1 and D, whatever the rotation and scale; 0 if all codes are the same. It says for points what active
-    units say for posteriors.
+    Between 1 and D, and invariant to rotation and scale; 0 if all codes are equal. The counterpart of active units for
+    models without posteriors.
     """
     centred = codes.double() - codes.double().mean(0)
     covariance = centred.T @ centred / len(codes)

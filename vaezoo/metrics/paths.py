@@ -1,8 +1,8 @@
-"""How evenly and how straight a path runs, and which pairs of images to join. It knows tensors alone.
+"""Evenness and straightness of interpolation paths, and the choice of image pairs to interpolate.
 
-A path is (B, T, ...): images (B, T, C, H, W) or features (B, T, F) of T points, steps in the L2 norm. A path that stays
-where it is, up to rounding, counts as even and straight: all 1. A decoder that ignores its code therefore looks
-perfect, and these numbers mean something beside a reconstruction error only.
+A path is (B, T, ...): T images (B, T, C, H, W) or features (B, T, F); steps are L2 distances. All scores of a constant
+path (up to rounding) are 1, so a decoder that ignores its code looks perfect: read them together with a reconstruction
+error.
 """
 
 import torch
@@ -10,42 +10,42 @@ from torch import Tensor
 
 
 def step_ratio(path: Tensor) -> Tensor:
-    """Largest step over the mean step: 1 for an even pace, T - 1 for a single jump: (B, T, ...) -> (B,)."""
+    """Largest step over mean step, from 1 (even) to T - 1 (a single jump): (B, T, ...) -> (B,)."""
     return path_speed(path).amax(1)
 
 
 def path_speed(path: Tensor) -> Tensor:
-    """Length of each step over the mean step of its path, whose mean is 1: (B, T, ...) -> (B, T - 1)."""
+    """Each step divided by the mean step of its path: (B, T, ...) -> (B, T - 1)."""
     steps = step_lengths(path)
     mean = steps.mean(1, keepdim=True)
     return torch.where(_moves(path)[:, None], steps / mean, torch.ones_like(steps))
 
 
 def straightness(path: Tensor) -> Tensor:
-    """Distance of the ends over the length of the path, 1 on a straight line: (B, T, ...) -> (B,)."""
+    """Distance of the ends divided by the path's length, 1 for a straight line: (B, T, ...) -> (B,)."""
     length = step_lengths(path).sum(1)
     chord = step_lengths(path[:, [0, -1]])[:, 0]
     return torch.where(_moves(path), chord / length, torch.ones_like(length))
 
 
 def step_lengths(path: Tensor) -> Tensor:
-    """L2 distance of each point from the one before it: (B, T, ...) -> (B, T - 1), float64."""
+    """L2 distances of consecutive points: (B, T, ...) -> (B, T - 1), float64. ValueError for fewer than two points."""
     if path.ndim < 3 or path.shape[1] < 2:
         raise ValueError(f"a path is (B, T, ...) with T of at least 2, got {tuple(path.shape)}")
     return path.double().flatten(2).diff(dim=1).norm(dim=2)
 
 
 def _moves(path: Tensor) -> Tensor:
-    """Whether a path is longer than rounding could make it: (B, T, ...) -> (B,)."""
+    """Whether a path is longer than its rounding error: (B, T, ...) -> (B,)."""
     largest = path.double().flatten(2).norm(dim=2).amax(1)
     rounding = torch.finfo(path.dtype).eps * path.shape[1] * largest
     return step_lengths(path).sum(1) > rounding
 
 
 def choose_pairs(labels: Tensor, count: int, *, seed: int | None = None) -> list[tuple[int, int]]:
-    """Up to ``count`` pairs of positions in ``labels`` (B,) or (B, F), of different labels as far as there are such.
+    """Up to ``count`` pairs of indices into ``labels`` (B,) or (B, F), with different labels where possible.
 
-    No position is used twice. They are taken in their order, or in one that ``seed`` shuffles.
+    No index is used twice. Indices are taken in order, or shuffled by ``seed``.
     """
     left = list(range(len(labels)))
     if seed is not None:

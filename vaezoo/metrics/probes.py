@@ -1,7 +1,7 @@
-"""How well labels can be told from codes, by a linear classifier and by neighbours. They know tensors alone.
+"""Accuracy of predicting labels from codes, by logistic regression and by nearest neighbours.
 
-Labels are whole numbers, (N,) or one column a factor, (N, F). Codes are those of encoder means. An accuracy says little
-without what can be had for nothing: ``Probe.majority``.
+Labels are integers, (N,) or one column per factor, (N, F). Codes are posterior means. Compare an accuracy with that of
+the most frequent label, ``Probe.majority``.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LIMIT = 10_000
-"""Most training codes, and most test codes, that are used."""
+"""Maximum number of training codes, and of test codes."""
 
 INVERSE_STRENGTHS = (1.0, 0.1, 10.0, 0.01, 100.0, 0.001)
-"""What the linear probe's ``C``, one over the weight of its L2 penalty, is chosen from; of equals the first."""
+"""Candidates for ``C``, the inverse weight of the linear probe's L2 penalty; the first of equally good ones wins."""
 
 NEIGHBOURS = 20
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Accuracy on test codes, as a share; with several factors, the mean over them.
+    """Accuracy on test codes, in [0, 1]; with several factors, the mean over them.
 
-    ``majority`` is the accuracy of answering the training codes' most frequent label always. ``standard_error`` is that
-    of a finite test set alone. ``of_factors`` has the accuracy of each factor by its name; empty for one unnamed.
+    ``majority`` is the accuracy of always predicting the most frequent training label. ``standard_error`` covers the
+    finite test set only. ``of_factors`` is the accuracy of each factor by name; empty for a single unnamed factor.
     """
 
     value: float
@@ -49,26 +49,26 @@ def linear_probe(
 ) -> Probe:
     """Accuracy of multinomial logistic regression from codes (N, D) to labels (N,) or (N, F).
 
-    Codes are standardised as the training ones are. The L2 penalty is the one of ``INVERSE_STRENGTHS`` that is best on
-    a fifth of the training codes, and the regression is then fitted to all of them. A single label needs no regression:
-    it is the answer to everything.
+    Codes are standardised by the training codes' mean and standard deviation. The L2 penalty is chosen from
+    ``INVERSE_STRENGTHS`` on a fifth of the training codes, and the regression is then fitted to all of them. If there
+    is a single label, it is always predicted.
 
     Args:
-        seed: draws that fifth, and the codes that are used where there are more than ``limit``.
-        limit: most training codes, and most test codes.
-        factors: names of the label columns, "0", "1", ... without.
+        seed: draws that fifth, and the codes to use if there are more than ``limit``.
+        limit: maximum number of training codes, and of test codes.
+        factors: names of the label columns; by default "0", "1", ...
 
     Raises:
-        ValueError: there are no codes, or codes and labels do not fit together.
+        ValueError: there are no codes, or the shapes of codes and labels do not match.
     """
     from threadpoolctl import threadpool_limits
 
     train, test = _samples(train_codes, train_labels, test_codes, test_labels, seed=seed, limit=limit)
     location, scale = train.codes.mean(0), train.codes.std(0)
-    scale[scale == 0] = 1  # a dead dimension stays at 0
+    scale[scale == 0] = 1  # a constant dimension becomes 0
     standardised = [(part.codes - location) / scale for part in (train, test)]
     order = np.random.default_rng(seed).permutation(len(train.codes))
-    with threadpool_limits(1):  # on matrices this small, threads that wait for each other cost up to 50 times the work
+    with threadpool_limits(1):  # on small matrices, waiting threads can take 50 times as long as the work
         columns = [_regress(standardised[0], labels, standardised[1], order) for labels in train.labels.T]
     return _probe(np.stack(columns, axis=1), train, test, factors)
 
@@ -84,11 +84,11 @@ def knn_probe(
     neighbours: int = NEIGHBOURS,
     factors: Sequence[str] | None = None,
 ) -> Probe:
-    """Accuracy of the majority among the nearest training codes, or among all if there are fewer than ``neighbours``.
+    """Accuracy of a majority vote of the ``neighbours`` nearest training codes (all of them if there are fewer).
 
-    Nearest in Euclidean distance between codes as they are: in one or two dimensions, where clusters lie behind each
-    other, an angle could not tell them apart, and standardising would blow up the dimensions that a VAE does not use.
-    The other arguments and errors are those of ``linear_probe``.
+    Uses Euclidean distances of unscaled codes: in one or two dimensions, angles cannot separate clusters that lie
+    behind each other, and standardising would amplify the dimensions that a VAE does not use. Other arguments and
+    errors as for ``linear_probe``.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -127,13 +127,13 @@ def _sample(codes: Tensor, labels: Tensor, seed: int, limit: int) -> _Sample:
 def _regress(
     train: NDArray[np.float64], labels: NDArray[np.int64], test: NDArray[np.float64], order: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Labels of the test codes."""
+    """Predicted labels of the test codes."""
     predicted: NDArray[np.int64] = _classifier(train, labels, _strength(train, labels, order)).predict(test)
     return predicted
 
 
 def _strength(codes: NDArray[np.float64], labels: NDArray[np.int64], order: NDArray[np.int64]) -> float:
-    """The inverse strength that is best on the first fifth of ``order``, fitted to the rest."""
+    """The best inverse strength on the first fifth of ``order``, fitted to the rest."""
     held_out, kept = np.split(order, [len(order) // 5])
     if len(held_out) == 0:
         return INVERSE_STRENGTHS[0]

@@ -1,4 +1,4 @@
-"""The zoo: one LightningModule per variant, and the loop that they share."""
+"""The zoo: one module per variant, their base class, loading, and model cards."""
 
 from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder

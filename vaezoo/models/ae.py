@@ -7,7 +7,7 @@ from vaezoo.training.terms import Terms, Weights
 
 
 class AE(Autoencoder):
-    """Maps each image to a point, and is asked for nothing but the image back (Rumelhart et al., 1986)."""
+    """Deterministic autoencoder trained on the reconstruction term only (Rumelhart et al., 1986)."""
 
     def loss_terms(self, x: Tensor) -> Terms:
         code = self.encode(x)

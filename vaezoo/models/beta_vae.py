@@ -1,4 +1,4 @@
-"""The beta-VAE, with schedules for beta and the form with a capacity."""
+"""The beta-VAE, with schedules for beta and with a controlled capacity."""
 
 from typing import Any
 
@@ -7,20 +7,23 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.models.vae import VAE
-from vaezoo.training.schedules import linear, share
+from vaezoo.training.schedules import fraction, linear
 from vaezoo.training.terms import Terms, Weights
 
 
 class BetaVAE(VAE):
-    """VAE whose KL term weighs ``beta`` times as much (Higgins et al., 2017).
+    """VAE with the KL term weighted by ``beta`` (Higgins et al., 2017).
 
     Args:
-        beta: full weight of the KL.
-        beta_schedule: ``constant``; ``linear``, from 0 up in the first ``schedule_steps`` optimiser steps; ``cyclic``,
-            from 0 up in the first half of every ``schedule_steps`` (Fu et al., 2019).
-        capacity: nats that each image's KL is drawn to, instead of to 0: recon + beta |kl - C| with C rising from 0 to
-            ``capacity`` in the first ``capacity_steps`` steps (Burgess et al., 2018, whose gamma is beta). As in their
-            equation it is the KL of one image; the mean over a batch, often used, would depend on the batch's size.
+        beta: final weight of the KL.
+        beta_schedule: ``constant``; ``linear``, rising from 0 over the first ``schedule_steps`` optimiser steps;
+            ``cyclic``, rising from 0 over the first half of every ``schedule_steps`` (Fu et al., 2019).
+        capacity: target of each image's KL in nats. The objective is recon + beta |kl - C|, with C rising from 0 to
+            ``capacity`` over the first ``capacity_steps`` steps (Burgess et al., 2018, whose gamma is beta). As in
+            their equation, kl is that of one image; the batch mean, which is often used, depends on the batch size.
+
+    Raises:
+        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule.
     """
 
     def __init__(
@@ -38,14 +41,14 @@ class BetaVAE(VAE):
         at_least(schedule_steps, 1, "model.schedule_steps")
         at_least(capacity_steps, 1, "model.capacity_steps")
         at_least(capacity or 0, 0, "model.capacity")
-        share(beta_schedule, 0, schedule_steps)
+        fraction(beta_schedule, 0, schedule_steps)
         if capacity is not None and beta_schedule != "constant":
             raise ConfigError("model.capacity has its own schedule and needs model.beta_schedule=constant, got both")
         self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
         self.capacity, self.capacity_steps = capacity, capacity_steps
 
     def weights(self) -> dict[str, float]:
-        weights = {"beta": self.beta * share(self.beta_schedule, self.global_step, self.schedule_steps)}
+        weights = {"beta": self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)}
         if self.capacity is not None:
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights

@@ -1,4 +1,4 @@
-"""A trained model from a run folder, a checkpoint or exported weights. It creates only classes that are allowed."""
+"""Loading of trained models from run folders, checkpoints or exported weights, of allowed classes only."""
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -21,16 +21,16 @@ from vaezoo.runs.trust import belongs
 
 
 class Run(RunFolder):
-    """A run folder, with its model and its data module.
+    """Read access to a run folder, its model and its data module.
 
-    Raises RunError, here or when something is asked for, if the folder is not a run or lacks what is asked for.
+    The constructor raises RunError if the folder is not a run; methods raise it for missing or unreadable parts.
     """
 
     def data(self, *, packages: Sequence[str] = trust.OWN, root: str | None = None) -> ImageDataModule:
-        """The data module of its config, with the images in ``root`` if given.
+        """The data module of the run's config, reading images from ``root`` if given.
 
-        Its loaders give (x, y): x float32 (B, C, H, W) in [0, 1], y int64, as ``ImageDataModule`` says. RunError if the
-        config asks for a class that is not in ``packages``, or for what this version does not have.
+        Its loaders yield (x, y): x float32 (B, C, H, W) in [0, 1], y int64 (see ``ImageDataModule``). RunError if the
+        config names a class outside of ``packages``, or settings that this version does not support.
         """
         plain: Any = OmegaConf.to_container(self.config)
         if not isinstance(plain.get("data"), dict):
@@ -47,7 +47,7 @@ class Run(RunFolder):
         return made
 
     def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
-        """The trained model, on the CPU and in evaluation mode (see ``load``); RunError if it is not the config's."""
+        """The trained model, on the CPU in evaluation mode (see ``load``); RunError if it does not match the config."""
         path = self.checkpoint(checkpoint)
         model = load_checkpoint(path, packages=packages)
         forced = {change["key"] for change in resuming.recorded(self.path)}
@@ -56,11 +56,16 @@ class Run(RunFolder):
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
-    """The model of a run folder (its ``best`` weights unless ``checkpoint`` says ``last``) or of a file:
-    a checkpoint, or weights that ``vaezoo export`` wrote or their card, whatever they are called.
+    """The model in a run folder or in a file, on the CPU in evaluation mode.
 
-    It comes on the CPU, in evaluation mode. Only classes from ``packages`` are made, so that a file from elsewhere
-    cannot choose what is run: name your own package here to load your own models.
+    Args:
+        path: a run folder, a checkpoint, or the weights or card that ``vaezoo export`` wrote.
+        checkpoint: ``best`` or ``last`` for a run folder; None takes the best, or the last if there is no best.
+        packages: only classes of these packages are created, so that a file cannot choose what code runs. Add your own
+            package to load your own models.
+
+    Raises:
+        RunError: the file is missing, damaged or not vaezoo's, or its class is not in ``packages``.
     """
     if Path(path).suffix == ".safetensors" or (Path(path).suffix == ".json" and not Path(path).is_dir()):
         return load_exported(Path(path), packages=packages)
@@ -70,7 +75,7 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
 
 
 def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
-    """The model that a checkpoint file holds; RunError if it is damaged, not vaezoo's or of a class not allowed."""
+    """The model in a checkpoint file; RunError if it is damaged, not vaezoo's, or its class is not in ``packages``."""
     content = checkpoints.read(path)
     return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
 
@@ -78,20 +83,23 @@ def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> Aut
 def make_model(
     path: Path, cls: str, settings: Mapping[str, Any], weights: Mapping[str, Any], packages: Sequence[str]
 ) -> Autoencoder:
-    """The model of class ``cls`` that the file ``path`` describes; RunError if it is not allowed or does not fit."""
+    """The model of class ``cls`` with these settings and weights, in evaluation mode.
+
+    RunError, naming the file ``path``, if the class is not in ``packages`` or settings and weights do not fit it.
+    """
     module, _, name = cls.rpartition(".")
     if not belongs(module, packages):
         raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
-        model = _built(_model_class(module, name), settings, weights)
-    except Exception as error:  # whatever a model raises for settings that are none of its own
+        model = _build(_model_class(module, name), settings, weights)
+    except Exception as error:  # a model may raise anything for wrong settings
         reason = " ".join(str(error).split())[:300]
         raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
     return model.eval()
 
 
 def _model_class(module: str, name: str) -> type[Autoencoder]:
-    """The model of that name that is defined in that module, and nothing else that can be called."""
+    """The subclass of Autoencoder that is defined in that module under that name; TypeError for anything else."""
     cls = getattr(import_module(module), name)
     if not (isinstance(cls, type) and issubclass(cls, Autoencoder) and cls.__module__ == module):
         raise TypeError("it is not a model")
@@ -99,10 +107,10 @@ def _model_class(module: str, name: str) -> type[Autoencoder]:
 
 
 def load_exported(path: Path, *, packages: Sequence[str] = trust.OWN) -> Autoencoder:
-    """The model of exported weights or of their card, on the CPU and in evaluation mode.
+    """The model of exported weights or their card, on the CPU in evaluation mode.
 
-    The other of the two is found in the same folder by the SHA-256 in the card, whatever the files are called.
-    RunError if it is missing or of another export, or if the card asks for a class that is not in ``packages``.
+    The other file is found in the same folder by the SHA-256 in the card, whatever its name. RunError if it is missing
+    or of another export, or if the card names a class that is not in ``packages``.
     """
     if path.suffix == model_card.SUFFIX:
         weights, card = path, model_card.find_card(path)
@@ -114,9 +122,10 @@ def load_exported(path: Path, *, packages: Sequence[str] = trust.OWN) -> Autoenc
     )
 
 
-def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
-    """The model that a config asks for on torch's meta device, whose shapes cost nothing, though a few bytes of
-    settings can ask for terabytes; None for a class of the user's own that cannot be made so: its package was trusted.
+def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
+    """The model of a config on torch's meta device, without memory: a few bytes of settings can ask for terabytes.
+
+    None for a user's own (so trusted) class that cannot be created there.
     """
     try:
         with torch.device("meta"):
@@ -128,11 +137,11 @@ def made_without_memory(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | N
         return None
 
 
-def _built(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping[str, Any]) -> Autoencoder:
-    """The model of these settings with these weights; RuntimeError, before memory is taken, where they do not fit.
+def _build(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping[str, Any]) -> Autoencoder:
+    """The model with these settings and weights; RuntimeError, before memory is allocated, if they do not fit.
 
-    It is first made without memory (on torch's meta device), as settings of a few bytes can ask for terabytes. A class
-    of the user's own that cannot be made so is made at once: its package was trusted.
+    It is first created on torch's meta device, because a few bytes of settings can ask for terabytes. A user's own (so
+    trusted) class that cannot be created there is created directly.
     """
     try:
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Weights as safetensors, and the JSON card that says what they are and how to load them. It knows no runs."""
+"""Weights as safetensors, and the JSON card that describes them."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ from vaezoo.config.errors import RunError
 from vaezoo.config.extras import need
 
 SCHEMA = 1
-"""Raise it whenever an entry of the card comes to mean something else."""
+"""Version of the card's format; increase it when the meaning of an entry changes."""
 SUFFIX = ".safetensors"
 
 
 def card_of(weights: Path) -> Path:
-    """Where the card of a file of weights lies: beside it."""
+    """The path of the card of a file of weights, beside it."""
     return weights.with_suffix(".json")
 
 
@@ -31,7 +31,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of weights; RunError if it is damaged."""
+    """The tensors in a safetensors file; RunError if it is missing or damaged."""
     try:
         tensors: dict[str, Tensor] = need("safetensors.torch", "export").load_file(path)
     except OSError as error:
@@ -47,7 +47,7 @@ def write_card(path: Path, card: Mapping[str, Any]) -> None:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """A card; RunError if it is none."""
+    """The content of a card; RunError if it is not a card of this version."""
     card = reading.read_json(path)
     model, files = card.get("model"), card.get("files")
     if card.get("schema") != SCHEMA or not isinstance(model, dict) or not isinstance(files, dict):
@@ -59,14 +59,14 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def find_card(weights: Path) -> dict[str, Any]:
-    """The card in the folder that names the SHA-256 of these weights; RunError if there is none."""
+    """The card in the same folder with the SHA-256 of these weights; RunError if there is none."""
     digest, beside = sha256(weights), card_of(weights)
     for path in sorted(weights.parent.glob("*.json"), key=lambda path: path != beside):
         with suppress(RunError):
             if digest in hashes(card := read_card(path)):
                 return card
     if beside.is_file():
-        read_card(beside)  # which may say what is wrong with it
+        read_card(beside)  # raises if the card itself is the problem
         raise RunError(f"{beside} is the card of other weights, not of {weights}; use two files of the same export")
     raise RunError(
         f"{weights} has no card: no JSON file in its folder names its SHA-256; put the card of its export there"
@@ -74,7 +74,7 @@ def find_card(weights: Path) -> dict[str, Any]:
 
 
 def find_weights(path: Path, card: Mapping[str, Any]) -> Path:
-    """The weights in the folder that have the SHA-256 which the card at ``path`` names; RunError if there are none."""
+    """The weights in the folder of the card at ``path`` that have its SHA-256; RunError if there are none."""
     wanted = hashes(card)
     expected = (path.with_suffix(SUFFIX), *(path.parent / Path(name).name for name in card["files"]))
     for weights in sorted(path.parent.glob(f"*{SUFFIX}"), key=lambda weights: weights not in expected):
@@ -87,13 +87,13 @@ def find_weights(path: Path, card: Mapping[str, Any]) -> Path:
 
 
 def hashes(card: Mapping[str, Any]) -> set[str]:
-    """SHA-256 of the weights that a card describes, in hexadecimal digits."""
-    named = (said for name, said in card["files"].items() if name.endswith(SUFFIX) and isinstance(said, dict))
-    return {str(said.get("sha256")) for said in named}
+    """The SHA-256 of each file of weights in a card, in hexadecimal."""
+    named = (entry for name, entry in card["files"].items() if name.endswith(SUFFIX) and isinstance(entry, dict))
+    return {str(entry.get("sha256")) for entry in named}
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file's content, in hexadecimal; RunError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from vaezoo.training.terms import Terms, Weights
 
 
 class VAE(Autoencoder):
-    """Maps each image to a Gaussian, and maximises the evidence lower bound (Kingma and Welling, 2014, equation 10)."""
+    """VAE with a Gaussian posterior, trained on the evidence lower bound (Kingma and Welling, 2014, equation 10)."""
 
     features_per_dimension = 2
     selection = ("val/elbo", "max")
@@ -31,11 +31,11 @@ class VAE(Autoencoder):
         return "recon + kl"
 
     def log_prior(self, code: Tensor) -> Tensor:
-        """Of the standard normal prior, in nats: (B, D) -> (B,)."""
+        """Log density of the standard normal prior, in nats: (B, D) -> (B,)."""
         return gaussian_log_prob(code, torch.zeros_like(code), torch.zeros_like(code)).sum(1)
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Decoded draws from the standard normal prior: (count, C, H, W)."""
+        """Images decoded from draws of N(0, I), without gradients: (count, C, H, W)."""
         device = generator.device if generator is not None else self.device
         return self.decode(torch.randn(count, self.latent_dim, generator=generator, device=device).to(self.device))

@@ -1,1 +1,1 @@
-"""Parts that models are made of: networks, likelihoods, posteriors, interpolation. They work on tensors only."""
+"""Building blocks of models: networks, likelihoods, posteriors, interpolation, and checks of the image API."""

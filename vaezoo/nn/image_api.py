@@ -1,8 +1,7 @@
-"""Checks of what the image API is given, each a sentence. They know shapes and types, no networks and no training.
+"""Argument checks of the image API, with one-sentence errors.
 
-A class that inherits from ``ImageAPI`` has its public methods checked, its own and those of its subclasses, when they
-are called from outside: what these methods call in turn is not checked again. Training, validation and test steps,
-compiled programs and exports run without checks.
+The image methods of every subclass of ``ImageAPI`` check their arguments when they are called from outside; nested
+calls are not checked again. Training, validation and test steps, compiled programs and exports run without checks.
 """
 
 import math
@@ -18,24 +17,24 @@ from vaezoo.config.errors import ImageError
 from vaezoo.nn.interpolation import METHODS
 
 ROUNDING = 1e-5
-"""How far beyond [0, 1] pixels may be, as resizing and interpolation leave them."""
+"""How far pixels may exceed [0, 1], because resizing and interpolation round."""
 
-_off = False
+_disabled = False
 
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """While this lasts, the image API takes what it is given."""
-    global _off
-    before, _off = _off, True
+    """Disable the checks of the image API within the block."""
+    global _disabled
+    before, _disabled = _disabled, True
     try:
         yield
     finally:
-        _off = before
+        _disabled = before
 
 
 class ImageAPI:
-    """Has the methods that ``CHECKED`` names checked in every subclass that defines them."""
+    """Adds argument checks to the methods in ``CHECKED`` of every subclass; they raise ImageError."""
 
     image_shape: tuple[int, int, int]
     latent_dim: int
@@ -49,7 +48,7 @@ class ImageAPI:
 def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def checking(model: Any, *arguments: Any, **options: Any) -> Any:
-        if _off or torch.compiler.is_compiling():
+        if _disabled or torch.compiler.is_compiling():
             return method(model, *arguments, **options)
         with unchecked():
             return call(model, method, *arguments, **options)
@@ -57,22 +56,22 @@ def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[.
     return checking
 
 
-# what is called with what --------------------------------------------------------------------------------------------
+# calls with checked arguments ----------------------------------------------------------------------------------------
 
 
-def _of_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
+def _call_with_images(model: Any, method: Callable[..., Any], /, x: Any, **options: Any) -> Any:
     single = _is_single(x, 3)
     _check_images(model, x, method.__name__)
     return _first(method(model, x[None], **options)) if single else method(model, x, **options)
 
 
-def _of_codes(model: Any, method: Callable[..., Any], /, code: Any, **options: Any) -> Any:
+def _call_with_codes(model: Any, method: Callable[..., Any], /, code: Any, **options: Any) -> Any:
     single = _is_single(code, 1)
     _check_codes(model, code, method.__name__)
     return _first(method(model, code[None], **options)) if single else method(model, code, **options)
 
 
-def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **options: Any) -> Any:
+def _call_with_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **options: Any) -> Any:
     for images in (start, end):
         _check_images(model, images, "interpolate")
     if start.shape != end.shape:
@@ -86,7 +85,9 @@ def _of_ends(model: Any, method: Callable[..., Any], /, start: Any, end: Any, **
     return _first(method(model, start[None], end[None], **options))
 
 
-def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: Any = None, **options: Any) -> Any:
+def _call_with_count(
+    model: Any, method: Callable[..., Any], /, count: Any, generator: Any = None, **options: Any
+) -> Any:
     _check_whole("sample", "count", count, 1)
     if generator is not None and not isinstance(generator, torch.Generator):
         raise ImageError(
@@ -96,19 +97,19 @@ def _of_count(model: Any, method: Callable[..., Any], /, count: Any, generator: 
 
 
 CHECKED: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("encode", "posterior", "reconstruct"), _of_images),
-    "decode": _of_codes,
-    "interpolate": _of_ends,
-    "sample": _of_count,
+    **dict.fromkeys(("encode", "posterior", "reconstruct"), _call_with_images),
+    "decode": _call_with_codes,
+    "interpolate": _call_with_ends,
+    "sample": _call_with_count,
 }
-"""Public methods by name, and how each is called once its arguments are checked."""
+"""The checked methods, and for each the function that checks its arguments and calls it."""
 
 
-# what is checked -----------------------------------------------------------------------------------------------------
+# checks --------------------------------------------------------------------------------------------------------------
 
 
 def _check_images(model: Any, x: Any, name: str) -> None:
-    """ImageError unless these are pixels of the model's images, on its device, in [0, 1]."""
+    """ImageError unless ``x`` is a float tensor of the model's image shape, on its device, in [0, 1]."""
     x = _tensor(model, x, f"{name} needs images")
     if not x.is_floating_point():
         remedy = ".float()" if x.dtype == torch.bool else ".float() / 255"
@@ -120,7 +121,7 @@ def _check_images(model: Any, x: Any, name: str) -> None:
 
 
 def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
-    """What to do about a shape that is not wanted, where it can be guessed."""
+    """A closing clause with the likely remedy for a wrong shape; empty if there is none."""
     channels, *size = wanted
     if list(x.shape[-3:]) == [*size, channels]:
         return ", whose channels come last; write images.movedim(-1, -3)"
@@ -132,7 +133,7 @@ def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
 
 
 def _check_pixels(x: Tensor, name: str) -> None:
-    """ImageError for pixels outside of [0, 1]; on a GPU it waits for the device once."""
+    """ImageError for pixels outside of [0, 1]. Synchronises with the device once."""
     if x.numel() == 0 or x.device.type == "meta" or type(x).__name__ == "FakeTensor":
         return
     least, most = torch.stack(x.detach().aminmax()).tolist()
@@ -145,7 +146,7 @@ def _check_pixels(x: Tensor, name: str) -> None:
 
 
 def _check_codes(model: Any, code: Any, name: str) -> None:
-    """ImageError unless these are floats of the model's latent dimensions, on its device."""
+    """ImageError unless ``code`` is a float tensor of the model's latent dimensions, on its device."""
     code = _tensor(model, code, f"{name} needs codes")
     if not code.is_floating_point():
         raise ImageError(f"{name} needs codes as floats, got {code.dtype}; write code.float()")
@@ -173,7 +174,7 @@ def _is_single(value: Any, dimensions: int) -> bool:
 
 
 def _first(found: Any) -> Any:
-    """Of results for a batch of one, those without the batch; a posterior that is no tuple of tensors keeps it."""
+    """Remove the batch dimension from results for one image; a posterior that is not a tuple of tensors keeps it."""
     if isinstance(found, Tensor):
         return found[0]
     parts = isinstance(found, tuple) and all(isinstance(part, Tensor) for part in found)
@@ -185,5 +186,5 @@ def _shape(value: Tensor) -> str:
 
 
 def _either(shape: tuple[int, ...]) -> str:
-    """The shape of one and of a batch: ``(1, 28, 28) or (B, 1, 28, 28)``."""
+    """The shapes of one item and of a batch as text: ``(1, 28, 28) or (B, 1, 28, 28)``."""
     return f"{shape} or (B, {', '.join(map(str, shape))})"

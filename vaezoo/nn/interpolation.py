@@ -1,20 +1,20 @@
-"""Paths between codes. They know tensors alone."""
+"""Linear and spherical interpolation between codes."""
 
 import torch
 from torch import Tensor
 
 
 def linear(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Codes at equal distances on the straight line, both ends included: (B, D) twice -> (B, steps, D)."""
+    """Equidistant codes on the straight line, both ends included: (B, D) twice -> (B, steps, D)."""
     t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
     return torch.lerp(start[:, None], end[:, None], t)
 
 
 def spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Codes at equal angles on the arc between the two directions (White, 2016), both ends included.
+    """Codes at equal angles on the arc between two codes (White, 2016), both ends: (B, D) twice -> (B, steps, D).
 
-    In many dimensions a Gaussian's mass lies near a sphere, which the straight line leaves and the arc does not. Codes
-    that are (anti)parallel, as all are in one dimension, have no single arc: they get the straight line.
+    In high dimensions a Gaussian's mass lies near a sphere, which the straight line leaves and the arc does not.
+    (Anti)parallel codes, as always in one dimension, have no unique arc and get the straight line.
     """
     t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=1).clamp(-1, 1)

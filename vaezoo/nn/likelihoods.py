@@ -1,4 +1,4 @@
-"""p(x|z) by name: each turns decoder outputs into a log density of the image and into pixels. They know tensors."""
+"""Likelihoods p(x|z): decoder outputs to the log density of an image and to mean pixels."""
 
 import math
 from collections.abc import Mapping
@@ -16,36 +16,36 @@ from vaezoo.metrics.divergences import gaussian_log_prob
 
 
 class Likelihood(nn.Module):
-    """Distribution of an image given the decoder's outputs, pixels independent of each other.
+    """Distribution of an image given the decoder outputs, with independent pixels.
 
-    ``discrete`` says that it gives probabilities, not densities: then bits per dimension mean something.
+    ``discrete`` marks probabilities instead of densities; only then are bits per dimension meaningful.
     """
 
     discrete = False
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        """log p(x|z) of images x and decoder outputs (both (B, C, H, W)), summed over pixels, in nats: (B,)."""
+        """log p(x|z) summed over pixels and channels, in nats: (B, C, H, W) twice -> (B,)."""
         raise NotImplementedError
 
     def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
-        """-log p(x|z), the reconstruction term, like ``log_prob``."""
+        """-log p(x|z), the reconstruction term, in nats: (B, C, H, W) twice -> (B,)."""
         return -self.log_prob(x, outputs)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """E[x|z], the pixels to show, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
+        """E[x|z], the pixels to display, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
         raise NotImplementedError
 
     def supports(self, x: Tensor) -> Tensor:
-        """Whether every pixel of an image is a value that this distribution is defined on: (B, C, H, W) -> (B,)."""
+        """Whether every pixel of an image is in the support of the distribution: (B, C, H, W) -> (B,)."""
         return ((x >= 0) & (x <= 1)).flatten(1).all(1)
 
     def describe(self) -> str:
-        """The likelihood in words, with its constants."""
+        """The likelihood as text, with its constants."""
         raise NotImplementedError
 
 
 class Bernoulli(Likelihood):
-    """Pixels are 0 or 1. On grey levels its value is a cross-entropy, not the logarithm of a probability."""
+    """Bernoulli for pixels of 0 or 1; for grey levels its value is a cross-entropy, not a log probability."""
 
     discrete = True
 
@@ -66,14 +66,15 @@ class Bernoulli(Likelihood):
 
 
 class ContinuousBernoulli(Likelihood):
-    """The Bernoulli with the constant that it lacks as a density on [0, 1] (Loaiza-Ganem and Cunningham, 2019).
+    """The Bernoulli normalised to a density on [0, 1] (Loaiza-Ganem and Cunningham, 2019).
 
-    With natural parameter eta, the decoder's output, log p(x) = eta x - log((exp(eta) - 1) / eta). Written around the
-    middle of [0, 1], where it is even in eta, it is exact for any eta; torch's own clamps the constant alone.
+    log p(x) = eta x - log((exp(eta) - 1) / eta), with the decoder output as the natural parameter eta. It is computed
+    relative to x = 1/2, where the constant is even in eta, and is exact for any eta; torch's version clamps the
+    constant only.
     """
 
     SMALL = 0.3
-    """Below this a series is more exact than the functions themselves."""
+    """Below this magnitude, a series is more accurate than the closed form."""
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return (outputs * (x - 0.5) - self._log_sinhc(outputs / 2)).flatten(1).sum(1)
@@ -92,13 +93,13 @@ class ContinuousBernoulli(Likelihood):
         """log(sinh(v) / v), elementwise."""
         size = value.abs()
         small = size < self.SMALL
-        safe = torch.where(small, 1.0, size)  # the branch that is not taken must have a finite gradient too
+        safe = torch.where(small, 1.0, size)  # the gradient of the unused branch must be finite too
         series = size**2 / 6 - size**4 / 180 + size**6 / 2835
         return torch.where(small, series, safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe))
 
 
 class Gaussian(Likelihood):
-    """N(mean, sigma^2) with the same fixed ``sigma`` (in units of pixels in [0, 1]) everywhere."""
+    """N(mean, sigma^2) with one fixed ``sigma`` (for pixels in [0, 1]); ConfigError if it is not positive."""
 
     logvar: Tensor
 
@@ -119,16 +120,16 @@ class Gaussian(Likelihood):
 
 
 class LearnedGaussian(Likelihood):
-    """The sigma-VAE's N(mean, sigma^2), whose one sigma fits itself to the errors (Rybkin et al., 2021).
+    """N(mean, sigma^2) with one learned sigma for all pixels (sigma-VAE, Rybkin et al., 2021).
 
-    ``sigma="shared"`` is a parameter that the optimiser trains. ``sigma="optimal"`` is the closed form sigma^2 = MSE
-    of each training batch; outside training it is a running mean of those, since a sigma that saw the image it scores
-    would give no density.
+    ``sigma="shared"`` is a trainable parameter. ``sigma="optimal"`` is the closed form sigma^2 = MSE of each training
+    batch, and outside of training the exponential of a running mean of log sigma: a sigma fitted to the image that it
+    scores would not give a density. ConfigError for other values.
     """
 
     MOMENTUM = 0.01
     FLOOR = math.log(1e-3)
-    """Least log sigma, a quarter of a grey level: without one, data that can be copied exactly has no maximum."""
+    """Minimum log sigma, a quarter of a grey level; without it, perfect reconstructions have unbounded likelihood."""
 
     log_sigma: Tensor
     batches: Tensor
@@ -158,7 +159,7 @@ class LearnedGaussian(Likelihood):
 
     @torch.no_grad()
     def _fit(self, x: Tensor, mean: Tensor) -> Tensor:
-        """log sigma of this batch, which also moves the running one. As a constant it gives the gradient of log MSE."""
+        """log sigma of this batch, detached (which gives the gradient of log MSE); updates the running mean."""
         log_sigma = 0.5 * batch_shares.mean((x - mean).square()).clamp(min=1e-12).log()
         weight = torch.where(self.batches == 0, 1.0, self.MOMENTUM)
         self.log_sigma.lerp_(log_sigma.to(self.log_sigma.dtype), weight)
@@ -167,10 +168,10 @@ class LearnedGaussian(Likelihood):
 
 
 class DiscretizedLogistic(Likelihood):
-    """256 grey levels, each with the mass that a logistic has in its bin (Kingma et al., 2016).
+    """Distribution over 256 grey levels: the mass of a logistic in each level's bin (Kingma et al., 2016).
 
-    The scale is one learned number; the first and the last bin reach to infinity, so that the masses add up to 1.
-    ``mean`` is the logistic's centre, which differs from E[x|z] by what those two bins take in.
+    The scale is one learned number. The first and last bins extend to infinity, so that the masses sum to 1. ``mean``
+    is the logistic's centre, which differs slightly from E[x|z] because of these two bins.
     """
 
     discrete = True
@@ -209,7 +210,7 @@ _CLASSES: dict[str, type[Likelihood]] = dict(
 
 
 def make_likelihood(name: str, options: Mapping[str, Any] | None = None) -> Likelihood:
-    """The likelihood called ``name``, made with its own ``options``; ConfigError on a wrong name or option."""
+    """The likelihood called ``name``, created with ``options``; ConfigError for an unknown name or option."""
     if name not in _CLASSES:
         raise ConfigError(f"model.likelihood must be one of {', '.join(LIKELIHOODS)}, got {name!r}")
     options = dict(options or {})

@@ -1,4 +1,4 @@
-"""Encoders and decoders: images to codes, codes to pixel parameters. They know nothing of losses."""
+"""Encoders and decoders: images to posterior parameters, codes to pixel parameters."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,20 +18,20 @@ ImageShape = tuple[int, int, int]
 """Channels, height and width."""
 
 LARGEST = 2**30
-"""Of a layer or a code: with more, the number of weights may be one that torch cannot count."""
+"""Maximum size of a layer or code; beyond it, the number of weights may overflow torch's counters."""
 
 SMALLEST_GRID = 4
-"""Pixels to which the shorter side is brought down when the depth is not given."""
+"""Pixels of the shorter side after the encoder's last stage, by default."""
 
 
 def make_networks(
     name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None = None
 ) -> tuple[nn.Module, nn.Module]:
-    """Encoder (B, C, H, W) -> (B, features) and decoder (B, latent_dim) -> (B, C, H, W), its mirror.
+    """Encoder (B, C, H, W) -> (B, features) and mirrored decoder (B, latent_dim) -> (B, C, H, W).
 
     ``widths`` are the sizes of the encoder's hidden layers (mlp) or the channels of its stages, each of which halves
-    the image (conv, resnet); None takes the defaults of the network and image size. Raises ConfigError on an unknown
-    name, an image below 8x8 or more stages than the image can be halved.
+    the image (conv, resnet); None takes the defaults for the network and image size. ConfigError for an unknown name,
+    an image below 8x8 pixels, too many stages, or a model that does not fit into memory.
     """
     if name not in NETWORKS:
         raise ConfigError(f"model.network must be one of {', '.join(NETWORKS)}, got {name!r}")
@@ -43,7 +43,7 @@ def make_networks(
         within(size, 1, LARGEST, "each of model.widths")
     makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
     make = partial(makers[name], image_shape, latent_dim, features, widths)
-    if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 does not know of `with torch.device`
+    if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 ignores `with torch.device`
         _refuse_too_large(make)
     encoder, decoder = make()
     encoder.apply(_initialise)
@@ -52,7 +52,7 @@ def make_networks(
 
 
 def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
-    """ConfigError for networks whose weights do not fit into memory; they are made on torch's meta device to know."""
+    """ConfigError for networks that do not fit into memory, counted on torch's meta device."""
     with torch.device("meta"):
         count = sum(parameter.numel() for network in make() for parameter in network.parameters())
     remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
@@ -60,7 +60,7 @@ def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases: the defaults of TensorFlow, which most published networks have."""
+    """Glorot-uniform weights and zero biases: TensorFlow's defaults, which most published VAEs used."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -84,7 +84,7 @@ def _mlp(
 
 
 def _dense(*sizes: int) -> list[nn.Module]:
-    """Fully connected layers from each size to the next, a ReLU behind each."""
+    """Fully connected layers from each size to the next, each followed by a ReLU."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(sizes):
         layers += [nn.Linear(wide, narrow), nn.ReLU()]
@@ -95,7 +95,7 @@ def _dense(*sizes: int) -> list[nn.Module]:
 
 
 class Pad(nn.Module):
-    """Black pixels around the images, to (B, C, *size)."""
+    """Pads images with zeros: (B, C, H, W) -> (B, C, *size)."""
 
     def __init__(self, image_shape: ImageShape, size: tuple[int, int]) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Pad(nn.Module):
 
 
 class Crop(nn.Module):
-    """What ``Pad`` put around the images, taken off again."""
+    """Removes the padding of ``Pad``: (B, C, *size) -> (B, C, H, W)."""
 
     def __init__(self, image_shape: ImageShape, size: tuple[int, int]) -> None:
         super().__init__()
@@ -119,12 +119,12 @@ class Crop(nn.Module):
 
 
 def _depth(image_shape: ImageShape) -> int:
-    """How many halvings bring the shorter side nearest to 4 pixels: 1 at 8x8, 3 at 28x28 and 32x32, 4 at 64x64."""
+    """Number of halvings that bring the shorter side closest to 4 pixels: 1 at 8x8, 3 at 28x28, 4 at 64x64."""
     return max(1, round(math.log2(min(image_shape[1:]) / SMALLEST_GRID)))
 
 
 def _padded(image_shape: ImageShape, name: str, depth: int) -> tuple[int, int]:
-    """Height and width, rounded up so that they can be halved ``depth`` times."""
+    """Height and width rounded up to multiples of 2**depth; ConfigError if the image is too small for that depth."""
     height, width = image_shape[1:]
     step = 2**depth
     if depth < 1 or step > min(height, width):
@@ -139,10 +139,10 @@ def _padded(image_shape: ImageShape, name: str, depth: int) -> tuple[int, int]:
 def _conv(
     image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
 ) -> tuple[nn.Module, nn.Module]:
-    """The network of Locatello et al. (2019) at 64x64, as deep as the image allows at other sizes.
+    """The network of Locatello et al. (2019) at 64x64, with the depth adapted to other sizes.
 
-    The first half of the encoder's stages has 4x4 kernels (32 channels by default), the second 2x2 (64 channels); all
-    of the decoder's have 4x4. A fully connected layer of 256 lies between them and the code.
+    The first half of the encoder's stages has 4x4 kernels (by default 32 channels), the second half 2x2 (64 channels);
+    all decoder stages have 4x4. A fully connected layer of 256 units connects them to the code.
     """
     depth = _depth(image_shape) if widths is None else len(widths)
     wide_kernels = -(-depth // 2)
@@ -168,7 +168,7 @@ def _around(
     downward: list[nn.Module],
     upward: list[nn.Module],
 ) -> tuple[nn.Module, nn.Module]:
-    """Convolutional stages with what joins them to images (padding) and to codes (a fully connected layer of 256)."""
+    """Encoder and decoder from convolutional stages, with padding and a fully connected layer of 256 units."""
     flat, hidden = math.prod(grid), 256
     encoder = nn.Sequential(
         Pad(image_shape, size), *downward, nn.Flatten(), *_dense(flat, hidden), nn.Linear(hidden, features)
@@ -178,7 +178,10 @@ def _around(
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions behind group norms, added to their input (He et al., 2016, pre-activation)."""
+    """Pre-activation residual block with group norm: two 3x3 convolutions added to their input (He et al., 2016).
+
+    (B, C, H, W) -> (B, C, H, W).
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -196,14 +199,14 @@ class ResidualBlock(nn.Module):
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Group norm: unlike batch norm the same in training and evaluation, and defined for a batch of one image."""
+    """Group norm, which unlike batch norm is the same in training and evaluation, and works for a single image."""
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 def _resnet(
     image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
 ) -> tuple[nn.Module, nn.Module]:
-    """One residual block a stage; strided convolutions lead down, nearest-neighbour doubling and convolutions up."""
+    """One residual block per stage; downsampling by strided, upsampling by nearest-neighbour and convolution."""
     depth = _depth(image_shape) if widths is None else len(widths)
     widths = tuple([min(32 << stage, 128) for stage in range(depth)] if widths is None else widths)
     size = _padded(image_shape, "resnet", depth)
@@ -217,5 +220,5 @@ def _resnet(
         upward += [ResidualBlock(before), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
     upward += [_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], image_shape[0], 3, padding=1)]
     encoder, decoder = _around(image_shape, size, grid, latent_dim, features, downward, upward)
-    # A fifth less time for 3x3 convolutions on a processor; the strided ones of `conv` take the same either way.
+    # 3x3 convolutions are a fifth faster on a CPU in this layout; the strided ones of `conv` are not.
     return encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Distributions over codes that encoders give. They know tensors alone."""
+"""Posterior distributions over codes."""
 
 from typing import NamedTuple
 
@@ -21,12 +21,12 @@ class DiagonalGaussian(NamedTuple):
         return _std(self.logvar)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One code for each image, differentiable in both parameters (the reparametrisation trick): (B, D)."""
-        # torch.compile of 2.6 ends a program at a property of a named tuple.
+        """One code per image, differentiable by the reparametrisation trick: (B, D)."""
+        # Not ``self.std``: torch.compile of 2.6 breaks the graph at a property of a named tuple.
         return self.mean + _std(self.logvar) * batch_shares.normal_like(self.mean, generator)
 
     def kl(self) -> Tensor:
-        """Divergence from the standard normal prior, by dimension, in nats: (B, D)."""
+        """KL divergence from the standard normal prior per dimension, in nats: (B, D)."""
         return gaussian_kl(self.mean, self.logvar)
 
     def log_prob(self, code: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A run folder: what is written into it, how it is read back, and what it may make."""
+"""Run folders: writing, reading, locking, resuming, and checks of untrusted ones."""
 
 from vaezoo.runs.folder import (
     RECORD,

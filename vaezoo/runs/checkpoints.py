@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running anything in them, and checked against what this version writes."""
+"""Reading of checkpoint files without executing code in them, and checks against what this version writes."""
 
 import math
 import zipfile
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RESUMABLE = ("last", "previous")
-"""Names of the checkpoints that training can be resumed from, the newest first."""
+"""Names of the checkpoints that training can resume from, newest first."""
 
 MOST_PICKLED = 2**26
-"""Bytes of a checkpoint beside its tensors."""
+"""Maximum bytes of a checkpoint's pickled part, without tensors."""
 
 MODEL: dict[str, Any] = {"model_class": "", "hyper_parameters": {}, "state_dict": {}}
-"""An example of what gives the model back: names and kinds of values."""
+"""Example of the entries needed to restore the model: names and types."""
 
 TRAINING: dict[str, Any] = {
     "epoch": 0,
@@ -34,20 +34,20 @@ TRAINING: dict[str, Any] = {
     "random_states": [[]],
     "record": {},
 }
-"""An example of what training needs beside the model to be resumed."""
+"""Example of the further entries needed to resume training."""
 
 
 # reading -------------------------------------------------------------------------------------------------------------
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a checkpoint file holds; RunError if it is damaged or does not hold a model of vaezoo's."""
+    """The content of a checkpoint file; RunError if it is damaged or not a vaezoo checkpoint."""
     import torch
 
     try:
         check_archive(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except Exception as error:  # torch raises many types for a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{path} is damaged or not a checkpoint: {reason}") from error
     _refuse_mismatch(path, content, MODEL)
@@ -57,9 +57,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def last_good(run_dir: Path) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint to resume from and what it holds: ``last``, or ``previous`` where that is damaged or foreign.
+    """Path and content of the newest intact checkpoint: ``last``, or ``previous`` if that is damaged.
 
-    RunError if there is none that is whole.
+    RunError if neither is intact.
     """
     found = [path for path in (run_dir / "checkpoints" / f"{name}.ckpt" for name in RESUMABLE) if path.is_file()]
     if not found:
@@ -74,7 +74,7 @@ def last_good(run_dir: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def check_archive(path: Path) -> None:
-    """ValueError unless a file is an archive as torch writes it, which takes no more memory than it has bytes."""
+    """ValueError unless a file is an archive as torch writes it: uncompressed, and no larger in memory than on disk."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -86,7 +86,7 @@ def check_archive(path: Path) -> None:
 
 
 def _check_weights(path: Path, weights: Mapping[str, Any]) -> None:
-    """RunError unless weights are finite tensors that take no more memory than their file has bytes."""
+    """RunError unless weights are finite tensors that need no more bytes than their file has."""
     from torch import Tensor
 
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
@@ -105,12 +105,12 @@ def _is_finite(tensor: "Tensor") -> bool:
 
 
 def _whole(path: Path) -> dict[str, Any]:
-    """What a checkpoint to resume from holds, every byte of it checked; RunError for any other file."""
+    """The content of a checkpoint to resume from, with all checksums verified; RunError for any other file."""
     try:
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except Exception as error:  # zipfile, zlib and struct raise many kinds for single wrong bits
+    except Exception as error:  # zipfile, zlib and struct raise many types for a damaged archive
         raise RunError(f"{path} is damaged or not a checkpoint: {' '.join(str(error).split())}") from error
     if damaged is not None:
         raise RunError(f"{path} is damaged: the checksum of {damaged} is wrong")
@@ -132,7 +132,7 @@ def _check_random_states(path: Path, states: list[list[Any]]) -> None:
 
 
 def _check_record(path: Path, record: Mapping[str, Any]) -> None:
-    """RunError unless a checkpoint says how long the run's metrics and events were in whole numbers."""
+    """RunError unless the recorded lengths of metrics and events are non-negative integers."""
     events = record.get("events", {})
     sizes = [record.get("rows", 0), *(events.values() if isinstance(events, Mapping) else [events])]
     if not all(type(size) is int and size >= 0 for size in sizes):
@@ -143,10 +143,10 @@ def _check_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def refuse_unfit(path: Path, content: Mapping[str, Any], example: Mapping[str, Any]) -> None:
-    """RunError unless a checkpoint's state of training is of the kind that this run would save.
+    """RunError unless a checkpoint's training state has the structure that this run would save.
 
-    ``example`` is what it would save before its first step: ``loops``, ``callbacks``, ``lr_schedulers`` and, unless the
-    model makes optimisers of its own, ``optimizer_states``.
+    ``example`` is what the run would save before its first step: ``loops``, ``callbacks``, ``lr_schedulers`` and,
+    unless the model has custom optimisers, ``optimizer_states``.
     """
     optimizers = example.get("optimizer_states", ())
     _refuse_mismatch(path, content, {name: part for name, part in example.items() if part is not optimizers})
@@ -165,7 +165,7 @@ def refuse_unfit(path: Path, content: Mapping[str, Any], example: Mapping[str, A
 
 
 def _refuse_unfit_optimizer(path: Path, state: Mapping[str, Any], example: Mapping[str, Any], step: int) -> None:
-    """RunError unless the state of an optimiser that took ``step`` steps is one of the parameters of this model."""
+    """RunError unless an optimiser state after ``step`` steps matches the model's parameters."""
     kept, shapes = state["state"], example["shapes"]
     like = {**example, "state": {index: example["state"].get(index, {}) for index in kept}}
     del like["shapes"]
@@ -178,7 +178,7 @@ def _refuse_unfit_optimizer(path: Path, state: Mapping[str, Any], example: Mappi
 
 
 def _is_state_of(value: Any, shape: Sequence[int]) -> bool:
-    """Whether what an optimiser keeps of a parameter of this shape is finite and broadcasts to it."""
+    """Whether an optimiser's value for a parameter of this shape is finite and broadcasts to the shape."""
     from torch import Tensor
 
     if not isinstance(value, Tensor):
@@ -193,11 +193,11 @@ def _refuse_mismatch(path: Path, content: Any, example: Any) -> None:
 
 
 def mismatches(value: Any, example: Any, key: str = "") -> Iterator[str]:
-    """Where a value is of another kind than an example, in words: ``epoch is -1``.
+    """Clauses such as ``epoch is -1`` for every place where a value does not have the structure of an example.
 
-    Mappings need the example's names and may have more; each item of a list is held against the example's first, or
-    against the item at its place where there are as many. Whole numbers are not below zero, or not below the example's;
-    others are finite unless the example's is not. An empty mapping or list stands for any, None for any value.
+    Mappings need the example's keys and may have more. Lists of equal length are compared item by item; otherwise each
+    item is compared with the example's first. Integers must be at least 0, or at least a negative example; floats must
+    be finite unless the example is not. An empty mapping or list matches any, and None matches any value.
     """
     if isinstance(example, Mapping):
         yield from _mapping_mismatches(value, example, key)
@@ -224,7 +224,7 @@ def _list_mismatches(value: Any, example: list[Any] | tuple[Any, ...], key: str)
         yield f"{key or 'it'} is {_shown(value)}"
         return
     paired = example if len(example) == len(value) else example[:1] * len(value)
-    for place, (child, like) in enumerate(zip(value, paired, strict=False)):  # no item is held against an empty example
+    for place, (child, like) in enumerate(zip(value, paired, strict=False)):  # an empty example matches any items
         yield from mismatches(child, like, f"{key}.{place}" if key else str(place))
 
 
@@ -240,6 +240,6 @@ def _is_alike(value: Any, example: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A short value as it is, a long one by its kind."""
+    """The repr of a short value; only the type of a long one."""
     text = repr(value)
     return text if len(text) <= 40 else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, commit, memory. It knows nothing of models and configs."""
+"""The environment of a run: versions, device, commit and memory."""
 
 import platform
 import resource
@@ -29,9 +29,9 @@ def describe(device: torch.device) -> dict[str, str | int | None]:
 
 
 def machine(device: torch.device) -> str:
-    """A word that is the same for processes that share a device at the same time, and names nobody's machine.
+    """An identifier shared by processes that use the same device at the same time.
 
-    On Linux it is drawn at each start of the system, elsewhere it is the host's name; a GPU's own identifier follows.
+    On Linux it is the boot id, which does not identify the machine, elsewhere the host name; plus the UUID of a GPU.
     """
     boot = Path("/proc/sys/kernel/random/boot_id")
     host = boot.read_text().strip() if boot.is_file() else platform.node()
@@ -40,7 +40,7 @@ def machine(device: torch.device) -> str:
 
 
 def commit() -> str | None:
-    """The commit of the clone that this package lies in, marked if it has been changed; None outside a clone."""
+    """The git commit of this clone, with ``-changed`` if files were modified; None outside of a clone."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -52,9 +52,9 @@ def commit() -> str | None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory in use so far: on the GPU what torch allocated there, else what the process held.
+    """Peak memory so far in bytes: on a GPU, what torch allocated; otherwise, the resident memory of this process.
 
-    On Linux from VmHWM: ru_maxrss would start with what the parent process held when it started this one.
+    Uses VmHWM on Linux, because ru_maxrss includes the parent process's memory at the time of the fork.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
@@ -72,7 +72,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def version_of(package: str) -> str | None:
-    """The version of an installed package, None if it is not installed."""
+    """The version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

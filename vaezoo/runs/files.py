@@ -1,4 +1,4 @@
-"""Files that a crash, a power cut or a full disk leaves whole, and tables in them. They know no runs."""
+"""Atomic writing of files, so that a crash, a power cut or a full disk leaves them intact; and CSV tables."""
 
 import csv
 import errno
@@ -10,28 +10,28 @@ from pathlib import Path
 
 from vaezoo.config.errors import DiskError
 
-ASIDE = ".new"
-"""What a file is called at the end while it is written; one that is found later was never finished."""
+TEMPORARY_SUFFIX = ".new"
+"""Suffix of a file while it is written; one that is left over was never completed."""
 
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
-"""Errors of a disk, which no program can do anything about."""
+"""Errors of a full or failing disk, reported as DiskError."""
 
 
-def aside(path: Path) -> Path:
-    """Where the next version of a file is written, in the same folder."""
-    return path.with_name(path.name + ASIDE)
+def temporary_path(path: Path) -> Path:
+    """Where the next version of a file is written before it is renamed, in the same folder."""
+    return path.with_name(path.name + TEMPORARY_SUFFIX)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The path to write a file's next version to; it takes the place of ``path`` when all of it is on the disk.
+    """A temporary path that replaces ``path`` at the end of the block, once it is on disk.
 
-    Whatever happens before that leaves ``path`` as it was. DiskError where the disk is full or fails.
+    If the block fails, ``path`` is unchanged. DiskError if the disk is full or fails.
     """
-    new = aside(path)
+    new = temporary_path(path)
     try:
         yield new
-        settle(new, path)
+        commit(new, path)
     except BaseException as error:
         with suppress(OSError):
             new.unlink(missing_ok=True)
@@ -40,16 +40,16 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def settle(new: Path, path: Path) -> None:
-    """Bring a written file to the disk, then rename it to ``path`` for good."""
+def commit(new: Path, path: Path) -> None:
+    """Synchronise a written file to disk, then rename it to ``path``."""
     synchronise(new)
     new.replace(path)
-    with suppress(OSError):  # some file systems cannot, and their renames are safe or not by themselves
+    with suppress(OSError):  # some file systems cannot synchronise folders
         synchronise(path.parent)
 
 
 def synchronise(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until the content of a file or folder is on disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,13 +58,13 @@ def synchronise(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by one that holds this text."""
+    """Write a text file atomically; DiskError if the disk is full or fails."""
     with replacing(path) as new:
         new.write_text(text)
 
 
 def cannot_write(path: Path | str, error: OSError) -> str:
-    """What to tell of a disk that is full or fails."""
+    """The message of a DiskError."""
     return f"cannot write {path}: {error.strerror or error}; files saved earlier are intact; free space on that disk"
 
 
@@ -72,7 +72,7 @@ def cannot_write(path: Path | str, error: OSError) -> str:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]], bool]:
-    """Names of a table's columns, its rows, and whether it ends in a torn one, as a kill or a full disk leaves it."""
+    """Column names and rows of a CSV file, and whether an incomplete last row was left out."""
     with path.open(newline="", errors="replace") as file:
         text = file.read()
     whole = text[: text.rfind("\n") + 1]
@@ -82,7 +82,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]], bool]:
 
 
 def write_rows(path: Path, names: list[str], rows: list[dict[str, str]]) -> None:
-    """Write a table in one move."""
+    """Write a CSV file atomically; DiskError if the disk is full or fails."""
     with replacing(path) as new, new.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()

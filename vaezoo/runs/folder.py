@@ -1,4 +1,4 @@
-"""A run folder: who may write to it, what is written, and how it is read back. It knows no variant."""
+"""Reading and writing a run folder."""
 
 import json
 import os
@@ -11,16 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo.config import reading
 from vaezoo.config.errors import RunError
 from vaezoo.runs import renamed, trust
-from vaezoo.runs.files import ASIDE, write_text
+from vaezoo.runs.files import TEMPORARY_SUFFIX, write_text
 
 RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
-"""What makes a folder a run; only a folder with none of these may be taken for a new one."""
+"""Files that make a folder a run; a new run needs a folder without them."""
 
 
 class RunFolder:
-    """A run folder read back.
+    """Read access to a run folder.
 
-    Raises RunError, here or when something is asked for, if the folder is not a run or lacks what is asked for.
+    The constructor raises RunError if the folder is not a run; methods raise it for missing or unreadable parts.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -30,27 +30,27 @@ class RunFolder:
 
     @property
     def config(self) -> DictConfig:
-        """The composed config of the run, resolved: plain values. Whether to make what it names is for ``trust``."""
+        """The resolved config of the run, with plain values only. Check it by ``trust`` before creating objects."""
         plain = OmegaConf.to_container(reading.read_config(self.path / "config.yaml"))
         return OmegaConf.create(renamed.current(plain))
 
-    def refuse_untrusted(self, packages: Sequence[str] = trust.OWN, told: Sequence[str] = ()) -> None:
-        """RunError if to go on with the run would make or write what ``trust`` does not allow.
+    def refuse_untrusted(self, packages: Sequence[str] = trust.OWN, overrides: Sequence[str] = ()) -> None:
+        """RunError if resuming the run would create or write what ``trust`` does not allow.
 
-        ``told`` are words of the command line, whose settings are the user's own.
+        ``overrides`` are settings of the command line, which are trusted.
         """
         plain: Any = OmegaConf.to_container(self.config)
         for name in ("model", "data", "trainer"):
             if not (isinstance(plain.get(name), dict) and "_target_" in plain[name]):
                 raise RunError(f"{self.path}/config.yaml has no {name}; put the run's own config.yaml back")
-        trust.check_config(plain, self.path, packages=packages, told=told)
+        trust.check_config(plain, self.path, packages=packages, overrides=overrides)
         trust.refuse_links(self.path)
         if any(not row.get("step", 0.5).is_integer() for row in self.metrics):
             raise RunError(f"{self.path}/metrics.csv has a row without a step; remove the row")
 
     @property
     def summary(self) -> dict[str, Any]:
-        """``summary.json``, or only the status ``unfinished`` while there is none."""
+        """The content of ``summary.json``; only the status ``unfinished`` if the file does not exist."""
         path = self.path / "summary.json"
         if not path.is_file():
             return {"status": "unfinished"}
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """``evaluation.json``, or None while there is none."""
+        """The content of ``evaluation.json``; None if the file does not exist."""
         path = self.path / "evaluation.json"
         try:
             return reading.read_json(path) if path.is_file() else None
@@ -72,12 +72,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> list[dict[str, float]]:
-        """Rows of ``metrics.csv`` in the order they were logged; each has ``step`` and what was logged then."""
+        """Rows of ``metrics.csv`` in order; each has ``step`` and the metrics that were logged then."""
         path = self.path / "metrics.csv"
         return reading.read_rows(path) if path.is_file() else []
 
     def checkpoint(self, name: str | None = None) -> Path:
-        """Path of ``checkpoints/{name}.ckpt``; None takes the best one, or the last where no best was chosen."""
+        """Path of ``checkpoints/{name}.ckpt``; None takes the best or else the last. RunError if missing."""
         saved = [path for path in self.checkpoints() if path.stem == (name or path.stem)]
         if not saved:
             raise RunError(
@@ -86,13 +86,13 @@ class RunFolder:
         return saved[0]
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints that there are, the best one first."""
+        """Paths of the existing checkpoints, ``best`` first."""
         paths = [self.path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
         return [path for path in paths if path.is_file()]
 
 
 def _wrong_part(summary: Mapping[str, Any]) -> str:
-    """Which part of a summary is no mapping, or of those with numbers holds something else; nothing if all is well."""
+    """A clause on the first malformed part of a summary; empty if there is none."""
     for name in ("data", "environment", "val", "test", "cost"):
         part = summary.get(name, {})
         if not isinstance(part, dict):
@@ -104,12 +104,12 @@ def _wrong_part(summary: Mapping[str, Any]) -> str:
 
 
 def _is_numbers(value: Any) -> bool:
-    """Whether it is a finite number, or a list of such, as times of several sessions are."""
+    """Whether it is a finite number or a (nested) list of finite numbers."""
     return all(map(_is_numbers, value)) if isinstance(value, list) else reading.is_number(value)
 
 
 def refuse_if_taken(path: Path) -> None:
-    """RunError if another run lies in the folder, or what stands in the way of a new one."""
+    """RunError if the folder already contains a run, or files and folders in each other's place."""
     taken = [name for name in RECORD if (path / name).exists()]
     if taken and not _never_trained(path):
         raise RunError(
@@ -119,7 +119,7 @@ def refuse_if_taken(path: Path) -> None:
 
 
 def _never_trained(path: Path) -> bool:
-    """Whether a run failed before its first step, so that its folder holds nothing that could be lost."""
+    """Whether a run failed before its first step, so that nothing in its folder could be lost."""
     try:
         summary = RunFolder(path).summary
     except RunError:
@@ -128,7 +128,7 @@ def _never_trained(path: Path) -> bool:
 
 
 def clear(path: Path) -> None:
-    """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
+    """Remove the record of a run that never saved a checkpoint, and nothing else."""
     for pattern in (
         "config.yaml",
         "metrics.csv",
@@ -144,14 +144,17 @@ def clear(path: Path) -> None:
 
 
 def tidy(path: Path) -> None:
-    """Remove what was being written when a run was killed."""
-    for pattern in (f"*{ASIDE}", f"checkpoints/*{ASIDE}", f"figures/*/*{ASIDE}"):
+    """Remove the temporary files of a killed run."""
+    for pattern in (f"*{TEMPORARY_SUFFIX}", f"checkpoints/*{TEMPORARY_SUFFIX}", f"figures/*/*{TEMPORARY_SUFFIX}"):
         for file in path.glob(pattern):
             file.unlink(missing_ok=True)
 
 
 def start(path: Path, cfg: DictConfig) -> None:
-    """Make the folder of a run that starts or resumes, write its config, and remove the summary of an earlier part."""
+    """Create the run folder, write the config and delete the previous summary, when a run starts or resumes.
+
+    RunError if the folder cannot be written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text(path / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -161,10 +164,10 @@ def start(path: Path, cfg: DictConfig) -> None:
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Keep what a run came to."""
+    """Write summary.json."""
     write_text(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
 def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
-    """Keep what an evaluation found."""
+    """Write evaluation.json."""
     write_text(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""One process at a time in a folder. It knows no runs."""
+"""Locks that let only one process at a time work in a folder."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ from vaezoo.config.errors import RunError
 log = logging.getLogger(__name__)
 
 LOCK = "run.lock"
-"""Names the process that is at work in a folder. The file stays, and means nothing without its lock."""
+"""File with the process that works in a folder. It is never removed, and has no meaning unless it is locked."""
 
 BUSY = (errno.EAGAIN, errno.EACCES)
 
@@ -25,10 +25,10 @@ _held: set[FileIO] = set()
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Be the only one in a folder, which is made if there is none; RunError, naming the owner, if another one is.
+    """Hold the lock of a folder, which is created if needed; RunError, naming the owner, if another process holds it.
 
-    The system frees the lock when its process ends in whatever way, so that none is ever stale, on a network's disk
-    with working locks too. Where a file system has no locks, a warning says so.
+    The operating system releases the lock when the process ends in any way, so that no lock is ever stale. A file
+    system without locks causes a warning.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def refuse_if_held(folder: Path) -> None:
-    """RunError, naming the owner, if a process is at work in a folder; nothing is written."""
+    """RunError, naming the owner, if a process holds the lock of a folder; writes nothing."""
     try:
         file = (folder / LOCK).open("r+b", buffering=0)
     except OSError:
@@ -73,7 +73,7 @@ def _in_use(file: FileIO, folder: Path) -> str:
 
 
 def _name_owner(file: FileIO, owner: str) -> None:
-    """Say whose lock it is; on a full disk, go on without."""
+    """Write the owner to the lock file; on a full disk, leave it out."""
     try:
         file.truncate(0)
         file.write(owner.encode())
@@ -82,7 +82,7 @@ def _name_owner(file: FileIO, owner: str) -> None:
 
 
 def _let_go() -> None:
-    """A forked process, such as a loader's worker, must not keep its parent's locks when that is killed."""
+    """Release inherited locks in a forked process, such as a loader worker, which may outlive a killed parent."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for file in _held:
         os.dup2(nothing, file.fileno())

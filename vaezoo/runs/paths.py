@@ -1,4 +1,4 @@
-"""Places that a command is told to write to: whether they can be meant, before anything is written there."""
+"""Checks of output paths in settings, before anything is written."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,14 +8,14 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.runs.folder import RECORD
 
 LONGEST_NAME, LONGEST_PATH = 200, 3800
-"""Bytes of a name and of a path: file systems have 255 and 4096, and the files of a run need some of them."""
+"""Maximum bytes of a name and of a path; file systems allow 255 and 4096, and the files of a run need some of them."""
 
 LEFT_BY_JOBS = (".err", ".json", ".lock", ".log", ".new", ".out", ".txt", ".yaml", ".yml")
-"""Ends of files that job scripts, sweeps and runs that never began leave in a run folder."""
+"""Suffixes of files that job scripts, sweeps and runs that never started may leave in a run folder."""
 
 
 def folder(value: Any, key: str) -> Path:
-    """The folder that a setting names; ConfigError if none can be meant."""
+    """The folder path in a setting; ConfigError for an invalid path or the root of the file system."""
     path = place(value, key)
     if path.resolve() == Path(path.resolve().anchor):
         raise ConfigError(f"{key} must be a separate folder, got {value}, the root of the file system")
@@ -23,7 +23,7 @@ def folder(value: Any, key: str) -> Path:
 
 
 def file(value: Any, key: str) -> Path:
-    """The file that a setting names; ConfigError if none can be meant."""
+    """The file path in a setting; ConfigError for an invalid path or a folder."""
     path = place(value, key)
     if path.name in ("", "..") or str(value).endswith("/") or path.is_dir():
         raise ConfigError(f"{key} must be the name of a file, such as {path / 'model'}, got {value}, which is a folder")
@@ -31,9 +31,9 @@ def file(value: Any, key: str) -> Path:
 
 
 def run_folder(value: Any, key: str) -> Path:
-    """The folder for a new run; ConfigError if none can be meant, or if files lie there that no run leaves.
+    """The path of a run folder; ConfigError if it is invalid or contains files that are not a run's.
 
-    A folder that holds a run is let through: whether that may go on or be replaced is for others to say.
+    A folder that already contains a run is accepted here; ``runs.refuse_if_taken`` checks that.
     """
     path = folder(value, key)
     if (path / "config.yaml").exists() or not path.is_dir():
@@ -48,7 +48,7 @@ def run_folder(value: Any, key: str) -> Path:
 
 
 def _foreign(children: Iterable[Path]) -> list[str]:
-    """Names of what is neither a run's nor a job's."""
+    """Names of the entries that belong neither to a run nor to a job script."""
     known = (*RECORD, "figures", "nonfinite")
     return [
         child.name
@@ -60,7 +60,7 @@ def _foreign(children: Iterable[Path]) -> list[str]:
 
 
 def place(value: Any, key: str) -> Path:
-    """The path that a setting names, whatever lies there; ConfigError for what no file system can have."""
+    """The path in a setting, whether or not it exists; ConfigError for what is not a valid path."""
     if not isinstance(value, str) or not value.strip() or value == "null" or value[0] + value[-1] in ("[]", "{}"):
         raise ConfigError(f"{key} must be a path, got {value!r}")
     if not value.isprintable():

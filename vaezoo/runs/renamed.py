@@ -1,4 +1,4 @@
-"""Classes that have moved since a run was recorded: the names in its config, and where the classes are now."""
+"""Classes that have moved since a run was recorded: old names in its config and their new ones."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ RENAMED = {
     "vaezoo.trackers.": "vaezoo.training.trackers.",
     "vaezoo.trainer.": "vaezoo.training.trainer.",
 }
-"""Beginnings of a ``_target_``, before and now."""
+"""Old and new prefixes of a ``_target_``."""
 
 
 def current(node: Any) -> Any:
-    """The same plain settings, with each ``_target_`` under its present name."""
+    """The plain settings with each ``_target_`` replaced by its current name."""
     if isinstance(node, list):
         return [current(value) for value in node]
     if not isinstance(node, dict):

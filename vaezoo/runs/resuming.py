@@ -1,4 +1,4 @@
-"""What may differ when a run goes on, and whether a checkpoint is of its model. It makes no models and no trainers."""
+"""Which settings may change when a run resumes, and whether a checkpoint fits the run's model."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -14,12 +14,12 @@ from vaezoo.config.reading import MOST_JSON, read_text
 from vaezoo.runs.files import write_text
 
 CHANGES = "changes.json"
-"""The file in a run folder that says which settings were changed by force, and at which step."""
+"""File in the run folder with the settings that were changed on resume, and the step of each change."""
 
 CHANGEABLE = ("trainer.", "callbacks.", "logger.", "figures.", "data.root", "data.num_workers", "stepping", "threads")
-"""Settings that may differ when a run goes on begin so; any other would make it another experiment."""
+"""Prefixes of the settings that may change when a run resumes; any other change makes it another experiment."""
 
-TOLD = (
+RECORDED = (
     "threads",
     "trainer.accumulate_grad_batches",
     "trainer.gradient_clip_algorithm",
@@ -29,17 +29,17 @@ TOLD = (
     "trainer.overfit_batches",
     "trainer.precision",
 )
-"""Of those, settings that training depends on: they may differ, and that is recorded."""
+"""Those of them that affect the result of training: they may change, and the change is recorded."""
 
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "experiment")
-"""Words that choose a whole yaml when a config is composed, which a resumed run's is already."""
+"""Config groups, which cannot be chosen again because the config of a resumed run is already composed."""
 
 STATEFUL = ("model.optimizer.name", "model.scheduler")
-"""Settings whose state in a checkpoint would mean nothing under other ones."""
+"""Settings that cannot change, because their state in a checkpoint would not fit."""
 
 
 class Change(NamedTuple):
-    """One setting that differs between two configs; None where a config has none of that name."""
+    """A setting that differs between two configs; None where a config does not have it."""
 
     key: str
     was: Any
@@ -47,7 +47,10 @@ class Change(NamedTuple):
 
 
 def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """A run's own config with what the command line changes in it."""
+    """A run's config with the overrides of the command line applied.
+
+    RunError for an override that chooses a config group or sets run_dir, resume or hydra.
+    """
     OmegaConf.set_struct(cfg, True)
     for override in OverridesParser.create().parse_overrides(overrides):
         key = str(override.key_or_group)
@@ -64,34 +67,34 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:
-    """All settings in which two configs differ, but for those whose names begin with one of ``beside``."""
+    """All settings that differ between two configs, except those with a prefix in ``beside``."""
     one, other = (flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
     keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
 def take_chosen(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
-    """Where ``data.range`` or ``threads`` of ``now`` is auto, set it to what the run with the config ``was`` chose."""
+    """Replace ``data.range=auto`` and ``threads=auto`` in ``now`` by the values in the run's config, ``was``."""
     for before, after, name in ((was.get("data") or {}, now.get("data") or {}, "range"), (was, now, "threads")):
         if after.get(name) == AUTO and name in before:
             after[name] = before[name]
 
 
-def to_tell(was: DictConfig, now: DictConfig) -> list[Change]:
-    """Changes that need no force, and are recorded all the same."""
-    return [change for change in changes(was, now) if change.key in TOLD]
+def recorded_freely(was: DictConfig, now: DictConfig) -> list[Change]:
+    """Changes that need no force but are recorded."""
+    return [change for change in changes(was, now) if change.key in RECORDED]
 
 
-def in_words(found: Sequence[Change]) -> str:
-    """Every change as ``key: was -> now``."""
+def describe(found: Sequence[Change]) -> str:
+    """Every change as text: ``key: was -> now``."""
     return ", ".join(f"{key}: {was!r} -> {now!r}" for key, was, now in found)
 
 
 def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
-    """RunError if settings were changed that make another experiment, unless by force and it can be."""
+    """RunError if there are changes and no ``force``, or changes that cannot be forced."""
     if found and not force:
         raise RunError(
-            f"{run_dir} would resume with another config ({in_words(found)}); resume.force=true resumes anyway and"
+            f"{run_dir} would resume with another config ({describe(found)}); resume.force=true resumes anyway and"
             " records the change; for another experiment, start a new run without resume="
         )
     fixed = [key for key, _, _ in found if key.startswith(STATEFUL)]
@@ -102,7 +105,7 @@ def refuse(found: Sequence[Change], run_dir: Path, *, force: bool) -> None:
 
 
 def refuse_in_an_epoch(found: Sequence[Change], content: Mapping[str, Any], path: Path) -> None:
-    """RunError if data changed and a checkpoint was saved within an epoch, whose rest would be another one's."""
+    """RunError if data settings changed and the checkpoint was saved within an epoch, which would mix two orders."""
     progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_loop.batch_progress", {})
     within = progress.get("current", {}).get("ready", 0) > 0 and not progress.get("is_last_batch", True)
     data = [key for key, _, _ in found if key.startswith("data.")]
@@ -116,12 +119,12 @@ def refuse_in_an_epoch(found: Sequence[Change], content: Mapping[str, Any], path
 def refuse_other_model(
     path: Path, cfg: DictConfig, name: str, arguments: Mapping[str, Any], forced: Collection[str] = ()
 ) -> None:
-    """RunError if a checkpoint is of another class, shape or setting than the model that a run's config asks for.
+    """RunError if a checkpoint's model class or arguments differ from those of the run's config.
 
-    ``name`` and ``arguments`` are what the checkpoint holds; ``forced`` are settings that were changed on purpose.
+    ``name`` and ``arguments`` are the checkpoint's; settings in ``forced`` were changed on purpose and may differ.
     """
     asked: Any = OmegaConf.to_container(cfg, resolve=True)
-    if not {"model", "data"} <= asked.keys():  # not as vaezoo writes it, and nothing to hold a checkpoint against
+    if not {"model", "data"} <= asked.keys():  # not written by vaezoo, so there is nothing to compare with
         return
     model, data = asked["model"], asked["data"]
     if not (isinstance(model, dict) and isinstance(model.get("_target_"), str) and isinstance(data, dict)):
@@ -135,12 +138,13 @@ def refuse_other_model(
     differing = [
         key
         for key, value in wanted.items()
-        if key in arguments and key not in changed and _plain(arguments[key]) != _plain(value)
+        if key in arguments and key not in changed and _with_builtin_types(arguments[key]) != _with_builtin_types(value)
     ]
     ours = model["_target_"].rpartition(".")[2]
     if differing or (name != ours and "_target_" not in changed):
         there, here = (
-            ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
+            ", ".join(f"{key}={_with_builtin_types(values[key])!r}" for key in differing)
+            for values in (arguments, wanted)
         )
         raise RunError(
             f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} in the"
@@ -152,7 +156,7 @@ def refuse_other_model(
 def refuse_other_weights(
     path: Path, name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any], found: Sequence[Change] = ()
 ) -> None:
-    """RunError if the weights of a checkpoint do not fit the model called ``name``, whatever is forced."""
+    """RunError if names or shapes of a checkpoint's weights ``theirs`` differ from those of the model, ``ours``."""
     keys = [key for key in {**ours, **theirs} if key not in ours or key not in theirs]
     keys += [key for key in ours if key in theirs and ours[key].shape != theirs[key].shape]
     if keys:
@@ -168,7 +172,7 @@ def refuse_other_weights(
 
 
 def recorded(run_dir: Path) -> list[dict[str, Any]]:
-    """Settings that were changed by force while the run went on: ``step``, ``key``, ``was``, ``now``; oldest first."""
+    """The recorded changes of settings, oldest first: ``step``, ``key``, ``was``, ``now``. RunError if unreadable."""
     path = run_dir / CHANGES
     if not path.is_file():
         return []
@@ -183,7 +187,7 @@ def recorded(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
-    """Keep that settings were changed by force at this step, each once."""
+    """Append changes of settings at this step to changes.json, without duplicates."""
     before = recorded(run_dir)
     new = [change for change in ({"step": step, **change._asdict()} for change in found) if change not in before]
     if new:
@@ -191,23 +195,23 @@ def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
 
 
 def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
+    """Nested settings as a flat dict of dotted names."""
     if not isinstance(node, dict) or not node:
         return {key: node}
     pairs = ((f"{key}.{name}" if key else str(name), child) for name, child in node.items())
     return {each: value for name, child in pairs for each, value in flat(child, name).items()}
 
 
-def _plain(value: Any) -> Any:
-    """The same with lists for tuples and dicts for other mappings."""
+def _with_builtin_types(value: Any) -> Any:
+    """The value with tuples converted to lists and mappings to dicts."""
     if isinstance(value, Mapping):
-        return {key: _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
+        return {key: _with_builtin_types(child) for key, child in value.items()}
+    return [_with_builtin_types(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> list[int]:
-    """Shape of the images of a run: its config's, or where that tells none, as data of the user's own need not, that of
-    its checkpoint, which holds ``arguments``; RunError where that tells none either."""
+    """The image shape in a run's config, or in the model ``arguments`` of its checkpoint, since a user's own data
+    module need not have that setting; RunError if neither contains it."""
     asked: Any = OmegaConf.to_container(cfg, resolve=True)
     shape = _image_shape(asked["data"]) or arguments.get("image_shape")
     if not (isinstance(shape, list | tuple) and len(shape) == 3 and all(type(side) is int for side in shape)):
@@ -216,7 +220,7 @@ def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> li
 
 
 def _image_shape(data: Mapping[str, Any]) -> list[int] | None:
-    """What data settings tell of the images' shape, None where they do not; RunError if it is no shape."""
+    """The image shape in data settings; None if they do not contain it, RunError if it is invalid."""
     if not {"image_size", "channels"} <= data.keys():
         return None
     size, channels = data["image_size"], data["channels"]

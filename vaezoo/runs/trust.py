@@ -1,6 +1,6 @@
-"""What a run folder from elsewhere may make, write and allocate: classes on an allow-list, files of its own, its size.
+"""Checks of run folders from others: only classes on an allow-list, and no files outside of the run folder.
 
-Settings on the user's own command line are the user's: nothing here is asked of them.
+Settings on the user's own command line are trusted.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.hydra_config import moved
 from vaezoo.config.reading import flat
-from vaezoo.runs.files import ASIDE
+from vaezoo.runs.files import TEMPORARY_SUFFIX
 
 OWN = ("vaezoo",)
 LIGHTNING = frozenset(
@@ -26,10 +26,10 @@ LIGHTNING = frozenset(
         "lightning.pytorch.strategies.ModelParallelStrategy",
     )
 )
-"""Classes of Lightning that a loaded config may make, each in its place: those that our configs name, the trainer and
-the sharding of run folders made before vaezoo had its own, and two callbacks that many add."""
+"""Classes of Lightning that a loaded config may create, each only in its place: those in vaezoo's configs of this and
+earlier versions, and two common callbacks."""
 WRITERS = ("dirpath", "save_dir", "root_dir", "log_dir")
-"""Settings of callbacks and loggers that say where files are written."""
+"""Settings of callbacks and loggers with paths to write to."""
 
 FILES = (
     "*.yaml",
@@ -37,18 +37,18 @@ FILES = (
     "*.csv",
     "*.log",
     "*.lock",
-    f"**/*{ASIDE}",
+    f"**/*{TEMPORARY_SUFFIX}",
     "*.tfevents.*",
     "*.db",
     "checkpoints/*",
     "figures/*/*",
 )
 FOLDERS = ("checkpoints", "figures", "mlruns", "nonfinite", "wandb")
-"""What in a run folder is a file, by patterns, and what is a folder."""
+"""Patterns of the files, and names of the folders, in a run folder."""
 
 
 def allowed_packages(value: Any) -> tuple[str, ...]:
-    """Packages that a user names, vaezoo among them; ConfigError unless they are names in a list."""
+    """The packages in the setting ``packages``, plus vaezoo; ConfigError unless it is a list of package names."""
     names = [] if value is None else value
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(_is_name(name) for name in names):
         raise ConfigError(f"packages must be a list of names of Python packages, such as [mypackage], got {value!r}")
@@ -60,14 +60,14 @@ def _is_name(value: Any) -> bool:
 
 
 def packages_of(config: Mapping[str, Any]) -> list[str]:
-    """The packages beside vaezoo and Lightning from which a config of the user's own makes something."""
+    """The packages whose classes a config uses, other than vaezoo, lightning and torch."""
     targets = (str(value) for key, value in flat(config) if key.rpartition(".")[2] == "_target_")
     known = (*OWN, "lightning", "torch")
     return sorted({target.partition(".")[0] for target in targets} - set(known))
 
 
 def belongs(module: str, packages: Iterable[str]) -> bool:
-    """Whether a module is one of the packages, or lies in it."""
+    """Whether a module is one of the packages or inside of one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
@@ -75,15 +75,16 @@ def belongs(module: str, packages: Iterable[str]) -> bool:
 
 
 def check_config(
-    config: Mapping[str, Any], where: Path, *, packages: Sequence[str] = OWN, told: Sequence[str] = ()
+    config: Mapping[str, Any], where: Path, *, packages: Sequence[str] = OWN, overrides: Sequence[str] = ()
 ) -> None:
-    """RunError if a loaded config makes what is not on the allow-list, or has files written out of its run folder.
+    """RunError if a loaded config creates a class that is not allowed, or writes outside of its run folder ``where``.
 
-    ``where`` is its run folder. ``told`` are the words of the command line: what they set is the user's own.
+    ``overrides`` are settings of the command line, which are trusted.
     """
-    own = {word.lstrip("+~").partition("=")[0] for word in told}
-    # A mapping that is typed is merged with what stands there: it replaces a class only with its own, or as null.
-    typed = [word.lstrip("+~").partition("=") for word in told]
+    own = {word.lstrip("+~").partition("=")[0] for word in overrides}
+    # A mapping on the command line is merged into the config's, so it only replaces a class if it has a _target_ or
+    # is null.
+    typed = [word.lstrip("+~").partition("=") for word in overrides]
     own |= {f"{key}._target_" for key, _, value in typed if "_target_" in value or value == "null"}
     for key, node in _mappings(config):
         for name in node:
@@ -100,7 +101,7 @@ def check_config(
 
 
 def _mappings(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every mapping, in lists too, and where it stands."""
+    """Every mapping, including those in lists, with its dotted key."""
     if isinstance(node, Mapping):
         yield key, node
     children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
@@ -109,7 +110,7 @@ def _mappings(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]
 
 
 def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -> None:
-    """RunError unless ``target`` names a class that may be made at this place of a config."""
+    """RunError unless ``target`` is a class that may be created at this key of a config."""
     module = str(target).rpartition(".")[0]
     known = isinstance(target, str) and (target in LIGHTNING or belongs(module, (*packages, "torch.nn")))
     if not known:
@@ -119,7 +120,7 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
         )
     try:
         cls = getattr(import_module(module), target.rpartition(".")[2])
-    except Exception as error:  # whatever the import of a module raises
+    except Exception as error:  # importing a module may raise anything
         reason = " ".join(str(error).split())[:300]
         raise RunError(
             f"{where}/config.yaml asks for {target!r} in {key}, which cannot be imported: {reason}"
@@ -138,9 +139,9 @@ def _check_target(key: str, target: Any, where: Path, packages: Sequence[str]) -
 
 
 def _kind(key: str) -> type | None:
-    """The class that a place of a config may hold, None where nothing may be made.
+    """The base class required at a key of a config; None if nothing may be created there.
 
-    A part of a model may be any module, since models are first made without memory; nothing else has parts.
+    A part of a model may be any ``nn.Module``: models are first created on the meta device, without memory.
     """
     import lightning.pytorch as L
     from lightning.pytorch.loggers import Logger
@@ -156,7 +157,7 @@ def _kind(key: str) -> type | None:
 
 
 def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
-    """RunError for a place to write to that, when the config was placed, is not in the folder ``where``."""
+    """RunError for a path that, relative to the recorded ``run_dir``, lies outside of the run folder ``where``."""
     writes = key.rpartition(".")[2] in WRITERS
     if not writes and not value.startswith(("/", "~", "\\")) and "://" not in value and ".." not in Path(value).parts:
         return
@@ -171,7 +172,7 @@ def _check_path(key: str, value: str, run_dir: str, where: Path) -> None:
 
 
 def refuse_links(run_dir: Path) -> None:
-    """RunError if a folder of runs has links that lead out of it, pipes and devices, or folders in a file's place."""
+    """RunError if a run folder has links that lead out of it, pipes or devices, or fails ``refuse_misplaced``."""
     root = run_dir.resolve()
     for base, folders, names in os.walk(root):
         for path in (Path(base, name) for name in (*folders, *names)):
@@ -186,7 +187,7 @@ def refuse_links(run_dir: Path) -> None:
 
 
 def refuse_misplaced(run_dir: Path) -> None:
-    """RunError if a folder stands where a run keeps a file, or a file where it keeps a folder."""
+    """RunError if there is a folder where a run has a file, or a file where it has a folder."""
     for path in (path for pattern in FILES for path in run_dir.glob(pattern)):
         if path.is_dir():
             raise RunError(f"{path} is a folder, but a run has a file of that name; move it away")

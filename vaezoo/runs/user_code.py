@@ -1,4 +1,4 @@
-"""What a user adds to vaezoo: a folder of configs (``--config-dir``) and packages of models (``packages=``)."""
+"""A user's own configs (``--config-dir``) and packages of models (``packages=``)."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,32 +13,35 @@ from vaezoo.runs.trust import OWN, allowed_packages
 OPTION = "--config-dir"
 
 
-class Own(NamedTuple):
-    """A user's folder of configs, absolute, and the packages whose classes may be made, vaezoo among them."""
+class UserCode(NamedTuple):
+    """A user's folder of configs (absolute path), and the packages whose classes may be created, including vaezoo."""
 
     config_dir: Path | None = None
     packages: tuple[str, ...] = OWN
 
     def options(self, group: str) -> list[str]:
-        """Names that a config group offers, vaezoo's and the user's."""
+        """Names in a config group, vaezoo's and the user's."""
         if self.config_dir is None:
             return options(group)
         own = (path.stem for path in (self.config_dir / group).glob("*.yaml") if not path.stem.startswith("_"))
         return sorted({*options(group), *own})
 
     def file(self, group: str, name: str) -> Path | None:
-        """The yaml of that name, of which the user's comes before vaezoo's; None if there is none."""
+        """The yaml file of that name, the user's before vaezoo's; None if there is none."""
         folders = [CONFIGS] if self.config_dir is None else [self.config_dir, CONFIGS]
         return next((path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()), None)
 
     @property
     def words(self) -> list[str]:
-        """The option for another command that composes a config."""
+        """The command-line option that passes the folder to another command."""
         return [] if self.config_dir is None else [f"{OPTION}={self.config_dir}"]
 
 
-def take(words: Sequence[str]) -> tuple[Own, list[str]]:
-    """What a command line names of one's own, and its other words; ConfigError for what is not there."""
+def parse(words: Sequence[str]) -> tuple[UserCode, list[str]]:
+    """Split a command line into the user's code and the other words.
+
+    ConfigError if the folder does not exist or a package cannot be imported.
+    """
     rest, folder, packages = list(words), None, None
     while found := [word for word in rest if word.partition("=")[0] in (OPTION, "packages")]:
         place, word = rest.index(found[0]), found[0]
@@ -49,7 +52,7 @@ def take(words: Sequence[str]) -> tuple[Own, list[str]]:
         value = "".join(rest[place + 1 : place + 2]) if separate else word.partition("=")[2]
         del rest[place : place + 1 + separate]
         folder = _folder(value)
-    return Own(folder, _importable(allowed_packages(packages))), rest
+    return UserCode(folder, _importable(allowed_packages(packages))), rest
 
 
 def _folder(value: str) -> Path:
@@ -71,7 +74,7 @@ def _importable(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 @contextmanager
 def composing(config_dir: Path | None) -> Iterator[None]:
-    """While this lasts, ``hydra.compose`` finds the configs of a folder, as train does, before vaezoo's own."""
+    """Within the block, ``hydra.compose`` searches ``config_dir`` before vaezoo's own configs."""
     from hydra import initialize_config_dir
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path

@@ -1,1 +1,1 @@
-"""How any autoencoder is trained: the LightningModule, the training step, callbacks, loggers and trackers."""
+"""Training of autoencoders: the LightningModule, the training step, callbacks, loggers and trackers."""

@@ -1,4 +1,4 @@
-"""What training on a processor gains by two settings of the process. They know no models."""
+"""Two process settings that speed up training on a CPU."""
 
 import os
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Numbers too small for float32's exponent (below 1.2e-38) count as zero.
+    """Flush denormal numbers (in float32 those below 1.2e-38) to zero.
 
-    The moments of Adam fade through them for every weight whose gradient has died, and processors take many times as
-    long over each. It is a setting of the thread: those that torch starts have it from the one that starts them, so it
-    must come before the first large operation; they keep it.
+    Adam's moments decay through them for every weight whose gradient has become zero, and CPUs are many times slower on
+    denormals. The setting is per thread, and torch's worker threads inherit it when they start, so enter this before
+    the first large operation; they keep it afterwards.
     """
     for kind in (np.float32, np.float64):
-        np.finfo(kind)  # numpy looks once, and would warn of what it does not find
+        np.finfo(kind)  # cached by numpy, which would warn about missing denormals later
     changed = torch.set_flush_denormal(True)
     try:
         yield
@@ -30,10 +30,10 @@ def denormals_flushed() -> Iterator[None]:
 
 @contextmanager
 def cheap_cuda_checks(device: torch.device) -> Iterator[None]:
-    """While training on a processor, whether there is a GPU is answered without loading NVIDIA's library anew.
+    """Let ``torch.cuda.is_available`` skip loading NVML on every call while training on a CPU.
 
-    torch's optimisers ask at every step. Lightning has it answered in the dear way, for the sake of processes that are
-    forked before CUDA is used; here it is not used at all.
+    torch optimisers call it at every step. Lightning selects the slow NVML check, which is safe before a fork; without
+    CUDA that does not matter.
     """
     before = os.environ.get(NVML_CHECK)
     if device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Losses and gradients watched for numbers that are not finite, without waiting for the device. It knows tensors."""
+"""Detection of non-finite losses and gradients without synchronising with the device."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 
-class Step(NamedTuple):
-    """Where the first number that is not finite came up.
+class NonFiniteStep(NamedTuple):
+    """The first step with a non-finite loss or gradient.
 
-    ``what`` is "loss" or "gradient", ``step`` the optimiser steps taken before, ``batches`` the places within the epoch
-    of the batches that led to it, and ``values`` each value of each of this process's images in them (B,).
+    ``what`` is "loss" or "gradient", ``step`` the number of optimiser steps taken before, ``batches`` the indices
+    within the epoch of the batches behind it, and ``values`` this rank's per-image values of each batch, each (B,).
     """
 
     what: str
@@ -21,61 +21,62 @@ class Step(NamedTuple):
 
 
 class Watch:
-    """What each step came to, on the device, until somebody looks."""
+    """Losses and gradient flags of recent steps, kept on the device until they are checked."""
 
-    KEPT = 256
-    """Batches that are kept at most; whoever keeps more has to look first."""
+    CAPACITY = 256
+    """Maximum number of recorded batches; call ``first_nonfinite`` before recording more."""
 
     def __init__(self) -> None:
         self._numbers: list[Tensor] = []
-        self._of: list[tuple[str, int]] = []  # what each number is, and to which of the batches it belongs
+        self._sources: list[tuple[str, int]] = []  # of each number: "loss" or "gradient", and the index of its batch
         self._batches: list[tuple[int, int, dict[str, Tensor]]] = []
 
-    def full(self, step: int) -> bool:
-        """Whether it is time to look, before the first batch of this step is kept."""
-        return len(self._batches) >= self.KEPT and self._batches[-1][0] != step
+    def is_full(self, step: int) -> bool:
+        """Whether the record must be checked before the first batch of ``step`` is added."""
+        return len(self._batches) >= self.CAPACITY and self._batches[-1][0] != step
 
-    def loss(self, step: int, batch: int, loss: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Keep what a batch came to: its loss () and each value of each image (B,)."""
+    def record_loss(self, step: int, batch: int, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Record a batch: its loss () and its named per-image values, each (B,)."""
         self._batches.append((step, batch, {name: value.detach() for name, value in values.items()}))
         self._keep("loss", loss.detach())
 
-    def gradient(self, wrong: Tensor) -> None:
-        """Keep what ``any_wrong`` says of the gradient that the last batches led to."""
+    def record_gradient(self, wrong: Tensor) -> None:
+        """Record a result of ``any_nonfinite`` for the gradient of the most recent batches."""
         if self._batches:
             self._keep("gradient", wrong)
 
-    def forget(self, *, but: int | None = None) -> None:
-        """Keep no numbers any more, and batches of the step ``but`` alone, or of the last one."""
-        last = self._batches[-1][0] if self._batches and but is None else but
-        self._numbers, self._of = [], []
+    def forget(self, *, keep: int | None = None) -> None:
+        """Drop all numbers, and all batches except those of step ``keep`` (by default the last step)."""
+        last = self._batches[-1][0] if self._batches and keep is None else keep
+        self._numbers, self._sources = [], []
         self._batches = [batch for batch in self._batches if batch[0] == last]
 
     def _keep(self, what: str, number: Tensor) -> None:
-        self._of.append((what, len(self._batches) - 1))
+        self._sources.append((what, len(self._batches) - 1))
         self._numbers.append(number.reshape(()))
 
-    def first(self, agree: Callable[[Tensor], Tensor] | None = None) -> Step | None:
-        """The first number of all that is not finite, which waits for the device; all but the last step is forgotten.
+    def first_nonfinite(self, agree: Callable[[Tensor], Tensor] | None = None) -> NonFiniteStep | None:
+        """The first non-finite loss or gradient, or None; then forget all but the last step.
 
-        ``agree`` takes the least of an integer () over processes, all of which look together.
+        Synchronises with the device. ``agree`` reduces an integer () to its minimum over ranks; with it the call is
+        collective.
         """
-        numbers, of, batches = self._numbers, self._of, self._batches
+        numbers, sources, batches = self._numbers, self._sources, self._batches
         self.forget()
-        if not of:
+        if not sources:
             return None
-        place = _first_wrong(torch.stack(numbers), [what == "gradient" for what, _ in of])
+        place = _first_nonfinite(torch.stack(numbers), [what == "gradient" for what, _ in sources])
         found = int(place if agree is None else agree(place))
-        if found == len(of):
+        if found == len(sources):
             return None
-        what, last = of[found]
+        what, last = sources[found]
         step = batches[last][0]
         led = [batch for batch in batches[: last + 1] if batch[0] == step] if what == "gradient" else [batches[last]]
-        return Step(what, step, [batch for _, batch, _ in led], [values for _, _, values in led])
+        return NonFiniteStep(what, step, [batch for _, batch, _ in led], [values for _, _, values in led])
 
 
-def _first_wrong(numbers: Tensor, are_flags: list[bool]) -> Tensor:
-    """The place of the first number that is not finite, or of the first flag that is set; their count if none is: ()"""
+def _first_nonfinite(numbers: Tensor, are_flags: list[bool]) -> Tensor:
+    """Index of the first non-finite number or set flag; the count of numbers if there is none: ()"""
     flags = torch.tensor(are_flags, device=numbers.device)
     wrong = torch.where(flags, numbers != 0, numbers.isfinite().logical_not())
     places = torch.arange(len(numbers), device=numbers.device)
@@ -86,10 +87,10 @@ _ones: dict[torch.device, Tensor] = {}
 
 
 @torch.no_grad()
-def any_wrong(gradients: Iterable[Tensor]) -> Tensor:
-    """1 if any number of these gradients is infinite or none, else 0: (1,). Nothing is waited for.
+def any_nonfinite(gradients: Iterable[Tensor]) -> Tensor:
+    """1.0 if any gradient holds inf or NaN, else 0.0: (1,). Does not synchronise with the device.
 
-    Of gradients that processes have parts of, only this process's part is looked at.
+    Of sharded gradients, only the local shard is checked.
     """
     parts = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in gradients]
     if not parts:
@@ -98,7 +99,7 @@ def any_wrong(gradients: Iterable[Tensor]) -> Tensor:
     if device.type not in ("cpu", "cuda") or any(part.dtype != torch.float32 for part in parts):
         sums = [part.sum(dtype=torch.promote_types(part.dtype, torch.float32)) for part in parts]
         return torch.stack(sums).isfinite().all().logical_not().float().reshape(1)
-    # One pass of one kernel over all of them; it also multiplies them, by one. A norm costs as much and can overflow.
+    # One kernel checks all gradients in one pass (and multiplies them by one). A norm costs as much and can overflow.
     found = torch.zeros(1, device=device)
     if device not in _ones:
         _ones[device] = torch.ones(1, device=device)

@@ -1,7 +1,7 @@
-"""Models divided between devices, weight by weight (FSDP2): made so, loaded and drawn with. It knows no variant.
+"""Fully sharded training (FSDP2): sharding a model, loading weights into it and using it unsharded.
 
-Each layer of encoder and decoder gathers its weights when it is called, and frees them afterwards. Other parameters,
-such as the scale of a likelihood, are whole on every device, and their gradients are averaged.
+Each layer of encoder and decoder gathers its weights when it is called and frees them afterwards. Other parameters,
+such as the scale of a likelihood, are replicated, and their gradients are averaged.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,15 +20,15 @@ from torch.distributed.tensor import DTensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.training.lightning_internals import AllDevicesShard
 
-FUSED_IN_PIECES = ("Adam", "AdamW")
-"""Optimisers of torch whose one-kernel step can handle weights that lie in pieces on several devices."""
+FUSED_WHEN_SHARDED = ("Adam", "AdamW")
+"""Optimisers of torch whose fused implementation supports sharded weights."""
 
 
 class FullyShardedStrategy(AllDevicesShard):
-    """Lightning's ModelParallelStrategy with all devices sharing the weights, and whole checkpoints in one file.
+    """Lightning's ModelParallelStrategy with weights sharded over all devices and each checkpoint in a single file.
 
     Args:
-        process_group_backend: what processes talk by; by default NCCL between GPUs and gloo between processors.
+        process_group_backend: by default NCCL on GPUs and gloo on CPUs.
     """
 
     def __init__(self, process_group_backend: str | None = None) -> None:
@@ -43,29 +43,29 @@ class FullyShardedStrategy(AllDevicesShard):
 
 
 def shard(model: Any, mesh: DeviceMesh) -> None:
-    """Divide encoder and decoder between the devices of a mesh, once, and average the gradients of everything else."""
+    """Shard encoder and decoder over a mesh, unless already sharded; average the gradients of other parameters."""
     if is_sharded(model):
         return
     for name, parameter in model.named_parameters():
         if not name.startswith(("encoder.", "decoder.")):
-            parameter.register_hook(partial(_averaged, mesh=mesh))
+            parameter.register_hook(partial(_average, mesh=mesh))
     for network in (model.encoder, model.decoder):
-        network.to(memory_format=torch.contiguous_format)  # weights in any other order cannot be divided
+        network.to(memory_format=torch.contiguous_format)  # FSDP2 shards contiguous weights only
         for layer in network.children():
             if any(True for _ in layer.parameters()):
                 fully_shard(layer, mesh=mesh)
         fully_shard(network, mesh=mesh)
 
 
-def _averaged(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
-    """The mean of the gradients that the devices of a mesh have for a parameter, of the same shape."""
+def _average(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
+    """The mean of a gradient over the devices of a mesh. Collective."""
     total = gradient.clone()
     torch.distributed.all_reduce(total, group=mesh.get_group())
     return total / mesh.size()
 
 
 def check(trainer: Any, *, compiled: bool) -> None:
-    """ConfigError for what does not go together with divided weights."""
+    """ConfigError for settings that sharded weights do not support."""
     if not isinstance(trainer.strategy, FullyShardedStrategy):
         return
     reasons = {
@@ -80,17 +80,17 @@ def check(trainer: Any, *, compiled: bool) -> None:
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether some weights of a model lie in pieces on several devices."""
+    """Whether any parameter of a module is sharded."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
 
 
 def whole(value: Tensor) -> Tensor:
-    """A number or tensor gathered from the devices that have it in pieces, for which all of them must ask."""
+    """The full tensor of a sharded one; any other tensor as it is. Collective."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put whole weights into a model, be it divided or not."""
+    """Load an unsharded state dict into a model, sharded or not."""
     if is_sharded(model):
         set_model_state_dict(model, dict(weights), options=StateDictOptions(full_state_dict=True))
     else:
@@ -99,7 +99,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
-    """Every device has all weights meanwhile, so that one alone can use the model; all must come here together."""
+    """Within the block, every rank has all weights, so that a single rank can use the model. Collective."""
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:
         part.unshard()

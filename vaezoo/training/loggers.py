@@ -1,4 +1,4 @@
-"""Loggers that write straight into the run folder, one write for each log point, and continue there after a resume."""
+"""Loggers that write to the run folder, one write per log point, and append to their files after a resume."""
 
 import csv
 import os
@@ -18,13 +18,13 @@ EVENTS = "events.out.tfevents.*"
 TABLE = "metrics.csv"
 
 TAGS = {"epoch": "trainer/epoch"}
-"""What TensorBoard calls a metric otherwise: it sorts by name, and the epoch would be its first chart."""
+"""Metrics with another name in TensorBoard, which sorts by name: ``epoch`` would be its first chart."""
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
-    """Event file in the run folder itself, made when the first event is logged.
+    """TensorBoard event file in the run folder, created with the first event.
 
-    A thread of TensorBoard's writes the events, to the disk every ``FLUSH_SECONDS`` and whenever a checkpoint is saved.
+    Events are flushed to disk every ``FLUSH_SECONDS`` and whenever a checkpoint is saved.
     """
 
     def __init__(self, *, save_dir: str) -> None:
@@ -33,18 +33,18 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """All scalars of a step as one event."""
+        """Log all scalars of a step as one event."""
         named = {TAGS.get(name, name): float(value) for name, value in metrics.items()}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items()]
         self.experiment.file_writer.add_summary(Summary(value=values), step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        """A row of the HParams table: settings, and the metrics, already logged, whose last values it shows.
+        """Write a row of the HParams table: settings, and already logged metrics whose last values it shows.
 
-        Nothing is written without metrics, since a row cannot be changed later.
+        Without metrics nothing is written, because a row cannot be changed later.
         """
-        from torch.utils.tensorboard.summary import hparams  # for the end of a run
+        from torch.utils.tensorboard.summary import hparams  # slow to import, and only needed at the end of a run
 
         plain = {key: each if isinstance(each, bool | int | float) else str(each) for key, each in params.items()}
         for summary in hparams(plain, dict(metrics)) if metrics else ():
@@ -52,12 +52,12 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Bring events to disk. The settings lie in config.yaml, so no hparams.yaml is written."""
+        """Flush events to disk. No hparams.yaml is written, because config.yaml contains the settings."""
         if self._experiment is not None:
             self._experiment.flush()
 
     def extent(self) -> dict[str, Any]:
-        """Bytes of each event file, all events so far among them."""
+        """Size of each event file in bytes, by name, after writing all events to disk; for ``Record``."""
         self.save()
         files = sorted(Path(self.save_dir).glob(EVENTS))
         if self._experiment is not None:
@@ -66,15 +66,15 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Keep the file open, as what follows training is written to it too: one event file for each process."""
+        """Flush but keep the file open: results after training go to the same event file."""
         self.save()
 
 
 class CSVLogger(loggers.Logger):
-    """``metrics.csv`` in the run folder: one row for each time that something was logged, with its step.
+    """``metrics.csv`` in the run folder: one row per call of ``log_metrics``, with its step.
 
-    A row is in the file as soon as it is logged, whatever becomes of the process. The file stays open, and is rewritten
-    only for names that it has no column for yet. An existing file is continued.
+    Each row is written at once, so that it survives a crash of the process. The file is rewritten only when a metric
+    needs a new column. Rows are appended to an existing file.
     """
 
     def __init__(self, *, save_dir: str) -> None:
@@ -107,7 +107,7 @@ class CSVLogger(loggers.Logger):
         self._rows += 1
 
     def extent(self) -> dict[str, Any]:
-        """How many rows the table has, all of them on the disk then."""
+        """The number of rows, after writing all of them to disk; for ``Record``."""
         if self._file is None:
             return {"rows": len(read_rows(self._path)[1]) if self._path.exists() else 0}
         self._file.flush()
@@ -116,17 +116,17 @@ class CSVLogger(loggers.Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
-        """Settings lie in config.yaml."""
+        """Nothing: config.yaml contains the settings."""
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file; a further row opens it again."""
+        """Close the file; the next row reopens it."""
         if self._file is not None:
             self._file.close()
         self._file = None
 
     def _open(self, names: Iterable[str]) -> TextIO:
-        """Open the file for rows with these names, behind those that are there."""
+        """Open the file for appending rows with these columns, rewriting it if columns are missing."""
         before, rows, torn = read_rows(self._path) if self._path.exists() else ([], [], False)
         self._names = sorted({*before, *names})
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Training, validation and test of every autoencoder: metric names, logging, optimisers. It knows no variant."""
+"""The LightningModule behind every autoencoder: training, validation and test steps, logging and optimisers."""
 
 import logging
 import math
@@ -15,44 +15,44 @@ from torch.optim import Optimizer
 from vaezoo import metrics
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
 from vaezoo.distributed import batch_shares
-from vaezoo.distributed.batch_shares import Share
+from vaezoo.distributed.batch_shares import BatchShare
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.training.fsdp import FUSED_IN_PIECES, is_sharded, whole
+from vaezoo.training.fsdp import FUSED_WHEN_SHARDED, is_sharded, whole
 from vaezoo.training.lightning_internals import trainer_of
-from vaezoo.training.nonfinite import DIVERGED, KEPT, Guard
+from vaezoo.training.nonfinite import DIVERGED, WEIGHTS_KEPT, Guard
 from vaezoo.training.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
 from vaezoo.training.rng import random_states, restore
-from vaezoo.training.running_means import Sums, own_part
-from vaezoo.training.stepping import InnerLoop, why_not
+from vaezoo.training.running_means import RunningMeans, state_of_rank
+from vaezoo.training.stepping import InnerLoop, reason_against
 from vaezoo.training.terms import Batch, Terms, Weights
 
 log = logging.getLogger(__name__)
 
 EVALUATION_SEED = 0
-"""Noise in validation and test starts here every time, so that epochs, models and seeds are compared on the same."""
+"""Seed of the noise in every validation and test, so that epochs, models and runs are compared on the same draws."""
 
-REMEDY = f"{KEPT}; {DIVERGED}"
+REMEDY = f"{WEIGHTS_KEPT}; {DIVERGED}"
 
 
 class Loop(L.LightningModule):
-    """Turns a model's ``loss_terms`` and ``objective`` into training, and into numbers with the same names everywhere.
+    """Trains a model by its ``loss_terms`` and ``objective``, and logs metrics under the same names for every model.
 
-    Scalars are ``{train,val,test}/{loss,recon,kl,elbo,...}``, in nats per image: ``loss`` is the objective, ``elbo`` is
-    at beta = 1. Training ones are means over the images since the last log point; the others are exact over the set.
+    Scalars are ``{train,val,test}/{loss,recon,kl,elbo,...}``, in nats per image. ``loss`` is the objective; ``elbo`` is
+    always computed at beta = 1. Training scalars are means over the images since the last log point, those of
+    validation and test are exact means over the whole set.
     """
 
     selection = ("val/recon", "min")
-    """What the best weights are chosen by, and which way is better: the same for all weights of the objective."""
+    """Metric that selects ``best.ckpt``, and "min" or "max"; it must not depend on the weights of the objective."""
 
     stepping = "fast"
-    """``lightning`` takes each batch through Lightning's loop, ``fast`` steps through batches in a loop within it
-    (``InnerLoop``). They differ in speed alone."""
+    """``lightning`` runs each batch through Lightning's loop, ``fast`` uses ``InnerLoop``. Only the speed differs."""
 
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
-    """Of the last evaluation: ``kl`` (D,) in nats and ``variance`` (D,) of posterior means; empty without posterior."""
+    """From the last evaluation: ``kl`` (D,) in nats, ``variance`` (D,) of posterior means; empty without posterior."""
 
     def __init__(self, *, optimizer: dict[str, Any] | None, scheduler: dict[str, Any] | None) -> None:
         super().__init__()
@@ -60,34 +60,34 @@ class Loop(L.LightningModule):
         self._optimizer = optimizer or {"name": "Adam", "lr": 1e-3}
         self._scheduler = scheduler
         check_settings(self._optimizer, scheduler)
-        self._sums = {"train": Sums(), "val": Sums(), "test": Sums()}
+        self._sums = {"train": RunningMeans(), "val": RunningMeans(), "test": RunningMeans()}
         self.guard = Guard(self._sums["train"])
         self._logged_step = 0
         self._planned_steps: int | None = None
         self._inner_loop: InnerLoop | None = None
 
-    # what a model gives ----------------------------------------------------------------------------------------------
+    # what a model implements -----------------------------------------------------------------------------------------
 
     def loss_terms(self, x: Tensor) -> Terms:
-        """Unweighted terms in nats per image, with one draw of the code: (B, C, H, W) -> Terms."""
+        """Unweighted loss terms in nats per image, from one draw of the code: (B, C, H, W) -> Terms."""
         raise NotImplementedError
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
-        """What training minimises, image by image, with what ``weights()`` gives at this step: (B,)."""
+        """The training objective of each image in nats, with the current ``weights()``: (B,)."""
         raise NotImplementedError
 
     def formula(self) -> str:
-        """The objective in words, such as ``recon + 4 kl``."""
+        """The objective as text, such as ``recon + 4 kl``."""
         raise NotImplementedError
 
     def weights(self) -> dict[str, float]:
-        """Weights of the objective that are in force at this step, to be logged; none unless a variant has some."""
+        """Weights of the objective at the current optimiser step, by name; they are logged."""
         return {}
 
     def posterior(self, x: Tensor) -> DiagonalGaussian | None:
-        """q(z|x), or None for a model that maps an image to a point: (B, C, H, W) -> (B, D) twice.
+        """q(z|x), or None for a deterministic encoder: (B, C, H, W) -> mean and logvar, each (B, D).
 
-        Gradients are kept. Of a single image (C, H, W) its tensors are (D,).
+        Accepts a single image too: (C, H, W) -> (D,). Differentiable.
         """
         return None
 
@@ -96,64 +96,64 @@ class Loop(L.LightningModule):
         raise NotImplementedError
 
     def decode(self, code: Tensor) -> Tensor:
-        """Pixels of each code: (B, D) -> (B, C, H, W)."""
+        """Decoded images: (B, D) -> (B, C, H, W), pixels in [0, 1]."""
         raise NotImplementedError
 
     # training --------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         self._inner_loop = None
-        # All processes draw the same noise, for the whole batch, and each takes what belongs to its images.
+        # Every rank draws the noise of the whole batch from the same seed and uses the rows of its own images.
         torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         share = self._share_of(batch)
-        with unchecked(), batch_shares.taking(share):
+        with unchecked(), batch_shares.within_share(share):
             loss, values = self.losses(batch[0], self.weights())
         if share is not None:
             loss, values = loss * share.weight, share.counted(values)
-        self.account(loss, values)
+        self.record_step(loss, values)
         return loss
 
-    def _share_of(self, batch: Batch) -> Share | None:
+    def _share_of(self, batch: Batch) -> BatchShare | None:
         if trainer_of(self) is None:
             return None
         return batch_shares.share_of(batch, self.global_rank, self.trainer.world_size)
 
     def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean objective () and each logged value of each image (B,), the objective's among them: a pure function.
+        """The mean objective (), and the logged per-image values (B,) by name, the objective among them as ``loss``.
 
-        All that the device computes in a step's forward pass, for ``torch.compile``.
+        The whole forward pass of a step as a pure function, so that ``torch.compile`` can take it.
         """
         terms = self.loss_terms(x)
         objective = self.objective(terms, weights)
         return objective.mean(), {"loss": objective, **_named(terms)}
 
     def compile_losses(self, mode: str | None = None) -> None:
-        """Compile ``losses`` into one program by ``torch.compile``, for training only; the state dict stays as it is.
+        """Compile ``losses`` for training. State-dict keys do not change.
 
-        ``mode`` is passed on: ``reduce-overhead`` replays the program as CUDA graphs where there is a GPU.
+        ``mode`` is passed to ``torch.compile``; ``reduce-overhead`` uses CUDA graphs on a GPU.
         """
         compiled = torch.compile(self.losses, mode=mode)
 
         def losses(x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-            # As numbers they would be part of the program, and each new value would have it compiled anew. Any tensor
-            # on the CPU would keep a program for a GPU from being replayed as a graph.
+            # Python numbers would be compiled in as constants, so that each new value triggers a recompilation. A CPU
+            # tensor would rule out CUDA graphs.
             tensors = {name: torch.as_tensor(weight, device=x.device) for name, weight in weights.items()}
             loss, values = compiled(x, tensors)
             if mode is None:
                 return loss, values
-            # The next replay overwrites what is kept here until it is logged.
+            # The next replay of the graph overwrites its outputs, which are needed until they are logged.
             return loss.clone(), {name: value.detach().clone() for name, value in values.items()}
 
         self.losses = losses  # type: ignore[method-assign]
 
-    def account(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Keep what a step came to until it is logged, on the device."""
-        self.guard.keep(self, loss, values)
+    def record_step(self, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Accumulate a step's loss () and values (B,) on the device until the next log point."""
+        self.guard.record_loss(self, loss, values)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.guard.keep_gradients(self, optimizer)
+        self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
         self._inner_loop, reason = self._choose_inner_loop()
@@ -162,10 +162,10 @@ class Loop(L.LightningModule):
             log.info("stepping    not %s: %s", self.stepping, reason)
 
     def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
-        """What steps through the batches beside Lightning, and why it is not what ``stepping`` asks for."""
+        """The inner loop, if one is used, and otherwise the reason why ``stepping`` cannot be honoured."""
         if self.stepping == "lightning":
             return None, None
-        reason = why_not(self.trainer, self, Loop)
+        reason = reason_against(self.trainer, self, Loop)
         return (InnerLoop(self.trainer), None) if reason is None else (None, reason)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
@@ -176,21 +176,21 @@ class Loop(L.LightningModule):
         self._inner_loop = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, and a copy has none
+        return {**super().__getstate__(), "_inner_loop": None}  # it belongs to a trainer, which a copy does not have
 
     def configure_callbacks(self) -> list[L.Callback]:
         present = [] if trainer_of(self) is None else self.trainer.callbacks  # type: ignore[attr-defined]
         return [] if any(isinstance(callback, _LogTraining) for callback in present) else [_LogTraining()]
 
     def log_training_if_due(self) -> None:
-        """Log after every so many optimiser steps, once a step however many batches it takes."""
+        """Log every ``log_every_n_steps`` optimiser steps, once per step even if gradients are accumulated."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and self.global_step % every == 0 and self.global_step != self._logged_step:
             self._logged_step = self.global_step
             self._log_training()
 
     def _log_training(self) -> None:
-        """Log the means since the last time: the one place where a training step waits for the device."""
+        """Log the means since the last log point. The only place where training synchronises with the device."""
         self.check_finite()
         weights = {f"train/{name}": weight for name, weight in self.weights().items()}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -198,7 +198,7 @@ class Loop(L.LightningModule):
         self._sums["train"].reset()
 
     def check_finite(self) -> None:
-        """NonFiniteLossError if a loss or gradient since the last check was infinite or not a number."""
+        """Raise NonFiniteLossError if a loss or gradient since the last check was non-finite."""
         self.guard.check(self)
 
     def on_train_epoch_end(self) -> None:
@@ -213,7 +213,7 @@ class Loop(L.LightningModule):
         self._evaluate(batch[0], self._sums["test"], self._share_of(batch))
 
     def on_validation_epoch_start(self) -> None:
-        self.check_finite()  # else validation would tell of what training did
+        self.check_finite()  # else validation would report a failure of training as its own
         self._start_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
@@ -226,8 +226,8 @@ class Loop(L.LightningModule):
         self._end_evaluation("test")
 
     @unchecked()
-    def _evaluate(self, x: Tensor, sums: Sums, share: Share | None = None) -> None:
-        with batch_shares.taking(share):
+    def _evaluate(self, x: Tensor, sums: RunningMeans, share: BatchShare | None = None) -> None:
+        with batch_shares.within_share(share):
             terms = self.loss_terms(x)
         code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
@@ -258,16 +258,16 @@ class Loop(L.LightningModule):
             raise NonFiniteLossError(f"{wrong[0]} is not finite after step {self.global_step}; {REMEDY}")
         trains = self.trainer.state.fn == TrainerFn.FITTING
         self._log(scalars, to_loggers=trains and not self.trainer.sanity_checking)
-        if not trains:  # Lightning returns, prints and gives to loggers what comes by its own way alone
-            # The numbers are the same in all processes: their maximum is exact where a mean would be rounded.
+        if not trains:  # ``trainer.validate`` and ``trainer.test`` return and print only what ``log_dict`` was given
+            # The values are equal on all ranks; their maximum is exact, whereas a mean would be rounded.
             self.log_dict(scalars, sync_dist=self.trainer.world_size > 1, reduce_fx="max")
 
     @property
     def pixels(self) -> int:
-        """Pixels times channels of an image: what a reconstruction term is summed over."""
+        """Channels times height times width: the number of terms in the reconstruction sum."""
         raise NotImplementedError
 
-    # what they share -------------------------------------------------------------------------------------------------
+    # logging, optimisers and checkpoints -----------------------------------------------------------------------------
 
     def _means(self, stage: str) -> dict[str, Tensor]:
         def add_up(total: Tensor) -> Tensor:
@@ -276,9 +276,9 @@ class Loop(L.LightningModule):
         return {f"{stage}/{name}": value for name, value in self._sums[stage].means(add_up).items()}
 
     def _log(self, values: Mapping[str, Tensor | float], *, to_loggers: bool = True) -> None:
-        """Give scalars to callbacks, and to loggers with the number of optimiser steps that led to them.
+        """Pass scalars to callbacks, and to loggers with the current optimiser step.
 
-        They are the same in all processes already, so none of what Lightning's own ``log`` does is needed.
+        Lightning's own ``log`` is not needed, because the values are already equal on all ranks.
         """
         scalars = _scalars(values)
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in scalars.items()})
@@ -296,15 +296,15 @@ class Loop(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
     def _can_be_fused(self) -> bool:
-        """Whether an optimiser may take its step in one kernel, if it has one."""
+        """Whether the fused implementation of an optimiser may be used, if it has one."""
         facts: Any = self.trainer
-        # Lightning will not clip before fused steps where its scaler might take part.
+        # Lightning refuses to clip gradients of fused optimisers under mixed precision.
         scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
-        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_IN_PIECES
+        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_WHEN_SHARDED
         return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
 
     def _steps_to_plan(self) -> int:
-        """Optimiser steps of the whole run, for a schedule that spans it; such a one cannot be made longer later."""
+        """Optimiser steps of the whole run, for schedules with ``total_steps``; ConfigError if they are unlimited."""
         if "total_steps" not in (self._scheduler or {}).values():
             return 1
         steps = self.trainer.estimated_stepping_batches
@@ -314,7 +314,7 @@ class Loop(L.LightningModule):
         return int(steps)
 
     def _refuse_longer_than(self, scheduler: dict[str, Any]) -> None:
-        """ConfigError for a run that takes more steps than its schedule can: torch would fail in the middle of it."""
+        """ConfigError if the run has more steps than its schedule: torch would fail in the middle of it."""
         most = getattr(scheduler["scheduler"], "total_steps", math.inf)
         trainer: Any = self.trainer
         if most < math.inf and scheduler["interval"] == "step":
@@ -327,7 +327,7 @@ class Loop(L.LightningModule):
             )
 
     def _plan(self, before: int | None, steps: int | None) -> None:
-        """Take over for how many steps the schedule is made; ConfigError if it was made for others before."""
+        """Record the length of the schedule; ConfigError if a resumed run asks for another."""
         if None not in (before, steps) and before != steps:
             raise ConfigError(
                 f"model.scheduler was made for a run of {before} steps, not {steps}; resume with the previous"
@@ -336,12 +336,12 @@ class Loop(L.LightningModule):
         self._planned_steps = before if steps is None else steps
 
     def _epochs_between_validations(self, scheduler: dict[str, Any]) -> int:
-        """How often a schedule by epochs can find a new validation to look at."""
+        """Epochs between two updates of a plateau schedule: those between two validations."""
         by_epoch = scheduler["interval"] == "epoch" and str(scheduler["monitor"]).startswith("val/")
         return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
 
     def example_states(self) -> dict[str, Any]:
-        """States of optimiser and schedule as a checkpoint would hold them; none where a model makes its own."""
+        """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS."""
         if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
             return {}
         return example_states(self.parameters(), self._optimizer, self._scheduler)
@@ -350,29 +350,29 @@ class Loop(L.LightningModule):
         self.check_finite()
         if not torch.isfinite(whole(torch.nn.utils.get_total_norm(self.parameters()))):
             raise NonFiniteLossError(f"weights are not finite after step {self.global_step}; {REMEDY}")
-        for logger in self.trainer.loggers:  # who goes on from here relies on what was logged before
+        for logger in self.trainer.loggers:  # a resumed run relies on what was logged before this checkpoint
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["skipped_steps"] = self.guard.state_dict()
-        checkpoint["training_sums"] = self._sums["train"].gathered(self.trainer.world_size)
+        checkpoint["training_sums"] = self._sums["train"].gathered_states(self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if trainer_of(self) is None:  # ``load_from_checkpoint`` wants the model, and resumes no training
+        if trainer_of(self) is None:  # ``load_from_checkpoint`` only needs the weights
             return
-        # Some strategies make the schedule before they read this.
+        # Some strategies create the schedule before they call this hook.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)
         self._logged_step = checkpoint["global_step"]
         adapt(checkpoint, self._optimizer)
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:
-            mine = own_part(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
+            mine = state_of_rank(checkpoint["training_sums"], self.global_rank, self.trainer.world_size)
             self._sums["train"].load_state_dict(mine, self.device)
 
 
 class _LogTraining(L.Callback):
-    """Logs before checkpoints are saved, as a module's own hook would not: what was logged must not be logged again."""
+    """Logs before checkpoints are saved, which the module's own hook would not: a resumed run must not log twice."""
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *arguments: Any) -> None:
         assert isinstance(pl_module, Loop)
@@ -380,13 +380,13 @@ class _LogTraining(L.Callback):
 
 
 def _named(terms: Terms) -> dict[str, Tensor]:
-    """The terms under the names that they are logged by, each (B,)."""
+    """The terms by the names under which they are logged, each (B,)."""
     kl = {"kl": terms.rate} if terms.has_posterior else {}
     return {"recon": terms.recon, **kl, **terms.penalties}
 
 
 def _scalars(values: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """The same numbers rounded to float32, brought from the device in one go."""
+    """The values rounded to float32, copied from the device in one transfer."""
     device = next((value.device for value in values.values() if isinstance(value, Tensor)), None)
     rounded = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values.values()]
     return dict(zip(values, torch.stack(rounded).tolist(), strict=True))

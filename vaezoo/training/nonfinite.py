@@ -1,7 +1,4 @@
-"""What becomes of a training whose loss or gradient is not finite: it stops, or passes over the step, and says why.
-
-It knows the trainer and where batches come from, and of models that their losses are values of images by name.
-"""
+"""Handling of non-finite losses and gradients: training stops or skips the step, and the message names the images."""
 
 import logging
 import math
@@ -17,166 +14,169 @@ from torch.optim import Optimizer
 
 from vaezoo.config.errors import NonFiniteLossError, RunError
 from vaezoo.runs.files import replacing
-from vaezoo.training.finite_watch import Step, Watch, any_wrong
+from vaezoo.training.finite_watch import NonFiniteStep, Watch, any_nonfinite
 from vaezoo.training.lightning_internals import trainer_of
-from vaezoo.training.running_means import Sums
+from vaezoo.training.running_means import RunningMeans
 
 log = logging.getLogger(__name__)
 
-KEPT = "previously saved weights are kept"
+WEIGHTS_KEPT = "previously saved weights are kept"
 DIVERGED = "try a lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true"
 ONE_BATCH = "set trainer.on_nonfinite=skip to skip such batches"
 
-IN_A_ROW = 10
-"""Steps in a row that may be skipped: what many batches have in common is no batch's fault."""
+MAX_CONSECUTIVE_SKIPS = 10
+"""Training stops after this many skipped steps in a row: then the cause is not a single batch."""
 
-TOLD = 3
-"""Skipped steps that are told of one by one, with their batches saved; later ones are counted alone."""
+MAX_WARNINGS = 3
+"""Skipped steps that get a warning of their own and whose batches are saved; later ones are only counted."""
 
-NAMED = 8
-"""Images named in one sentence."""
+MAX_NAMED_IMAGES = 8
+"""Maximum number of images listed in a message."""
 
 
 class Guard:
-    """Watches the numbers of one training; ``trainer.on_nonfinite`` says what it does about wrong ones.
+    """Checks losses and gradients for inf and NaN, and acts as ``trainer.on_nonfinite`` requires.
 
-    ``stop`` looks at them at log points, at ends of epochs and before checkpoints, so that no step waits for the
-    device. Where there is none to wait for, it looks at each loss at once, and at the gradients behind it only where
-    that one is wrong: a gradient that is not finite makes the next loss so. ``skip`` looks at every step, which has to
-    wait, and has the optimiser pass over wrong ones, whose images no mean has.
+    ``stop`` checks at log points, at epoch ends and before checkpoints, so that no step synchronises with the device.
+    In a single process on the CPU it checks every loss as it comes, and the gradients only when a loss is non-finite:
+    a non-finite gradient makes the next loss non-finite. ``skip`` checks, and so synchronises, at every step; skipped
+    steps leave the weights unchanged and do not enter the logged means.
     """
 
-    def __init__(self, sums: Sums) -> None:
-        self.skipped = 0  # steps in all
-        self._in_a_row = 0
+    def __init__(self, sums: RunningMeans) -> None:
+        self.skipped = 0  # steps of the whole run
+        self._consecutive = 0
         self._sums = sums
         self._watch = Watch()
-        self._waiting: list[Mapping[str, Tensor]] = []  # of batches whose step is not decided yet
+        self._pending: list[Mapping[str, Tensor]] = []  # of batches whose step is not decided yet
         self._buffers: dict[str, Tensor] | None = None  # before this step
-        self._at_once = False
+        self._eager = False
 
     def start(self, model: L.LightningModule) -> None:
-        """Forget what an earlier training of this model left behind."""
-        self._watch, self._waiting, self._buffers = Watch(), [], None
-        self._at_once = not skips(model.trainer) and looks_at_once(model)
-        if skips(model.trainer):
-            self._buffers = _copied(dict(model.named_buffers()))
+        """Reset the state that an earlier training of this model left behind."""
+        self._watch, self._pending, self._buffers = Watch(), [], None
+        self._eager = not skips_nonfinite(model.trainer) and checks_eagerly(model)
+        if skips_nonfinite(model.trainer):
+            self._buffers = _copies(dict(model.named_buffers()))
 
-    def keep(self, model: Any, loss: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Take note of what a batch came to: the loss () and each value of each image (B,)."""
+    def record_loss(self, model: Any, loss: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Record a batch: the loss () and the named per-image values, each (B,)."""
         trainer = trainer_of(model)
-        if trainer is None:  # a step by hand, of no training
+        if trainer is None:  # ``training_step`` called without a trainer
             self._sums.add(values)
             return
-        wrong = self._at_once and not math.isfinite(loss.item())
+        wrong = self._eager and not math.isfinite(loss.item())
         if wrong:
-            self._look_at_gradients(model)
-        elif self._at_once:
-            self._watch.forget(but=trainer.global_step)
-        elif self._watch.full(trainer.global_step):
+            self._record_last_gradients(model)
+        elif self._eager:
+            self._watch.forget(keep=trainer.global_step)
+        elif self._watch.is_full(trainer.global_step):
             self.check(model)
-        self._watch.loss(trainer.global_step, trainer.fit_loop.epoch_loop.batch_idx, loss, values)
-        if skips(trainer):
-            self._waiting.append(values)
+        self._watch.record_loss(trainer.global_step, trainer.fit_loop.epoch_loop.batch_idx, loss, values)
+        if skips_nonfinite(trainer):
+            self._pending.append(values)
         else:
             self._sums.add(values)
         if wrong:
             self._raise(model)
 
-    def keep_gradients(self, model: Any, optimizer: Optimizer) -> None:
-        """Take note of the gradients that a step would be taken with, and have it do nothing if it shall be skipped."""
-        if not self._at_once and not scales(model.trainer):
-            self._watch.gradient(any_wrong(gradients_of(optimizer)))
-        if skips(model.trainer):
+    def record_gradients(self, model: Any, optimizer: Optimizer) -> None:
+        """Check gradients before the optimiser steps; drop them if the step must be skipped."""
+        if not self._eager and not uses_loss_scaling(model.trainer):
+            self._watch.record_gradient(any_nonfinite(gradients_of(optimizer)))
+        if skips_nonfinite(model.trainer):
             self._take_or_skip(model, optimizer)
 
     def check(self, model: Any) -> None:
-        """NonFiniteLossError if a number since the last check was not finite; all processes come here together."""
-        if self._at_once:
-            self._look_at_gradients(model)
+        """Raise NonFiniteLossError if a loss or gradient since the last check was non-finite. Collective."""
+        if self._eager:
+            self._record_last_gradients(model)
         self._raise(model)
 
-    def _look_at_gradients(self, model: Any) -> None:
-        """Take note of the gradients of the last step that was taken."""
-        if model.trainer.state.fn == TrainerFn.FITTING and not scales(model.trainer):
+    def _record_last_gradients(self, model: Any) -> None:
+        """Check the gradients of the last step taken."""
+        if model.trainer.state.fn == TrainerFn.FITTING and not uses_loss_scaling(model.trainer):
             gradients = [each for optimizer in model.trainer.optimizers for each in gradients_of(optimizer)]
-            self._watch.gradient(any_wrong(gradients))
+            self._watch.record_gradient(any_nonfinite(gradients))
 
     def _raise(self, model: Any) -> None:
         found = self._first(model)
         if found is not None:
             raise NonFiniteLossError(describe(model.trainer, found))
 
-    def _first(self, model: Any) -> Step | None:
+    def _first(self, model: Any) -> NonFiniteStep | None:
         if trainer_of(model) is None or model.trainer.world_size == 1:
-            return self._watch.first()
-        return self._watch.first(lambda place: model.trainer.strategy.reduce(place, reduce_op="min"))
+            return self._watch.first_nonfinite()
+        return self._watch.first_nonfinite(lambda place: model.trainer.strategy.reduce(place, reduce_op="min"))
 
     def _take_or_skip(self, model: Any, optimizer: Optimizer) -> None:
-        found, waiting = self._first(model), self._waiting
-        self._waiting = []
+        found, waiting = self._first(model), self._pending
+        self._pending = []
         if found is None:
-            self._in_a_row = 0
+            self._consecutive = 0
             for values in waiting:
                 self._sums.add(values)
-            self._buffers = _copied(dict(model.named_buffers()))
+            self._buffers = _copies(dict(model.named_buffers()))
             return
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                parameter.grad = None  # which every optimiser of torch takes for: leave it, and all I know of it, alone
+                parameter.grad = None  # torch optimisers skip parameters whose grad is None and keep their state
         if self._buffers is not None:
-            _put_back(dict(model.named_buffers()), self._buffers)
+            _restore(dict(model.named_buffers()), self._buffers)
         self._count(model.trainer, found)
 
-    def _count(self, trainer: Any, found: Step) -> None:
-        """One more skipped step; NonFiniteLossError if it is one too many."""
-        self.skipped, self._in_a_row = self.skipped + 1, self._in_a_row + 1
-        most = trainer.max_skipped
-        if self.skipped > most or self._in_a_row >= IN_A_ROW:
-            said = f"{self._in_a_row} in a row" if self._in_a_row >= IN_A_ROW else f"trainer.max_skipped={most}"
-            allowed = "" if self._in_a_row >= IN_A_ROW else "more than "
-            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {allowed}{said}")
-        if self.skipped <= TOLD:
-            last = ", and later ones are only counted" if self.skipped == TOLD else ""
-            said = describe(trainer, found, remedy=False)
+    def _count(self, trainer: Any, found: NonFiniteStep) -> None:
+        """Count a skipped step and warn; NonFiniteLossError if the limit is exceeded."""
+        self.skipped, self._consecutive = self.skipped + 1, self._consecutive + 1
+        most, too_many_in_a_row = trainer.max_skipped, self._consecutive >= MAX_CONSECUTIVE_SKIPS
+        if self.skipped > most or too_many_in_a_row:
+            limit = f"{self._consecutive} in a row" if too_many_in_a_row else f"more than trainer.max_skipped={most}"
+            raise NonFiniteLossError(f"{describe(trainer, found)}; {self.skipped} steps skipped, {limit}")
+        if self.skipped <= MAX_WARNINGS:
+            last = ", and later ones are only counted" if self.skipped == MAX_WARNINGS else ""
+            sentence = describe(trainer, found, remedy=False)
             if trainer.is_global_zero:
-                log.warning("warning     %s; the step is skipped (%d of at most %d)%s", said, self.skipped, most, last)
+                log.warning(
+                    "warning     %s; the step is skipped (%d of at most %d)%s", sentence, self.skipped, most, last
+                )
 
     def state_dict(self) -> dict[str, int]:
-        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+        """Counts of skipped steps, in total and in a row, for checkpoints."""
+        return {"skipped": self.skipped, "in_a_row": self._consecutive}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self.skipped, self._in_a_row = state["skipped"], state["in_a_row"]
+        """Restore counts that ``state_dict`` returned."""
+        self.skipped, self._consecutive = state["skipped"], state["in_a_row"]
 
 
-def looks_at_once(model: Any) -> bool:
-    """Whether a loss can be looked at for nothing: there is no device to wait for, and no process to agree with."""
+def checks_eagerly(model: Any) -> bool:
+    """Whether reading the loss costs nothing: one process on a CPU."""
     return bool(model.device.type == "cpu" and model.trainer.world_size == 1)
 
 
-def scales(trainer: Any) -> bool:
-    """Whether losses are scaled, so that infinite gradients are usual and passed over by what scales them."""
+def uses_loss_scaling(trainer: Any) -> bool:
+    """Whether losses are scaled: then infinite gradients are normal, and the gradient scaler skips those steps."""
     return bool(trainer.precision == "16-mixed")
 
 
-def skips(trainer: Any) -> bool:
+def skips_nonfinite(trainer: Any) -> bool:
     """Whether a trainer skips non-finite steps, a setting that only ``vaezoo.training.trainer.Trainer`` has."""
     return getattr(trainer, "on_nonfinite", "stop") == "skip"
 
 
 def gradients_of(optimizer: Optimizer) -> list[Tensor]:
-    """All gradients that an optimiser would step with."""
+    """The gradients of an optimiser's parameters, without those that are None."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
-def describe(trainer: Any, found: Step, *, remedy: bool = True) -> str:
-    """One sentence on what came up where, after the batch was saved; all processes come here together."""
-    values = [_of_all(trainer, each) for each in found.values]
+def describe(trainer: Any, found: NonFiniteStep, *, remedy: bool = True) -> str:
+    """Save the batch and describe the failure in one sentence. Collective: every rank must call it."""
+    values = [_gathered(trainer, each) for each in found.values]
     terms = {name: torch.cat([each[name] for each in values]) for name in values[0]}
     wrong = {name: value.isfinite().logical_not() for name, value in terms.items()}
     bad = torch.stack(list(wrong.values())).any(0)
-    again = _again(trainer, found.batches)
+    again = _reloaded(trainer, found.batches)
     saved = _save(trainer, found, terms, again)
     chosen = bad if bad.any() else torch.ones_like(bad)
     images = f"{int(chosen.sum())} of {len(chosen)} images ({_named(again, chosen)})"
@@ -188,28 +188,28 @@ def describe(trainer: Any, found: Step, *, remedy: bool = True) -> str:
     if not remedy:
         return sentence + saved
     advice = f"look at these images, or {ONE_BATCH}" if 0 < bad.sum() < len(bad) else f"{DIVERGED}, or {ONE_BATCH}"
-    return f"{sentence}{saved}; {KEPT}; {advice}"
+    return f"{sentence}{saved}; {WEIGHTS_KEPT}; {advice}"
 
 
 def _named(again: Any, chosen: Tensor) -> str:
-    """Which images those are: positions in the training split, and files where they have names."""
-    places = chosen.nonzero().flatten()[:NAMED].tolist()
+    """The chosen images: indices in the training split, and file names where there are any."""
+    places = chosen.nonzero().flatten()[:MAX_NAMED_IMAGES].tolist()
     more = int(chosen.sum()) - len(places)
     tail = f" and {more} more" if more > 0 else ""
     if again is None or len(again.positions) != len(chosen):
         return f"number {', '.join(map(str, places))}{tail} of the batch"
-    said = f"index {', '.join(str(int(again.positions[place])) for place in places)}{tail} of the training split"
-    return said if again.names is None else f"{said}: {', '.join(again.names[place] for place in places)}"
+    text = f"index {', '.join(str(int(again.positions[place])) for place in places)}{tail} of the training split"
+    return text if again.names is None else f"{text}: {', '.join(again.names[place] for place in places)}"
 
 
-def _again(trainer: Any, batches: list[int]) -> Any:
-    """The images of those batches of the present epoch, made once more; None if their source cannot be asked."""
+def _reloaded(trainer: Any, batches: list[int]) -> Any:
+    """The images of these batches of the current epoch, loaded again; None if the datamodule cannot do that."""
     ask = getattr(getattr(trainer, "datamodule", None), "training_batches", None)
     return None if ask is None else ask(batches)
 
 
-def _save(trainer: Any, found: Step, terms: Mapping[str, Tensor], again: Any) -> str:
-    """Keep the batch in the run folder, if there is one; a clause that says where."""
+def _save(trainer: Any, found: NonFiniteStep, terms: Mapping[str, Tensor], again: Any) -> str:
+    """Save the batch to the run folder, if there is one; return a clause with its path for the message."""
     folder = Path(trainer.default_root_dir)
     if not (folder / "config.yaml").is_file():
         return ""
@@ -223,13 +223,13 @@ def _save(trainer: Any, found: Step, terms: Mapping[str, Tensor], again: Any) ->
             path.parent.mkdir(exist_ok=True)
             with replacing(path) as new:
                 torch.save(content, new)
-        except (OSError, RuntimeError, RunError) as error:  # the second is how torch says that the disk is full
+        except (OSError, RuntimeError, RunError) as error:  # torch raises RuntimeError when the disk is full
             return f"; the batch cannot be saved ({' '.join(str(error).split())[:80]})"
     return f"; the batch is saved in {path}"
 
 
-def _of_all(trainer: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values of all processes' images, in the order of the whole batch, on the CPU."""
+def _gathered(trainer: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values of all ranks' images on the CPU, in the order of the whole batch."""
     own = {name: value.cpu() for name, value in values.items()}
     if trainer.world_size == 1:
         return own
@@ -238,10 +238,10 @@ def _of_all(trainer: Any, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in own}
 
 
-def _copied(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: buffer.clone() for name, buffer in buffers.items()}
 
 
-def _put_back(buffers: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
+def _restore(buffers: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> None:
     for name, buffer in buffers.items():
         buffer.copy_(before[name])

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules from plain values. They know nothing of models."""
+"""Optimisers and learning-rate schedules created from plain settings."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -14,31 +14,28 @@ from vaezoo.config.validation import check_arguments, did_you_mean
 from vaezoo.config.validation import parameters as parameters_of
 
 LIGHTNING_KEYS = ("interval", "frequency", "monitor")
-"""Settings of a schedule that Lightning reads, not torch."""
+"""Settings of a schedule that Lightning reads; the others are passed to torch."""
 
-TRIED = 3
-"""Steps that are tried before a training begins."""
+TRIAL_STEPS = 3
+"""Trial steps that ``check_settings`` takes."""
 
 
 def check_settings(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
-    """ConfigError for settings with which torch could not train, found by taking steps with two small parameters.
-
-    They are a matrix and a vector with gradients that are not sparse, as every network has them.
-    """
-    with torch.device("cpu"):  # a model may be under construction on the meta device, where Adam of torch 2.6 fails
-        _try(optimizer, scheduler)
+    """ConfigError for settings that torch cannot train with, found by trial steps on a small matrix and a vector."""
+    with torch.device("cpu"):  # the model may be under construction on the meta device, where Adam of torch 2.6 fails
+        _take_trial_steps(optimizer, scheduler)
 
 
-def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
+def _take_trial_steps(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> None:
     weights = [Parameter(torch.zeros(2, 2)), Parameter(torch.zeros(2))]
     trial = make_optimizer(weights, optimizer, fused=False)
     if trial.param_groups[0]["lr"] <= 0:
         raise ConfigError(f"model.optimizer.lr must be above 0, got {trial.param_groups[0]['lr']}")
-    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIED + 1)
-    for _ in range(TRIED):
+    schedule = None if scheduler is None else make_scheduler(trial, scheduler, total_steps=TRIAL_STEPS + 1)
+    for _ in range(TRIAL_STEPS):
         for weight in weights:
             weight.grad = torch.ones_like(weight)
-        _tried("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
+        _try_step("model.optimizer", trial, lambda: trial.step(lambda: torch.ones(())))  # type: ignore[arg-type, return-value]
         if schedule is not None:
             _step(schedule)
         if not 0 <= (rate := float(trial.param_groups[0]["lr"])) < math.inf:
@@ -47,14 +44,14 @@ def _try(optimizer: Mapping[str, Any], scheduler: Mapping[str, Any] | None) -> N
 
 def _step(schedule: Mapping[str, Any]) -> None:
     made, plateau = schedule["scheduler"], schedule["reduce_on_plateau"]
-    _tried("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
+    _try_step("model.scheduler", made, lambda: made.step(1.0) if plateau else made.step())
 
 
-def _tried(key: str, made: Any, step: Callable[[], Any]) -> None:
-    """Take a step, or raise ConfigError with what torch says against it."""
+def _try_step(key: str, made: Any, step: Callable[[], Any]) -> None:
+    """Take a step; ConfigError with torch's message if it fails."""
     try:
         step()
-    except Exception as error:  # torch raises many kinds, none of which can be ours here
+    except Exception as error:  # torch raises many types
         raise ConfigError(f"{key} cannot train with {type(made).__name__}: {_one_line(error)}") from error
 
 
@@ -65,20 +62,22 @@ def _one_line(error: Exception) -> str:
 def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
     """The class of ``torch.optim`` called ``settings["name"]``, with the other settings as its arguments.
 
-    ``fused`` asks for the one-kernel step where the optimiser has one and the settings do not speak of it.
+    ``fused`` selects the fused implementation if there is one and the settings set neither ``fused`` nor ``foreach``.
+    ConfigError for an unknown name or argument.
     """
     cls, arguments = _split(torch.optim, settings, "model.optimizer", Optimizer)
     if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
         arguments.setdefault("fused", True)
-    optimizer: Optimizer = _made("model.optimizer", cls, parameters, **arguments)
+    optimizer: Optimizer = _make("model.optimizer", cls, parameters, **arguments)
     return optimizer
 
 
 def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
-    """Lightning's description of the class of ``torch.optim.lr_scheduler`` called ``settings["name"]``.
+    """The class of ``torch.optim.lr_scheduler`` called ``settings["name"]``, in the format of Lightning.
 
-    The word ``total_steps`` as a value stands for the number of optimiser steps of the whole run. ``interval`` is
-    ``step`` unless set, or ``epoch`` for ReduceLROnPlateau, which watches ``monitor``.
+    The value ``total_steps`` is replaced by the number of optimiser steps of the whole run. ``interval`` defaults to
+    ``step``, or to ``epoch`` for ReduceLROnPlateau, which watches ``monitor``. ConfigError for an unknown name or
+    argument.
     """
     cls, arguments = _split(torch.optim.lr_scheduler, _for_torch(settings, total_steps), "model.scheduler", LRScheduler)
     plateau = cls is ReduceLROnPlateau
@@ -86,13 +85,13 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     defaults = {"interval": "epoch" if plateau else "step", "monitor": "val/loss", "reduce_on_plateau": plateau}
     if {**defaults, **chosen}["interval"] not in ("step", "epoch"):
         raise ConfigError(f"model.scheduler.interval must be step or epoch, got {chosen['interval']!r}")
-    return {"scheduler": _made("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
+    return {"scheduler": _make("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 
 def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Have an optimiser that goes on from a checkpoint keep to its own settings where they are others than were saved.
+    """Put changed optimiser settings into a checkpoint, whose saved ones would otherwise override them on resume.
 
-    A schedule goes on in proportion to the new learning rate.
+    A schedule continues in proportion to the new learning rate.
     """
     before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
     changed = {key: value for key, value in settings.items() if key in before and before[key] != value}
@@ -109,13 +108,13 @@ def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
 
 
 def _for_torch(settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
-    """A schedule's settings without Lightning's, and with the number of steps in its place."""
+    """A schedule's settings without Lightning's keys, and with ``total_steps`` filled in."""
     plain = {key: value for key, value in settings.items() if key not in LIGHTNING_KEYS}
     return {key: total_steps if value == "total_steps" else value for key, value in plain.items()}
 
 
 def _split(module: Any, settings: Mapping[str, Any], key: str, base: type) -> tuple[Any, dict[str, Any]]:
-    """The class that ``settings`` name, and what is left of them, checked against its signature."""
+    """The class that ``settings`` name and its arguments, checked against its signature."""
     arguments = {name: value for name, value in settings.items() if name != "name"}
     name = str(settings.get("name"))
     classes = {name: cls for name, cls in vars(module).items() if isinstance(cls, type) and issubclass(cls, base)}
@@ -126,21 +125,21 @@ def _split(module: Any, settings: Mapping[str, Any], key: str, base: type) -> tu
     return classes[name], arguments
 
 
-def _made(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
-    """An instance, or ConfigError with what torch says against the settings."""
+def _make(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
+    """Create an instance; ConfigError with torch's message if that fails."""
     try:
         return cls(*arguments, **settings)
-    except Exception as error:  # torch raises many kinds
+    except Exception as error:  # torch raises many types
         raise ConfigError(f"{key} does not suit {cls.__name__}: {_one_line(error)}") from error
 
 
 def example_states(
     parameters: Iterable[Parameter], settings: Mapping[str, Any], scheduler: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """States of an optimiser and its schedule after a step, as a checkpoint holds them, with parameters of one number.
+    """Example states of optimiser and schedule after one step, as in a checkpoint, with parameters of one element.
 
-    ``shapes`` of the optimiser's state are those of the real parameters. Settings that are whole numbers stand as
-    floats, as others may be any number.
+    ``shapes`` holds the shapes of the real parameters. Integer settings become floats, because a resumed run may set
+    any number.
     """
     shapes = [parameter.shape for parameter in parameters]
     small = [Parameter(torch.zeros([1] * len(shape))) for shape in shapes]

@@ -1,4 +1,4 @@
-"""Running means that are exact: sums and counts, on the device until they are asked for. They know tensors alone."""
+"""Exact running means over images: sums and counts, kept on the device until they are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -8,40 +8,39 @@ import torch
 from torch import Tensor
 
 Layout = tuple[tuple[str, int | None], ...]
-"""Names of values and how many columns each has beside the axis of images; None for a plain number for each image."""
+"""Names of values, each with its number of columns; None for values of shape (B,)."""
 
 
-class Sums:
-    """Sums over images of named values, and how many images they are over.
+class RunningMeans:
+    """Means of named values over images, exact for batches and shares of unequal size.
 
-    A short last batch weighs no more than its images do, and uneven shards add up to what one device would get. Batches
-    are kept as they come, and added up a few at a time, side by side in one operation, in double precision.
+    Batches are buffered and summed together in float64.
     """
 
-    KEPT = 32
-    """Batches that wait to be added up, at most."""
+    BUFFERED = 32
+    """Batches that are summed together."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sums: dict[Layout, Tensor] = {}
-        self._waiting: list[dict[str, Tensor]] = []
+        self._buffered: list[dict[str, Tensor]] = []
 
     @property
     def totals(self) -> dict[str, Tensor]:
-        """The sum over images of each name: () or (D,)."""
+        """The sum over images by name: () or (D,)."""
         self._add_up()
         return self._by_name(self._sums)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one batch; each value has images as its first axis: (B,) or (B, D)."""
-        self._waiting.append({name: value.detach() for name, value in values.items()})
+        """Add one batch of values, each (B,) or (B, D)."""
+        self._buffered.append({name: value.detach() for name, value in values.items()})
         self.count += len(next(iter(values.values())))
-        if len(self._waiting) == self.KEPT:
+        if len(self._buffered) == self.BUFFERED:
             self._add_up()
 
     @torch.no_grad()
     def _add_up(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._buffered = self._buffered, []
         for names, batches in groupby(waiting, key=list):
             several = list(batches)
             values = {name: torch.cat([batch[name] for batch in several]) for name in names}
@@ -52,7 +51,7 @@ class Sums:
             self._sums[layout] = self._sums[layout] + total if layout in self._sums else total
 
     def means(self, reduce: Callable[[Tensor], Tensor] | None = None) -> dict[str, Tensor]:
-        """The mean over images of each name; ``reduce`` adds a tensor up over processes, and is called once."""
+        """The mean over images by name: () or (D,). ``reduce`` sums a tensor over ranks and is called at most once."""
         self._add_up()
         if not self._sums:
             return {}
@@ -64,32 +63,32 @@ class Sums:
         return self._by_name(dict(zip(self._sums, means, strict=True)))
 
     def reset(self) -> None:
-        """Forget everything."""
-        self._sums, self._waiting, self.count = {}, [], 0
+        """Drop all sums and counts."""
+        self._sums, self._buffered, self.count = {}, [], 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs, in types that a checkpoint may hold."""
+        """Totals and count, in types that ``torch.load(weights_only=True)`` accepts."""
         return {"totals": self.totals, "count": self.count}
 
-    def gathered(self, parts: int) -> list[dict[str, Any]]:
-        """What ``state_dict`` gives in each of ``parts`` processes, for which all of them must ask together."""
-        if parts == 1:
+    def gathered_states(self, world_size: int) -> list[dict[str, Any]]:
+        """The ``state_dict`` of every rank, with tensors on the CPU. Collective if ``world_size`` > 1."""
+        if world_size == 1:
             return [self.state_dict()]
         on_cpu = {name: total.cpu() for name, total in self.totals.items()}
-        states: list[Any] = [None] * parts
+        states: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(states, {"totals": on_cpu, "count": self.count})
         return states
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Restore a state that ``state_dict`` returned."""
         totals = {name: total.to(device) for name, total in state["totals"].items()}
         layout = tuple((name, len(total) if total.dim() else None) for name, total in totals.items())
         self._sums = {layout: torch.cat([total.reshape(-1) for total in totals.values()])} if totals else {}
-        self.count, self._waiting = state["count"], []
+        self.count, self._buffered = state["count"], []
 
     @staticmethod
     def _by_name(sums: Mapping[Layout, Tensor]) -> dict[str, Tensor]:
-        """What lies side by side, each under its name; a name that came in several layouts is their sum."""
+        """Split concatenated sums by name; add up those of a name that occurs in several layouts."""
         named: dict[str, Tensor] = {}
         for layout, total in sums.items():
             parts = total.split([1 if columns is None else columns for _, columns in layout])
@@ -99,15 +98,17 @@ class Sums:
         return named
 
 
-def own_part(states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int, parts: int) -> Mapping[str, Any]:
-    """What one process goes on from: its own state, or with another number of processes all of them in the first."""
-    if isinstance(states, Mapping):  # as checkpoints had it when processes kept nothing of their own
+def state_of_rank(
+    states: Sequence[Mapping[str, Any]] | Mapping[str, Any], rank: int, world_size: int
+) -> Mapping[str, Any]:
+    """The state that a rank resumes from: its own, or, if the number of ranks changed, all of them summed in rank 0."""
+    if isinstance(states, Mapping):  # checkpoints of earlier versions hold one state for all ranks
         states = [states]
-    if len(states) == parts:
+    if len(states) == world_size:
         return states[rank]
     totals: dict[str, Tensor] = {}
     for state in states:
         totals = {name: totals.get(name, 0) + total for name, total in state["totals"].items()} or totals
-    if rank:  # the same names, as all take part when they are added up
+    if rank:  # the reduction over ranks needs the same names everywhere
         return {"totals": {name: torch.zeros_like(total) for name, total in totals.items()}, "count": 0}
     return {"totals": totals, "count": sum(state["count"] for state in states)}

@@ -1,14 +1,14 @@
-"""Weights that change while a model trains, as pure functions of the optimiser step, so that they resume exactly."""
+"""Schedules of loss weights as pure functions of the optimiser step, so that they resume exactly."""
 
 from vaezoo.config.choices import BETA_SCHEDULES
 from vaezoo.config.errors import ConfigError
 
 CYCLE_RAMP = 0.5
-"""Share of a cycle in which beta rises; for the rest it stays at its full value (R in Fu et al., 2019)."""
+"""Fraction of a cycle in which beta rises; it is constant for the rest (R in Fu et al., 2019)."""
 
 
 def linear(step: int, steps: int) -> float:
-    """0 at the first step, 1 from step ``steps`` on."""
+    """Rises linearly from 0 at step 0 to 1 at step ``steps``, then stays at 1."""
     return min(1.0, step / steps)
 
 
@@ -17,8 +17,8 @@ def cyclic(step: int, steps: int) -> float:
     return min(1.0, (step % steps) / (CYCLE_RAMP * steps))
 
 
-def share(schedule: str, step: int, steps: int) -> float:
-    """Share of the full weight that ``schedule`` gives at ``step``, between 0 and 1."""
+def fraction(schedule: str, step: int, steps: int) -> float:
+    """Fraction of the full weight at ``step``, in [0, 1]; ConfigError for an unknown schedule."""
     if schedule == "constant":
         return 1.0
     if schedule == "linear":

@@ -1,7 +1,4 @@
-"""A training loop within Lightning's, whose work around one batch costs more than a small model does.
-
-It knows Lightning's loops, and of models only that they train by ``training_step``.
-"""
+"""A faster training loop inside Lightning's, whose overhead per batch exceeds the computation of a small model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,11 +14,11 @@ from torch.optim import LBFGS
 
 from vaezoo.training import lightning_internals as internals
 
-OF_A_STEP = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
-"""Hooks around the parts of a step, which Lightning alone calls."""
+STEP_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+"""Hooks within a step that ``InnerLoop`` does not call (except the model's own ``on_before_optimizer_step``)."""
 
-OF_A_MODEL = (
-    *OF_A_STEP,
+MODEL_HOOKS = (
+    *STEP_HOOKS,
     "on_train_batch_start",
     "on_train_batch_end",
     "training_step",
@@ -33,13 +30,13 @@ OF_A_MODEL = (
 
 
 class InnerLoop:
-    """Goes on with the next batches where Lightning has finished one, up to a batch after which it has something to do.
+    """Trains on the following batches after Lightning has finished one, until Lightning has other work to do.
 
-    Everything that can be seen from outside is as in Lightning's own loop: counters, learning rates, gradients, and
-    every callback's ``on_train_batch_start`` and ``on_train_batch_end`` for every batch; so a checkpoint that is saved
-    in one of those can be resumed in either way. Left out are the hooks that nobody listens to.
+    Counters, learning rates, gradients, and the callbacks' ``on_train_batch_start`` and ``on_train_batch_end`` are as
+    in Lightning's own loop, so that a checkpoint saved in one of these hooks can be resumed with either loop. Hooks
+    that have no listeners are skipped.
 
-    It rests on the parts of ``trainer.fit_loop`` that Lightning's own loop consists of; they are no public interface.
+    It uses private parts of ``trainer.fit_loop``.
     """
 
     def __init__(self, trainer: L.Trainer) -> None:
@@ -52,33 +49,33 @@ class InnerLoop:
         self.before, self.transfer, self.after = internals.transfer_hooks(trainer)
 
     def run(self) -> None:
-        """Train on further batches, if the last one is one that Lightning only counts."""
+        """Train on the next batches until Lightning has work to do (validation, logging, end of epoch)."""
         fetcher = internals.data_fetcher(self.trainer)
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        while not self._due(fetcher):
+        while not self._lightning_is_due(fetcher):
             self._finish_last()
             self._advance(fetcher)
 
-    def _due(self, fetcher: Any) -> bool:
-        """Whether Lightning has something to do after the last batch.
+    def _lightning_is_due(self, fetcher: Any) -> bool:
+        """Whether Lightning has work to do after the last batch.
 
-        It ends the epoch, validates or stops, has just begun anew, gathers what was given to ``log`` in this epoch, or
-        was told by a callback to go on in a way that is not known here.
+        True at an epoch's end, before validation, on stop, after a restart, when ``log`` was used in this epoch, or
+        when a callback changed gradient accumulation or skips backward passes.
         """
         trainer, loop = self.trainer, self.loop
         stops = internals.is_done(loop) or trainer.should_stop or trainer.received_sigterm or loop.restarting
-        told = trainer.accumulate_grad_batches != 1 or internals.skips_backward(loop)
-        return bool(stops or told or internals.has_logged(loop) or internals.validates_next(loop, fetcher))
+        unsupported = trainer.accumulate_grad_batches != 1 or internals.skips_backward(loop)
+        return bool(stops or unsupported or internals.has_logged(loop) or internals.validates_next(loop, fetcher))
 
     def _finish_last(self) -> None:
-        """What comes after the callbacks have seen the end of a batch."""
+        """Complete a batch after the callbacks' ``on_train_batch_end``: counters and schedules that watch a metric."""
         self.loop.batch_progress.increment_completed()
         if self.trainer.lr_scheduler_configs:
             self.loop.update_lr_schedulers("step", update_plateau_schedulers=True)
         internals.count_step(self.loop)
 
     def _advance(self, fetcher: Any) -> None:
-        """One batch, from the loader to the callbacks."""
+        """Load one batch, take a step and call the callbacks."""
         trainer, loop, progress = self.trainer, self.loop, self.loop.batch_progress
         model = trainer.lightning_module
         batch, _, _ = next(fetcher)
@@ -88,7 +85,7 @@ class InnerLoop:
         batch = self.after(self.transfer(batch, trainer.strategy.root_device, 0), 0)
         progress.increment_ready()
         internals.note_batch(trainer, batch)
-        internals.set_hook_for_logging(model, "on_train_batch_start")  # what ``log`` asks for, should it be called
+        internals.set_hook_for_logging(model, "on_train_batch_start")  # needed by ``log``
         for hook in self.starting:
             hook(trainer, model, batch, index)
         progress.increment_started()
@@ -104,7 +101,7 @@ class InnerLoop:
             hook(trainer, model, outputs, batch, index)
 
     def _step(self, batch: Any, index: int) -> Tensor:
-        """One step of the optimiser, counted; the loss."""
+        """Take one optimiser step and count it; return the loss."""
         counted = self.loop.automatic_optimization.optim_progress.optimizer
         counted.step.increment_ready()
         counted.zero_grad.increment_ready()
@@ -121,7 +118,7 @@ class InnerLoop:
         return loss.detach()
 
     def _update(self, loss: Tensor) -> None:
-        """Move the weights against the gradient of a loss, which the model sees before it is clipped."""
+        """Backpropagate and update the weights; the model checks gradients before they are clipped."""
         for parameter in self.parameters:
             parameter.grad = None
         loss.backward()
@@ -132,18 +129,18 @@ class InnerLoop:
         self.optimizer.step()
 
 
-def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.LightningModule]) -> str | None:
-    """Why a training must take every batch through Lightning's loop, in words; None where ``InnerLoop`` can run it.
+def reason_against(trainer: L.Trainer, model: L.LightningModule, reference: type[L.LightningModule]) -> str | None:
+    """The reason why this training needs Lightning's own loop, as a clause; None if ``InnerLoop`` can run it.
 
-    ``usual`` is the class whose hooks are as ``InnerLoop`` expects them.
+    ``reference`` is the class whose hooks ``InnerLoop`` supports; a model that overrides them is not supported.
     """
     facts: Any = trainer
     lacking = internals.missing(trainer, internals.FAST_LOOP)
-    overridden = [hook for hook in OF_A_MODEL if getattr(type(model), hook) is not getattr(usual, hook)]
+    overridden = [hook for hook in MODEL_HOOKS if getattr(type(model), hook) is not getattr(reference, hook)]
     listening = [
         f"{type(callback).__name__} implements {hook}"
         for callback in facts.callbacks
-        for hook in OF_A_STEP
+        for hook in STEP_HOOKS
         if is_overridden(hook, callback, Callback)
     ]
     accumulates = any(isinstance(callback, GradientAccumulationScheduler) for callback in facts.callbacks)
@@ -162,6 +159,6 @@ def why_not(trainer: L.Trainer, model: L.LightningModule, usual: type[L.Lightnin
 
 
 def _listeners(trainer: L.Trainer, hook: str) -> list[Callable[..., None]]:
-    """The callbacks' methods of that name, of those that have one."""
+    """The bound methods of all callbacks that override ``hook``."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [getattr(callback, hook) for callback in callbacks if is_overridden(hook, callback, Callback)]

@@ -1,4 +1,4 @@
-"""What a model and its training hand each other: batches, weights of the objective and the terms of a loss."""
+"""Types shared by models and training: batches, weights of the objective and loss terms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ from typing import Any
 from torch import Tensor
 
 Batch = Sequence[Any]
-"""Images (B, C, H, W) in [0, 1], then labels, then which share of a batch they are if several devices have one."""
+"""Images (B, C, H, W) in [0, 1], labels, and, if several devices split a batch, the ``BatchShare``."""
 
 Weights = Mapping[str, float | Tensor]
-"""Weights of an objective by name; tensors () where a step is compiled once for all of their values."""
+"""Weights of an objective by name; tensors () in compiled steps, so that new values need no recompilation."""
 
 
 @dataclass
 class Terms:
-    """What one batch costs, term by term and image by image, in nats; no term carries a weight.
+    """Unweighted loss terms of each image of a batch, in nats.
 
-    ``recon`` (B,) is -log p(x|z), summed over pixels and channels. ``kl`` (B, D) is the divergence of each latent
-    dimension's posterior from its prior; a model without a posterior has D = 0. ``penalties`` holds further terms (B,)
-    by their own names. ``code`` (B, D) is what the images are encoded to without noise, so the mean of a posterior: a
-    model that gives it is not asked to encode the same images again when it is evaluated.
+    ``recon`` (B,) is -log p(x|z), summed over pixels and channels. ``kl`` (B, D) is the KL divergence of the posterior
+    from the prior in each latent dimension; D = 0 without a posterior. ``penalties`` are further terms (B,) by name.
+    ``code`` (B, D), optional, is the code without noise (the posterior mean); it spares validation a second encoder
+    pass.
     """
 
     recon: Tensor
@@ -34,10 +34,10 @@ class Terms:
 
     @property
     def has_posterior(self) -> bool:
-        """Whether there is a rate at all; without one there is no evidence lower bound either."""
+        """Whether the model has a posterior; only then are rate and ELBO defined."""
         return self.kl.shape[1] > 0
 
     @property
     def elbo(self) -> Tensor:
-        """Evidence lower bound log p(x|z) - KL, at beta = 1 whatever was trained on, in nats: (B,)."""
+        """Evidence lower bound log p(x|z) - KL, in nats, at beta = 1 whatever the objective: (B,)."""
         return -self.recon - self.rate

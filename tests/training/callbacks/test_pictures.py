@@ -32,7 +32,7 @@ from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
 from vaezoo.training.callbacks.latents import LatentKL, LatentMap, decoded_plane, labels_of
-from vaezoo.training.callbacks.pictures import Picture, unnoticed
+from vaezoo.training.callbacks.pictures import Picture, undisturbed
 
 PICTURES = (Reconstructions, Interpolations, Samples, Traversals, LatentKL, LatentMap)
 YAML = ROOT / "configs" / "callbacks" / "_pictures.yaml"
@@ -279,7 +279,7 @@ def test_each_submodule_gets_its_own_mode_back_and_is_in_evaluation_mode_meanwhi
     model.frozen.eval()
     before = [module.training for module in model.modules()]
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    with unnoticed(model):
+    with undisturbed(model):
         assert not any(module.training for module in model.modules())
         assert not model.encode(torch.rand(2, 1, 8, 8)).requires_grad
         np.random.rand()  # noqa: NPY002
@@ -445,7 +445,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Picture, Any], dict[str,
 
     def arguments(picture: Picture, model: Any) -> dict[str, Any]:
         found.clear()
-        with unnoticed(model):
+        with undisturbed(model):
             picture.draw(model, RandomImages())
         return dict(found)
 

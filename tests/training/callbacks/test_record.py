@@ -71,11 +71,11 @@ def test_a_resume_that_is_killed_while_it_cuts_the_record_ends_as_one_that_was_n
     assert code == 0, printed
     run = tmp_path / "run"
     stop = "from vaezoo.models import Autoencoder\nimport os\n"
-    stop += "account = Autoencoder.account\n"
+    stop += "record = Autoencoder.record_step\n"
     stop += (
-        "def killed(self, *given):\n    os.kill(os.getpid(), 9) if self.global_step == 14 else account(self, *given)\n"
+        "def killed(self, *given):\n    os.kill(os.getpid(), 9) if self.global_step == 14 else record(self, *given)\n"
     )
-    stop += "Autoencoder.account = killed"
+    stop += "Autoencoder.record_step = killed"
     code, printed = nursery.run(*command, f"run_dir={run}", log=tmp_path / "log", patch=stop)
     assert code == -9, printed
     later(run)

@@ -29,13 +29,13 @@ SETTINGS = (
 SEND = """
 import os, signal
 from vaezoo.models import Autoencoder
-account = Autoencoder.account
+record_step = Autoencoder.record_step
 def sending(self, *arguments):
-    account(self, *arguments)
+    record_step(self, *arguments)
     if self.global_step == {step} and os.environ.get("LOCAL_RANK", "{rank}") == "{rank}":
         for _ in range({times}):
             os.kill(os.getpid(), signal.{name})
-Autoencoder.account = sending
+Autoencoder.record_step = sending
 """
 
 
@@ -75,7 +75,7 @@ def test_a_run_that_was_stopped_by_each_signal_in_turn_ends_as_one_that_was_not(
     ended, printed = nursery.run("train", f"run_dir={run}", *SETTINGS, log=log, patch=patch)
     assert ended == 143, printed
     assert status(run) == "interrupted"
-    never = "from vaezoo.models import Autoencoder as kind\nkind.account = None"  # nothing is left to train
+    never = "from vaezoo.models import Autoencoder as kind\nkind.record_step = None"  # nothing is left to train
     ended, printed = nursery.run("train", f"run_dir={run}", *SETTINGS, log=log, patch=never)
     assert ended == 0, printed
     assert differences(tmp_path / "whole", run) == []

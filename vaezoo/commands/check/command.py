@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def read(arguments: Sequence[str]) -> "Make":
     """What makes the model that a command line names; ConfigError for words that name none."""
-    added, words = user_code.take(arguments)
+    added, words = user_code.parse(arguments)
     if sum(word.startswith("model=") for word in words) != 1:
         raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
     if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:
@@ -49,7 +49,7 @@ def read(arguments: Sequence[str]) -> "Make":
         with user_code.composing(added.config_dir):
             cfg = compose("train", overrides=[*words, *overrides, "run_dir=none"])
         hydra_config.check(cfg)
-        automatic.settle(cfg)
+        automatic.resolve(cfg)
         return made_model(cfg.model, image_shape or [1, 16, 16])
 
     return make

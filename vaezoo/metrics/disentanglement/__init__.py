@@ -1,4 +1,4 @@
-"""Disentanglement scores of codes against known factors. They know arrays, nothing of models, data sets and runs."""
+"""Disentanglement scores of codes against known factors, from arrays."""
 
 from vaezoo.metrics.disentanglement.evaluate import DEFAULT_SIZES, Score, Sizes, evaluate_disentanglement
 from vaezoo.metrics.disentanglement.information import (

@@ -1,4 +1,4 @@
-"""All disentanglement scores of a set of codes, each with the sample sizes and settings that it was made with."""
+"""All disentanglement scores of a set of codes, each with its sample sizes and settings."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,9 +15,9 @@ from vaezoo.metrics.disentanglement.samplers import EncodedImages
 
 @dataclass(frozen=True)
 class Score:
-    """A number, how many images it was made from, and with which settings; without a value, the reason why.
+    """A score with its number of images and settings; without a value, the reason why it is undefined.
 
-    ``n`` counts the images that something was fitted to or measured on; those that a fit was scored on are ``test``.
+    ``n`` is the number of images for fitting or measuring; the setting ``test`` is that of images a fit is scored on.
     """
 
     value: float | None
@@ -28,15 +28,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much to use at most, where there is enough; defaults of Locatello et al. (2019), except ``dci_train``.
+    """Maximum sample sizes, with the defaults of Locatello et al. (2019) except for ``dci_train``.
 
     Args:
         train, test: images to fit to and images to score on.
-        dci_train: images to fit boosted trees to. The study's 10,000 take minutes of processor time for the factors of
-            sprites, and give higher disentanglement and completeness: compare scores of equal size only.
-        bins: of a code dimension, for mutual information.
-        batch_size: images or pairs that share a factor's value.
-        train_batches, test_batches: such batches for the FactorVAE and the beta-VAE score.
+        dci_train: images to fit boosted trees to. The study's 10,000 take minutes of CPU time for the factors of
+            sprites, and give higher disentanglement and completeness: compare only scores of equal size.
+        bins: per code dimension, for mutual information.
+        batch_size: images or pairs per batch that share a factor's value.
+        train_batches, test_batches: numbers of such batches for the FactorVAE and beta-VAE scores.
+
+    Raises:
+        ConfigError: a size is below 2.
     """
 
     train: int = 10_000
@@ -57,7 +60,7 @@ DEFAULT_SIZES = Sizes()
 
 @dataclass(frozen=True)
 class _Task:
-    """What every score is made from: factors that vary, no more images than wanted."""
+    """Input of every score: at most ``sizes`` images, with the factors that vary."""
 
     train: EncodedImages
     test: EncodedImages
@@ -65,7 +68,7 @@ class _Task:
     seed: int
 
     def generator(self, stream: int) -> np.random.Generator:
-        """Random numbers of a score's own, which no other score moves."""
+        """A generator of its own for each score, so that scores do not affect each other."""
         return np.random.default_rng([self.seed, stream])
 
 
@@ -79,18 +82,18 @@ def evaluate_disentanglement(
     sizes: Sizes = DEFAULT_SIZES,
     names: Sequence[str] | None = None,
 ) -> dict[str, Score]:
-    """MIG, modularity, SAP, DCI, FactorVAE and beta-VAE score of codes (N, D) against factor classes (N, F).
+    """MIG, modularity, SAP, DCI, FactorVAE and beta-VAE scores of codes (N, D) against factor classes (N, F).
 
-    Codes are means where the model has posteriors. A factor that is constant in either set is left out and named in the
-    settings. MIG and modularity are measured on the training images. A score that is not defined for these codes
-    has no value but a reason.
+    Codes are posterior means if the model has a posterior. Factors that are constant in either set are left out and
+    listed in the settings. MIG and modularity are measured on the training images. A score that is undefined for these
+    codes has a reason instead of a value.
 
     Args:
-        seed: decides which images are used where there are more than enough, and all that is drawn later.
-        names: of the factors, for the settings; by default their numbers.
+        seed: selects the images, if there are more than ``sizes``, and seeds the scores.
+        names: of the factors, for the settings; by default their indices.
 
     Raises:
-        DataError: the arrays do not fit each other, a code is not finite, or fewer than 2 factors vary.
+        DataError: the shapes do not match, a code is not finite, or fewer than 2 factors vary.
     """
     train, test = EncodedImages(train_codes, train_factors), EncodedImages(test_codes, test_factors)
     task = _task(train, test, sizes, seed)
@@ -107,7 +110,7 @@ def evaluate_disentanglement(
 
 
 def _task(train: EncodedImages, test: EncodedImages, sizes: Sizes, seed: int) -> _Task:
-    """A random choice of images, in random order: what came may be sorted by factors."""
+    """A random selection of images in random order, because the input may be sorted by factors."""
     for what, first, second in (
         ("latent dimensions", train.codes.shape[1], test.codes.shape[1]),
         ("factors", train.factor_count, test.factor_count),
@@ -120,7 +123,7 @@ def _task(train: EncodedImages, test: EncodedImages, sizes: Sizes, seed: int) ->
 
 
 def _varying(task: _Task) -> list[int]:
-    """The factors that every score can be asked about."""
+    """The factors that vary in all sets; DataError for fewer than two."""
     kept = sorted({*_dci_train(task).varying} & {*task.test.varying})
     if len(kept) < 2:
         total = task.train.factor_count

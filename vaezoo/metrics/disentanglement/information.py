@@ -1,7 +1,7 @@
-"""Disentanglement scores from mutual information: MIG and modularity. Arrays in, numbers out; nothing of models.
+"""Disentanglement scores from mutual information: MIG and modularity.
 
-Definitions and defaults as in Locatello et al. (2019): the plug-in estimate, in nats, between a factor's classes and a
-code dimension cut into bins of equal width.
+Definitions and defaults as in Locatello et al. (2019): plug-in estimates, in nats, between a factor's classes and a
+code dimension in bins of equal width.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ BINS = 20
 
 
 def discretize(codes: ArrayLike, bins: int = BINS) -> NDArray[np.int64]:
-    """The bin of each code, 1 to ``bins``, of equal width over its dimension's own range: (N, D) -> (N, D).
+    """Bin numbers of codes, 1 to ``bins``, with equal width over each dimension's range: (N, D) -> (N, D).
 
-    A dimension that is constant has one bin. One outlier widens all bins of its dimension.
+    All codes of a constant dimension are in one bin. A single outlier widens all bins of its dimension.
     """
-    columns = np.asarray(codes, np.float64)  # bins of integer codes would be integers too
+    columns = np.asarray(codes, np.float64)  # bin edges of integer codes would be integers
     edges = np.linspace(columns.min(0), columns.max(0), bins + 1)[:-1]
     pairs = zip(columns.T, edges.T, strict=True)
     return np.stack([np.digitize(column, edge) for column, edge in pairs], axis=1).astype(np.int64)
 
 
 def entropies(classes: ArrayLike) -> NDArray[np.float64]:
-    """Entropy of each factor as its classes are distributed here, in nats: (N, F) -> (F,)."""
+    """Empirical entropy of each factor, in nats: (N, F) -> (F,)."""
     from sklearn.metrics import mutual_info_score
 
     return np.array([mutual_info_score(column, column) for column in np.asarray(classes).T], np.float64)
@@ -33,7 +33,7 @@ def entropies(classes: ArrayLike) -> NDArray[np.float64]:
 def mutual_information_matrix(codes: ArrayLike, classes: ArrayLike, bins: int = BINS) -> NDArray[np.float64]:
     """Mutual information of each binned code dimension and each factor, in nats: (N, D) and (N, F) -> (D, F).
 
-    Its bias is about (bins - 1)(classes - 1) / 2N upwards, for independent dimensions too.
+    It is biased upwards by about (bins - 1)(classes - 1) / 2N, even for independent dimensions.
     """
     from sklearn.metrics import mutual_info_score
 
@@ -44,8 +44,9 @@ def mutual_information_matrix(codes: ArrayLike, classes: ArrayLike, bins: int = 
 def mig_from_mutual_information(information: ArrayLike, entropy: ArrayLike) -> float:
     """Mutual information gap (Chen et al., 2018): (D, F) and (F,) -> a number in [0, 1].
 
-    For each factor the lead of the dimension that knows most of it over the second, as a share of the factor's
-    entropy; the mean over factors. A factor of more values than there are bins cannot reach 1.
+    For each factor, the difference between its two most informative dimensions, divided by the factor's entropy; the
+    mean over factors. A factor with more values than bins cannot reach 1. DataError if a factor is constant or there
+    are fewer than 2 dimensions.
     """
     matrix, total = np.asarray(information, np.float64), np.asarray(entropy, np.float64)
     if (total <= 0).any():
@@ -56,9 +57,9 @@ def mig_from_mutual_information(information: ArrayLike, entropy: ArrayLike) -> f
 def modularity_from_mutual_information(information: ArrayLike) -> float:
     """Modularity (Ridgeway and Mozer, 2018): (D, F) -> a number in [0, 1].
 
-    For each dimension one minus the mean square of its information on other factors, relative to that on its main
-    one; the mean over dimensions. A dimension that knows nothing at all counts 0. Noise is not 0, since the bias of the
-    information grows with a factor's number of classes.
+    For each dimension, one minus the mean squared information on the other factors divided by that on its main factor;
+    the mean over dimensions. A dimension without any information counts as 0. Noise scores above 0, because the bias of
+    the information grows with a factor's number of classes. DataError for fewer than 2 factors.
     """
     squared = np.square(np.asarray(information, np.float64))
     if squared.shape[1] < 2:
@@ -69,7 +70,10 @@ def modularity_from_mutual_information(information: ArrayLike) -> float:
 
 
 def lead(matrix: NDArray[np.float64], score: str) -> NDArray[np.float64]:
-    """How far each factor's best dimension is ahead of its second: (D, F) -> (F,). ``score`` is for the error."""
+    """Each factor's largest value minus its second largest: (D, F) -> (F,).
+
+    DataError, naming the ``score``, for fewer than 2 dimensions.
+    """
     if len(matrix) < 2:
         raise DataError(f"{score} compares the two best latent dimensions, but there is only {len(matrix)}")
     second, first = np.sort(matrix, axis=0)[-2:]

@@ -1,7 +1,7 @@
-"""Disentanglement scores from holding one factor fixed: the FactorVAE and the beta-VAE score. Nothing of models.
+"""Disentanglement scores from holding one factor fixed: FactorVAE and beta-VAE scores.
 
-Definitions and defaults as in Locatello et al. (2019), but for one thing: the factor to hold fixed is not drawn but
-goes round, so that every factor comes up equally often.
+Definitions and defaults as in Locatello et al. (2019), except that the fixed factor is not drawn but cycles, so that
+every factor is used equally often.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ TRAIN_BATCHES = 10_000
 TEST_BATCHES = 5_000
 
 LEAST_STD = 0.05
-"""A dimension whose codes vary less than this over images is dead and has no vote."""
+"""Minimum standard deviation of a dimension's codes over images; below it, the dimension has no vote."""
 
 
 def factor_vae_score(
@@ -27,10 +27,11 @@ def factor_vae_score(
     train_batches: int = TRAIN_BATCHES,
     test_batches: int = TEST_BATCHES,
 ) -> float:
-    """How often a factor held fixed is told by the dimension that varies least, relative to its ``variances`` (D,).
+    """Accuracy of identifying the fixed factor by the dimension that varies least in a batch (Kim and Mnih, 2018).
 
-    A table from dimensions to factors is made by majority from training batches; the score is its accuracy on test
-    batches (Kim and Mnih, 2018). Chance is one over the number of factors. Without any live dimension it is 0.
+    Variances in a batch are relative to ``variances`` (D,), those over all images. A majority vote of training batches
+    assigns each dimension to a factor; the score is the accuracy on test batches. Chance is 1 / factors; 0 without any
+    live dimension.
     """
     live = live_dimensions(variances)
     if not live.any():
@@ -49,7 +50,7 @@ def factor_vae_score(
 
 
 def live_dimensions(variances: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which dimensions have a vote in the FactorVAE score: (D,) -> (D,)."""
+    """Whether each dimension has a vote in the FactorVAE score, from its variance: (D,) -> (D,)."""
     return np.sqrt(variances) >= LEAST_STD
 
 
@@ -62,10 +63,10 @@ def beta_vae_score(
     train_batches: int = TRAIN_BATCHES,
     test_batches: int = TEST_BATCHES,
 ) -> float:
-    """How well logistic regression tells the factor that pairs of images share (Higgins et al., 2017): test accuracy.
+    """Test accuracy of a logistic regression that identifies the factor shared by pairs (Higgins et al., 2017).
 
-    It sees the mean absolute difference of a batch of pairs in each dimension, dead ones too, as it is: the score
-    depends on the scale of the codes. Chance is one over the number of factors.
+    Its input is the mean absolute difference of a batch of pairs in each dimension, unscaled and including dead
+    dimensions, so the score depends on the scale of the codes. Chance is 1 / factors.
     """
     from sklearn.linear_model import LogisticRegression
 

@@ -1,6 +1,6 @@
-"""Disentanglement scores from predicting factors: SAP and DCI. Arrays in, numbers out; nothing of models.
+"""Disentanglement scores from predicting factors: SAP and DCI.
 
-Definitions and defaults as in Locatello et al. (2019). Classifiers are fitted to training images and scored on others.
+Definitions and defaults as in Locatello et al. (2019). Classifiers are fitted to training and scored on test images.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from vaezoo.metrics.disentanglement.information import lead
 from vaezoo.metrics.disentanglement.samplers import EncodedImages
 
 ALMOST_NOTHING = 1e-11
-"""Added to every importance, so that a dimension without any has an even share of nothing and an entropy."""
+"""Added to every importance, so that the entropy of a dimension without any importance is defined."""
 
 MACHINE = "LinearSVC(C=0.01, class_weight='balanced')"
 TREES = "GradientBoostingClassifier(n_estimators=100, max_depth=3)"
@@ -20,10 +20,10 @@ SEEDS = 2**31
 
 
 def sap_scores(train: EncodedImages, test: EncodedImages) -> NDArray[np.float64]:
-    """Test accuracy of a linear support vector machine that sees one code dimension, for each factor: (D, F).
+    """Test accuracy of a linear support vector machine on each single code dimension, for each factor: (D, F).
 
-    One such machine cannot tell dozens of ordered classes apart, so a perfect code of sprites scores low. It depends on
-    the scale of the codes, too.
+    A linear SVM on one dimension cannot separate dozens of ordered classes, so a perfect code of sprites scores low.
+    The score depends on the scale of the codes.
     """
     from sklearn.svm import LinearSVC
 
@@ -37,19 +37,22 @@ def sap_scores(train: EncodedImages, test: EncodedImages) -> NDArray[np.float64]
 
 
 def sap_from_scores(scores: ArrayLike) -> float:
-    """Separated attribute predictability (Kumar et al., 2018): the lead of each factor's best dimension."""
+    """Separated attribute predictability (Kumar et al., 2018): (D, F) -> the mean lead of each factor's best dimension.
+
+    DataError for fewer than 2 dimensions.
+    """
     return float(lead(np.asarray(scores, np.float64), "SAP").mean())
 
 
 def boosted_importance(
     train: EncodedImages, test: EncodedImages, *, generator: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much each dimension helps to predict each factor (D, F), each column of sum 1, and the test accuracy (F,).
+    """Importance of each dimension for predicting each factor (D, F), columns summing to 1, and test accuracy (F,).
 
-    One classifier for each factor: 100 rounds of trees of depth 3, a tree for each class in every round. The time goes
-    with the number of images times the sum of the factors' numbers of classes, and with fewer images importance is more
-    even, so that disentanglement and completeness are lower. DCI's informativeness is the mean of the
-    accuracies, 1 the best, where Eastwood and Williams (2018) report an error.
+    One gradient-boosted classifier per factor, with 100 rounds of one tree of depth 3 per class. The time is
+    proportional to the number of images times the total number of classes. With fewer images, importance is more even,
+    so disentanglement and completeness are lower. DCI's informativeness is the mean accuracy, where Eastwood and
+    Williams (2018) report an error.
     """
     from sklearn.ensemble import GradientBoostingClassifier
 
@@ -63,11 +66,11 @@ def boosted_importance(
 
 
 def dci_from_importance(importance: ArrayLike) -> tuple[float, float]:
-    """Disentanglement and completeness of an importance matrix, no entry negative: (D, F) -> two numbers in [0, 1].
+    """Disentanglement and completeness of a non-negative importance matrix: (D, F) -> two numbers in [0, 1].
 
-    Eastwood and Williams (2018): a dimension is disentangled that matters to one factor only, and a factor is complete
-    to which one dimension matters only. Both are one minus an entropy relative to its greatest value, averaged with the
-    importance as the weight.
+    Eastwood and Williams (2018): disentanglement is 1 if each dimension matters to one factor only, completeness if
+    each factor depends on one dimension only. Both are one minus a normalised entropy, averaged with importance as the
+    weight. DataError for fewer than 2 dimensions or factors.
     """
     matrix = np.asarray(importance, np.float64)
     if min(matrix.shape) < 2:
@@ -79,7 +82,7 @@ def dci_from_importance(importance: ArrayLike) -> tuple[float, float]:
 
 
 def _concentration(matrix: NDArray[np.float64]) -> float:
-    """How uneven the rows are, weighed by their sums: 1 where each has a single entry, 0 where all are even."""
+    """One minus the normalised entropy of each row, averaged by row sums: 1 for single entries, 0 for even rows."""
     shares = matrix + ALMOST_NOTHING
     shares = shares / shares.sum(1, keepdims=True)
     evenness = -(shares * np.log(shares)).sum(1) / np.log(matrix.shape[1])

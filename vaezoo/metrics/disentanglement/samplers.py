@@ -1,7 +1,4 @@
-"""Codes of images that share one factor's value, from a finite set of encoded images or from a whole lattice.
-
-They know codes and factor classes, and nothing of scores, models and pixels.
-"""
+"""Sampling of codes whose images share one factor's value, from a set of encoded images or from a whole lattice."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, Self
@@ -16,23 +13,23 @@ Classes = NDArray[np.int64]
 
 
 class FactorSampler(Protocol):
-    """Draws codes with one factor held fixed and all others free."""
+    """Draws codes with one factor fixed and all others free."""
 
     @property
     def factor_count(self) -> int:
-        """How many factors can be held fixed."""
+        """The number of factors that can be fixed."""
 
     def sharing(self, factor: int, count: int, generator: np.random.Generator) -> Codes:
-        """Codes of up to ``count`` images that all share one random value of ``factor``: (count, D)."""
+        """Codes of up to ``count`` images that share a random value of ``factor``: (count, D)."""
 
     def pairs(self, factor: int, count: int, generator: np.random.Generator) -> tuple[Codes, Codes]:
-        """Codes of ``count`` pairs of images; the two of a pair share their value of ``factor``: twice (count, D)."""
+        """Codes of ``count`` pairs of images; each pair shares its value of ``factor``: twice (count, D)."""
 
 
 class _Groups(NamedTuple):
-    """Images sorted by the class of one factor, without those that share their class with no other image.
+    """Images sorted by their class of one factor, without those that are alone in their class.
 
-    ``order`` (M,) is their positions in the set; ``start`` and ``size`` (M,) say where in it each one's class lies.
+    ``order`` (M,) are their indices in the set; ``start`` and ``size`` (M,) the range in it of each image's class.
     """
 
     order: Classes
@@ -41,15 +38,15 @@ class _Groups(NamedTuple):
 
 
 class EncodedImages:
-    """Codes (N, D) of a finite set of images with their factor classes (N, F): data to fit to, and a ``FactorSampler``.
+    """Codes (N, D) of a finite set of images with their factor classes (N, F), and a ``FactorSampler`` over them.
 
-    Holding a factor fixed means to choose among the images at hand that share its value, so nothing is encoded anew.
-    Against sampling the whole lattice, a value comes up as often as it does in the set, the images of a batch and of
-    a pair are always different ones, and a batch is no larger than its class. Single batches are distributed as batches
-    from the lattice, but they are no longer independent of each other: the set's chance deviations are common to all.
+    A fixed factor selects among the given images, so nothing is encoded again. Unlike samples from the whole lattice,
+    values are as frequent as in the set, images in a batch or pair are always distinct, and a batch is at most as large
+    as its class. Single batches have the distribution of lattice batches, but are not independent of each other,
+    because they share the chance deviations of the set.
 
     Raises:
-        DataError: the arrays do not fit each other, a code is not finite, or a class is not a whole number.
+        DataError: the shapes do not match, a code is not finite, or a class is not an integer.
     """
 
     def __init__(self, codes: ArrayLike, classes: ArrayLike) -> None:
@@ -70,16 +67,16 @@ class EncodedImages:
 
     @property
     def varying(self) -> tuple[int, ...]:
-        """The factors that have more than one value here."""
+        """Indices of the factors that have more than one value in this set."""
         return tuple(np.flatnonzero((self.classes != self.classes[:1]).any(0)).tolist())
 
     @property
     def fewest_alike(self) -> int:
-        """The number of images in the smallest class of any factor, classes of one image apart; 0 if there is none."""
+        """Size of the smallest class of any factor, ignoring classes of one image; 0 if a factor has no other."""
         return min((int(groups.size.min(initial=len(self))) if len(groups.size) else 0) for groups in self._groups)
 
     def select(self, images: Any = slice(None), factors: Any = slice(None)) -> Self:
-        """Some of the images with some of the factors, by position."""
+        """A subset of images and factors, by index."""
         return type(self)(self.codes[images], self.classes[images][:, factors])
 
     def sharing(self, factor: int, count: int, generator: np.random.Generator) -> Codes:
@@ -92,7 +89,7 @@ class EncodedImages:
         groups = self._shared(factor)
         first = generator.integers(len(groups.order), size=count)
         start, size = groups.start[first], groups.size[first]
-        # An image is never paired with itself: that would tell small classes by their small differences.
+        # An image is never paired with itself: that would reveal small classes by their small differences.
         second = start + (first - start + generator.integers(1, size)) % size
         return self.codes[groups.order[first]], self.codes[groups.order[second]]
 
@@ -104,11 +101,11 @@ class EncodedImages:
 
 
 class EncodedLattice:
-    """A ``FactorSampler`` that encodes new images for every batch: each value of each factor is equally likely.
+    """A ``FactorSampler`` that encodes new images for every batch, with all values of all factors equally likely.
 
     Args:
-        encode: the codes of images with the given factor classes: (N, F) -> (N, D).
-        sizes: the number of values of each factor.
+        encode: maps factor classes to the codes of their images: (N, F) -> (N, D).
+        sizes: number of values of each factor.
     """
 
     def __init__(self, encode: Callable[[Classes], ArrayLike], sizes: Sequence[int]) -> None:
@@ -137,7 +134,7 @@ class EncodedLattice:
 
 
 def _whole(classes: ArrayLike, images: int) -> Classes:
-    """The classes (N, F) as integers."""
+    """The classes (N, F) as integers; DataError for wrong shapes or fractions."""
     given = np.asarray(classes)
     if given.ndim != 2 or len(given) != images or given.shape[1] == 0:
         raise DataError(f"factor classes of {images} images must have shape ({images}, factors), got {given.shape}")

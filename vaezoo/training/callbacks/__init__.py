@@ -1,4 +1,4 @@
-"""What happens beside training: pictures, checkpoints, progress and cost. They know no variant of a model."""
+"""Callbacks: figures, checkpoints, progress and cost."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
     from vaezoo.training.callbacks.latents import LatentKL, LatentMap
 
-# Imported when first asked for: they draw, and a run without pictures need not load what draws.
+# Imported on first use: a run without figures does not need to load matplotlib.
 _PICTURES = {
     "Interpolations": "images",
     "LatentKL": "latents",

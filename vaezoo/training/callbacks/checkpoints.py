@@ -1,4 +1,4 @@
-"""Which weights are kept: ``last.ckpt`` to go on from, ``best.ckpt`` to use. They know no variant."""
+"""Checkpoint callbacks: ``last.ckpt`` to resume from, ``best.ckpt`` to use."""
 
 import io
 import math
@@ -19,16 +19,16 @@ from torch import Tensor
 from vaezoo.config.errors import DiskError
 from vaezoo.config.validation import at_least
 from vaezoo.runs import checkpoints
-from vaezoo.runs.files import CANNOT_WRITE, aside, cannot_write, replacing, settle, synchronise
+from vaezoo.runs.files import CANNOT_WRITE, cannot_write, commit, replacing, synchronise, temporary_path
 from vaezoo.training import lightning_internals as internals
 
 
 class LastCheckpoint(internals.Checkpointing):
-    """``last.ckpt`` after every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
+    """Saves ``last.ckpt`` every ``every_n_epochs`` epochs, every ``every_n_steps`` steps and at the end of training.
 
-    The one before it stays as ``previous.ckpt``, should a disk damage the last. Between two lie ``min_seconds`` at
-    least, so that small models, whose epochs are short, train rather than write. What a crash costs is that and the
-    rest of an epoch, or of so many steps, at most; a resumed run ends the same wherever it starts from.
+    The one before is kept as ``previous.ckpt``, in case a disk damages the last. At least ``min_seconds`` pass between
+    two checkpoints, so that small models with short epochs do not spend their time writing. A resumed run ends with the
+    same result from any checkpoint.
     """
 
     def __init__(
@@ -50,20 +50,20 @@ class LastCheckpoint(internals.Checkpointing):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        write_in_place(trainer)
+        use_checkpoint_file(trainer)
         self._last_is_good = Path(trainer.ckpt_path or "").name == "last.ckpt"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._due |= trainer.global_step % self.every_n_steps == 0
-        if self._due and can_go_on_from_here(trainer):
+        if self._due and is_resumable_here(trainer):
             self._due = False
             self._save_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if ends(trainer):
-            self.save(trainer)  # before averaged weights take the place of those to go on from
+        if training_ends(trainer):
+            self.save(trainer)  # before averaged weights replace those that training resumes from
         elif (trainer.current_epoch + 1) % (self.every_n_epochs or 1) == 0:
             self._save_if_due(trainer)
 
@@ -71,13 +71,13 @@ class LastCheckpoint(internals.Checkpointing):
         self.save(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {}  # nothing that the next checkpoint depends on
+        return {}  # a resumed run needs none of Lightning's state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Checkpoints of earlier versions hold paths, which are not asked for."""
+        """Ignore the paths in checkpoints of earlier versions."""
 
     def save(self, trainer: Trainer) -> None:
-        """Save the present step, once."""
+        """Save the current step, unless that was already done."""
         if not self.is_saved(trainer):
             self._save_checkpoint(trainer, self.format_checkpoint_name({}))
             self._saved_at = time.monotonic()
@@ -93,17 +93,17 @@ class LastCheckpoint(internals.Checkpointing):
 
     def _save_if_due(self, trainer: Trainer) -> None:
         due = time.monotonic() - self._saved_at >= self.min_seconds
-        if trainer.world_size > 1:  # all take part in saving, and their clocks differ
+        if trainer.world_size > 1:  # saving is collective, and the clocks of the ranks differ
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due:
             self.save(trainer)
 
 
 class BestCheckpoint(internals.Checkpointing):
-    """``best.ckpt``: the weights of the best validation, by the metric that the model names as its ``selection``.
+    """Saves ``best.ckpt``, the weights with the best validation metric; the model's ``selection`` names the metric.
 
-    They are kept in memory until ``last.ckpt`` is written or training ends in any way, and written then: early in a
-    training almost every validation is the best so far.
+    Early in training almost every validation is the best so far, so the weights are kept in memory and written together
+    with the next ``last.ckpt``, or when training ends for any reason.
     """
 
     def __init__(self, *, dirpath: str) -> None:
@@ -114,23 +114,26 @@ class BestCheckpoint(internals.Checkpointing):
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
-        self._held: tuple[str, dict[str, Any]] | None = None
-        self._holds = False
-        self.taking = False
-        """Whether weights are just being gathered to be held: no training goes on from those."""
+        self._snapshot: tuple[str, dict[str, Any]] | None = None
+        self._defers_writing = False
+        self.taking_snapshot = False
+        """Whether weights are being copied to memory; training never resumes from those."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
         self.monitor, self.mode = selection
-        self._holds = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        self._defers_writing = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
-        write_in_place(trainer)
+        use_checkpoint_file(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_model_score": self.best_model_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The best score so far, whose weights lie in this run's folder wherever that was when they were saved."""
+        """Restore the best score, with ``best.ckpt`` in the current run folder, which may have been moved.
+
+        ValueError if the score is not finite.
+        """
         score, path = state_dict["best_model_score"], Path(str(self.dirpath), "best.ckpt")
         if score is None or not path.is_file():
             return
@@ -141,54 +144,54 @@ class BestCheckpoint(internals.Checkpointing):
         self.best_k_models = {str(path): self.kth_value}
 
     def on_train_batch_end(self, *arguments: Any) -> None:
-        """Nothing is saved within an epoch, which Lightning would look into after every batch."""
+        """Nothing: skips Lightning's check after every batch, since nothing is saved within an epoch."""
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.write(trainer)  # that checkpoint will say that this one is there
+        self.write(trainer)  # the checkpoint refers to best.ckpt, so it must exist first
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.write(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self._held is not None and trainer.is_global_zero:  # others may not get here, so none is waited for
-            path, checkpoint = self._held
-            with suppress(DiskError), replacing(Path(path)) as new:  # the exception is what is to be told
+        if self._snapshot is not None and trainer.is_global_zero:  # not collective: other ranks may not get here
+            path, checkpoint = self._snapshot
+            with suppress(DiskError), replacing(Path(path)) as new:  # must not hide the exception
                 trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, new)
 
     def write(self, trainer: Trainer) -> None:
-        """Bring what is held to disk, in all processes together."""
-        if self._held is None or self.taking:
+        """Write the weights kept in memory, if any. Collective."""
+        if self._snapshot is None or self.taking_snapshot:
             return
-        path, checkpoint = self._held
+        path, checkpoint = self._snapshot
         write(trainer, checkpoint, Path(path))
-        self._held = None
+        self._snapshot = None
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(proxy(self))
 
     def write_checkpoint(self, trainer: Trainer, path: str) -> None:
-        self.taking = True
+        self.taking_snapshot = True
         try:
             checkpoint = internals.checkpoint_content(trainer, weights_only=self.save_weights_only)
-            self._held = (path, copied(checkpoint))
+            self._snapshot = (path, cpu_copy(checkpoint))
         finally:
-            self.taking = False
-        if not self._holds:
+            self.taking_snapshot = False
+        if not self._defers_writing:
             self.write(trainer)
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes a checkpoint to the very file that is asked for; Lightning's own goes through another disk's folder.
+    """Writes checkpoints directly to the requested file, where Lightning uses a temporary folder on another disk.
 
-    It reads what ``vaezoo.runs.checkpoints`` finds sound, and removes files in the folders of the trainer's checkpoint
-    callbacks only: Lightning would remove whatever a checkpoint's states of callbacks name, folders too.
+    It reads only checkpoints that pass ``vaezoo.runs.checkpoints``, and removes only files in the folders of the
+    trainer's checkpoint callbacks: Lightning would remove any file or folder that a checkpoint names.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self._callbacks: list[Any] = trainer.checkpoint_callbacks
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()  # a full disk then shows as such, and not as an error of torch's archive
+        buffer = io.BytesIO()  # so that a full disk raises OSError and not an error of torch's archive writer
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(buffer.getbuffer())
@@ -202,16 +205,17 @@ class CheckpointFile(TorchCheckpointIO):
             Path(path).unlink()
 
 
-def write_in_place(trainer: Trainer) -> None:
-    """Have checkpoints written by ``CheckpointFile``, where no other way was asked for."""
+def use_checkpoint_file(trainer: Trainer) -> None:
+    """Use ``CheckpointFile`` for checkpoints, unless the strategy has its own checkpoint plugin."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckpointFile(trainer)
 
 
-def can_go_on_from_here(trainer: Trainer) -> bool:
-    """Whether a checkpoint of the end of this batch leads to what would have come after it without one.
+def is_resumable_here(trainer: Trainer) -> bool:
+    """Whether a run resumed from a checkpoint at the end of this batch would continue exactly.
 
-    Lightning forgets a validation or an end that is to come right after it, and gradients that are gathered.
+    Lightning's checkpoints lose a validation or an epoch's end that comes right after the batch, and accumulated
+    gradients.
     """
     loop: Any = trainer.fit_loop.epoch_loop
     ends = trainer.is_last_batch or internals.is_done(loop)
@@ -219,26 +223,26 @@ def can_go_on_from_here(trainer: Trainer) -> bool:
     return not (ends or validates or internals.accumulates(loop))
 
 
-def ends(trainer: Trainer) -> bool:
-    """Whether training ends with this epoch, at whose end one is."""
+def training_ends(trainer: Trainer) -> bool:
+    """At an epoch's end: whether training ends with this epoch."""
     loop: Any = trainer.fit_loop
     counts = ((trainer.global_step, loop.max_steps), (loop.epoch_progress.current.processed, loop.max_epochs))
     return trainer.should_stop or any(most not in (None, -1) and count >= most for count, most in counts)
 
 
 def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Path | None = None) -> None:
-    """Write a checkpoint aside and rename it, in all processes together; ``keep``: a file to stay as ``previous.ckpt``.
+    """Write a checkpoint to a temporary file and rename it; a crash leaves the old file intact. Collective.
 
-    A crash at any moment leaves the one before under its name. DiskError, in all of them, where the disk is full.
+    ``keep``, if given, is kept as ``previous.ckpt``. DiskError, on all ranks, if the disk is full or fails.
     """
-    new, problem = aside(path), None
+    new, problem = temporary_path(path), None
     try:
         trainer.strategy.save_checkpoint(checkpoint, new)
         if trainer.is_global_zero:
             synchronise(new)
             if keep is not None and keep.exists():
                 _link(keep, keep.with_name("previous.ckpt"))
-            settle(new, path)
+            commit(new, path)
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
@@ -250,8 +254,8 @@ def write(trainer: Trainer, checkpoint: dict[str, Any], path: Path, *, keep: Pat
 
 
 def _link(path: Path, name: Path) -> None:
-    """Give a file a second name in place of whatever has it; where a file system has one for each, the name alone."""
-    new = aside(name)
+    """Give a file a second name, replacing the file there; rename it where the file system has no hard links."""
+    new = temporary_path(name)
     new.unlink(missing_ok=True)
     try:
         os.link(path, new)
@@ -261,12 +265,12 @@ def _link(path: Path, name: Path) -> None:
         new.replace(name)
 
 
-def copied(node: Any) -> Any:
-    """A copy of plain values and tensors, on the CPU, that training does not change."""
+def cpu_copy(node: Any) -> Any:
+    """A deep copy of nested values with all tensors on the CPU."""
     if isinstance(node, Tensor):
         return node.detach().to("cpu", copy=True)
     if isinstance(node, Mapping):
-        return {key: copied(value) for key, value in node.items()}
+        return {key: cpu_copy(value) for key, value in node.items()}
     if isinstance(node, list):
-        return [copied(value) for value in node]
+        return [cpu_copy(value) for value in node]
     return deepcopy(node)

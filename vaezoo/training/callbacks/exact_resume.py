@@ -1,4 +1,4 @@
-"""What Lightning's loops leave out when training goes on from a checkpoint. It knows no variant."""
+"""Fixes for what Lightning's loops get wrong when training resumes from a checkpoint."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from vaezoo.training import lightning_internals as internals
 
 
 class Resuming(Callback):
-    """Makes a training that goes on from a checkpoint end as it would have, and one at its end already just end.
+    """Makes a resumed training end with the same result as an uninterrupted one.
 
-    - Where ``max_steps`` is set, Lightning takes a finished epoch for an unfinished one, and counts it twice.
-    - Where a schedule asked for the number of steps, it makes the loader before it reads where that was.
-    - It moves schedules that watch a metric, such as ReduceLROnPlateau, behind all that is saved of an epoch, and in
-      an epoch that was gone on with not at all; here they move before.
-    - Where nothing is left to train, it leaves out what comes at the end of training.
+    - With ``max_steps``, Lightning takes a finished epoch for an unfinished one and counts it twice.
+    - If a schedule asked for the number of steps, Lightning creates the loader before it restores the loader's state.
+    - Lightning updates schedules that watch a metric, such as ReduceLROnPlateau, after the checkpoints of an epoch, and
+      not at all in a resumed epoch; here they are updated before.
+    - If nothing is left to train, Lightning skips the end of training.
     """
 
     def __init__(self) -> None:

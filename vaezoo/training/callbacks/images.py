@@ -1,4 +1,4 @@
-"""Pictures of images while training: in, through and between codes. They know no variant of a model."""
+"""Figures of images during training: reconstructions, interpolations, samples and traversals."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from vaezoo.nn.interpolation import METHODS
 from vaezoo.training.callbacks.pictures import MOST_TILES, Picture, decode, encode, examples, finite, posteriors
 
 SEED = 0
-"""Of the draws that pictures make: the same codes in every epoch and run."""
+"""Seed of the draws for figures: the same codes in every epoch and run."""
 
 
 class Reconstructions(Picture):
@@ -36,7 +36,7 @@ class Reconstructions(Picture):
 
 
 class Interpolations(Picture):
-    """Decoded codes between ``pairs`` of validation images in ``steps`` steps, by each of the methods."""
+    """Decoded interpolations between ``pairs`` of validation images in ``steps`` images, by each method."""
 
     name = "interpolations"
 
@@ -60,8 +60,8 @@ class Interpolations(Picture):
 class Samples(Picture):
     """``count`` images decoded from draws of the prior, the same draws each time.
 
-    A model that has no prior gets draws from the Gaussian with its codes' mean and covariance over ``fit_images``
-    validation images, and the picture says so.
+    For a model without a prior, codes are drawn from a Gaussian fitted to those of ``fit_images`` validation images,
+    and the figure's title and note state that.
     """
 
     name = "samples"
@@ -87,18 +87,18 @@ class Samples(Picture):
 
 
 def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draws from the Gaussian with the mean and covariance of ``codes`` (N, D), also a singular one: (count, D)."""
+    """Draws from the Gaussian with the mean and (possibly singular) covariance of ``codes`` (N, D): (count, D)."""
     values, vectors = torch.linalg.eigh(torch.cov(codes.T, correction=0).reshape(codes.shape[1], -1))
     noise = torch.randn(count, codes.shape[1], generator=generator, dtype=codes.dtype)
     return codes.mean(0) + (noise * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 class Traversals(Picture):
-    """One latent dimension a row, moved over the aggregate posterior, the others staying at one image's code.
+    """Latent traversals: each row varies one latent dimension, the others stay at one image's code.
 
-    Up to ``rows`` dimensions, the one with the largest KL on top, or with the most variance for a model without
-    posterior. KL and the aggregate posterior's mean and standard deviation are those over ``fit_images`` validation
-    images; the row goes ``extent`` standard deviations to each side in ``steps`` steps.
+    Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without a posterior. A row covers the
+    aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
+    ``fit_images`` validation images.
     """
 
     name = "traversals"
@@ -143,7 +143,7 @@ class Traversals(Picture):
 def traversal_codes(
     start: Tensor, mean: Tensor, std: Tensor, dimensions: Tensor | Sequence[int], steps: int, extent: float
 ) -> Tensor:
-    """``start`` (D,) with one dimension a row set to mean - extent std ... mean + extent std: (R, steps, D)."""
+    """``start`` (D,) with one dimension per row set from mean - extent std to mean + extent std: (R, steps, D)."""
     offsets = torch.linspace(-extent, extent, steps, dtype=start.dtype)
     codes = start.repeat(len(dimensions), steps, 1)
     for row, dimension in enumerate(dimensions):

@@ -1,4 +1,4 @@
-"""Pictures of the latent space while training: KL over time and a map of the codes. They know no variant of a model."""
+"""Figures of the latent space during training: KL over time and a map of the codes."""
 
 from typing import Any
 
@@ -17,15 +17,15 @@ from vaezoo.training.callbacks.pictures import Picture, decode, examples, poster
 SIGMAS = 2
 """Standard deviations at which ellipses are drawn."""
 MOST_COLUMNS = 256
-"""Of decoded images in the plane, which has as many rows."""
+"""Maximum columns of decoded images in the latent plane."""
 TILE = 32
-"""Pixels that the longer side of a picture in the decoded plane has at most."""
+"""Maximum pixels of the longer side of an image in the decoded plane."""
 
 
 class LatentKL(Picture):
-    """KL of each dimension over training as a heat map, and the count of active ones; nothing without a posterior.
+    """Heat map of the KL of each dimension over training, with the number of active ones; none without a posterior.
 
-    Every validation adds a column. The history is part of checkpoints: 9 bytes for each dimension and validation.
+    Every validation adds a column. The history is saved in checkpoints: 9 bytes per dimension and validation.
     """
 
     name = "latent_kl"
@@ -35,7 +35,7 @@ class LatentKL(Picture):
         self.history: dict[str, list[Any]] = {"steps": [], "kl": [], "active": []}
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Too early: a model gathers its statistics in its own hook of this name, which comes after the callbacks'."""
+        """Nothing: the model computes its statistics in the same hook, which Lightning calls after the callbacks'."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if validates_training(trainer):
@@ -43,7 +43,7 @@ class LatentKL(Picture):
         self.publish_if_due(trainer, pl_module)
 
     def remember(self, step: int, statistics: dict[str, Tensor]) -> None:
-        """Add the statistics of a validation to the history, once a step."""
+        """Add the statistics of a validation to the history, once per step."""
         if not statistics or step in self.history["steps"][-1:]:
             return
         self.history["steps"].append(step)
@@ -67,13 +67,11 @@ class LatentKL(Picture):
 
 
 class LatentMap(Picture):
-    """Codes of ``count`` validation images in a plane, with the posteriors of at most ``ellipses`` of them.
+    """Codes of ``count`` validation images on their first two principal axes, with at most ``ellipses`` posteriors.
 
-    Wide posteriors would hide the points, so the wider they are, the fewer are drawn.
-
-    The plane is that of the first two principal axes. For a two-dimensional code it is the latent plane itself, and
-    beside it stands what the decoder makes of ``grid`` columns of places in the same square. A one-dimensional code has
-    a histogram over a line of as many.
+    The wider the posteriors are, the fewer are drawn, so that they do not hide the points. A two-dimensional code is
+    shown in its own plane, beside decoded images of the same square in ``grid`` columns; a one-dimensional code as a
+    histogram over a row of ``grid`` decoded images.
     """
 
     name = "latent_map"
@@ -117,10 +115,10 @@ class LatentMap(Picture):
 
 
 def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) -> np.ndarray:
-    """What the decoder makes of the square ``where``, in so many columns: one array of pixels (H, W, 3).
+    """Decoded images of a grid of codes over the square ``where``, as one array of pixels (H, W, 3).
 
-    The rows are as many as keep the shape of the images, a single one for a one-dimensional code. Larger images are
-    made smaller by averaging.
+    The number of rows keeps the grid square; one row for a one-dimensional code. Images larger than ``TILE`` are
+    downsampled by averaging.
     """
     _, height, width = model.image_shape
     rows = max(1, round(columns * width / height)) if dimensions == 2 else 1
@@ -130,14 +128,14 @@ def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) 
 
 
 def axis_names(axes: Axes2) -> tuple[str, str]:
-    """Names of the two axes of a map, with the share of the variance that each holds."""
+    """Names of the two axes of a map, with the fraction of the variance along each."""
     kind = ("z0", "z1") if len(axes.centre) == 2 else ("first principal axis", "second principal axis")
     first, second = (f"{name} ({share:.0%} of the variance)" for name, share in zip(kind, axes.shares, strict=True))
     return first, second
 
 
 def labels_of(labels: Tensor, factors: Any) -> Labels:
-    """Labels (B,) or (B, F) as one value for each image: the first factor that is not the same for all of them."""
+    """One label per image from labels (B,) or (B, F): the first factor that varies."""
     columns = labels.cpu().reshape(len(labels), -1)
     varying = (columns != columns[:1]).any(0).nonzero().flatten().tolist()
     column = varying[0] if varying else 0

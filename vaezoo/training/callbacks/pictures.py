@@ -1,4 +1,4 @@
-"""Pictures while training: when they are drawn and where they go. They know no variant of a model."""
+"""Base class of the figures drawn during training: when they are drawn and where they are written."""
 
 import time
 import warnings
@@ -26,39 +26,41 @@ from vaezoo.training.fsdp import gathered
 from vaezoo.training.trackers import Tracker
 
 CHUNK = 256
-"""Images that go through a model at once."""
+"""Images per forward pass."""
 STEPS_APART = 2500
-"""Optimiser steps from one picture to the next, where no number of epochs is asked for: all six take about as long as
-150 to 250 steps of a small network, and an epoch may be 40 steps or 40,000."""
+"""Optimiser steps between figures unless ``every_n_epochs`` is set: drawing all six takes as long as 150 to 250 steps
+of a small network, and an epoch may have 40 steps or 40,000."""
 MOST_TILES = 4096
-"""Images, rows, columns or steps of one picture: more would be larger than a screen by far, and gigabytes of memory."""
+"""Maximum images, rows, columns or steps of one figure; more would not fit on a screen and take gigabytes of memory."""
 LONGEST_NAME = 40
-"""Letters of a data set's name in a title; that of a folder can be as long as it likes."""
+"""Maximum characters of a data set's name in a title; the name may be that of a folder."""
 COMPRESSION = 3
-"""Of PNG files: a third less time than zlib's usual 6, for a tenth more bytes."""
+"""Compression level of PNG files: a third faster than zlib's default of 6, for a tenth more bytes."""
 
 
 class Picture(L.Callback):
-    """Draws a figure now and then and at the end of training, to the run folder and to the loggers that take images.
+    """Draws a figure regularly and at the end of training, for the run folder and for loggers that accept images.
 
-    It goes to ``RUN_DIR/figures/NAME/step=00001234.png`` and to ``figures/NAME`` of TensorBoard and trackers. Its title
-    names model, data set and step. Training does not notice: random states and modes are put back, no gradient is kept,
-    and other ranks are asked for nothing. Whatever fails while it is drawn, written or handed to a logger costs a
-    warning and this picture, not the training.
+    It is written to ``RUN_DIR/figures/NAME/step=00001234.png`` and logged as ``figures/NAME``. The title names model,
+    data set and step. Training is not affected: random states and modes are restored, no gradients are kept, and
+    drawing is not collective. Any error while drawing, writing or logging becomes a warning.
 
-    It is drawn at ``on_validation_epoch_end``: a callback that averages weights and comes later in the list still has
-    its averages in the model then.
+    It is drawn in ``on_validation_epoch_end``, while a weight-averaging callback later in the list still has its
+    averages in the model.
 
     Args:
-        every_n_epochs: epochs from one picture to the next, drawn at the first validation due; 0 draws at the end only,
-            None every ``STEPS_APART`` optimiser steps.
-        dpi: resolution of the PNG: 100 shows an image's pixels one for one, 300 is what journals ask for.
-        format: ``png``; ``pdf`` or ``svg`` writes such a file beside the PNG.
+        every_n_epochs: epochs between figures, drawn at the first validation due; 0 draws only at the end, None every
+            ``STEPS_APART`` optimiser steps.
+        dpi: resolution of the PNG; at 100, an image's pixel is a pixel of the PNG, and journals ask for 300.
+        format: ``png``; ``pdf`` and ``svg`` write such a file in addition to the PNG.
+
+    Raises:
+        ConfigError: a setting is out of range, or the datamodule has no ``examples`` (when training starts).
     """
 
     name: ClassVar[str]
     seconds_of_drawing: float
-    """What drawing and writing have taken so far in this process."""
+    """Seconds spent on drawing and writing in this process."""
 
     def __init__(self, *, every_n_epochs: int | None = None, dpi: int = DPI, format: str = "png") -> None:
         at_least(every_n_epochs or 0, 0, f"callbacks.{self.name}.every_n_epochs")
@@ -70,18 +72,18 @@ class Picture(L.Callback):
         self._step = -1
 
     def figure(self, model: Any, data: Any) -> Figure | None:
-        """The figure, or None where there is nothing to show; FloatingPointError on values that are not finite."""
+        """The figure, or None if there is nothing to show; FloatingPointError for non-finite values."""
         raise NotImplementedError
 
     def draw(self, model: Any, data: Any) -> Figure | None:
-        """The same at the resolution that was asked for."""
+        """The figure at the resolution ``dpi``, or None if there is nothing to show."""
         self._drawn = self.figure(model, data)
         if self._drawn is not None:
             self._drawn.set_dpi(self.dpi)
         return self._drawn
 
     def subject(self, model: Any, data: Any) -> str:
-        """What a title says of where a picture is from: model, data set and, while training, the step."""
+        """Model, data set and, during training, the step, for the title."""
         name = str(data.describe()["name"] if hasattr(data, "describe") else type(data).__name__)
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         step = f", step {self._step:,}" if self._step >= 0 else ""
@@ -106,7 +108,7 @@ class Picture(L.Callback):
         self.publish(trainer, pl_module)
 
     def publish_if_due(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        """Publish if this is a validation within training and as many epochs or steps went by."""
+        """Call ``publish`` if this validation is part of training and the figure is due."""
         now = {"epochs": trainer.current_epoch + 1, "steps": trainer.global_step}
         unit, every = ("steps", STEPS_APART) if self.every_n_epochs is None else ("epochs", self.every_n_epochs)
         if validates_training(trainer):
@@ -115,22 +117,22 @@ class Picture(L.Callback):
                 self.publish(trainer, model)
 
     def publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        """Draw and write, once a step and on the first rank only."""
+        """Draw, write and log the figure on rank zero, once per step. Collective if weights are sharded."""
         step = trainer.global_step
         if step == self._step or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._step = step
         started = time.perf_counter()
-        with gathered(model):  # which asks nothing of the other ranks unless the weights lie there
+        with gathered(model):  # not collective unless weights are sharded
             if trainer.is_global_zero:
                 self._publish(trainer, model)
                 self._write_vector(trainer)
         self.seconds_of_drawing += time.perf_counter() - started
 
     def _publish(self, trainer: L.Trainer, model: L.LightningModule) -> None:
-        """Draw and write; whatever goes wrong is told, and costs this picture only."""
+        """Draw, write and log the figure; any error becomes a warning."""
         try:
-            with unnoticed(model):
+            with undisturbed(model):
                 figure = self.draw(model, trainer.datamodule)  # type: ignore[attr-defined]
                 if figure is not None:
                     write_picture(raster(figure), self.name, trainer)
@@ -141,7 +143,7 @@ class Picture(L.Callback):
             warnings.warn(f"no picture of {self.name} at step {trainer.global_step}: {reason}", stacklevel=2)
 
     def _write_vector(self, trainer: L.Trainer) -> None:
-        """Write what was just drawn as PDF or SVG, if that was asked for; a failure costs this file only."""
+        """Write the last figure as PDF or SVG, if ``format`` asks for it; any error becomes a warning."""
         figure, self._drawn = self._drawn, None
         if figure is None or self.format == "png":
             return
@@ -153,13 +155,13 @@ class Picture(L.Callback):
 
 
 def validates_training(trainer: L.Trainer) -> bool:
-    """Whether a validation is part of training: neither the sanity check nor ``trainer.validate``."""
+    """Whether a validation is part of training, not the sanity check or ``trainer.validate``."""
     return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
 @contextmanager
-def unnoticed(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; random states and every submodule's mode are put back."""
+def undisturbed(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; restores random states and the mode of every submodule."""
     modes = [(module, module.training) for module in model.modules()]
     with isolate_rng(), torch.no_grad():
         model.eval()
@@ -171,10 +173,7 @@ def unnoticed(model: torch.nn.Module) -> Iterator[None]:
 
 
 def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
-    """Write a picture (H, W, 3) uint8 to the run folder and to each logger that takes images.
-
-    TensorBoard gets the very same file.
-    """
+    """Write a picture (H, W, 3) uint8 to the run folder and to each logger that accepts images."""
     step, path = trainer.global_step, picture_path(name, trainer, "png")
     with replacing(path) as new:
         Image.fromarray(pixels).save(new, format="png", compress_level=COMPRESSION)
@@ -183,48 +182,48 @@ def write_picture(pixels: np.ndarray, name: str, trainer: L.Trainer) -> None:
             add_png(logger, f"figures/{name}", path.read_bytes(), pixels.shape, step)
         elif isinstance(logger, Tracker):
             logger.log_picture(f"figures/{name}", pixels, step)
-        elif hasattr(logger, "log_image"):  # as other loggers of Lightning call it
+        elif hasattr(logger, "log_image"):  # the method of Lightning's other loggers
             logger.log_image(f"figures/{name}", [pixels], step)
 
 
 def picture_path(name: str, trainer: L.Trainer, kind: str) -> Path:
-    """Where a picture of the present step is written; its folder is made."""
+    """Path for a picture of the current step; its folder is created."""
     path = Path(trainer.default_root_dir, "figures", name, f"step={trainer.global_step:08d}.{kind}")
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def add_png(logger: TensorBoardLogger, tag: str, png: bytes, shape: tuple[int, ...], step: int) -> None:
-    """Give TensorBoard an encoded image of this (height, width, channels)."""
-    from tensorboard.compat.proto.summary_pb2 import Summary  # for those who use it
+    """Log an encoded PNG of this (height, width, channels) to TensorBoard."""
+    from tensorboard.compat.proto.summary_pb2 import Summary  # slow to import, and not every run uses it
 
     height, width, channels = shape
     image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
     logger.experiment.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-# what pictures ask of a model ----------------------------------------------------------------------------------------
+# inputs of figures ---------------------------------------------------------------------------------------------------
 
 
 def examples(model: Any, data: Any, count: int) -> tuple[Tensor, Tensor]:
-    """The first validation images on the model's device, and their labels: (B, C, H, W) and (B,) or (B, F)."""
+    """The first ``count`` validation images (B, C, H, W) on the model's device, and their labels, (B,) or (B, F)."""
     x, labels = data.examples(count, split="val")
     return x.to(model.device), labels
 
 
 def encode(model: Any, x: Tensor) -> Tensor:
-    """The code of each image, in double precision on the CPU: (B, C, H, W) -> (B, D)."""
+    """Codes in float64 on the CPU: (B, C, H, W) -> (B, D). FloatingPointError if they are not finite."""
     return finite(torch.cat([model.encode(part) for part in x.split(CHUNK)]), "codes").double()
 
 
 def decode(model: Any, codes: Tensor) -> Tensor:
-    """Pixels of each code, on the CPU: (B, D) -> (B, C, H, W)."""
+    """Decoded images on the CPU: (B, D) -> (B, C, H, W). FloatingPointError if they are not finite."""
     codes = codes.float().to(model.device)
     return finite(torch.cat([model.decode(part) for part in codes.split(CHUNK)]), "decoded images")
 
 
 def finite(values: Tensor, what: str) -> Tensor:
-    """The same values on the CPU; FloatingPointError if one of them is infinite or not a number."""
+    """The values in float32 on the CPU; FloatingPointError, naming ``what``, if they are not all finite."""
     values = values.float().cpu()
     if not torch.isfinite(values).all():
         raise FloatingPointError(f"{what} are not finite")
@@ -232,7 +231,7 @@ def finite(values: Tensor, what: str) -> Tensor:
 
 
 def posteriors(model: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes, posterior variances and KL in nats, each (B, D); without a posterior 0 variances and no KL."""
+    """Codes, posterior variances and KL in nats, each (B, D), float64; without a posterior, variances 0 and KL None."""
     found = [model.posterior(part) for part in x.split(CHUNK)]
     if found[0] is None:
         codes = encode(model, x)

@@ -1,4 +1,4 @@
-"""The progress bar: loss, recon, kl and images per second. It knows no variant."""
+"""The progress bar: loss, recon, kl and images per second."""
 
 import logging
 import time
@@ -16,9 +16,9 @@ SHOWN = ("loss", "recon", "kl")
 
 
 class ProgressBar(RichProgressBar):
-    """Rich's bar on a terminal; elsewhere one line for each validation, which a log file can hold.
+    """Rich's progress bar on a terminal; otherwise one line per validation, suitable for log files.
 
-    The scalars are those of the last log point, so that showing them costs no wait for the device.
+    It shows the scalars of the last log point, so that it does not synchronise with the device.
     """
 
     def __init__(self, *, refresh_rate: int = 5) -> None:

@@ -1,4 +1,4 @@
-"""How far a run's record has come, kept in checkpoints, and cut back to there when training is resumed."""
+"""The length of a run's logs, saved in checkpoints, and their truncation when training resumes."""
 
 import os
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from vaezoo.training.loggers import EVENTS, TABLE
 
 
 class Record(Callback):
-    """Keeps what loggers had written when a checkpoint was saved (``extent``), as far as they tell."""
+    """Saves in each checkpoint how much the loggers with a method ``extent`` had written."""
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        held = any(isinstance(callback, BestCheckpoint) and callback.taking for callback in callbacks)
-        if trainer.is_global_zero and not held:  # training is never resumed from those
+        held = any(isinstance(callback, BestCheckpoint) and callback.taking_snapshot for callback in callbacks)
+        if trainer.is_global_zero and not held:  # training never resumes from best.ckpt
             telling = [logger for logger in trainer.loggers if hasattr(logger, "extent")]
             checkpoint["record"] = {name: value for logger in telling for name, value in logger.extent().items()}
 
 
 class Rewind:
-    """Cuts a run's record back to where it was when a checkpoint was saved: metrics, events and figures.
+    """Truncates a run's metrics, events and figures to those that existed when a checkpoint was saved.
 
-    What is to be cut is looked up at once, so that files which this process makes later are left alone. Nothing changes
-    before ``apply``; one that is interrupted is completed by the next, as it depends on the checkpoint only.
+    The files to truncate are determined at once, so that files which this process creates later are not affected.
+    Nothing changes before ``apply``; if that is interrupted, the next resume completes it.
     """
 
     def __init__(self, run_dir: Path, checkpoint: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Rewind:
         self._surplus = [*events, *(file for file in run_dir.glob("figures/*/step=*.*") if _step(file) > self.step)]
 
     def apply(self) -> None:
-        """Cut the record back. Tables are replaced in one move, files of events and figures shortened or removed."""
+        """Truncate metrics and event files, and remove later event files and figures."""
         for file in self._surplus:
             file.unlink(missing_ok=True)
         for file in self._events.difference(self._surplus):
@@ -55,12 +55,12 @@ class Rewind:
                 write_rows(table, names, rows[: self._rows])
 
     def abandon(self) -> None:
-        """Remove the event files that loggers have made since, before anything was logged: the resume was refused."""
+        """Remove the event files that loggers created since, after a resume was refused."""
         for file in set(self.run_dir.glob(EVENTS)) - self._events:
             file.unlink()
 
 
 def _step(figure: Path) -> int:
-    """The optimiser step that a figure's name tells, -1 for another file."""
+    """The optimiser step in a figure's file name, -1 for other files."""
     digits = figure.stem.removeprefix("step=")
     return int(digits) if digits.isdecimal() else -1

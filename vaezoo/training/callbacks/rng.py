@@ -1,4 +1,4 @@
-"""The random state in checkpoints, so that a resumed run draws what it would have drawn."""
+"""The random state in checkpoints, so that a resumed run draws the same numbers as an uninterrupted one."""
 
 from typing import Any
 
@@ -10,10 +10,11 @@ from vaezoo.training.rng import random_states, restore
 
 
 class RandomState(Callback):
-    """Keeps torch's random states; puts them back before the first batch of a resumed run, in every process.
+    """Saves torch's random states, and restores them before the first batch of a resumed run, on every rank.
 
-    They are the same in all processes (see ``vaezoo.distributed.batch_shares``), so that a run may resume with another
-    number of them. Not when the checkpoint is read: making loaders and loggers draws numbers after that.
+    They are equal on all ranks (see ``vaezoo.distributed.batch_shares``), so that a run may resume with another number
+    of ranks. They are not restored when the checkpoint is read, because creating loaders and loggers draws numbers
+    after that.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a run does when it is asked to stop: it saves where it is, and ends. It knows no variant."""
+"""Stop signals: the run saves the current step and ends."""
 
 import os
 import signal
@@ -15,29 +15,29 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vaezoo.training import lightning_internals as internals
-from vaezoo.training.callbacks.checkpoints import LastCheckpoint, can_go_on_from_here
+from vaezoo.training.callbacks.checkpoints import LastCheckpoint, is_resumable_here
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-"""What asks a run to stop, and the exit code of the process then."""
+"""Signals that stop a run, and the exit code of the process."""
 if hasattr(signal, "SIGUSR1"):
-    SIGNALS[signal.SIGUSR1] = 143  # SLURM's warning that the time is up, if a job asks for one
+    SIGNALS[signal.SIGUSR1] = 143  # SLURM's warning before the time limit, if a job requests it
 
 
 class Stopped(SystemExit):
-    """A run was asked to stop; where training was going on, it has saved its step."""
+    """A run was stopped by a signal; if it was training, it has saved the current step."""
 
 
 class Stopping(Callback):
-    """Answers SIGTERM, SIGINT and SIGUSR1: after the present batch, every process saves the step and raises Stopped.
+    """On SIGTERM, SIGINT or SIGUSR1, saves a checkpoint after the current batch and raises Stopped, on every rank.
 
-    A handler does nothing but note the signal. Several processes agree after each batch on what any of them got, by a
-    message that travels while the next batch is computed. A second SIGINT ends the process at once, also while it waits
-    for others in a library, where Python calls no handler.
+    Signal handlers only set a flag. Ranks share their flags after each batch by an asynchronous all-reduce, which runs
+    while the next batch is computed. A second SIGINT ends the process immediately, even while it is blocked in a
+    library, where Python calls no handlers.
     """
 
     def __init__(self) -> None:
         self.asked = 0
-        """The signal that came, 0 while there was none."""
+        """The number of the signal received, 0 for none."""
         self._heard = 0
         self._agreed = 0
         self._at_once = False
@@ -46,15 +46,15 @@ class Stopping(Callback):
 
     @property
     def exit_code(self) -> int:
-        """Of the process, by the signal that came, even if no handler was called yet; 0 while there was none."""
+        """The exit code for the signal received, even if its handler has not run yet; 0 for none."""
         number = self.asked or self._heard
         return SIGNALS[signal.Signals(number)] if number else 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals meanwhile, in the main thread; handlers of before are put back.
+        """Handle the signals within the block, if in the main thread, and restore the previous handlers afterwards.
 
-        One of a launcher's own for SIGUSR1 stays: it has its own answer to the end of a job's time.
+        A launcher's own handler for SIGUSR1 is kept, because it handles the end of a job's time.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -73,7 +73,10 @@ class Stopping(Callback):
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While nothing is left to save, and no other process to agree with, signals raise Stopped where one is."""
+        """Within the block, signals raise Stopped immediately: there is nothing to save and no other rank to wait for.
+
+        Stopped, too, if a signal has already been received.
+        """
         if self.asked:
             raise Stopped(self.exit_code)
         self._at_once = True
@@ -84,7 +87,7 @@ class Stopping(Callback):
 
     @contextmanager
     def _hearing(self, numbers: Sequence[int]) -> Iterator[None]:
-        """Have a thread told of signals as they come, by a pipe that Python writes their numbers to."""
+        """Run a thread that reads signal numbers from Python's wakeup pipe as they arrive."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -118,12 +121,12 @@ class Stopping(Callback):
         trainer.callbacks = [*(other for other in callbacks if other is not self), self]  # type: ignore[attr-defined]
         internals.leave_signals_alone(trainer)
         if trainer.world_size > 1 and self._group is None:
-            self._group = dist.new_group(backend="gloo")  # of processors, so that no GPU is waited for
+            self._group = dist.new_group(backend="gloo")  # on the CPU, so that it does not synchronise with the GPU
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (self.asked or self._group is not None) and self._agree() and can_go_on_from_here(trainer):
+        if (self.asked or self._group is not None) and self._agree() and is_resumable_here(trainer):
             self._save_and_stop(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -131,7 +134,7 @@ class Stopping(Callback):
             self._save_and_stop(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *arguments: Any) -> None:
-        if trainer.state.fn != "fit":  # within training, the next batch is waited for
+        if trainer.state.fn != "fit":  # during training, stopping waits for the next training batch
             self._stop_evaluation()
 
     def on_test_batch_end(self, *arguments: Any) -> None:
@@ -151,7 +154,7 @@ class Stopping(Callback):
         return Stopped(SIGNALS[signal.Signals(self._agreed)])
 
     def _agree(self) -> int:
-        """The signal that a process got, by the last time that all of them came here; 0 if none did."""
+        """The signal that any rank had received at the previous call, or 0. Collective with several ranks."""
         if self._group is None:
             self._agreed = self.asked
         elif not self._agreed:

@@ -1,4 +1,4 @@
-"""What a run costs: seconds and images, and which other runs its machine was shared with."""
+"""The cost of a run: seconds, images, and which other runs shared its machine."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from vaezoo.distributed.batch_shares import images_in
 
-KEPT = (
+SAVED_FIELDS = (
     "images",
     "seconds",
     "training_seconds",
@@ -19,18 +19,18 @@ KEPT = (
     "runs_at_once",
     "sessions",
 )
-"""What goes into checkpoints."""
+"""Attributes that are saved in checkpoints."""
 
 
 class Cost(Callback):
-    """Counts training images, and the seconds of training, of validation and of pictures; continues after a resume.
+    """Counts training images, and the seconds spent on training, validation and figures, across resumes.
 
-    ``seconds`` are those of all three; a picture that is drawn within validation counts as a picture alone.
-    ``loader_wait_seconds`` are those of training in which this process waited for images to be decoded.
+    ``seconds`` is the total of the three; figures drawn during validation count as figures only.
+    ``loader_wait_seconds`` is the part of training spent waiting for the loader.
 
-    Seconds compare models only where each had the machine to itself, so that is recorded too: ``runs_at_once`` is how
-    many runs a benchmark started side by side on one device, and ``sessions`` are the times between which this run
-    trained, one pair of Unix seconds for each process that trained it.
+    Times are comparable only between runs that had a machine to themselves. So ``runs_at_once`` records how many runs
+    a benchmark started in parallel on one device, and ``sessions`` when the run trained: one pair of Unix times in
+    seconds, start and end, per process.
     """
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class Cost(Callback):
 
     @property
     def images_per_second(self) -> float:
-        """Training images of all devices over the time of training alone, without validation and pictures."""
+        """Training images of all devices per second of training, excluding validation and figures."""
         return self.images / self.training_seconds if self.training_seconds else 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._since, self._drawn, self._waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
+        self._since, self._drawn, self._waited = time.perf_counter(), _drawing_seconds(trainer), _waited(trainer)
         self.sessions.append([time.time()] * 2)
 
     def on_train_batch_end(
@@ -70,9 +70,9 @@ class Cost(Callback):
         self.training_seconds += self._lap(trainer)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Add the last pictures, which come when training has ended."""
+        """Add the time of the figures drawn after training has ended."""
         if stage == "fit":
-            last = _drawn(trainer) - self._drawn
+            last = _drawing_seconds(trainer) - self._drawn
             self._drawn += last
             self.pictures_seconds += last
             self.seconds += last
@@ -80,26 +80,28 @@ class Cost(Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.training:
             self.training_seconds += self._lap(trainer)
-        if self.state_key in checkpoint.get("callbacks", {}):  # it was asked for its state before this
+        if self.state_key in checkpoint.get("callbacks", {}):  # ``state_dict`` was called before this hook
             checkpoint["callbacks"][self.state_key] = self.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in KEPT} | {"sessions": [list(pair) for pair in self.sessions]}
+        return {name: getattr(self, name) for name in SAVED_FIELDS} | {
+            "sessions": [list(pair) for pair in self.sessions]
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for name in KEPT:
+        for name in SAVED_FIELDS:
             setattr(self, name, state_dict.get(name, getattr(self, name)))
         self.runs_at_once = max(self.runs_at_once, _runs_at_once())
 
     def _lap(self, trainer: L.Trainer) -> float:
-        """Seconds since the last time without those of pictures, which are booked here."""
+        """Seconds since the last call, excluding those of figures, which are added to ``pictures_seconds``."""
         if trainer.strategy.root_device.type == "cuda":
             import torch
 
             torch.cuda.synchronize(trainer.strategy.root_device)
-        now, drawn, waited = time.perf_counter(), _drawn(trainer), _waited(trainer)
+        now, drawn, waited = time.perf_counter(), _drawing_seconds(trainer), _waited(trainer)
         passed, pictures = now - self._since, drawn - self._drawn
-        self.loader_wait_seconds += max(0.0, waited - self._waited)  # a loader made anew counts from 0
+        self.loader_wait_seconds += max(0.0, waited - self._waited)  # a new loader starts at 0
         self._since, self._drawn, self._waited = now, drawn, waited
         self.seconds += passed
         self.sessions[-1][1] = time.time()
@@ -108,17 +110,17 @@ class Cost(Callback):
 
 
 def _runs_at_once() -> int:
-    """How many runs the command that started this one runs at a time on its device."""
-    said = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
-    return int(said) if said.isdecimal() else 1
+    """How many runs the command that started this one runs in parallel on its device."""
+    setting = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
+    return int(setting) if setting.isdecimal() else 1
 
 
-def _drawn(trainer: L.Trainer) -> float:
-    """Seconds that all pictures of this process have taken so far; other callbacks do not count any."""
+def _drawing_seconds(trainer: L.Trainer) -> float:
+    """Seconds that the figures of this process have taken so far."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return float(sum(getattr(callback, "seconds_of_drawing", 0.0) for callback in callbacks))
 
 
 def _waited(trainer: L.Trainer) -> float:
-    """Seconds that the training loader was waited for so far; 0 for one that does not count them."""
+    """Seconds spent waiting for the training loader so far; 0 for loaders that do not count them."""
     return float(getattr(getattr(trainer, "train_dataloader", None), "waited", 0.0))

@@ -1,4 +1,4 @@
-"""Experiment trackers, Weights & Biases and MLflow, as loggers of a run: kept in its folder, resumed with it."""
+"""Experiment trackers, Weights & Biases and MLflow, as loggers that resume with their run."""
 
 from vaezoo.training.trackers.mlflow_logger import MLFlowLogger
 from vaezoo.training.trackers.tracker import Tracker, closing, fill, open_all

@@ -21,23 +21,22 @@ from vaezoo.training.trackers.tracker import Tracker
 
 SQLITE = "sqlite:///"
 LONGEST, BATCH = 500, 100
-"""Letters of a setting's value that every MLflow takes, and settings that it takes at a time."""
+"""Maximum characters of a parameter value and parameters per call that all versions of MLflow accept."""
 
 
 class MLFlowLogger(Tracker):
-    """A run of MLflow, by default in the run folder: numbers in mlflow.db (SQLite), pictures in mlruns.
+    """Logs to MLflow, by default offline in the run folder: metrics in mlflow.db (SQLite), figures in mlruns.
 
-    A resumed run logs what came after its checkpoint again, and MLflow cannot be cut back as metrics.csv is: points and
-    pictures that it has are skipped. Where others come in their place, as in a finished run that trains for longer, it
-    keeps both.
+    A resumed run repeats the steps after its checkpoint, and MLflow cannot delete points: those that it already has are
+    skipped. If other values replace them, as when a finished run trains for longer, MLflow keeps both.
 
     Args:
         save_dir: the run folder.
-        name: what MLflow calls the run; None: the name of the run folder.
-        experiment: the experiment that it belongs to, which is made where there is none.
+        name: of the run in MLflow; None takes the name of the run folder.
+        experiment: name of the MLflow experiment, created if it does not exist.
         tags: of the run.
-        run_id: an id to use instead of a new or the remembered one.
-        tracking_uri: a server or database; None: ``mlflow.db`` in the run folder, which needs no network.
+        run_id: use this MLflow run instead of a new one or the one recorded in the run folder.
+        tracking_uri: a server or database; None uses ``mlflow.db`` in the run folder.
     """
 
     package = "mlflow"
@@ -54,13 +53,13 @@ class MLFlowLogger(Tracker):
     ) -> None:
         super().__init__(save_dir=save_dir, name=name, run_id=run_id)
         self._experiment, self._tags, self._tracking_uri = experiment, dict(tags or {}), tracking_uri
-        self._there: dict[str, Counter[tuple[int, float]]] = {}  # points that MLflow has of each metric
+        self._there: dict[str, Counter[tuple[int, float]]] = {}  # points of each metric that MLflow already has
         self._written: dict[str, str] = {}
         self._resumed = False
         if tracking_uri is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         extras.need("mlflow", "trackers")
-        for library in ("mlflow", "alembic"):  # which tell of each table that they make
+        for library in ("mlflow", "alembic"):  # they log every table that they create
             logging.getLogger(library).setLevel(logging.WARNING)
 
     @rank_zero_only
@@ -100,7 +99,7 @@ class MLFlowLogger(Tracker):
         return client, run_id
 
     def _experiment_id(self, client: Any) -> str:
-        """The experiment of that name, made where there is none."""
+        """The id of the experiment, which is created if it does not exist."""
         found = client.get_experiment_by_name(self._experiment)
         if found is not None:
             return str(found.experiment_id)
@@ -109,11 +108,11 @@ class MLFlowLogger(Tracker):
 
     @property
     def _pictures(self) -> Path:
-        """Where pictures are kept: beside the database; a server says itself where."""
+        """The folder for figures beside a local database."""
         return Path(self._uri.removeprefix(SQLITE)).absolute().parent / "mlruns"
 
     def _keep_pictures_in_folder(self) -> None:
-        """Have MLflow write below the run folder, wherever its database says: the folder may have been moved."""
+        """Update the figure paths in the database, because the run folder may have been moved."""
         database = self._folder / "mlflow.db"
         if not database.is_file():
             return
@@ -123,7 +122,7 @@ class MLFlowLogger(Tracker):
             connection.execute("UPDATE runs SET artifact_uri = ? || '/' || run_uuid || '/artifacts'", (here,))
 
     def _write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Settings by dotted names. MLflow never changes one: what a resume changed is a tag ``changed.NAME``."""
+        """Log settings by dotted names; changed ones as tags ``changed.NAME``, since MLflow parameters are final."""
         from mlflow.entities import Param, RunTag
 
         values = {re.sub(r"[^\w/. -]", "_", key): str(value)[:LONGEST] for key, value in flat(dict(settings))}
@@ -139,7 +138,7 @@ class MLFlowLogger(Tracker):
         self._run.set_terminated(self._id, ends.get(status, "FAILED"))
 
     def _has(self, name: str, step: int, value: float) -> bool:
-        """Whether MLflow has this point from before the run was resumed; each that it has answers for one."""
+        """Whether MLflow already has this point from before the resume; each stored point matches only once."""
         if not self._resumed:
             return False
         if name not in self._there:
@@ -149,6 +148,6 @@ class MLFlowLogger(Tracker):
         return self._there[name][step, value] >= 0
 
     def _shows(self, name: str, step: int) -> bool:
-        """Whether MLflow has a picture of this name and step, whose file is called so with signs between."""
+        """Whether MLflow already has a figure with this name and step, judging by its file name."""
         wanted = re.compile(rf"images/{re.sub('/', '.', re.escape(name))}[^\w]step[^\w]{step}[^\w]")
         return any(wanted.match(file.path) for file in self._run.list_artifacts(self._id, "images"))

@@ -1,4 +1,4 @@
-"""What trackers have in common: when their run is opened and closed, and its id, by which it is resumed."""
+"""Base class of the trackers: opening, resuming and closing their runs."""
 
 import json
 import logging
@@ -22,17 +22,18 @@ from vaezoo.runs.files import write_text
 log = logging.getLogger(__name__)
 
 REMEMBERED = "trackers.json"
-"""The file in a run folder that has the run's id in each tracker."""
+"""File in the run folder with the run's id in each tracker."""
 
 UNTRACKED = ("callbacks", "logger", "run_dir", "resume")
-"""Settings that no tracker is given: they do not change what is trained."""
+"""Settings that are not passed to trackers, because they do not affect what is trained."""
 
 
 class Tracker(Logger):
-    """What both trackers share: when their run is opened and closed, and its id.
+    """Base of W&B and MLflow loggers.
 
-    The run is opened when training starts or, where nothing is left to train, with the first number. So a resume that
-    is refused leaves no trace in a tracker. It gets the run's config then, or without one what Lightning logs.
+    The tracker's run is opened when training starts or, if nothing is left to train, with the first metric, so that a
+    refused resume leaves no trace in the tracker. It then gets the run's config, or, without one, the hyper-parameters
+    that Lightning logs.
     """
 
     package: ClassVar[str]
@@ -60,13 +61,13 @@ class Tracker(Logger):
 
     @property
     def run(self) -> Any:
-        """The run of the tracker's own library, opened if it is not: ``wandb.Run`` or ``MlflowClient``."""
+        """The object of the tracker's library (``wandb.Run`` or ``MlflowClient``), opened on first use."""
         self.open()
         return self._run
 
     @rank_zero_only
     def open(self) -> None:
-        """Start the tracker's run, or continue the one that this run folder remembers; RunError if that fails."""
+        """Start the tracker's run, or resume the one recorded in the run folder; RunError if that fails."""
         if self._run is not None:
             return
         known = self._given or self._remembered()
@@ -82,7 +83,7 @@ class Tracker(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """Settings, nested or not, unless the config is known. Before the run is open, they wait."""
+        """Log settings, unless ``use_config`` was called; they are held back until the run is open."""
         if self._has_config:
             return
         self._settings |= dict(params)
@@ -90,18 +91,18 @@ class Tracker(Logger):
             self._write_settings(dict(params))
 
     def use_config(self, config: Mapping[str, Any]) -> None:
-        """Take a run's config in place of what Lightning logs of a model."""
+        """Log this config instead of the hyper-parameters that Lightning logs."""
         self._settings, self._has_config = {key: config[key] for key in config if key not in UNTRACKED}, True
 
     @rank_zero_only
     def close(self, status: str) -> None:
-        """End the tracker's run as ``finished``, ``interrupted`` or ``failed``; a failure to do so is a warning."""
+        """End the tracker's run as ``finished``, ``interrupted`` or ``failed``; an error becomes a warning."""
         if self._run is None:
             return
         try:
             self._end(status)
             log.info("%-11s %s", self.package, self.hint())
-        except Exception as error:  # the training is good all the same
+        except Exception as error:  # must not fail a training that succeeded
             warnings.warn(f"logger.{self.package} could not end its run: {' '.join(str(error).split())}", stacklevel=2)
         self._run = None
 
@@ -111,7 +112,7 @@ class Tracker(Logger):
 
     @abstractmethod
     def hint(self) -> str:
-        """The command that uploads or shows the run."""
+        """The shell command that uploads or shows the run."""
 
     @abstractmethod
     def _start(self, run_id: str | None) -> tuple[Any, str]: ...
@@ -137,10 +138,7 @@ class Tracker(Logger):
 
 
 def open_all(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
-    """Open the run of each tracker among the loggers with the run's config; training does not notice.
-
-    RunError if one cannot be opened, before the first step.
-    """
+    """Open the run of each tracker with this config, leaving random states unchanged; RunError if that fails."""
     with isolate_rng():
         for logger in loggers:
             if isinstance(logger, Tracker):
@@ -150,7 +148,7 @@ def open_all(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
 
 @contextmanager
 def closing(loggers: Iterable[Logger]) -> Iterator[None]:
-    """Close the run of each tracker among the loggers with how the block ended."""
+    """Close the run of each tracker at the end of the block, as finished, interrupted or failed."""
     status = "finished"
     try:
         yield
@@ -164,9 +162,9 @@ def closing(loggers: Iterable[Logger]) -> Iterator[None]:
 
 
 def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mapping[str, float], step: int) -> None:
-    """Give every logger the settings, and TensorBoard's also what they led to; a failure is a warning.
+    """Log the settings to every logger, and the results too for TensorBoard's HParams table.
 
-    Of Lightning's loggers, TensorBoard's alone takes results beside settings: the others have them as metrics.
+    Errors of a logger's library become warnings; OSError and vaezoo's own errors are raised.
     """
     for logger in loggers:
         try:
@@ -177,6 +175,6 @@ def fill(loggers: Iterable[Logger], settings: Mapping[str, Any], results: Mappin
             logger.save()
         except (OSError, VaezooError):
             raise
-        except Exception as error:  # the training is good all the same
+        except Exception as error:  # must not fail a training that succeeded
             reason = " ".join(str(error).split()) or type(error).__name__
             warnings.warn(f"{type(logger).__name__} rejected the settings: {reason[:300]}", stacklevel=2)

@@ -16,18 +16,18 @@ from vaezoo.training.trackers.tracker import Tracker
 
 
 class WandbLogger(Tracker):
-    """A run of Weights & Biases, by default offline, in ``RUN_DIR/wandb``; ``wandb sync`` uploads it.
+    """Logs to Weights & Biases, by default offline in ``RUN_DIR/wandb``; ``wandb sync`` uploads it.
 
-    Each call is a row of its own, as in metrics.csv, and drawn over ``trainer/global_step``. Offline, each resume
-    writes a further file of the same run that begins with all that the run folder has: the last one is whole, and is
-    the one to upload. Online, rows after the checkpoint are there twice.
+    Each call logs a row, as in metrics.csv, with ``trainer/global_step`` as the x-axis. Offline, every resume writes
+    another file of the same run, which starts with the whole record of the run folder: upload the last one. Online,
+    rows after the checkpoint appear twice.
 
     Args:
         save_dir: the run folder.
-        name: what W&B calls the run; None: the name of the run folder.
+        name: of the run in W&B; None takes the name of the run folder.
         project, entity, group, tags: as for ``wandb.init``.
-        run_id: an id to use instead of a new or the remembered one.
-        offline: whether to write files alone, and use no network.
+        run_id: use this W&B run instead of a new one or the one recorded in the run folder.
+        offline: only write files and use no network.
     """
 
     package = "wandb"
@@ -48,7 +48,7 @@ class WandbLogger(Tracker):
         self._offline = offline
         self._arguments = {"project": project, "entity": entity, "group": group, "tags": tags}
         if offline:
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # errors of W&B's would be sent to it
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B would send its own errors to its server
         extras.need("wandb", "trackers")
 
     @rank_zero_only
@@ -70,7 +70,7 @@ class WandbLogger(Tracker):
         mode: Any = "offline" if self._offline else "online"
         settings = wandb.Settings(silent=self._offline, console="off")
         place: Any = {**self._arguments, "dir": self.save_dir, "name": self._title, "id": run_id, "resume": "allow"}
-        # A sweep has several runs in a process.
+        # A sweep trains several runs in one process.
         run = wandb.init(**place, mode=mode, settings=settings, reinit="create_new")
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step")
@@ -81,9 +81,9 @@ class WandbLogger(Tracker):
         return run, run.id
 
     def _repeat_record(self, run: Any) -> None:
-        """Log what the run folder has, up to the checkpoint that the run is resumed from, so that this part is whole.
+        """Log the record of the run folder up to the checkpoint, so that this file is complete.
 
-        Offline, W&B writes a further file for each resume, and a killed process may have written nothing of its own.
+        Offline, W&B writes another file for each resume, and a killed process may have left its file empty.
         """
         import wandb
 
@@ -95,7 +95,7 @@ class WandbLogger(Tracker):
             run.log({f"figures/{file.parent.name}": wandb.Image(str(file)), "trainer/global_step": step})
 
     def _remove_links_out(self) -> None:
-        """Remove W&B's links to a log in the user's home: a run folder has no links that lead out of it."""
+        """Remove W&B's link to a log in the user's home: resuming refuses run folders with links that lead out."""
         for link in self._folder.glob("wandb/*/logs/debug-core.log"):
             if link.is_symlink():
                 link.unlink()
