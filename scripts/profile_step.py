@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     measurement.check_device(options.device)
     load, device, threads = LOADS[options.load], options.device, options.threads
-    check_data(load, options.data_root)
+    check_data(load.name, options.data_root)
     with tempfile.TemporaryDirectory() as scratch:
         job = make_job(load, "vaezoo", device=device, threads=threads, folder=Path(scratch), root=options.data_root)
         processes.run("loads", job, threads)

@@ -17,7 +17,7 @@ from typing import Any
 
 from vaezoo.config.errors import ConfigError, DataError, RunError, VaezooError
 from yardstick import processes, results
-from yardstick.loads import CONTESTANTS, LOADS, Parser, check_data, check_positive, choose, make_job, missing
+from yardstick.loads import CONTESTANTS, LOADS, Job, Load, Parser, check_data, check_positive, choose, make_job, missing
 from yardstick.results import START, Measurement
 
 
@@ -50,7 +50,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.busy < 0:
         raise ConfigError(f"--busy must be a number of processes, got {options.busy}")
     options.loads = choose(options.loads, loads, "load")
-    options.contestants = choose(options.contestants, contestants, "contestant")
+    chosen = choose(options.contestants, contestants, "contestant")
+    options.contestants = [name for name in chosen if options.device in CONTESTANTS[name].devices]
+    if not options.contestants:
+        raise ConfigError(f"{', '.join(chosen)} cannot run on --device {options.device}; choose other contestants")
     return options
 
 
@@ -59,16 +62,17 @@ def run(options: argparse.Namespace) -> int:
     from yardstick import measurement  # torch, which a mistake on the command line need not wait for
 
     measurement.check_device(options.device)
-    for name in options.loads:
-        if name != START:
-            measurement.check_memory(LOADS[name], options.device)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to --out {options.out}: {error.strerror}; choose another") from error
-    machine = {**measurement.describe_machine(options.device, options.threads), "busy": options.busy}
-    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch, processes.spinning(options.busy):
-        measurements = list(measure_all(options, Path(scratch)))
+    with tempfile.TemporaryDirectory(prefix="throughput-") as scratch:
+        jobs = {load: make_jobs(options, LOADS[load], Path(scratch)) for load in options.loads if load != START}
+        for of_load in jobs.values():
+            measurement.check_memory(next(iter(of_load.values())))
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot write to --out {options.out}: {error.strerror}; choose another") from error
+        machine = {**measurement.describe_machine(options.device, options.threads), "busy": options.busy}
+        with processes.spinning(options.busy):
+            measurements = list(measure_all(options, jobs))
     write(options, machine, measurements)
     print(f"written to {options.out}")
     reasons = {one["failed"] for one in measurements if "failed" in one and not one["optional"]}
@@ -77,31 +81,35 @@ def run(options: argparse.Namespace) -> int:
     return 1 if reasons else 0
 
 
-def measure_all(options: argparse.Namespace, scratch: Path) -> Iterator[Measurement]:
+def make_jobs(options: argparse.Namespace, load: Load, scratch: Path) -> dict[str, Job]:
+    """A job for each contestant."""
+    folder = scratch / load.name
+    folder.mkdir()
+    place = {"device": options.device, "threads": options.threads, "folder": folder, "root": options.data_root}
+    return {name: make_job(load, name, **place, quick=options.quick) for name in options.contestants}
+
+
+def measure_all(options: argparse.Namespace, jobs: Mapping[str, Mapping[str, Job]]) -> Iterator[Measurement]:
     """Measure load by load; a contestant or load that cannot be measured gives its reason instead."""
     for load in options.loads:
         if load == START:
             commands = {name: partial(processes.time_command, name, options.threads) for name in processes.COMMANDS}
             yield from in_turns(options, load, commands)
             continue
-        folder = scratch / load
-        folder.mkdir()
-        place = {"device": options.device, "threads": options.threads, "folder": folder, "root": options.data_root}
-        names = [name for name in options.contestants if options.device in CONTESTANTS[name].devices]
-        jobs = {name: make_job(LOADS[load], name, **place, quick=options.quick) for name in names}
         try:
-            check_data(LOADS[load], options.data_root)
-            processes.run("loads", next(iter(jobs.values())), options.threads)
+            check_data(load, options.data_root)
+            processes.run("loads", next(iter(jobs[load].values())), options.threads)
         except (DataError, processes.ChildError) as error:
-            yield from (not_measured(load, name, str(error)) for name in jobs)
+            yield from (not_measured(load, name, str(error)) for name in jobs[load])
             continue
-        measurable = {}
-        for name, job in jobs.items():
-            if reason := missing(name):
-                yield not_measured(load, name, reason, optional=True)
-            else:
-                measurable[name] = partial(processes.run, CONTESTANTS[name].module, job, options.threads)
-        yield from in_turns(options, load, measurable)
+        reasons = {name: missing(name) for name in jobs[load]}
+        yield from (not_measured(load, name, reason, optional=True) for name, reason in reasons.items() if reason)
+        entrants = {
+            name: partial(processes.run, CONTESTANTS[name].module, job, options.threads)
+            for name, job in jobs[load].items()
+            if reasons[name] is None
+        }
+        yield from in_turns(options, load, entrants)
 
 
 def in_turns(

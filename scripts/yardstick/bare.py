@@ -6,16 +6,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from yardstick.loads import Job
 from yardstick.measurement import LEARNING_RATE, measure, networks, now
 
 
-def train(job: dict[str, Any]) -> dict[str, float]:
+def train(job: Job) -> dict[str, float]:
     device, batch_size = torch.device(job["device"]), job["batch_size"]
     torch.manual_seed(0)
     torch.set_flush_denormal(job["contestant"] == "bare-flush")
@@ -36,7 +36,7 @@ def train(job: dict[str, Any]) -> dict[str, float]:
     return {"images": used * job["epochs"], "seconds": now() - started}
 
 
-def make_step(job: dict[str, Any], device: torch.device, *, capturable: bool) -> Callable[[Tensor], None]:
+def make_step(job: Job, device: torch.device, *, capturable: bool) -> Callable[[Tensor], None]:
     """One optimiser step on a batch of stored pixels, (B, C, H, W) uint8."""
     encoder, decoder = (network.to(device) for network in networks(job))
     parameters = [*encoder.parameters(), *decoder.parameters()]

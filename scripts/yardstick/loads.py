@@ -6,7 +6,7 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,95 +17,63 @@ from yardstick.processes import read_job
 MNIST_FILES = [f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 QUICK_IMAGES = 128
 
+Job = dict[str, Any]
+"""What a contestant's process is told, in values that JSON has."""
+
 
 @dataclass(frozen=True)
 class Load:
-    """A VAE to train, the same for every contestant.
-
-    ``settings`` are arguments of ``train.py``; {root} is the folder of data sets, {folder} the load's own folder.
-    ``images`` and ``epochs`` are by device, and epochs do not count the one of warm-up.
-    """
+    """A VAE to train, the same for every contestant."""
 
     name: str
     title: str
-    settings: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    settings: str
+    """Arguments of ``train.py``; {root} is the folder of data sets, {folder} the load's own folder."""
     images: dict[str, int]
+    """Training images, by device."""
     validation: int
-    batch_size: int
     epochs: dict[str, int]
+    """Measured epochs after one of warm-up, by device."""
     slow_epochs: int = 1
-    """Epochs for contestants that decode images one by one."""
-    latent_dim: int = 10
-    network: str = "mlp"
-    widths: tuple[int, ...] | None = None
-    limited: bool = False
-    """Whether the data set has more than ``images``, so that ``train.py`` has to be told."""
+    """Those of contestants that decode images one by one."""
 
 
 LOADS = {
     load.name: load
     for load in (
         Load(
-            name="mnist-mlp",
-            title="MNIST, MLP 784-400-20, batches of 128",
-            settings=("data=mnist", "data.root='{root}'", "model=vae", "model.latent_dim=20", "model.widths=[400]"),
-            image_shape=(1, 28, 28),
+            "mnist-mlp",
+            "MNIST, MLP 784-400-20, batches of 128",
+            "data=mnist data.root='{root}' model=vae model.latent_dim=20 model.widths=[400]",
             images={"cpu": 55_000, "cuda": 55_000},
             validation=5000,
-            batch_size=128,
             epochs={"cpu": 2, "cuda": 20},
-            latent_dim=20,
-            widths=(400,),
         ),
         Load(
-            name="digits-mlp",
-            title="16x16 digits, MLP 256-400-10, batches of 32",
-            settings=("data=digits", "model=vae"),
-            image_shape=(1, 16, 16),
+            "digits-mlp",
+            "16x16 digits, MLP 256-400-10, batches of 32",
+            "data=digits model=vae",
             images={"cpu": 1200, "cuda": 1200},
             validation=297,
-            batch_size=32,
             epochs={"cpu": 49, "cuda": 49},
             slow_epochs=15,
         ),
         Load(
-            name="sprites-conv",
-            title="64x64 sprites, convolutions, batches of 64",
-            settings=(
-                "data=sprites",
-                "data.root='{root}'",
-                "data.val_size=1000",
-                "data.test_size=1000",
-                "model=conv_vae",
-                "data.batch_size=64",
-            ),
-            image_shape=(1, 64, 64),
+            "sprites-conv",
+            "64x64 sprites, convolutions, batches of 64",
+            "data=sprites data.root='{root}' data.val_size=1000 data.test_size=1000 data.batch_size=64 model=conv_vae",
             images={"cpu": 2048, "cuda": 65_536},
             validation=1000,
-            batch_size=64,
             epochs={"cpu": 2, "cuda": 2},
-            network="conv",
-            limited=True,
         ),
         Load(
-            name="cifar-resnet",
-            title="32x32x3 noise, residual network, batches of 128",
-            settings=(
-                "data=image_folder",
-                "data.root='{folder}/images'",
-                "data.image_size=32",
-                "data.in_memory=true",
-                "model=vae",
-                "model.network=resnet",
-                "data.batch_size=128",
-            ),
-            image_shape=(3, 32, 32),
+            "cifar-resnet",
+            "32x32x3 noise, residual network, batches of 128",
+            "data=image_folder data.root='{folder}/images' data.image_size=32 data.in_memory=true data.batch_size=128"
+            " model=vae model.network=resnet",
             images={"cpu": 1024, "cuda": 12_800},
             validation=256,
-            batch_size=128,
             epochs={"cpu": 1, "cuda": 5},
-            network="resnet",
         ),
     )
 }
@@ -149,22 +117,26 @@ def missing(contestant: str) -> str | None:
 
 def make_job(
     load: Load, contestant: str, *, device: str, threads: int | None, folder: Path, root: Path, quick: bool = False
-) -> dict[str, Any]:
-    """What a contestant's process is told; with ``quick`` it trains too briefly for meaningful numbers."""
+) -> Job:
+    """A contestant's job; with ``quick`` it trains too briefly for meaningful numbers."""
     entrant = CONTESTANTS[contestant]
     images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
     folder, root = folder.absolute(), root.expanduser().absolute()
     paths = {name: str(path).replace("'", r"\'") for name, path in (("folder", folder), ("root", root))}
-    settings = [setting.format(**paths) for setting in load.settings]
-    settings += [*entrant.settings, "model.likelihood=bernoulli"]  # the loss of the other contestants
-    if load.limited or (quick and load.name != "cifar-resnet"):
-        settings.append(f"data.limit={images}")
+    settings = [setting.format(**paths) for setting in load.settings.split()]
+    settings += [*entrant.settings, f"data.limit={images}", "model.likelihood=bernoulli"]  # as others' loss
+    cfg = train_config(settings)
     return {
-        **asdict(load),
+        "load": load.name,
         "contestant": contestant,
         "device": device,
         "threads": threads,
         "settings": settings,
+        "network": cfg.model.network,
+        "widths": None if cfg.model.widths is None else list(cfg.model.widths),
+        "latent_dim": cfg.model.latent_dim,
+        "image_shape": (cfg.data.channels, cfg.data.image_size, cfg.data.image_size),
+        "batch_size": cfg.data.batch_size,
         "images": images,
         "validation": min(load.validation, QUICK_IMAGES) if quick else load.validation,
         "epochs": 1 if quick else load.slow_epochs if entrant.slow else load.epochs[device],
@@ -173,10 +145,20 @@ def make_job(
     }
 
 
-def check_data(load: Load, root: Path) -> None:
+def train_config(settings: Sequence[str]) -> Any:
+    """The config that ``train.py`` makes of settings."""
+    from hydra import compose, initialize_config_dir
+
+    from vaezoo.config import hydra_config
+
+    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*settings, "run_dir=none"])
+
+
+def check_data(load: str, root: Path) -> None:
     """DataError if the load's images have to be downloaded first."""
     raw = root / "MNIST" / "raw"
-    if load.name == "mnist-mlp" and not all((raw / name).is_file() for name in MNIST_FILES):
+    if load == "mnist-mlp" and not all((raw / name).is_file() for name in MNIST_FILES):
         raise DataError(f"MNIST is not in {root}; run: python scripts/prepare_data.py mnist --root {root}")
 
 
@@ -211,31 +193,22 @@ def choose(names: Sequence[str], known: Sequence[str], what: str) -> list[str]:
     return [name for name in known if name in names]
 
 
-def write_images(job: dict[str, Any]) -> None:
+def write_images(job: Job) -> None:
     """Write the images that vaezoo's data module trains on, for all contestants."""
     import torch
-    from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from vaezoo.config import hydra_config
-
-    folder = Path(job["folder"])
-    if job["name"] == "cifar-resnet":
-        write_noise(folder / "images", job)
-    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
-        cfg = compose("train", overrides=[*job["settings"], "run_dir=none"])
-    data = instantiate(cfg.data)
+    if job["load"] == "cifar-resnet":
+        write_noise(job)
+    data = instantiate(train_config(job["settings"]).data)
     data.prepare_data()
-    found = data.describe()["train"]
-    if found != job["images"]:
-        raise DataError(f"{job['name']} should train on {job['images']} images, but has {found}")
     for split, count in (("train", job["images"]), ("val", job["validation"])):
         x, _ = data.examples(count, split)
-        torch.save((x * 255).round().to(torch.uint8), folder / f"{split}.pt")
+        torch.save((x * 255).round().to(torch.uint8), Path(job["folder"], f"{split}.pt"))
     Path(job["out"]).write_text("{}")
 
 
-def write_noise(folder: Path, job: dict[str, Any]) -> None:
+def write_noise(job: Job) -> None:
     """Write random pixels as PNG files, with a folder for each split."""
     import numpy as np
     from PIL import Image
@@ -243,10 +216,11 @@ def write_noise(folder: Path, job: dict[str, Any]) -> None:
     channels, height, width = job["image_shape"]
     generator = np.random.default_rng(0)
     for split, count in (("train", job["images"]), ("val", job["validation"]), ("test", 16)):
-        (folder / split).mkdir(parents=True)
+        folder = Path(job["folder"], "images", split)
+        folder.mkdir(parents=True)
         for index in range(count):
             pixels = generator.integers(0, 256, (height, width, channels), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / split / f"{index:06d}.png", compress_level=0)
+            Image.fromarray(pixels).save(folder / f"{index:06d}.png", compress_level=0)
 
 
 if __name__ == "__main__":

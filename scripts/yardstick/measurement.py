@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.distributed.memory import machine_bytes
 from vaezoo.distributed.threads import processors
 from vaezoo.nn.networks import make_networks
-from yardstick.loads import Load
+from yardstick.loads import Job
 from yardstick.processes import read_job
 
 LEARNING_RATE = 1e-3
-PACKAGES = ("vaezoo", "torch", "torchvision", "lightning", "numpy", "pythae")
 
 
-def measure(train: Callable[[dict[str, Any]], dict[str, float]]) -> None:
+def measure(train: Callable[[Job], dict[str, float]]) -> None:
     """Train as this process's job says, and write speed and memory. To be called after all imports.
 
     ``train`` returns the ``images`` it trained on in so many ``seconds``, without the warm-up; and if it validated
@@ -86,28 +85,26 @@ class Laps:
             self.seconds[kind] += self._since - before
 
 
-def networks(job: Mapping[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """The encoder, which gives means and log-variances, and the decoder of a job or load."""
+def networks(job: Job) -> tuple[nn.Module, nn.Module]:
+    """The encoder, which gives means and log-variances, and the decoder of a job."""
     shape, latent_dim = tuple(job["image_shape"]), job["latent_dim"]
     return make_networks(job["network"], shape, latent_dim, 2 * latent_dim, job["widths"])
 
 
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
-    """Processor, memory, GPU and versions."""
-    from vaezoo.runs.environment import version_of  # with Hydra, which would count as memory of contestants
+    """Processor, memory, GPU, versions and commit."""
+    from vaezoo.runs import environment  # with Hydra, which would count as memory of contestants
 
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
     return {
-        "device": device,
+        **environment.describe(torch.device(device)),
+        "pythae": environment.version_of("pythae"),
         "cpu": _proc_entry("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": processors(),
         "threads": threads or torch.get_num_threads(),
         "memory_bytes": machine_bytes(),
         "gpu": gpu,
         "cuda": torch.version.cuda if gpu else None,
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{package: version_of(package) for package in PACKAGES},
     }
 
 
@@ -117,19 +114,19 @@ def check_device(device: str) -> None:
         raise ConfigError("--device cuda needs a GPU, and torch finds none on this machine; measure with --device cpu")
 
 
-def check_memory(load: Load, device: str) -> None:
-    """DataError if a load needs more memory than is available.
+def check_memory(job: Job) -> None:
+    """DataError if a job needs more memory than is available.
 
     It needs images as uint8, and as float32 for contestants that keep them so; weights, gradients and Adam's moments.
     """
     with torch.device("meta"):
-        weights = sum(weight.numel() for network in networks(vars(load)) for weight in network.parameters())
-    pixels = (load.images[device] + load.validation) * math.prod(load.image_shape)
-    needed, available = pixels * (1 + 4) + weights * 4 * 4, available_bytes(device)
+        weights = sum(weight.numel() for network in networks(job) for weight in network.parameters())
+    pixels = (job["images"] + job["validation"]) * math.prod(job["image_shape"])
+    needed, available = pixels * (1 + 4) + weights * 4 * 4, available_bytes(job["device"])
     if available is not None and needed > available:
-        kind = "GPU memory" if device == "cuda" else "memory"
+        kind = "GPU memory" if job["device"] == "cuda" else "memory"
         raise DataError(
-            f"{load.name} needs {needed / 2**30:.2f} GiB of {kind} for its images and its model, and"
+            f"{job['load']} needs {needed / 2**30:.2f} GiB of {kind} for its images and its model, and"
             f" {available / 2**30:.2f} GiB are available; free some, or leave it out of --loads"
         )
 

@@ -12,6 +12,7 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
+from yardstick.loads import Job
 from yardstick.measurement import LEARNING_RATE, Laps, measure, networks
 
 
@@ -58,7 +59,7 @@ class Stopwatch(TrainingCallback):
         self.laps.end("seconds")
 
 
-def train(job: dict[str, Any]) -> dict[str, float]:
+def train(job: Job) -> dict[str, float]:
     encoder, decoder = networks(job)
     latent_dim, stopwatch = job["latent_dim"], Stopwatch()
     config = VAEConfig(input_dim=tuple(job["image_shape"]), latent_dim=latent_dim, reconstruction_loss="bce")
@@ -80,7 +81,7 @@ def train(job: dict[str, Any]) -> dict[str, float]:
     return {"images": job["images"] * job["epochs"], **stopwatch.laps.seconds}
 
 
-def dataset(job: dict[str, Any], split: str) -> BaseDataset:
+def dataset(job: Job, split: str) -> BaseDataset:
     """The images as pythae wants them: floats in [0, 1]."""
     pixels = torch.load(Path(job["folder"], f"{split}.pt"))
     return BaseDataset(pixels.float() / 255, torch.zeros(len(pixels)))

@@ -13,13 +13,14 @@ from torch.utils.data import DataLoader, Dataset, Subset, random_split
 from torchvision import datasets, transforms
 
 from yardstick.callbacks import Stopwatch
+from yardstick.loads import Job
 from yardstick.measurement import LEARNING_RATE, measure, networks
 
 
 class LitVAE(L.LightningModule):
     """A VAE with the load's networks."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         super().__init__()
         self.encoder, self.decoder = networks(job)
 
@@ -61,9 +62,9 @@ class Images(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels[index])), 0
 
 
-def splits(job: dict[str, Any]) -> tuple[Dataset[Any], Dataset[Any]]:
+def splits(job: Job) -> tuple[Dataset[Any], Dataset[Any]]:
     """Training and validation images; those of MNIST from torchvision's own data set."""
-    if job["name"] != "mnist-mlp":
+    if job["load"] != "mnist-mlp":
         return Images(Path(job["folder"], "train.pt")), Images(Path(job["folder"], "val.pt"))
     mnist = datasets.MNIST(job["root"], train=True, transform=transforms.ToTensor())
     used = Subset(mnist, range(job["images"] + job["validation"]))
@@ -71,7 +72,7 @@ def splits(job: dict[str, Any]) -> tuple[Dataset[Any], Dataset[Any]]:
     return train, val
 
 
-def train(job: dict[str, Any]) -> dict[str, float]:
+def train(job: Job) -> dict[str, float]:
     L.seed_everything(0, verbose=False)
     workers = int(job["contestant"].rpartition("-")[2])
     train, val = splits(job)

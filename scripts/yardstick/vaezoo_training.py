@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaezoo.distributed import threads
+from yardstick.loads import Job
 from yardstick.processes import TRAIN, read_job
 
 
@@ -24,12 +25,12 @@ def main() -> None:
         measure(train)
 
 
-def train(job: dict[str, Any]) -> dict[str, float]:
+def train(job: Job) -> dict[str, float]:
     run_train(job, {"trainer.max_epochs": 1 + job["epochs"]}, "Stopwatch", out="laps.json")
     return {"images": job["images"] * job["epochs"], **json.loads(Path("laps.json").read_text())}
 
 
-def run_train(job: dict[str, Any], length: dict[str, int], callback: str, **options: Any) -> None:
+def run_train(job: Job, length: dict[str, int], callback: str, **options: Any) -> None:
     """Run ``train.py`` in this process, with a callback and without the evaluation that follows training."""
     given = ", ".join(f"{name}: {json.dumps(value)}" for name, value in options.items())
     length = length if job["threads"] is None else {**length, "threads": job["threads"]}

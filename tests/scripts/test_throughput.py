@@ -198,6 +198,7 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
             ["--contestants", "keras"],
             "there is no contestant 'keras'; choose from bare, bare-flush, bare-graph, vaezoo",
         ),
+        (["--contestants", "bare-graph"], "bare-graph cannot run on --device cpu; choose other contestants"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
         (["--threads", "-1"], "--threads must be at least 1, got -1"),
@@ -250,15 +251,22 @@ def test_a_process_that_fails_is_quoted_with_its_last_line(tmp_path: Path) -> No
 
 def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Path) -> None:
     folder = tmp_path / "it's here"
-    for load in loads.LOADS.values():
+    networks = {
+        "mnist-mlp": ("mlp", 20, [400], 128, (1, 28, 28)),
+        "digits-mlp": ("mlp", 10, None, 32, (1, 16, 16)),
+        "sprites-conv": ("conv", 10, None, 64, (1, 64, 64)),
+        "cifar-resnet": ("resnet", 10, None, 128, (3, 32, 32)),
+    }
+    for name, load in loads.LOADS.items():
         job = loads.make_job(load, "vaezoo", device="cpu", threads=None, folder=folder, root=folder)
         with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
             cfg = compose("train", overrides=[*job["settings"], "run_dir=somewhere"])
-        assert (cfg.model.network, cfg.model.latent_dim) == (load.network, load.latent_dim)
-        assert cfg.model.widths == (None if load.widths is None else list(load.widths))
-        assert cfg.data.batch_size == load.batch_size
-        assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == load.image_shape
-        if load.name != "digits-mlp":
+        found = tuple(job[key] for key in ("network", "latent_dim", "widths", "batch_size", "image_shape"))
+        assert found == networks[name]
+        assert (cfg.model.network, cfg.model.latent_dim, cfg.model.widths, cfg.data.batch_size) == found[:4]
+        assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == found[4]
+        assert cfg.data.limit == load.images["cpu"]
+        if name != "digits-mlp":
             assert cfg.data.root.startswith(str(folder))
 
 
