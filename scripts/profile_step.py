@@ -12,91 +12,68 @@ from pathlib import Path
 from typing import Any
 
 from vaezoo.config.errors import RunError, VaezooError
-from yardstick import children
-from yardstick.loads import LOADS, check_data, choose, make_job
-from yardstick.options import Parser, add_place, check_whole
+from yardstick import processes
+from yardstick.loads import LOADS, Parser, check_data, check_positive, choose, make_job
+from yardstick.results import Table, machine_line
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The code of exit."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
     try:
-        run(read(words))
+        run(parse(arguments))
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def read(words: Sequence[str] | None) -> argparse.Namespace:
-    """What the command line asks for; ConfigError if it cannot be."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_place(parser)
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; ConfigError or RunError for a mistake."""
+    parser = Parser(__doc__)
     parser.add_argument("--load", default="mnist-mlp", help=", ".join(LOADS))
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps to measure")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write a trace for chrome://tracing")
-    asked = parser.parse_args(words)
-    choose([asked.load], tuple(LOADS), "load")
-    check_whole(asked, "steps", "threads")
-    if asked.out is not None and not asked.out.absolute().parent.is_dir():
-        raise RunError(
-            f"cannot write to --out {asked.out}: there is no folder {asked.out.absolute().parent}; create it"
-        )
-    return asked
+    options = parser.parse_args(arguments)
+    choose([options.load], list(LOADS), "load")
+    check_positive(options, "steps", "threads")
+    if options.out is not None and not (folder := options.out.absolute().parent).is_dir():
+        raise RunError(f"cannot write to --out {options.out}: there is no folder {folder}; create it")
+    return options
 
 
-def run(asked: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Train, and show where the time went."""
-    from yardstick import machine, tables
+    from yardstick import measurement  # torch, which a mistake on the command line need not wait for
 
-    machine.check_device(asked.device)
-    load = LOADS[asked.load]
-    check_data(load, asked.data_root)
+    measurement.check_device(options.device)
+    load, device, threads = LOADS[options.load], options.device, options.threads
+    check_data(load.name, options.data_root)
     with tempfile.TemporaryDirectory() as scratch:
-        job = make_job(
-            load,
-            "vaezoo",
-            device=asked.device,
-            threads=asked.threads,
-            quick=False,
-            folder=Path(scratch),
-            root=asked.data_root,
-        ).plain()
-        children.run("material", job, asked.threads)
-        trace = str(asked.out.absolute()) if asked.out is not None else None
-        epochs = 10_000  # as many as the steps take
-        asked_for = {"steps": asked.steps, "trace": trace, "epochs": epochs}
-        found = children.run("stepping", {**job, **asked_for}, asked.threads)
-    for table in tables_of(found):
+        job = make_job(load, "vaezoo", device=device, threads=threads, folder=Path(scratch), root=options.data_root)
+        processes.run("loads", job, threads)
+        trace = str(options.out.absolute()) if options.out is not None else None
+        found = processes.run("vaezoo_training", {**job, "steps": options.steps, "trace": trace}, threads)
+    for table in tables(found):
         table.show()
-    print(tables.machine_line(machine.describe(asked.device, asked.threads)))
-    if asked.out is not None:
-        print(f"trace written to {asked.out}")
+    print(machine_line(measurement.describe_machine(device, threads)))
+    if options.out is not None:
+        print(f"trace written to {options.out}")
 
 
-def tables_of(found: dict[str, Any]) -> "list[Any]":
-    """Shares of a step, and operators."""
-    from yardstick.tables import Table
-
+def tables(found: dict[str, Any]) -> tuple[Table, Table]:
+    """Parts of a step, and operators."""
     steps, total = found["steps"], sum(found["seconds"].values())
-    rows: list[tuple[str, ...]] = [
-        (name, f"{1000 * seconds / steps:.3f}", f"{100 * seconds / total:.1f}")
-        for name, seconds in found["seconds"].items()
-    ]
-    rows.append(("all", f"{1000 * total / steps:.3f}", "100.0"))
+    parts = [(name, 1000 * seconds / steps, 100 * seconds / total) for name, seconds in found["seconds"].items()]
+    parts.append(("all", 1000 * total / steps, 100.0))
+    rows = [(name, f"{ms:.3f}", f"{share:.1f}") for name, ms, share in parts]
     if found["device_ms"]:
         rows.append(("GPU time in the same period", f"{found['device_ms']:.3f}", ""))
-    where = "GPU" if found["device_ms"] else "processor"
-    operators: list[tuple[str, ...]] = [
-        (one["name"][:70], f"{one['ms']:.3f}", f"{one['calls']:.1f}") for one in found["operators"]
-    ]
-    return [
+    operators = [(one["name"][:70], f"{one['ms']:.3f}", f"{one['calls']:.1f}") for one in found["operators"]]
+    title = f"Operators by self time on the {'GPU' if found['device_ms'] else 'processor'}, under the profiler"
+    return (
         Table(f"One optimiser step, mean of {steps:,}", ("", "ms", "%"), rows),
-        Table(
-            f"Operators by self time on the {where}, under the profiler",
-            ("", "ms per step", "calls per step"),
-            operators,
-        ),
-    ]
+        Table(title, ("", "ms per step", "calls per step"), operators),
+    )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Parts of scripts/throughput.py and scripts/profile_step.py: loads, contestants, tables. Not part of vaezoo."""
+"""Shared parts of scripts/throughput.py and scripts/profile_step.py. Not part of vaezoo."""

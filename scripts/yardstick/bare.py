@@ -4,49 +4,41 @@
 ``bare-graph`` is the loop with the whole step captured as one CUDA graph.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaezoo.nn.networks import make_networks
-from yardstick.readings import imported_bytes, read_job, write_result
-
-LEARNING_RATE = 1e-3
+from yardstick.loads import Job
+from yardstick.measurement import LEARNING_RATE, measure, networks, now
 
 
-def main() -> None:
-    imported, job = imported_bytes(), read_job()
+def train(job: Job) -> dict[str, float]:
     device, batch_size = torch.device(job["device"]), job["batch_size"]
     torch.manual_seed(0)
     torch.set_flush_denormal(job["contestant"] == "bare-flush")
     images = torch.load(Path(job["folder"], "train.pt")).to(device)
     graph = job["contestant"] == "bare-graph"
     step = make_step(job, device, capturable=graph)
-    train_on = by_graph(step, images, batch_size) if graph else by_step(step, images)
-    used = len(images) // batch_size * batch_size if graph else len(images)  # a graph has one size of batch
+    used = len(images) // batch_size * batch_size if graph else len(images)  # a graph has one batch size
+    train_on = captured(step, images, batch_size) if graph else lambda indices: step(images.index_select(0, indices))
 
     def epoch() -> None:
-        for batch in torch.randperm(len(images), device=device)[:used].split(batch_size):
-            train_on(batch)
+        for indices in torch.randperm(len(images), device=device)[:used].split(batch_size):
+            train_on(indices)
 
     epoch()  # warm-up
     started = now()
     for _ in range(job["epochs"]):
         epoch()
-    write_result(job, images=used * job["epochs"], seconds=now() - started, imported=imported)
+    return {"images": used * job["epochs"], "seconds": now() - started}
 
 
-def make_step(job: dict[str, Any], device: torch.device, *, capturable: bool) -> Callable[[Tensor], None]:
+def make_step(job: Job, device: torch.device, *, capturable: bool) -> Callable[[Tensor], None]:
     """One optimiser step on a batch of stored pixels, (B, C, H, W) uint8."""
-    networks = make_networks(
-        job["network"], tuple(job["image_shape"]), job["latent_dim"], 2 * job["latent_dim"], job["widths"]
-    )
-    encoder, decoder = (network.to(device) for network in networks)
+    encoder, decoder = (network.to(device) for network in networks(job))
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True, capturable=capturable)
 
@@ -64,13 +56,8 @@ def make_step(job: dict[str, Any], device: torch.device, *, capturable: bool) ->
     return step
 
 
-def by_step(step: Callable[[Tensor], None], images: Tensor) -> Callable[[Tensor], None]:
-    """Training on the images at some positions, call by call."""
-    return lambda positions: step(images.index_select(0, positions))
-
-
-def by_graph(step: Callable[[Tensor], None], images: Tensor, batch_size: int) -> Callable[[Tensor], None]:
-    """The same as a CUDA graph, which reads each batch from one place."""
+def captured(step: Callable[[Tensor], None], images: Tensor, batch_size: int) -> Callable[[Tensor], None]:
+    """Training on the images with some indices as a CUDA graph, which reads each batch from the same memory."""
     batch = images[:batch_size].clone()
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -82,19 +69,12 @@ def by_graph(step: Callable[[Tensor], None], images: Tensor, batch_size: int) ->
     with torch.cuda.graph(graph):
         step(batch)
 
-    def train_on(positions: Tensor) -> None:
-        torch.index_select(images, 0, positions, out=batch)
+    def train_on(indices: Tensor) -> None:
+        torch.index_select(images, 0, indices, out=batch)
         graph.replay()
 
     return train_on
 
 
-def now() -> float:
-    """Seconds, once the device has done all that it was asked to."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 if __name__ == "__main__":
-    main()
+    measure(train)

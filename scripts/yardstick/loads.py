@@ -1,208 +1,227 @@
-"""The training loads: images, networks, batch sizes, and enough epochs for a measurement of several seconds."""
+"""What is measured: loads, contestants, their jobs, and the options that name them. It imports nothing slow.
 
-import math
-from dataclasses import asdict, dataclass
+``python -m yardstick.loads JOB`` writes a load's images to disk.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from vaezoo.config.errors import ConfigError, DataError
-from yardstick.contestants import CONTESTANTS
+from yardstick.processes import read_job
 
-MNIST_FILES = tuple(
-    f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-)
+MNIST_FILES = [f"{split}-{kind}" for split in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 QUICK_IMAGES = 128
+
+Job = dict[str, Any]
+"""What a contestant's process is told, in values that JSON has."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """A VAE to train on so many images, the same for every contestant.
-
-    ``settings`` are those of ``train.py``, in which {root} stands for where data sets lie and {folder} for a folder of
-    the load's own. ``images`` and ``epochs`` are by device; epochs are measured ones, after one of warm-up, and
-    ``slow_epochs`` those of contestants that decode images one by one.
-    """
+    """A VAE to train, the same for every contestant."""
 
     name: str
     title: str
-    settings: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    settings: str
+    """Arguments of ``train.py``; {root} is the folder of data sets, {folder} the load's own folder."""
     images: dict[str, int]
+    """Training images, by device."""
     validation: int
-    batch_size: int
     epochs: dict[str, int]
-    slow_epochs: dict[str, int]
-    latent_dim: int = 10
-    network: str = "mlp"
-    widths: tuple[int, ...] | None = None
-    limited: bool = False
-    """Whether ``images`` is fewer than the data set has, so that train.py has to be told."""
+    """Measured epochs after one of warm-up, by device."""
+    slow_epochs: int = 1
+    """Those of contestants that decode images one by one."""
 
 
 LOADS = {
     load.name: load
     for load in (
         Load(
-            name="mnist-mlp",
-            title="MNIST, MLP 784-400-20, batches of 128",
-            settings=("data=mnist", "data.root={root}", "model=vae", "model.latent_dim=20", "model.widths=[400]"),
-            image_shape=(1, 28, 28),
+            "mnist-mlp",
+            "MNIST, MLP 784-400-20, batches of 128",
+            "data=mnist data.root='{root}' model=vae model.latent_dim=20 model.widths=[400]",
             images={"cpu": 55_000, "cuda": 55_000},
             validation=5000,
-            batch_size=128,
             epochs={"cpu": 2, "cuda": 20},
-            slow_epochs={"cpu": 1, "cuda": 1},
-            latent_dim=20,
-            widths=(400,),
         ),
         Load(
-            name="digits-mlp",
-            title="16x16 digits, MLP 256-400-10, batches of 32",
-            settings=("data=digits", "model=vae"),
-            image_shape=(1, 16, 16),
+            "digits-mlp",
+            "16x16 digits, MLP 256-400-10, batches of 32",
+            "data=digits model=vae",
             images={"cpu": 1200, "cuda": 1200},
             validation=297,
-            batch_size=32,
             epochs={"cpu": 49, "cuda": 49},
-            slow_epochs={"cpu": 15, "cuda": 15},
+            slow_epochs=15,
         ),
         Load(
-            name="sprites-conv",
-            title="64x64 sprites, convolutions, batches of 64",
-            settings=(
-                "data=sprites",
-                "data.root={root}",
-                "data.val_size=1000",
-                "data.test_size=1000",
-                "model=conv_vae",
-                "data.batch_size=64",
-            ),
-            image_shape=(1, 64, 64),
+            "sprites-conv",
+            "64x64 sprites, convolutions, batches of 64",
+            "data=sprites data.root='{root}' data.val_size=1000 data.test_size=1000 data.batch_size=64 model=conv_vae",
             images={"cpu": 2048, "cuda": 65_536},
             validation=1000,
-            batch_size=64,
             epochs={"cpu": 2, "cuda": 2},
-            slow_epochs={"cpu": 1, "cuda": 1},
-            network="conv",
-            limited=True,
         ),
         Load(
-            name="cifar-resnet",
-            title="32x32x3 noise, residual network, batches of 128",
-            settings=(
-                "data=image_folder",
-                "data.root={folder}/images",
-                "data.image_size=32",
-                "data.in_memory=true",
-                "model=vae",
-                "model.network=resnet",
-                "data.batch_size=128",
-            ),
-            image_shape=(3, 32, 32),
+            "cifar-resnet",
+            "32x32x3 noise, residual network, batches of 128",
+            "data=image_folder data.root='{folder}/images' data.image_size=32 data.in_memory=true data.batch_size=128"
+            " model=vae model.network=resnet",
             images={"cpu": 1024, "cuda": 12_800},
             validation=256,
-            batch_size=128,
             epochs={"cpu": 1, "cuda": 5},
-            slow_epochs={"cpu": 1, "cuda": 1},
-            network="resnet",
         ),
     )
 }
 
 
 @dataclass(frozen=True)
-class Job:
-    """One measurement, in plain values: what a process of its own is told."""
+class Contestant:
+    """A way to train the VAE, run as ``python -m yardstick.MODULE JOB``."""
 
-    load: str
-    contestant: str
-    device: str
-    threads: int | None
-    epochs: int
-    images: int
-    validation: int
-    image_shape: tuple[int, int, int]
-    network: str
-    widths: tuple[int, ...] | None
-    latent_dim: int
-    batch_size: int
-    folder: str
-    """Where the load's images lie: train.pt and val.pt, (N, C, H, W) uint8."""
-    root: str
-    settings: tuple[str, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return asdict(self)
+    module: str
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    settings: tuple[str, ...] = ()
+    """Further settings of ``train.py``."""
+    package: str | None = None
+    """A package that it needs and vaezoo does not."""
+    slow: bool = False
+    by_default: bool = True
 
 
-def choose(names: list[str], known: tuple[str, ...], what: str) -> list[str]:
-    """The names in the order of the known ones; ConfigError for one that is not known."""
-    wrong = [name for name in names if name not in known]
-    if wrong:
-        raise ConfigError(f"there is no {what} {wrong[0]!r}; choose from {', '.join(known)}")
-    return [name for name in known if name in names]
+CONTESTANTS = {
+    "bare": Contestant("bare"),  # a hand-written PyTorch loop over one tensor of images, fused Adam
+    "bare-flush": Contestant("bare", devices=("cpu",)),  # with denormal numbers flushed, as vaezoo does
+    "bare-graph": Contestant("bare", devices=("cuda",)),  # as one CUDA graph, the practical limit
+    "vaezoo": Contestant("vaezoo_training"),  # python train.py, everything on
+    "vaezoo-lightning": Contestant("vaezoo_training", settings=("stepping=lightning",)),
+    "vaezoo-1": Contestant("vaezoo_training", devices=("cpu",), settings=("threads=1",), by_default=False),
+    "vaezoo-2": Contestant("vaezoo_training", devices=("cpu",), settings=("threads=2",), by_default=False),
+    "textbook-0": Contestant("textbook", slow=True),  # Lightning as its tutorials write it, without loader workers
+    "textbook-2": Contestant("textbook", slow=True),  # with 2 loader workers
+    "pythae": Contestant("pythae_vae", slow=True, package="pythae"),  # pythae 0.1.2's own trainer, the same networks
+}
+
+
+def missing(contestant: str) -> str | None:
+    """Why a contestant cannot be measured here; None if it can."""
+    package = CONTESTANTS[contestant].package
+    if package is None or find_spec(package) is not None:
+        return None
+    return f'{package} is not installed; run: pip install -e ".[bench]"'
 
 
 def make_job(
-    load: Load, contestant: str, *, device: str, threads: int | None, quick: bool, folder: Path, root: Path
+    load: Load, contestant: str, *, device: str, threads: int | None, folder: Path, root: Path, quick: bool = False
 ) -> Job:
-    """A measurement of ``contestant``; ``quick`` makes it too short to say anything."""
-    slow = contestant.startswith(("textbook", "pythae"))
+    """A contestant's job; with ``quick`` it trains too briefly for meaningful numbers."""
+    entrant = CONTESTANTS[contestant]
     images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
     folder, root = folder.absolute(), root.expanduser().absolute()
-    settings = [_filled(setting, root=root, folder=folder) for setting in load.settings]
-    settings.extend(CONTESTANTS[contestant].settings)
-    settings.append("model.likelihood=bernoulli")  # which is what the other contestants minimise
-    if load.limited or (quick and load.name != "cifar-resnet"):
-        settings.append(f"data.limit={images}")
-    return Job(
-        load=load.name,
-        contestant=contestant,
-        device=device,
-        threads=threads,
-        epochs=1 if quick else (load.slow_epochs if slow else load.epochs)[device],
-        images=images,
-        validation=min(load.validation, QUICK_IMAGES) if quick else load.validation,
-        image_shape=load.image_shape,
-        network=load.network,
-        widths=load.widths,
-        latent_dim=load.latent_dim,
-        batch_size=load.batch_size,
-        folder=str(folder),
-        root=str(root),
-        settings=tuple(settings),
-    )
+    paths = {name: str(path).replace("'", r"\'") for name, path in (("folder", folder), ("root", root))}
+    settings = [setting.format(**paths) for setting in load.settings.split()]
+    settings += [*entrant.settings, f"data.limit={images}", "model.likelihood=bernoulli"]  # as others' loss
+    cfg = train_config(settings)
+    return {
+        "load": load.name,
+        "contestant": contestant,
+        "device": device,
+        "threads": threads,
+        "settings": settings,
+        "network": cfg.model.network,
+        "widths": None if cfg.model.widths is None else list(cfg.model.widths),
+        "latent_dim": cfg.model.latent_dim,
+        "image_shape": (cfg.data.channels, cfg.data.image_size, cfg.data.image_size),
+        "batch_size": cfg.data.batch_size,
+        "images": images,
+        "validation": min(load.validation, QUICK_IMAGES) if quick else load.validation,
+        "epochs": 1 if quick else load.slow_epochs if entrant.slow else load.epochs[device],
+        "folder": str(folder),  # has train.pt and val.pt, (N, C, H, W) uint8
+        "root": str(root),
+    }
 
 
-def _filled(setting: str, **places: Path) -> str:
-    """A setting with paths in their places, as Hydra reads them whatever signs they have."""
-    key, _, value = setting.partition("=")
-    if "{" not in value:
-        return setting
-    path = value.format(**places).replace("'", "\\'")
-    return f"{key}='{path}'"
+def train_config(settings: Sequence[str]) -> Any:
+    """The config that ``train.py`` makes of settings."""
+    from hydra import compose, initialize_config_dir
+
+    from vaezoo.config import hydra_config
+
+    with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
+        return compose("train", overrides=[*settings, "run_dir=none"])
 
 
-def check_data(load: Load, root: Path) -> None:
+def check_data(load: str, root: Path) -> None:
     """DataError if the load's images have to be downloaded first."""
     raw = root / "MNIST" / "raw"
-    if load.name == "mnist-mlp" and not all((raw / name).is_file() for name in MNIST_FILES):
+    if load == "mnist-mlp" and not all((raw / name).is_file() for name in MNIST_FILES):
         raise DataError(f"MNIST is not in {root}; run: python scripts/prepare_data.py mnist --root {root}")
 
 
-def check_room(load: Load, device: str, parameters: int, available: int) -> None:
-    """DataError if images and model of a load need more bytes than are available."""
-    needed = needed_bytes(load, device, parameters)
-    if needed > available:
-        kind = "GPU memory" if device == "cuda" else "memory"
-        raise DataError(
-            f"{load.name} needs {needed / 2**30:.2f} GiB of {kind} for its images and its model, and"
-            f" {available / 2**30:.2f} GiB are available; free some, or leave it out of --loads"
+class Parser(argparse.ArgumentParser):
+    """A parser with the options that both scripts have; mistakes raise ConfigError."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        self.add_argument(
+            "--threads", type=int, help="number of torch threads in each process; by default torch chooses it"
         )
+        self.add_argument("--data-root", type=Path, default=Path(os.environ.get("VAEZOO_DATA", "data")))
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
 
 
-def needed_bytes(load: Load, device: str, parameters: int) -> int:
-    """Bytes of images (uint8, and float32 for those who keep them so), weights, gradients and Adam's moments."""
-    images = (load.images[device] + load.validation) * math.prod(load.image_shape)
-    return images * (1 + 4) + parameters * 4 * 4
+def check_positive(options: argparse.Namespace, *names: str) -> None:
+    """ConfigError for a number below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
+
+
+def choose(names: Sequence[str], known: Sequence[str], what: str) -> list[str]:
+    """The names in the order of the known ones; ConfigError for an unknown name."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is no {what} {name!r}; choose from {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+def write_images(job: Job) -> None:
+    """Write the images that vaezoo's data module trains on, for all contestants."""
+    import torch
+    from hydra.utils import instantiate
+
+    if job["load"] == "cifar-resnet":
+        write_noise(job)
+    data = instantiate(train_config(job["settings"]).data)
+    data.prepare_data()
+    for split, count in (("train", job["images"]), ("val", job["validation"])):
+        x, _ = data.examples(count, split)
+        torch.save((x * 255).round().to(torch.uint8), Path(job["folder"], f"{split}.pt"))
+    Path(job["out"]).write_text("{}")
+
+
+def write_noise(job: Job) -> None:
+    """Write random pixels as PNG files, with a folder for each split."""
+    import numpy as np
+    from PIL import Image
+
+    channels, height, width = job["image_shape"]
+    generator = np.random.default_rng(0)
+    for split, count in (("train", job["images"]), ("val", job["validation"]), ("test", 16)):
+        folder = Path(job["folder"], "images", split)
+        folder.mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (height, width, channels), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{index:06d}.png", compress_level=0)
+
+
+if __name__ == "__main__":
+    write_images(read_job())

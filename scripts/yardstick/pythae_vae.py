@@ -1,7 +1,5 @@
 """pythae's VAE and its own trainer, with the load's networks."""
 
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
-from vaezoo.nn.networks import make_networks
-from yardstick.bare import LEARNING_RATE, now
-from yardstick.readings import imported_bytes, read_job, write_result
+from yardstick.loads import Job
+from yardstick.measurement import LEARNING_RATE, Laps, measure, networks
 
 
 class Encoder(BaseEncoder):
-    """The load's encoder in pythae's clothes."""
+    """The load's encoder with pythae's interface."""
 
     def __init__(self, network: nn.Module, latent_dim: int) -> None:
         super().__init__()
@@ -32,7 +29,7 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    """The load's decoder in pythae's clothes, with the sigmoid that its cross-entropy wants."""
+    """The load's decoder with pythae's interface, and the sigmoid that its cross-entropy wants."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -43,68 +40,52 @@ class Decoder(BaseDecoder):
 
 
 class Stopwatch(TrainingCallback):
-    """Seconds of training and of evaluation, after the first epoch."""
+    """Seconds of training and of validation after the first epoch, which is warm-up."""
 
     def __init__(self) -> None:
-        self.training_seconds = self.validation_seconds = 0.0
-        self._since: float | None = None
+        self.laps = Laps()
 
     def on_epoch_begin(self, training_config: BaseTrainerConfig, **about: Any) -> None:
         if about["epoch"] == 2:
-            self._since = now()
+            self.laps.start()
 
     def on_eval_step_begin(self, training_config: BaseTrainerConfig, **_: Any) -> None:
-        self.training_seconds += self._lap()
+        self.laps.end("seconds")
 
     def on_eval_step_end(self, training_config: BaseTrainerConfig, **_: Any) -> None:  # of each batch
-        self.validation_seconds += self._lap()
+        self.laps.end("validation_seconds")
 
     def on_log(self, training_config: BaseTrainerConfig, logs: Any, **_: Any) -> None:  # the end of an epoch
-        self.training_seconds += self._lap()
-
-    def _lap(self) -> float:
-        if self._since is None:
-            return 0.0
-        before, self._since = self._since, time.perf_counter()
-        return self._since - before
+        self.laps.end("seconds")
 
 
-def main() -> None:
-    imported, job = imported_bytes(), read_job()
-    shape, latent_dim = tuple(job["image_shape"]), job["latent_dim"]
-    encoder, decoder = make_networks(job["network"], shape, latent_dim, 2 * latent_dim, job["widths"])
-    config = VAEConfig(input_dim=shape, latent_dim=latent_dim, reconstruction_loss="bce")
-    stopwatch = Stopwatch()
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = BaseTrainer(
-            VAE(config, Encoder(encoder, latent_dim), Decoder(decoder)),
-            train_dataset=read(job, "train"),
-            eval_dataset=read(job, "val"),
-            training_config=BaseTrainerConfig(
-                output_dir=scratch,
-                num_epochs=1 + job["epochs"],
-                per_device_train_batch_size=job["batch_size"],
-                per_device_eval_batch_size=job["batch_size"],
-                learning_rate=LEARNING_RATE,
-                no_cuda=job["device"] == "cpu",
-            ),
-            callbacks=[stopwatch],
-        )
-        trainer.train()
-    write_result(
-        job,
-        images=job["images"] * job["epochs"],
-        seconds=stopwatch.training_seconds,
-        validation_seconds=stopwatch.validation_seconds,
-        imported=imported,
+def train(job: Job) -> dict[str, float]:
+    encoder, decoder = networks(job)
+    latent_dim, stopwatch = job["latent_dim"], Stopwatch()
+    config = VAEConfig(input_dim=tuple(job["image_shape"]), latent_dim=latent_dim, reconstruction_loss="bce")
+    trainer = BaseTrainer(
+        VAE(config, Encoder(encoder, latent_dim), Decoder(decoder)),
+        train_dataset=dataset(job, "train"),
+        eval_dataset=dataset(job, "val"),
+        training_config=BaseTrainerConfig(
+            output_dir="pythae",
+            num_epochs=1 + job["epochs"],
+            per_device_train_batch_size=job["batch_size"],
+            per_device_eval_batch_size=job["batch_size"],
+            learning_rate=LEARNING_RATE,
+            no_cuda=job["device"] == "cpu",
+        ),
+        callbacks=[stopwatch],
     )
+    trainer.train()
+    return {"images": job["images"] * job["epochs"], **stopwatch.laps.seconds}
 
 
-def read(job: dict[str, Any], split: str) -> BaseDataset:
+def dataset(job: Job, split: str) -> BaseDataset:
     """The images as pythae wants them: floats in [0, 1]."""
     pixels = torch.load(Path(job["folder"], f"{split}.pt"))
     return BaseDataset(pixels.float() / 255, torch.zeros(len(pixels)))
 
 
 if __name__ == "__main__":
-    main()
+    measure(train)

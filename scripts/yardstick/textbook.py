@@ -1,7 +1,6 @@
 """Lightning as in its tutorials: self.log in each step, a DataLoader, ToTensor for each image."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,17 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset, random_split
 from torchvision import datasets, transforms
 
-from vaezoo.nn.networks import make_networks
-from yardstick.bare import LEARNING_RATE
-from yardstick.readings import imported_bytes, read_job, write_result
-from yardstick.stopwatch import Stopwatch
+from yardstick.callbacks import Stopwatch
+from yardstick.loads import Job
+from yardstick.measurement import LEARNING_RATE, measure, networks
 
 
 class LitVAE(L.LightningModule):
     """A VAE with the load's networks."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         super().__init__()
-        shape, latent_dim = tuple(job["image_shape"]), job["latent_dim"]
-        self.encoder, self.decoder = make_networks(job["network"], shape, latent_dim, 2 * latent_dim, job["widths"])
+        self.encoder, self.decoder = networks(job)
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction error and KL divergence, in nats per image."""
@@ -51,8 +48,8 @@ class LitVAE(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=LEARNING_RATE)
 
 
-class Pictures(Dataset[tuple[Tensor, int]]):
-    """Images out of an array, one by one through PIL, as torchvision's data sets give them."""
+class Images(Dataset[tuple[Tensor, int]]):
+    """Images of an array, one by one through PIL, as torchvision's data sets give them."""
 
     def __init__(self, path: Path) -> None:
         self.pixels = torch.load(path).permute(0, 2, 3, 1).squeeze(-1).contiguous().numpy()
@@ -65,38 +62,33 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels[index])), 0
 
 
-def main() -> None:
-    imported, job = imported_bytes(), read_job()
-    L.seed_everything(0, verbose=False)
-    workers = int(job["contestant"].rpartition("-")[2])
-    train, val = splits(job)
-    with tempfile.TemporaryDirectory() as scratch:
-        laps = Path(scratch, "laps.json")
-        trainer = L.Trainer(
-            max_epochs=1 + job["epochs"],
-            accelerator="gpu" if job["device"] == "cuda" else "cpu",
-            devices=1,
-            default_root_dir=scratch,
-            callbacks=[Stopwatch(str(laps))],
-        )
-        trainer.fit(
-            LitVAE(job),
-            DataLoader(train, batch_size=job["batch_size"], shuffle=True, num_workers=workers),
-            DataLoader(val, batch_size=job["batch_size"], num_workers=workers),
-        )
-        found = json.loads(laps.read_text())
-    write_result(job, images=job["images"] * job["epochs"], imported=imported, **found)
-
-
-def splits(job: dict[str, Any]) -> tuple[Dataset[Any], Dataset[Any]]:
-    """Training and validation images: of MNIST with torchvision's own data set."""
+def splits(job: Job) -> tuple[Dataset[Any], Dataset[Any]]:
+    """Training and validation images; those of MNIST from torchvision's own data set."""
     if job["load"] != "mnist-mlp":
-        return Pictures(Path(job["folder"], "train.pt")), Pictures(Path(job["folder"], "val.pt"))
+        return Images(Path(job["folder"], "train.pt")), Images(Path(job["folder"], "val.pt"))
     mnist = datasets.MNIST(job["root"], train=True, transform=transforms.ToTensor())
     used = Subset(mnist, range(job["images"] + job["validation"]))
     train, val = random_split(used, [job["images"], job["validation"]], torch.Generator().manual_seed(0))
     return train, val
 
 
+def train(job: Job) -> dict[str, float]:
+    L.seed_everything(0, verbose=False)
+    workers = int(job["contestant"].rpartition("-")[2])
+    train, val = splits(job)
+    trainer = L.Trainer(
+        max_epochs=1 + job["epochs"],
+        accelerator="gpu" if job["device"] == "cuda" else "cpu",
+        devices=1,
+        callbacks=[Stopwatch("laps.json")],
+    )
+    trainer.fit(
+        LitVAE(job),
+        DataLoader(train, batch_size=job["batch_size"], shuffle=True, num_workers=workers),
+        DataLoader(val, batch_size=job["batch_size"], num_workers=workers),
+    )
+    return {"images": job["images"] * job["epochs"], **json.loads(Path("laps.json").read_text())}
+
+
 if __name__ == "__main__":
-    main()
+    measure(train)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import profile_step
-from yardstick.step_clock import (
+from yardstick.callbacks import (
     BACKWARD,
     FORWARD,
     LOADER,

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from PIL import Image
 import throughput
 from tests.conftest import ROOT
 from vaezoo.config import hydra_config
-from yardstick import busy, children, contestants, loads, machine, spreads, start, tables, targets
-from yardstick.stopwatch import Stopwatch
+from yardstick import loads, measurement, processes, results
+from yardstick.callbacks import Stopwatch
 
 QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
 
@@ -29,7 +30,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """A smoke run of the loop, of vaezoo and of one that is not installed: code of exit and folder."""
     out = tmp_path_factory.mktemp("smoke") / "throughput"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contestants, "find_spec", lambda name: None)
+        patch.setattr(loads, "find_spec", lambda name: None)
         words = ["--loads", "digits-mlp", "--contestants", "pythae", "vaezoo", "bare", "--out", str(out)]
         return throughput.main([*QUICK, *words]), out
 
@@ -75,7 +76,7 @@ def test_a_contestant_that_is_not_installed_is_a_row_that_says_so(smoke: tuple[i
 @pytest.mark.nightly
 def test_a_smoke_run_decides_no_target(smoke: tuple[int, Path]) -> None:
     outcomes = [one["outcome"] for one in record(smoke)["targets"]]
-    assert outcomes == ["not measured"] * len(targets.targets("cpu"))
+    assert outcomes == ["not measured"] * len(results.targets("cpu"))
     text = (smoke[1] / "throughput.md").read_text()
     assert "A smoke run of a few steps, whose numbers are meaningless." in text
     assert "## digits-mlp: 16x16 digits" in text
@@ -100,21 +101,22 @@ def measured(load: str, contestant: str, *speeds: float, quantity: str = "images
 
 def test_a_ratio_is_of_the_same_turn() -> None:
     both = [*measured("mnist-mlp", "bare", 100, 50, 200), *measured("mnist-mlp", "vaezoo", 90, 50, 220)]
-    found = spreads.ratios(both, "mnist-mlp", "vaezoo", "bare", "images_per_second")
-    assert found == pytest.approx((1.0, 0.9, 1.1, 3))  # the medians alone, 90 and 100, would say 0.9
+    found = results.compare(both, "mnist-mlp", "vaezoo", "bare", "images_per_second")
+    assert astuple(found) == pytest.approx((1.0, 0.9, 1.1, 3))  # the medians alone, 90 and 100, would say 0.9
 
 
 def test_turns_without_a_partner_are_left_out() -> None:
     both = [*measured("mnist-mlp", "bare", 100), *measured("mnist-mlp", "vaezoo", 90, 500)]
-    assert spreads.ratios(both, "mnist-mlp", "vaezoo", "bare", "images_per_second") == pytest.approx((0.9, 0.9, 0.9, 1))
-    assert spreads.ratios(both, "mnist-mlp", "pythae", "bare", "images_per_second") is None
+    found = results.compare(both, "mnist-mlp", "vaezoo", "bare", "images_per_second")
+    assert astuple(found) == pytest.approx((0.9, 0.9, 0.9, 1))
+    assert results.compare(both, "mnist-mlp", "pythae", "bare", "images_per_second") is None
 
 
 @pytest.mark.parametrize(("speed", "outcome"), [(95.0, "reached"), (94.0, "missed")])
 def test_a_speed_target_asks_for_at_least(speed: float, outcome: str) -> None:
     found = [*measured("mnist-mlp", "bare", 100), *measured("mnist-mlp", "vaezoo", speed)]
-    verdict = targets.judge(found, "cpu")[0]
-    assert verdict.plain()["measured"]["median"] == pytest.approx(speed / 100)
+    verdict = results.judge(found, "cpu")[0]
+    assert verdict.measured.median == pytest.approx(speed / 100)
     assert (verdict.what, verdict.bound, verdict.outcome) == ("images/s, mnist-mlp, vaezoo / bare", ">= 0.95", outcome)
 
 
@@ -122,43 +124,45 @@ def test_a_speed_target_asks_for_at_least(speed: float, outcome: str) -> None:
 def test_the_first_steps_target_is_a_difference_of_at_most_two_seconds(seconds: float, outcome: str) -> None:
     found = measured("start", "imported", 4.0, quantity="seconds")
     found += measured("start", "first step", seconds, quantity="seconds")
-    assert targets.judge(found, "cpu")[-1].outcome == outcome
+    assert results.judge(found, "cpu")[-1].outcome == outcome
 
 
 def test_a_gpu_has_targets_of_its_own() -> None:
-    bounds = {target.what: target.bounds["cuda"] for target in targets.targets("cuda")}
+    bounds = {target.what: target.bounds["cuda"] for target in results.targets("cuda")}
     assert bounds["images/s, mnist-mlp, vaezoo / bare-graph"] == 0.8
-    assert not [target for target in targets.targets("cpu") if target.under == "bare-graph"]
-    memory = next(target for target in targets.targets("cuda") if "memory" in target.what)
+    assert not [target for target in results.targets("cpu") if target.under == "bare-graph"]
+    memory = next(target for target in results.targets("cuda") if "memory" in target.what)
     assert memory.quantity == "cuda_allocated_bytes"
 
 
 def test_a_table_shows_the_median_and_its_spread() -> None:
     found = [*measured("mnist-mlp", "bare", 100, 120, 80), *measured("mnist-mlp", "vaezoo", 50, 60, 40)]
-    rows = tables.of_load(found, "mnist-mlp", "cpu").rows
+    rows = results.load_table(found, "mnist-mlp", "cpu").rows
     assert rows[0][:4] == ("bare", "100 (80 to 120)", "", "1.00 (1.00 to 1.00)")
     assert rows[1][:4] == ("vaezoo", "50 (40 to 60)", "", "0.50 (0.50 to 0.50)")
 
 
 def test_a_command_that_notes_its_end_is_not_charged_for_what_comes_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start.time, "time", lambda: 100.0)
-    noted = ["-c", "open(r'{end}', 'w').write('103.5')"]
-    monkeypatch.setitem(start.COMMANDS, "imported", noted)
-    monkeypatch.setitem(start.COMMANDS, "list", ["-c", "pass"])
-    assert start.measure("imported", 1) == 3.5
-    assert start.measure("list", 1) == 0.0  # until the process has ended, by a clock that stands still
+    monkeypatch.setattr(processes.time, "time", lambda: 100.0)
+    noted = ["-c", f"open('{processes.END}', 'w').write('103.5')"]
+    monkeypatch.setitem(processes.COMMANDS, "imported", ("", noted))
+    monkeypatch.setitem(processes.COMMANDS, "list", ("", ["-c", "pass"]))
+    assert processes.time_command("imported", 1) == {"seconds": 3.5}
+    assert processes.time_command("list", 1) == {
+        "seconds": 0.0
+    }  # until the process has ended, by a clock that stands still
 
 
 def test_a_command_that_ends_before_its_mark_is_not_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(start.COMMANDS, "imported", ["-c", "pass # {end}"])
-    with pytest.raises(children.ChildError, match="ended with code 0 before it was measured"):
-        start.measure("imported", 1)
+    monkeypatch.setitem(processes.COMMANDS, "imported", ("python", ["-c", f"pass # {processes.END}"]))
+    with pytest.raises(processes.ChildError, match=r"^python ended with code 0 before it was measured"):
+        processes.time_command("imported", 1)
 
 
 def test_what_is_set_against_each_other_is_measured_to_the_same_kind_of_end() -> None:
-    for target in targets.targets("cpu"):
-        if target.load == targets.START:
-            notes = ["{end}" in " ".join(start.COMMANDS[name]) for name in (target.over, target.under)]
+    for target in results.targets("cpu"):
+        if target.load == results.START:
+            notes = [processes.END in " ".join(processes.COMMANDS[name][1]) for name in (target.over, target.under)]
             assert notes[0] == notes[1], target.what
 
 
@@ -172,7 +176,7 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     times = iter([10.0, 13.0, 14.0, 15.5])
-    monkeypatch.setattr("yardstick.stopwatch._now", lambda: next(times))
+    monkeypatch.setattr("yardstick.measurement.now", lambda: next(times))
     watch, trainer = Stopwatch(str(tmp_path / "laps.json")), Trainer()
     for epoch in range(2):
         trainer.current_epoch = epoch
@@ -194,6 +198,7 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
             ["--contestants", "keras"],
             "there is no contestant 'keras'; choose from bare, bare-flush, bare-graph, vaezoo",
         ),
+        (["--contestants", "bare-graph"], "bare-graph cannot run on --device cpu; choose other contestants"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
         (["--threads", "-1"], "--threads must be at least 1, got -1"),
@@ -216,7 +221,7 @@ def test_a_mistake_is_one_sentence(
 def test_a_load_that_does_not_fit_says_how_much_it_needs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(machine, "available_bytes", lambda device: 2**27)
+    monkeypatch.setattr(measurement, "available_bytes", lambda device: 2**27)
     assert throughput.main(["--loads", "mnist-mlp", "--out", str(tmp_path / "out")]) == 1
     # 60,000 images of 784 bytes, those as float32 too, and 652,824 weights, their gradients and two moments in float32
     needed = (60_000 * 784 * 5 + 652_824 * 16) / 2**30
@@ -238,28 +243,35 @@ def test_mnist_that_is_not_there_is_said_and_the_code_of_exit_tells_it(
 
 
 def test_a_process_that_fails_is_quoted_with_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(children.ChildError, match=r"^readings ended with code 0: it printed nothing$"):
-        children.run("readings", {}, 1)
-    with pytest.raises(children.ChildError, match=r"^nowhere ended with code 1: .*No module named yardstick.nowhere"):
-        children.run("nowhere", {}, 1)
+    with pytest.raises(processes.ChildError, match=r"^results ended with code 0: it printed nothing$"):
+        processes.run("results", {}, 1)
+    with pytest.raises(processes.ChildError, match=r"^nowhere ended with code 1: .*No module named yardstick.nowhere"):
+        processes.run("nowhere", {}, 1)
 
 
 def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Path) -> None:
     folder = tmp_path / "it's here"
-    for load in loads.LOADS.values():
-        job = loads.make_job(load, "vaezoo", device="cpu", threads=None, quick=False, folder=folder, root=folder)
+    networks = {
+        "mnist-mlp": ("mlp", 20, [400], 128, (1, 28, 28)),
+        "digits-mlp": ("mlp", 10, None, 32, (1, 16, 16)),
+        "sprites-conv": ("conv", 10, None, 64, (1, 64, 64)),
+        "cifar-resnet": ("resnet", 10, None, 128, (3, 32, 32)),
+    }
+    for name, load in loads.LOADS.items():
+        job = loads.make_job(load, "vaezoo", device="cpu", threads=None, folder=folder, root=folder)
         with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
-            cfg = compose("train", overrides=[*job.settings, "run_dir=somewhere"])
-        assert (cfg.model.network, cfg.model.latent_dim) == (load.network, load.latent_dim)
-        assert cfg.model.widths == (None if load.widths is None else list(load.widths))
-        assert cfg.data.batch_size == load.batch_size
-        assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == load.image_shape
-        if load.name != "digits-mlp":
+            cfg = compose("train", overrides=[*job["settings"], "run_dir=somewhere"])
+        found = tuple(job[key] for key in ("network", "latent_dim", "widths", "batch_size", "image_shape"))
+        assert found == networks[name]
+        assert (cfg.model.network, cfg.model.latent_dim, cfg.model.widths, cfg.data.batch_size) == found[:4]
+        assert (cfg.data.channels, cfg.data.image_size, cfg.data.image_size) == found[4]
+        assert cfg.data.limit == load.images["cpu"]
+        if name != "digits-mlp":
             assert cfg.data.root.startswith(str(folder))
 
 
 def test_busy_processes_compute_while_contestants_are_measured_and_end_with_it() -> None:
-    with busy.spinning(2):
+    with processes.spinning(2):
         spinning = children_of(os.getpid())
         assert len(spinning) == 2
         before = [seconds(process) for process in spinning]
@@ -269,7 +281,7 @@ def test_busy_processes_compute_while_contestants_are_measured_and_end_with_it()
 
 def test_busy_processes_end_with_the_program_that_is_killed() -> None:
     killed = "with spinning(1): os.kill(os.getpid(), signal.SIGKILL)"
-    program = f"import os, signal\nfrom yardstick.busy import spinning\n{killed}"
+    program = f"import os, signal\nfrom yardstick.processes import spinning\n{killed}"
     paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT)])
     before = spinners()
     subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, check=False)
@@ -286,7 +298,7 @@ def spinners() -> set[int]:
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if busy.SPINNER.encode() in path.read_bytes():
+            if processes.SPINNER.encode() in path.read_bytes():
                 found.add(int(path.parent.name))
     return found
 
