@@ -42,7 +42,7 @@ class Picture:
     panels: list[Panel] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
-    """Images outputs below panels: data URI by panel name."""
+    """Images shown below panels: data URI by panel name."""
     above: list[str] = field(default_factory=list)
     folded: bool = False
     files: list[str] = field(default_factory=list)

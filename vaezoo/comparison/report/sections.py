@@ -56,14 +56,13 @@ def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
 def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
     """Sorted KL per latent dimension of every model with a posterior."""
     having = [
-        (index, seed_group, outputs.kl.mean(0).numpy())
+        (index, seed_group.label, outputs.kl.mean(0).numpy())
         for index, seed_group, outputs in models
         if outputs.kl is not None
     ]
     most = max((float(kl.max()) for _, _, kl in having), default=1.0)
     panels = [
-        charts.kl_of_dimensions(kl, index, seed_group.label, most, f"{prefix}kl-{index}", out)
-        for index, seed_group, kl in having
+        charts.kl_of_dimensions(kl, index, label, most, f"{prefix}kl-{index}", out) for index, label, kl in having
     ]
     return Picture(
         "KL of each latent dimension",
