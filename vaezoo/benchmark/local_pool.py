@@ -180,9 +180,7 @@ def _end_with(parent: int) -> Callable[[], None] | None:
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
 
     def prepare() -> None:
-        signal.signal(
-            signal.SIGUSR2, signal.SIG_IGN
-        )  # SLURM sends it to all; the job's process forwards it
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all; the job's process forwards it
         prctl(set_parent_death_signal, signal.SIGTERM)
         if os.getppid() != parent:  # the parent exited before prctl
             os._exit(1)

@@ -129,7 +129,7 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def unpacking_inside() -> Iterator[None]:
-    """Prevent tar archives from writing outside their target folder, for versions of torchvision and Python that allow it."""
+    """Prevent tar archives from writing outside their target folder, which some versions of torchvision allow."""
     before = tarfile.TarFile.extraction_filter
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
