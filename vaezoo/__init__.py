@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # as type checkers take it; importing typing takes longer than all of this
+TYPE_CHECKING = False  # type checkers treat this as True; importing typing takes longer than the rest of this module
 if TYPE_CHECKING:
     from typing import Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Imported when first asked for, so that `import vaezoo` and the command line start without waiting for torch.
+# Imported on first access, so that `import vaezoo` and the command line start without importing torch.
 _HOME = {
     "AE": "vaezoo.models",
     "VAE": "vaezoo.models",

@@ -1,6 +1,6 @@
-"""Where ``vaezoo``, ``python -m vaezoo`` and train.py begin; from here on Ctrl-C ends them without a traceback."""
+"""Entry points of ``vaezoo``, ``python -m vaezoo`` and train.py. Ctrl-C exits without a traceback."""
 
-import _signal  # type: ignore[import-not-found]  # the built-in part of signal, at hand at once
+import _signal  # type: ignore[import-not-found]  # the C part of signal, which needs no further imports
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
@@ -8,12 +8,12 @@ from vaezoo.distributed import interrupts  # noqa: E402
 
 
 def main() -> None:
-    """The program ``vaezoo``."""
+    """Entry point of ``vaezoo``."""
     interrupts.run(_main)
 
 
 def train() -> None:
-    """The program train.py."""
+    """Entry point of train.py."""
     interrupts.run(_train)
 
 

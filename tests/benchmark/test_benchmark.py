@@ -315,8 +315,8 @@ def test_processes_are_told_how_many_run_beside_them(tmp_path: Path) -> None:
 
 
 def test_gpus_are_shared_out_where_there_are_several() -> None:
-    shares = [Pool(jobs=3, gpus=["0", "1"]).environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
-    assert shares == ["0", "1", "0"]
+    gpus = [Pool(jobs=3, gpus=["0", "1"]).environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert gpus == ["0", "1", "0"]
     assert Pool(jobs=3, gpus=["0"]).environment(2).get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
 
 

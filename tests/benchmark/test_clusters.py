@@ -16,7 +16,7 @@ import pytest
 
 from tests.benchmark.test_benchmark import text, wait_for
 from vaezoo.benchmark import clusters, command, grid, on_slurm, preflight
-from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.clusters import Cluster, JobResult, work
 from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, is_at_work
 from vaezoo.benchmark.on_ray import Ray
 from vaezoo.benchmark.on_slurm import Slurm
@@ -105,16 +105,16 @@ def test_a_machine_runs_a_command_with_its_output_in_the_log(tmp_path: Path, mon
     tell = "import os, sys; print(os.environ['OMP_NUM_THREADS'], [n for n in os.environ if 'SLURM' in n]); sys.exit(7)"
     log, seen = tmp_path / "run" / "log", tmp_path / "plan"
     seen.touch()
-    outcome = Outcome(*work((sys.executable, "-c", tell), str(log), str(seen)))
-    assert (outcome.code, outcome.reason) == (7, "")
-    assert outcome.seconds > 0
+    result = JobResult(*work((sys.executable, "-c", tell), str(log), str(seen)))
+    assert (result.code, result.reason) == (7, "")
+    assert result.seconds > 0
     assert log.read_text().splitlines()[-1] == "3 []"
 
 
 def test_a_machine_that_does_not_see_the_folder_says_so_and_writes_nothing(tmp_path: Path) -> None:
-    outcome = Outcome(*work(("true",), str(tmp_path / "run" / "log"), str(tmp_path / "elsewhere" / "plan")))
-    assert outcome.code == 1
-    assert "all machines of the cluster must share the folder out=" in outcome.reason
+    result = JobResult(*work(("true",), str(tmp_path / "run" / "log"), str(tmp_path / "elsewhere" / "plan")))
+    assert result.code == 1
+    assert "all machines of the cluster must share the folder out=" in result.reason
     assert not (tmp_path / "run").exists()
 
 
@@ -124,8 +124,8 @@ def test_a_run_that_another_command_is_at_work_on_is_not_started(tmp_path: Path)
     with log.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert is_at_work(log)
-        outcome = Outcome(*work(("touch", str(tmp_path / "started")), str(log), str(log)))
-    assert "another command is running" in outcome.reason
+        result = JobResult(*work(("touch", str(tmp_path / "started")), str(log), str(log)))
+    assert "another command is running" in result.reason
     assert not (tmp_path / "started").exists()
     assert not is_at_work(log)
     assert not is_at_work(tmp_path / "none")
@@ -173,9 +173,9 @@ def test_results_that_lay_in_the_folder_before_are_not_unpickled(tmp_path: Path)
     slurm = Slurm(tmp_path, None, {})
     job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
     assert job.job_id == "17"
-    assert slurm.outcome(job) is None
+    assert slurm.result(job) is None
     job.paths.result_pickle.write_bytes(pickle.dumps(("success", (7, 1.0, ""))))
-    assert slurm.outcome(job) == Outcome(7, 1.0)
+    assert slurm.result(job) == JobResult(7, 1.0)
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -191,7 +191,7 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(tmp_path: Path, monkeypa
         slurm.left_over()
     assert asked.read_text().count("\n") == on_slurm.SQUEUE_TRIES
     job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
-    assert slurm.outcome(job) is None  # it is not lost
+    assert slurm.result(job) is None  # it is not lost
     squeue.write_text(f"#!/bin/sh\n[ -e {tmp_path / 'busy'} ] && exec sleep 60\n: > {tmp_path / 'busy'}\necho 3 4\n")
     assert slurm.left_over() == 2
     monkeypatch.setattr(on_slurm, "SQUEUE_LIMIT_SECONDS", 0.2)
@@ -209,8 +209,8 @@ class Endless(Cluster):
         self.asked_for = []
         return {task.name: task for task in tasks}
 
-    def outcome(self, job: Any) -> Outcome | None:
-        return Outcome(1, 0.0) if True in self.asked_for else None
+    def result(self, job: Any) -> JobResult | None:
+        return JobResult(1, 0.0) if True in self.asked_for else None
 
     def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
         assert [job.name for job in jobs] == ["endless"]

@@ -12,16 +12,16 @@ from scipy import stats
 from torch import nn
 
 from vaezoo import Run
-from vaezoo.comparison import Entry, check, estimate, gather, group, spoiled, sweeps, verdict
+from vaezoo.comparison import RunRecord, check, estimate, gather, group, sweeps, unranked, verdict
 from vaezoo.comparison.architecture import layers
-from vaezoo.comparison.groups import Variant
+from vaezoo.comparison.groups import SeedGroup
 from vaezoo.comparison.statistics import difference, figures, holm
 from vaezoo.models import AE, VAE, Autoencoder, BetaVAE
 
 Train = Callable[..., Run]
 
 
-def record(seed: int = 0, **changes: Any) -> Entry:
+def record(seed: int = 0, **changes: Any) -> RunRecord:
     """A finished run that exists in memory alone; ``model_beta=4`` changes a setting, ``elbo=-90`` a metric."""
     model: dict[str, Any] = {"_target_": "vaezoo.models.BetaVAE", "latent_dim": 10, "network": "mlp", "beta": 1.0}
     model |= {"likelihood": "bernoulli", "optimizer": {"name": "Adam", "lr": 0.001}}
@@ -41,13 +41,13 @@ def record(seed: int = 0, **changes: Any) -> Entry:
             metrics[name] = value if isinstance(value, dict) else {"value": value}
     config = {"model": model, "data": {"source": "digits", "batch_size": 32}, "trainer": {"max_epochs": 20}}
     evaluation = {"schema": 1, "metrics": metrics, "vectors": changes.get("vectors", {})}
-    return Entry(Path(f"run-{seed}"), config, summary, evaluation)
+    return RunRecord(Path(f"run-{seed}"), config, summary, evaluation)
 
 
-def variant(label: str, values: list[float], seeds: list[int] | None = None, name: str = "elbo") -> Variant:
-    """A variant with one value of a metric for each seed."""
-    entries = [record(seed, **{name: value}) for seed, value in zip(seeds or range(len(values)), values, strict=False)]
-    return Variant(label, {}, entries)
+def seed_group(label: str, values: list[float], seeds: list[int] | None = None, name: str = "elbo") -> SeedGroup:
+    """A seed group with one value of a metric per seed."""
+    records = [record(seed, **{name: value}) for seed, value in zip(seeds or range(len(values)), values, strict=False)]
+    return SeedGroup(label, {}, records)
 
 
 # statistics ----------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def test_one_seed_has_no_interval():
 
 
 def test_variants_of_equal_seeds_are_tested_in_pairs():
-    one, other = variant("a", [1.0, 2.0, 3.0]), variant("b", [0.8, 1.9, 2.7])
+    one, other = seed_group("a", [1.0, 2.0, 3.0]), seed_group("b", [0.8, 1.9, 2.7])
     expected = stats.ttest_rel([1.0, 2.0, 3.0], [0.8, 1.9, 2.7])
     found = difference(one, other, "elbo")
     assert found.method == "paired over seeds"
@@ -78,16 +78,16 @@ def test_variants_of_equal_seeds_are_tested_in_pairs():
 def test_variants_of_other_seeds_are_tested_by_welch():
     one, other = [1.0, 2.0, 3.5], [0.1, 0.3]
     expected = stats.ttest_ind(one, other, equal_var=False)
-    found = difference(variant("a", one), variant("b", other), "elbo")
+    found = difference(seed_group("a", one), seed_group("b", other), "elbo")
     assert found.method == "Welch"
     assert found.p == pytest.approx(expected.pvalue)
     assert found.mean + found.half == pytest.approx(expected.confidence_interval().high)
 
 
-def with_images(label: str, images: np.ndarray) -> Variant:
-    """A variant with the ELBO of each image, (seeds, images)."""
+def with_images(label: str, images: np.ndarray) -> SeedGroup:
+    """A seed group with the ELBO of each image, (seeds, images)."""
     rows = [record(seed, elbo=row.mean(), vectors={"elbo_of_images": row.tolist()}) for seed, row in enumerate(images)]
-    return Variant(label, {}, rows)
+    return SeedGroup(label, {}, rows)
 
 
 def test_scatter_over_images_widens_a_paired_interval_by_its_own_variance():
@@ -115,12 +115,12 @@ def test_holm_multiplies_by_what_is_left_and_never_falls():
 def test_five_clear_seeds_are_ahead_and_six_are_best():
     better, worse = [5.0, 5.1, 5.2, 5.0, 5.1, 5.15], [1.0, 1.2, 1.1, 1.05, 1.3, 1.1]
     for seeds, status in ((3, "ahead"), (5, "ahead"), (6, "best")):
-        found = verdict([variant("a", worse[:seeds]), variant("b", better[:seeds])], "elbo", "higher")
+        found = verdict([seed_group("a", worse[:seeds]), seed_group("b", better[:seeds])], "elbo", "higher")
         assert (found.status, found.leader) == (status, "b")
 
 
 def test_no_sentence_has_stars_and_overlapping_seeds_are_not_distinguishable():
-    found = verdict([variant("a", [1.0, 3.0, 2.0]), variant("b", [2.1, 1.0, 3.2])], "elbo", "higher")
+    found = verdict([seed_group("a", [1.0, 3.0, 2.0]), seed_group("b", [2.1, 1.0, 3.2])], "elbo", "higher")
     assert found.status == "level"
     assert found.level_with == ("a",)
     assert "not distinguishable" in found.sentence
@@ -128,16 +128,16 @@ def test_no_sentence_has_stars_and_overlapping_seeds_are_not_distinguishable():
 
 
 def test_the_direction_decides_who_leads():
-    two = [variant("a", [1.0, 1.1, 1.05], name="mse"), variant("b", [5.0, 5.1, 5.2], name="mse")]
+    two = [seed_group("a", [1.0, 1.1, 1.05], name="mse"), seed_group("b", [5.0, 5.1, 5.2], name="mse")]
     assert verdict(two, "mse", "lower").leader == "a"
     assert verdict(two, "mse", "higher").leader == "b"
     assert verdict(two, "mse", "") is None
 
 
 def test_numbers_that_no_seed_changes_differ_for_sure():
-    found = verdict([variant("a", [100.0, 100.0]), variant("b", [120.0, 120.0])], "elbo", "lower")
+    found = verdict([seed_group("a", [100.0, 100.0]), seed_group("b", [120.0, 120.0])], "elbo", "lower")
     assert (found.status, found.leader) == ("best", "a")
-    equal = verdict([variant("a", [100.0, 100.0]), variant("b", [100.0, 100.0])], "elbo", "lower")
+    equal = verdict([seed_group("a", [100.0, 100.0]), seed_group("b", [100.0, 100.0])], "elbo", "lower")
     assert equal.status == "level"
 
 
@@ -156,12 +156,12 @@ def test_a_number_has_as_many_digits_as_its_interval_leaves_it(value: float, hal
     assert figures(value, half) == text
 
 
-# variants ------------------------------------------------------------------------------------------------------------
+# seed groups ---------------------------------------------------------------------------------------------------------
 
 
 def test_runs_that_differ_in_seed_alone_are_one_variant():
     found = group([record(1), record(0), record(0, model_beta=4.0)])
-    assert [(variant.label, variant.seeds) for variant in found[0].variants] == [
+    assert [(seed_group.label, seed_group.seeds) for seed_group in found[0].seed_groups] == [
         ("BetaVAE beta=1", [0, 1]),
         ("BetaVAE beta=4", [0]),
     ]
@@ -169,7 +169,7 @@ def test_runs_that_differ_in_seed_alone_are_one_variant():
 
 def test_a_second_run_of_the_same_seed_is_left_out_by_name():
     found = group([record(0), record(0)])
-    assert len(found[0].variants[0].entries) == 1
+    assert len(found[0].seed_groups[0].records) == 1
     assert "configuration and seed" in found[0].refused[0].reason
 
 
@@ -186,9 +186,9 @@ def test_data_of_other_levels_or_another_fit_are_groups_apart():
 
 
 def test_a_sweep_joins_variants_that_differ_in_one_number_in_its_order():
-    entries = [record(model_beta=beta, model_latent_dim=size) for beta in (16.0, 4.0, 1.0) for size in (2, 10)]
-    found = sweeps(group(entries)[0].variants)
-    betas = [[variant.settings["model.beta"] for variant in row] for setting, row in found if setting == "beta"]
+    records = [record(model_beta=beta, model_latent_dim=size) for beta in (16.0, 4.0, 1.0) for size in (2, 10)]
+    found = sweeps(group(records)[0].seed_groups)
+    betas = [[seed_group.settings["model.beta"] for seed_group in row] for setting, row in found if setting == "beta"]
     assert betas == [[1.0, 4.0, 16.0]] * 2
     assert len([1 for setting, _ in found if setting == "latent_dim"]) == 3
 
@@ -196,23 +196,23 @@ def test_a_sweep_joins_variants_that_differ_in_one_number_in_its_order():
 # fairness ------------------------------------------------------------------------------------------------------------
 
 
-def findings(*entries: Entry) -> dict[str, Any]:
-    found = group(entries)
+def findings(*records: RunRecord) -> dict[str, Any]:
+    found = group(records)
     return {finding.topic: finding for finding in check(found[0])}
 
 
 def test_equal_runs_have_nothing_against_them():
     found = findings(record(0), record(1), record(0, model_beta=4.0), record(1, model_beta=4.0))
     assert {finding.severity for finding in found.values()} == {"equal"}
-    assert not spoiled(list(found.values()))
+    assert not unranked(list(found.values()))
 
 
 def test_unequal_steps_forbid_a_ranking_and_name_who_has_what():
     found = findings(record(), record(model_beta=4.0, steps=1520))["optimiser steps"]
     assert found.severity == "invalid"
     assert dict(found.values) == {"BetaVAE beta=1": "760", "BetaVAE beta=4": "1,520"}
-    assert "psnr" in found.spoils
-    assert "seconds" not in found.spoils
+    assert "psnr" in found.unranked
+    assert "seconds" not in found.unranked
 
 
 def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_others():
@@ -226,16 +226,16 @@ def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_other
 
 def test_other_test_images_forbid_every_ranking():
     found = findings(record(), record(model_beta=4.0, data_split_seed=1))["test images"]
-    assert {"elbo", "psnr", "probe_accuracy"} <= found.spoils
+    assert {"elbo", "psnr", "probe_accuracy"} <= found.unranked
 
 
-def test_another_machine_spoils_times_and_no_quality():
+def test_another_machine_makes_times_unranked_but_not_quality():
     found = findings(record(), record(model_beta=4.0, environment={"device_name": "y"}))["device"]
-    assert "seconds" in found.spoils
-    assert "elbo" not in found.spoils
+    assert "seconds" in found.unranked
+    assert "elbo" not in found.unranked
 
 
-def trained(seed: int, start: float, end: float, machine: str = "m", runs_at_once: int = 1) -> Entry:
+def trained(seed: int, start: float, end: float, machine: str = "m", runs_at_once: int = 1) -> RunRecord:
     """A run that trained between two times on a machine."""
     cost = {"seconds": end - start, "runs_at_once": runs_at_once, "sessions": [[start, end]]}
     return record(seed, cost=cost, environment={"device_name": "x", "machine": machine})
@@ -244,9 +244,9 @@ def trained(seed: int, start: float, end: float, machine: str = "m", runs_at_onc
 def test_runs_of_one_machine_at_the_same_time_have_times_that_are_not_ranked():
     found = findings(trained(0, 100, 110), trained(1, 105, 115), trained(2, 200, 210))["shared machine"]
     assert found.severity == "warning"
-    assert found.spoils == {"seconds", "images_per_second"}
+    assert found.unranked == {"seconds", "images_per_second"}
     assert found.sentence.startswith("2 of 3 runs trained while others used the same machine")
-    assert spoiled([found])["seconds"] == "runs shared the machine"
+    assert unranked([found])["seconds"] == "runs shared the machine"
 
 
 def test_a_run_beside_others_that_are_not_compared_is_known_by_its_own_record():
@@ -271,7 +271,7 @@ def test_another_number_of_draws_forbids_to_rank_that_number_alone():
     other = record(model_beta=4.0, iw_bound={"value": -91.0, "n": 300, "k": 50}, psnr={"value": 21.0, "n": 300})
     other.evaluation["metrics"]["psnr"]["of_factors"] = {"class": 0.5}  # results and no sizes
     other.evaluation["metrics"]["psnr"]["note"] = "at its limit"
-    assert findings(one, other)["sample sizes"].spoils == {"iw_bound"}
+    assert findings(one, other)["sample sizes"].unranked == {"iw_bound"}
 
 
 def test_a_network_that_changes_with_the_objective_is_red_and_alone_it_is_not():
@@ -319,10 +319,10 @@ def test_looking_at_layers_leaves_the_model_and_the_random_state_as_they_were():
 
 def test_networks_are_told_apart_by_their_layers_and_not_by_their_settings(train: Train):
     one, other = train("one", "model=vae"), train("other", "model=beta_vae")
-    entries, _ = gather([one.path, other.path])
-    assert findings(*entries)["network"].severity == "equal"
-    entries[1].layers = small(OwnEncoder)  # its config is what it was
-    found = findings(*entries)["network"]
+    records, _ = gather([one.path, other.path])
+    assert findings(*records)["network"].severity == "equal"
+    records[1].layers = small(OwnEncoder)  # its config is what it was
+    found = findings(*records)["network"]
     assert found.severity == "invalid"
     assert "Tanh()" in dict(found.values)["BetaVAE beta=4"]
 
@@ -337,7 +337,7 @@ def test_a_label_has_the_weight_that_other_models_lack():
     other = record(objective="recon", model__target_="vaezoo.models.AE")
     del other.config["model"]["beta"]
     found = group([other, record(model_beta=4.0, objective="recon + 4 kl", model_latent_dim=4, model_capacity_steps=9)])
-    assert [variant.label for variant in found[0].variants] == ["AE", "BetaVAE beta=4"]
+    assert [seed_group.label for seed_group in found[0].seed_groups] == ["AE", "BetaVAE beta=4"]
 
 
 # gathering -----------------------------------------------------------------------------------------------------------
@@ -345,11 +345,11 @@ def test_a_label_has_the_weight_that_other_models_lack():
 
 def test_a_folder_stands_for_the_runs_in_it_and_each_is_taken_once(train: Train, tmp_path: Path):
     run = train("vae")
-    entries, refused = gather([tmp_path, run.path])
-    assert [entry.path for entry in entries] == [run.path]
+    records, refused = gather([tmp_path, run.path])
+    assert [run_record.path for run_record in records] == [run.path]
     assert not refused
-    assert entries[0].value("psnr") == run.summary["test"]["psnr"]
-    assert "vaezoo evaluate" in entries[0].note
+    assert records[0].value("psnr") == run.summary["test"]["psnr"]
+    assert "vaezoo evaluate" in records[0].note
 
 
 def test_what_cannot_be_compared_is_named_and_the_rest_is_kept(train: Train, tmp_path: Path):
@@ -359,11 +359,11 @@ def test_what_cannot_be_compared_is_named_and_the_rest_is_kept(train: Train, tmp
     corrupt.checkpoint().write_bytes(corrupt.checkpoint().read_bytes()[:1000])
     _change_checkpoint(other)
     (tmp_path / "empty").mkdir()
-    entries, refused = gather(
+    records, refused = gather(
         [good.path, unfinished.path, corrupt.path, other.path, tmp_path / "empty", tmp_path / "no"]
     )
     reasons = {refusal.path.name: refusal.reason for refusal in refused}
-    assert [entry.path for entry in entries] == [good.path]
+    assert [run_record.path for run_record in records] == [good.path]
     assert "interrupted" in reasons["unfinished"]
     assert "damaged" in reasons["corrupt"]
     assert "does not fit" in reasons["other"]
@@ -383,16 +383,16 @@ def _change_checkpoint(run: Run) -> None:
 def test_an_unusable_evaluation_is_said_and_trainings_own_numbers_are_taken(train: Train, text: str):
     run = train("vae")
     (run.path / "evaluation.json").write_text(text)
-    entries, _ = gather([run.path])
-    assert "rewrite it with vaezoo evaluate" in entries[0].note
-    assert entries[0].value("elbo") == run.summary["test"]["elbo"]
+    records, _ = gather([run.path])
+    assert "rewrite it with vaezoo evaluate" in records[0].note
+    assert records[0].value("elbo") == run.summary["test"]["elbo"]
 
 
 def test_a_metric_that_is_not_defined_has_a_reason_and_hides_no_other_number(train: Train):
     run = train("vae")
     metrics = {"elbo": {"value": None, "reason": "no posterior"}, "psnr": {"value": float("nan")}}
     (run.path / "evaluation.json").write_text(json.dumps({"schema": 1, "metrics": metrics}))
-    (entry,), _ = gather([run.path])
-    assert entry.value("elbo") is None
-    assert entry.numbers["elbo"].reason == "no posterior"
-    assert entry.numbers["psnr"].reason == "not finite"
+    (run_record,), _ = gather([run.path])
+    assert run_record.value("elbo") is None
+    assert run_record.numbers["elbo"].reason == "no posterior"
+    assert run_record.numbers["psnr"].reason == "not finite"

@@ -16,7 +16,7 @@ def test_fully_connected_layers_cost_two_operations_a_weight(make_model: Make) -
     model = make_model("vae", *settings, image_shape=[1, 8, 8])
     by_hand = 2 * (64 * 20 + 20 * 6 + 3 * 20 + 20 * 64)
     assert cost.flops_per_image(model) == by_hand
-    assert cost.parameters(model) == by_hand // 2 + (20 + 6 + 20 + 64)
+    assert cost.count_parameters(model) == by_hand // 2 + (20 + 6 + 20 + 64)
 
 
 def test_convolutions_cost_two_operations_a_weight_and_position(make_model: Make) -> None:
@@ -44,4 +44,4 @@ def test_pca_has_a_cost_too() -> None:
     pca = PCA(torch.rand(20, 1, 4, 4), latent_dim=3)
     assert cost.flops_per_image(pca) == 2 * (16 * 3 + 3 * 16)
     assert cost.code_bits(pca) == 96
-    assert cost.parameters(pca) == 0
+    assert cost.count_parameters(pca) == 0

@@ -1,4 +1,4 @@
-"""The command benchmark: a grid of models, settings and seeds, trained, evaluated and compared."""
+"""``vaezoo benchmark``: trains, evaluates and compares a grid of models, settings and seeds."""
 
 from vaezoo.benchmark.command import main
 

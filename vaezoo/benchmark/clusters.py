@@ -1,4 +1,4 @@
-"""Tasks as jobs of a cluster, run on other machines that see the same folder. It knows no runs."""
+"""Base class of launchers that run tasks as jobs on a cluster with a shared file system."""
 
 import os
 import signal
@@ -25,8 +25,8 @@ from vaezoo.distributed.interrupts import GRACE_SECONDS
 POLL_SECONDS = 1.0
 
 
-class Outcome(NamedTuple):
-    """What came of a task: exit code, seconds that it ran, and why it could not be started or was lost, if it was."""
+class JobResult(NamedTuple):
+    """Exit code and run time of a job, and why it failed to start or was lost, if it did."""
 
     code: int
     seconds: float
@@ -35,41 +35,40 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Cluster(ABC):
-    """Runs tasks as jobs, as ``Pool`` runs them as processes; ``jobs`` at a time, None for as many as there is room.
+    """Runs tasks as cluster jobs, at most ``jobs`` at a time (None: no limit), with the interface of ``Pool``.
 
-    ``folder`` is the benchmark's, which all machines must see; ``settings`` are those of the command line that begin
-    with ``launcher.``, without it.
+    ``folder`` is the benchmark's and must be shared by all machines; ``settings`` are the ``launcher.`` settings.
     """
 
     folder: Path
     jobs: int | None
     settings: dict[str, Any]
     inherit: Sequence[int] = ()
-    _asked: list[int] = field(default_factory=list)
+    _signals: list[int] = field(default_factory=list)
 
     @abstractmethod
     def check(self) -> None:
-        """ConfigError if packages or programs are missing, or a setting is none of the launcher's."""
+        """Raise ConfigError if packages or programs are missing, or the launcher does not have a setting."""
 
     @abstractmethod
     def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Hand tasks over to the cluster; returns a job for each by its name."""
+        """Submit tasks; returns jobs by task name."""
 
     @abstractmethod
-    def outcome(self, job: Any) -> Outcome | None:
-        """What came of a job, None as long as it waits or runs."""
+    def result(self, job: Any) -> JobResult | None:
+        """The result of a job, or None while it is pending or running."""
 
     @abstractmethod
     def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
-        """Have jobs end as SIGTERM ends a run, or at once."""
+        """Stop jobs: gracefully, as by SIGTERM, or ``at_once`` by SIGKILL."""
 
     @abstractmethod
     def left_over(self) -> int:
-        """How many jobs of an earlier command for the same folder still wait or run."""
+        """Number of pending and running jobs of an earlier command for the same folder."""
 
     @abstractmethod
     def cancel_left_over(self) -> None:
-        """Have these end."""
+        """Cancel the jobs of an earlier command."""
 
     def run(
         self,
@@ -77,51 +76,53 @@ class Cluster(ABC):
         ended: Callable[[Task, int, float], None],
         watch: Callable[[Sequence[Task]], None] = lambda running: None,
     ) -> None:
-        """As ``Pool.run``: ``ended`` gets the seconds that a task ran, not those that it waited for a place."""
+        """As ``Pool.run``; the seconds passed to ``ended`` do not include the time in the queue."""
         if not tasks:
             return
-        with listening(self._asked):
+        with listening(self._signals):
             jobs = self.submit(tasks)
             running = {task.name: task for task in tasks}
             try:
-                while running and not self._asked:
+                while running and not self._signals:
                     time.sleep(POLL_SECONDS)
                     for name, task in list(running.items()):
-                        if (outcome := self.outcome(jobs[name])) is not None:
+                        if (result := self.result(jobs[name])) is not None:
                             del running[name]
-                            _note(task, outcome)
-                            ended(task, outcome.code, outcome.seconds)
+                            _note(task, result)
+                            ended(task, result.code, result.seconds)
                     watch(list(running.values()))
             finally:
                 self._stop([jobs[name] for name in running])
-            if self._asked:
-                raise StoppedError(self._asked[0])
+            if self._signals:
+                raise StoppedError(self._signals[0])
 
     def wait_for_left_over(self, logs: Sequence[Path], say: Callable[[str], None]) -> None:
-        """Wait until nothing of an earlier command is at work, so that no run is started twice.
+        """Wait for jobs of an earlier command, so that no run is started twice.
 
-        StoppedError after a signal, which cancels those jobs.
+        A signal cancels those jobs and raises StoppedError.
         """
-        wait_until_none(lambda: self.left_over() or sum(map(is_at_work, logs)), self._asked, say, self.cancel_left_over)
+        wait_until_none(
+            lambda: self.left_over() or sum(map(is_at_work, logs)), self._signals, say, self.cancel_left_over
+        )
 
     def _stop(self, jobs: Sequence[Any]) -> None:
-        """Cancel jobs, and at a second signal or after a while do not wait for what they still have to write."""
+        """Cancel jobs; kill them after ``GRACE_SECONDS`` or at a second signal."""
         if not jobs:
             return
         self.cancel(jobs, at_once=False)
-        until, asked = time.monotonic() + GRACE_SECONDS, len(self._asked)
-        while any(self.outcome(job) is None for job in jobs):
-            if time.monotonic() > until or len(self._asked) > asked:
+        until, received = time.monotonic() + GRACE_SECONDS, len(self._signals)
+        while any(self.result(job) is None for job in jobs):
+            if time.monotonic() > until or len(self._signals) > received:
                 self.cancel(jobs, at_once=True)
                 return
             time.sleep(POLL_SECONDS)
 
 
 def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str]:
-    """On a machine of the cluster: run a command with its output added to ``log``; returns an ``Outcome``.
+    """Run a command on a cluster machine and append its output to ``log``; returns the fields of a ``JobResult``.
 
-    ``seen`` is a file that is there if this machine sees the benchmark's folder. A signal that ends this function has
-    the command end too, and save what it has.
+    ``seen`` is a file in the benchmark's folder; if it is missing, the folder is not shared with this machine. If this
+    function is interrupted, the command is asked to stop, so that it can save its state.
     """
     if not Path(seen).is_file():
         where = f"{socket.gethostname()} cannot access {Path(seen).parent}"
@@ -131,7 +132,7 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
     since = time.monotonic()
     process = start(Task("", command, Path(log)), environment())
     try:
-        while process.poll() is None:  # Ray's interrupt does not wake a wait without an end
+        while process.poll() is None:  # Ray's interrupt does not end a wait without a timeout
             time.sleep(POLL_SECONDS / 4)
     except BaseException:
         _end(process)
@@ -140,9 +141,9 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
 
 
 def environment() -> dict[str, str]:
-    """The environment of a command on a machine of the cluster: its own, with as many threads as it was given.
+    """Environment of a command on a cluster machine, with thread counts set to the CPUs granted.
 
-    Without SLURM's words for the job: its one task starts by itself what processes it needs.
+    SLURM's variables are removed, because a job is one task, which starts its own processes.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SUBMITIT_"))}
     restarts = os.environ.get("SLURM_RESTART_COUNT")
@@ -160,10 +161,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _note(task: Task, outcome: Outcome) -> None:
-    """Add to a task's log what it could not write itself."""
-    if outcome.reason:
+def _note(task: Task, result: JobResult) -> None:
+    """Write the reason of a failure to the task's log."""
+    if result.reason:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("a") as log:
             print("$", subprocess.list2cmdline(task.command), file=log)
-            print(f"error: {outcome.reason}", file=log)
+            print(f"error: {result.reason}", file=log)

@@ -1,4 +1,4 @@
-"""The command benchmark from its words to its exit code: what is trained, evaluated and compared in which order."""
+"""``vaezoo benchmark``: trains, evaluates and compares a grid of runs, and resumes it."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from vaezoo.benchmark.display import Display, Stage
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
-from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, bound
+from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, child_options
 from vaezoo.config import hydra_config
 from vaezoo.distributed import interrupts
 from vaezoo.runs.trust import OWN, packages_of, refuse_links
 from vaezoo.runs.user_code import UserCode
 
 PROGRAM = (sys.executable, "-m", "vaezoo")
-"""The command line that the processes of a benchmark begin with."""
+"""Start of the command line of a benchmark's processes."""
 
 LAST_LINES = 5
 
@@ -49,7 +49,7 @@ time: rerun the same command to resume, or add models, seeds or values to extend
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command with the words that follow its name; returns the exit code."""
+    """Run the command with these arguments; returns the exit code."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0
@@ -82,7 +82,7 @@ class _Benchmark:
             launcher.gpus = gpus if launcher.jobs > 1 else []
         with folder.locked() as descriptor:
             folder.refuse_another(cells)
-            folder.keep_plan(cells, self.request.evaluate)
+            folder.write_plan(cells, self.request.evaluate)
             launcher.inherit = [descriptor]
             stages = [Stage("trained", "training", len(cells)), Stage("evaluated", "evaluation", len(cells))]
             with Display(stages) as display:
@@ -93,34 +93,36 @@ class _Benchmark:
         return self._conclude(cells, finished, folder, compared)
 
     def _train(self, cells: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> list[Cell]:
-        """Train what is not finished; returns the runs that are."""
+        """Train the unfinished runs; returns all finished ones."""
         stage = display.stages[0]
         pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
         tasks = [
             Task(name, (*PROGRAM, *_words(cell, folder, self.request.own)), folder.log(name))
             for name, cell in pending.items()
         ]
-        shares = {name: fraction(folder.run_dir(name), cell.config) for name, cell in pending.items()}
+        fractions = {name: fraction(folder.run_dir(name), cell.config) for name, cell in pending.items()}
         kept = len(cells) - len(pending)
-        stage.begin(kept, kept + sum(shares.values()))
+        stage.begin(kept, kept + sum(fractions.values()))
         if kept:
             display.say(f"{kept} of {len(cells)} runs are finished and kept")
 
         def ended(task: Task, code: int, seconds: float) -> None:
             finished = code == 0 and folder.state(pending[task.name]) == "finished"
-            shares[task.name] = 1.0
-            self._tell(display, stage, task, seconds, kept + sum(shares.values()), None if finished else code)
+            fractions[task.name] = 1.0
+            self._record_ended(
+                display, stage, task, seconds, kept + sum(fractions.values()), None if finished else code
+            )
 
         def watch(running: Sequence[Task]) -> None:
             for task in running:
-                shares[task.name] = fraction(folder.run_dir(task.name), pending[task.name].config)
-            display.update(stage, kept + sum(shares.values()))
+                fractions[task.name] = fraction(folder.run_dir(task.name), pending[task.name].config)
+            display.update(stage, kept + sum(fractions.values()))
 
         launcher.run(tasks, ended, watch)
         return [cell for cell in cells if folder.state(cell) == "finished"]
 
     def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> None:
-        """Evaluate what is trained and not evaluated yet."""
+        """Evaluate the finished runs that have not been evaluated yet."""
         stage = display.stages[1]
         stage.total = len(finished)
         pending = [cell for cell in finished if not folder.is_evaluated(cell.name)]
@@ -129,8 +131,8 @@ class _Benchmark:
 
         def ended(task: Task, code: int, seconds: float) -> None:
             if code == 0:
-                folder.keep_evaluated(task.name)
-            self._tell(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
+                folder.mark_evaluated(task.name)
+            self._record_ended(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
 
         launcher.run(tasks, ended, lambda running: display.update(stage, stage.done))
 
@@ -138,18 +140,18 @@ class _Benchmark:
         run_dir = str(folder.run_dir(cell.name))
         return (*PROGRAM, "evaluate", run_dir, *self.request.evaluate, *_packages([cell], self.request.own))
 
-    def _tell(
+    def _record_ended(
         self, display: Display, stage: Stage, task: Task, seconds: float, done: float, failure: int | None
     ) -> None:
-        """Show, and remember if it failed with an exit code, a run that has ended its stage."""
+        """Show that a run has completed a stage, and record its exit code if it failed."""
         if failure is not None:
             self.failures[task.name] = (stage.title, failure, task.log)
         stage.ended += 1
         display.update(stage, done)
-        display.tell(stage, task.name, seconds, failed=failure is not None)
+        display.print_ended(stage, task.name, seconds, failed=failure is not None)
 
     def _compare(self, finished: list[Cell], folder: Folder, descriptor: int) -> bool:
-        """Compare all finished runs, on this machine; returns whether there is a report of them."""
+        """Compare all finished runs on this machine; returns whether a report was written."""
         if not finished:
             return False
         run_dirs = [str(folder.run_dir(cell.name)) for cell in finished]
@@ -170,7 +172,7 @@ class _Benchmark:
         return "the comparison" not in self.failures
 
     def _conclude(self, cells: list[Cell], finished: list[Cell], folder: Folder, compared: bool) -> int:
-        """Say what came of it all; returns the exit code."""
+        """Print a summary with the log of each failure; returns the exit code."""
         steps = {cell.name: folder.steps(cell.name) for cell in finished}
         if sentence := unequal_steps(steps, {cell.name: cell.config for cell in cells}):
             print(f"note: {sentence}")
@@ -189,8 +191,8 @@ class _Benchmark:
         return 1
 
 
-def _words(cell: Cell, folder: Folder, added: UserCode) -> tuple[str, ...]:
-    """The words for train that begin a run, or go on with it."""
+def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
+    """Arguments of ``vaezoo train`` that start or resume a run. Deletes the record of a run without checkpoint."""
     run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
     if folder.state(cell) == "half done":
         return ("train", f"resume={run_dir}", *_packages([cell], added))
@@ -198,14 +200,14 @@ def _words(cell: Cell, folder: Folder, added: UserCode) -> tuple[str, ...]:
     return ("train", *cell.overrides, f"run_dir={run_dir}")
 
 
-def _packages(cells: Sequence[Cell], added: UserCode) -> list[str]:
-    """The word that allows a run's own classes, as its config was composed from the user's own command."""
+def _packages(cells: Sequence[Cell], added: Own) -> list[str]:
+    """The setting packages=[...] for the classes in these configs, which are trusted: the user's command named them."""
     own = sorted({name for cell in cells for name in packages_of(cell.config)} | set(added.packages) - set(OWN))
     return [f"packages=[{','.join(own)}]"] if own else []
 
 
 def _launcher(request: Request) -> Pool | Cluster:
-    """What runs the tasks of a benchmark."""
+    """The launcher that runs the tasks."""
     if request.launcher == "local":
         return Pool(request.jobs or 1)
     if request.launcher == "ray":
@@ -217,19 +219,19 @@ def _launcher(request: Request) -> Pool | Cluster:
     return Slurm(request.out, request.jobs, request.launcher_settings)
 
 
-def _preflight(cells: Sequence[Cell], asked: Request) -> list[str] | None:
-    """Look for mistakes in another process, which imports torch; returns the GPUs, or None if it has named one."""
+def _preflight(cells: Sequence[Cell], request: Request) -> list[str] | None:
+    """Check all configs in a subprocess, which imports torch; returns the GPU indices, or None after an error."""
     command = [sys.executable, "-m", "vaezoo.benchmark.preflight"]
-    elsewhere = asked.launcher != "local"
+    elsewhere = request.launcher != "local"
     configs = [cell.config for cell in cells]
-    request = json.dumps({"configs": configs, "evaluate": asked.evaluate, "elsewhere": elsewhere})
-    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, text=True, **bound(os.environ))
+    message = json.dumps({"configs": configs, "evaluate": request.evaluate, "elsewhere": elsewhere})
+    done = subprocess.run(command, input=message, stdout=subprocess.PIPE, text=True, **child_options(os.environ))
     if done.returncode != 0:
         return None
     return [str(index) for index in range(json.loads(done.stdout.splitlines()[-1])["gpus"])]
 
 
 def _last_lines(log: Path) -> list[str]:
-    said = ("\n" + log.read_text(errors="replace")).rpartition("\n$ ")[2]  # by the last of its processes
-    lines = [line.rstrip() for line in said.splitlines()[1:] if line.strip()]
+    output = ("\n" + log.read_text(errors="replace")).rpartition("\n$ ")[2]  # of the last command in the log
+    lines = [line.rstrip() for line in output.splitlines()[1:] if line.strip()]
     return lines[-LAST_LINES:]

@@ -1,4 +1,4 @@
-"""What a benchmark shows while it works: a bar with the time left on a terminal, a line for each run everywhere."""
+"""Progress of a benchmark: a bar with the remaining time on terminals, and a line per completed run."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 @dataclass
 class Stage:
-    """Work of one kind on ``total`` runs: ``ended`` are through; in ``done``, a part of a run counts as a part."""
+    """Progress of one stage over ``total`` runs: ``ended`` runs are complete; ``done`` includes fractions of runs."""
 
     title: str
     noun: str
@@ -21,11 +21,11 @@ class Stage:
     _start: tuple[float, float] | None = field(default=None, init=False)
 
     def begin(self, ended: int, done: float) -> None:
-        """Start the clock, with so much done before."""
+        """Start the clock; progress made before does not count towards the speed."""
         self.ended, self.done, self._start = ended, done, (self.clock(), done)
 
     def seconds_left(self) -> float | None:
-        """By the speed so far; None as long as there is nothing to go by."""
+        """Estimated seconds left at the speed so far; None without progress."""
         if self.done >= self.total:
             return 0.0
         if self._start is None or self.done <= self._start[1]:
@@ -35,7 +35,7 @@ class Stage:
 
 
 class Display:
-    """One display for all stages, used as a context manager."""
+    """Shows the progress of all stages; a context manager."""
 
     def __init__(self, stages: list[Stage], console: Console | None = None) -> None:
         self.stages = stages
@@ -61,18 +61,18 @@ class Display:
         self._progress.stop()
 
     def update(self, stage: Stage, done: float) -> None:
-        """Show how far a stage is."""
+        """Update the bar; ``done`` is the stage's progress in runs."""
         stage.done = done
         description = f"{stage.title} {stage.ended} of {stage.total}"
         completed = sum(each.done for each in self.stages)
         self._progress.update(self._bar, description=description, completed=completed, left=time_left(self.stages))
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar."""
         self._console.print(text, markup=False)
 
-    def tell(self, stage: Stage, name: str, seconds: float, *, failed: bool) -> None:
-        """A line for a run that has ended its stage."""
+    def print_ended(self, stage: Stage, name: str, seconds: float, *, failed: bool) -> None:
+        """Print that a run has completed or failed a stage."""
         outcome = "FAILED after" if failed else "in"
         left = time_left(self.stages)
         self.say(
@@ -82,7 +82,7 @@ class Display:
 
 
 def time_left(stages: list[Stage]) -> str:
-    """In words, for all stages whose speed is known; which are not is said."""
+    """Remaining time in words, with the stages that cannot be estimated yet; empty if unknown."""
     known = {stage.noun: stage.seconds_left() for stage in stages}
     seconds = sum(left for left in known.values() if left is not None)
     unknown = [f"the {noun}" for noun, left in known.items() if left is None]
@@ -92,7 +92,7 @@ def time_left(stages: list[Stage]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """As one says it: 41 s, 12 min, 3 h 05 min."""
+    """Format seconds as 41 s, 12 min or 3 h 05 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

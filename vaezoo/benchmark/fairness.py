@@ -1,4 +1,4 @@
-"""Whether runs are trained, and for equally many optimiser steps, by their configs and by what they did."""
+"""Checks that the runs of a benchmark take equal numbers of optimiser steps."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,13 +16,13 @@ DECIDES_STEPS = (
     "trainer.accumulate_grad_batches",
     "trainer.fast_dev_run",
 )
-"""Settings that change how many optimiser steps an epoch has."""
+"""Settings that change the number of optimiser steps per epoch."""
 
 
 def refuse_unequal_steps(configs: Sequence[Mapping[str, Any]]) -> None:
-    """ConfigError if runs on one data set would take unequal numbers of steps without having been told to.
+    """Raise ConfigError if runs on the same data would take unequal numbers of steps.
 
-    Different values of trainer.max_epochs or trainer.max_steps are a choice, and compared within each value.
+    Different values of trainer.max_epochs or trainer.max_steps are allowed: only runs with equal values are checked.
     """
     for cfg in configs:
         if cfg["trainer"]["max_time"] is not None:
@@ -40,7 +40,7 @@ def refuse_unequal_steps(configs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def refuse_no_end(configs: Sequence[Mapping[str, Any]]) -> None:
-    """ConfigError for runs that would not take a single optimiser step, or never end."""
+    """Raise ConfigError for runs that would take no optimiser step or never end."""
     for trainer in (cfg["trainer"] for cfg in configs):
         for name in ("max_epochs", "max_steps", "limit_train_batches"):
             if trainer.get(name) == 0:
@@ -50,7 +50,7 @@ def refuse_no_end(configs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def unequal_steps(steps: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """A sentence if runs that should have taken equally many steps did not; ``steps`` by the name of the run."""
+    """A sentence if comparable runs took unequal numbers of steps, else None; ``steps`` and ``configs`` by run name."""
     for group in _groups(list(configs.values())):
         found = {name: steps[name] for name, cfg in configs.items() if name in steps and cfg in group}
         if len(set(found.values())) > 1:
@@ -63,7 +63,7 @@ def unequal_steps(steps: Mapping[str, int], configs: Mapping[str, Mapping[str, A
 
 
 def _groups(configs: Sequence[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
-    """Configs of one data set and one length of training."""
+    """Configs grouped by data set and length of training."""
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for cfg in configs:
         data, trainer = cfg["data"], cfg["trainer"]

@@ -1,4 +1,4 @@
-"""A benchmark's folder: its plan, its lock, and how far each of its runs is. It starts nothing."""
+"""A benchmark's folder: its plan, its locks and the state of its runs."""
 
 import csv
 import fcntl
@@ -26,7 +26,7 @@ State = Literal["finished", "half done", "new"]
 
 
 class Folder:
-    """The folder ``out``. A run of name N lies in ``out/N``, with all that its processes said in ``benchmark.log``."""
+    """The folder ``out``. Run NAME is in ``out/NAME``, with the output of its processes in ``benchmark.log``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,11 +36,11 @@ class Folder:
         return self.path / name
 
     def log(self, name: str) -> Path:
-        """The file with all that the processes of a run said."""
+        """The file with the output of a run's processes."""
         return self.path / name / LOG
 
     def plan(self) -> dict[str, Any]:
-        """What was planned here before; RunError if the folder holds anything else, or an unreadable plan."""
+        """The plan of earlier commands; RunError if it is unreadable or the folder contains other files."""
         path = self.path / PLAN
         try:
             if path.is_file():
@@ -54,7 +54,7 @@ class Folder:
         return {"runs": {}, "evaluate": [], "evaluated": {}}
 
     def refuse_another(self, cells: Sequence[Cell]) -> None:
-        """RunError unless ``cells`` are all the runs that were planned here, and perhaps more."""
+        """Raise RunError unless ``cells`` include all planned runs with the same settings."""
         planned, wanted = self.plan()["runs"], {cell.name: cell.config for cell in cells}
         for name, before in planned.items():
             if name not in wanted:
@@ -65,14 +65,14 @@ class Folder:
             if difference := first_difference(before, wanted[name]):
                 raise RunError(f"out={self.path} contains another benchmark: {difference}; choose another folder")
 
-    def keep_plan(self, cells: Sequence[Cell], evaluate: Sequence[str]) -> None:
-        """Record what is planned; evaluations made with other settings than ``evaluate`` count no more."""
+    def write_plan(self, cells: Sequence[Cell], evaluate: Sequence[str]) -> None:
+        """Write the plan; evaluations with settings other than ``evaluate`` are discarded from it."""
         before = self.plan()
         evaluated = before["evaluated"] if before["evaluate"] == list(evaluate) else {}
         self._write({"runs": {cell.name: cell.config for cell in cells}, "evaluate": evaluate, "evaluated": evaluated})
 
     def state(self, cell: Cell) -> State:
-        """How far a run is; RunError if its folder holds a run that this benchmark did not start."""
+        """State of a run; RunError if its folder contains a run of other origin or with other settings."""
         path = self.run_dir(cell.name)
         if not any((path / name).exists() for name in runs.RECORD):
             return "new"
@@ -86,36 +86,36 @@ class Folder:
         summary = _read_json(path / "summary.json")
         if found is not None and summary.get("status") == "finished":
             return "finished"
-        # A checkpoint that was cut short by a power cut lacks its end, and with it the directory of the archive.
+        # The directory of a zip archive is at its end, so a checkpoint truncated by a power cut has none.
         saved = [path / "checkpoints" / f"{name}.ckpt" for name in RESUMABLE]
         return "half done" if found is not None and any(map(zipfile.is_zipfile, saved)) else "new"
 
     def clear(self, cell: Cell) -> None:
-        """Make room for a run that never came to a checkpoint: remove its record, and nothing else."""
+        """Delete the record of a run without checkpoint, and nothing else."""
         runs.clear(self.run_dir(cell.name))
 
     def is_evaluated(self, name: str) -> bool:
-        """Whether the run's ``evaluation.json`` is the one that this benchmark had made."""
+        """Whether the run's ``evaluation.json`` was written by this benchmark, by its hash in the plan."""
         digest = _digest(self.run_dir(name) / "evaluation.json")
         return digest is not None and self.plan()["evaluated"].get(name) == digest
 
-    def keep_evaluated(self, name: str) -> None:
-        """Record that the run's ``evaluation.json`` was made by this benchmark."""
+    def mark_evaluated(self, name: str) -> None:
+        """Record the hash of the run's ``evaluation.json`` in the plan."""
         plan = self.plan()
         plan["evaluated"][name] = _digest(self.run_dir(name) / "evaluation.json")
         self._write(plan)
 
     def steps(self, name: str) -> int:
-        """The optimiser steps that a finished run took."""
+        """Number of optimiser steps of a finished run."""
         return int(_read_json(self.run_dir(name) / "summary.json").get("steps", 0))
 
     @contextmanager
     def locked(self, patience: float = 60.0) -> Iterator[int]:
-        """Hold the folder alone; yields a file descriptor that the runs are to inherit.
+        """Lock the folder; yields a file descriptor that the runs must inherit.
 
-        There are two locks, which the system frees when their holders end in whatever way: the owner's, and one that is
-        held as long as a process lives that inherited it. So the runs of a benchmark that was killed are waited for,
-        ``patience`` seconds. RunError if another benchmark is at work here, or those runs do not end.
+        There are two locks, both released by the system when their holders exit: the owner's, and one that is held as
+        long as any process that inherited it. The runs of a killed benchmark are waited for, up to ``patience``
+        seconds. RunError if another benchmark holds the folder, or those runs do not exit in time.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ class Folder:
 
 
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
-    """The first setting in which two configs differ, apart from where runs and images lie."""
+    """A sentence on the first setting that differs, ignoring the paths of runs and images; None if none does."""
     first, second = (
         {key: value for key, value in flat(portable(each)).items() if key != "data.root"} for each in (there, here)
     )
@@ -152,20 +152,20 @@ def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str |
 
 
 def portable(config: Mapping[str, Any]) -> Any:
-    """A config that does not say where its run lies."""
+    """Copy of a config with the path of its run replaced by RUN_DIR."""
     run_dir = str(config["run_dir"])
     kept = {key: value for key, value in config.items() if key not in ("run_dir", "resume")}
 
-    def here(node: Any) -> Any:
+    def replaced(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: here(value) for key, value in node.items()}
+            return {key: replaced(value) for key, value in node.items()}
         return node.replace(run_dir, "RUN_DIR") if isinstance(node, str) else node
 
-    return here(kept)
+    return replaced(kept)
 
 
 def fraction(run_dir: Path, config: Mapping[str, Any]) -> float:
-    """How much of its training a run has behind it, in [0, 1], by the last line of ``metrics.csv``."""
+    """Completed fraction of a run's training, in [0, 1], from the last line of ``metrics.csv``."""
     try:
         with (run_dir / "metrics.csv").open("rb") as file:
             head = file.readline().decode()
@@ -176,12 +176,12 @@ def fraction(run_dir: Path, config: Mapping[str, Any]) -> float:
     row = dict(zip(*csv.reader([head, last]), strict=False))
     trainer = config["trainer"]
     limits = {"step": trainer["max_steps"], "epoch": trainer["max_epochs"]}
-    shares = [_number(row.get(name)) / limit for name, limit in limits.items() if limit is not None and limit > 0]
-    return min(1.0, max(shares, default=0.0))
+    fractions = [_number(row.get(name)) / limit for name, limit in limits.items() if limit is not None and limit > 0]
+    return min(1.0, max(fractions, default=0.0))
 
 
 def _config(run_dir: Path) -> dict[str, Any] | None:
-    """The config of a run, None where a power cut left none."""
+    """The config of a run, or None if it is missing or damaged, as after a power cut."""
     from omegaconf import OmegaConf
 
     try:

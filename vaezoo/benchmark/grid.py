@@ -1,4 +1,4 @@
-"""What a benchmark trains: its command line as columns, seeds and runs. It starts nothing and knows no torch."""
+"""Parses the command line of a benchmark into a grid of runs. Imports no torch."""
 
 import itertools
 import re
@@ -26,9 +26,9 @@ LIST_VALUED = {
     "model.widths",
     "trainer.devices",
 }
-"""Settings whose value may be a list: [400,200] is one value of theirs, [[400],[400,200]] are two."""
+"""Settings whose values may be lists: [400,200] is one value, [[400],[400,200]] are two."""
 
-NOT_HERE = {
+UNAVAILABLE = {
     "model": "a benchmark trains several; write models=[ae,vae]",
     "seed": "a benchmark takes several; write seeds=[0,1,2]",
     "run_dir": "a benchmark names its run folders itself; write out=DIR",
@@ -41,15 +41,15 @@ NOT_HERE = {
 
 
 LAUNCHERS = ("local", "submitit_slurm", "ray")
-"""Where the runs of a benchmark can be: processes of this machine, SLURM jobs, tasks of Ray."""
+"""Runs are processes on this machine, SLURM jobs or Ray tasks."""
 
 EVALUATED_LATER = ("evaluation=none",)
-"""For train: the benchmark evaluates when all are trained, so that cost is measured alike."""
+"""Override for training: runs are evaluated after all are trained, so that evaluation does not affect their cost."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A word of the command line: its key, and one Hydra override for each of its values."""
+    """An argument of the command line: its key, and one Hydra override per value."""
 
     key: str
     overrides: tuple[str, ...]
@@ -57,16 +57,16 @@ class Setting:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values as they were written."""
+        """The values as written."""
         return tuple(override.partition("=")[2] for override in self.overrides)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for. ``evaluate`` are words for the command evaluate, ``settings`` those for train.
+    """The parsed command line. ``evaluate`` are arguments of ``vaezoo evaluate``, ``settings`` those of training.
 
-    ``jobs`` is None where nothing was said of it; ``launcher_settings`` are those of ``launcher.``; ``own`` is what the
-    user adds to vaezoo.
+    ``jobs`` is None if not given; ``launcher_settings`` are the ``launcher.`` settings; ``own`` are the user's config
+    folder and packages.
     """
 
     models: tuple[str, ...]
@@ -82,7 +82,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: the name of its folder, the words for train that make it, and the config that comes of them."""
+    """One run: the name of its folder, the arguments of ``vaezoo train``, and the composed config."""
 
     name: str
     overrides: tuple[str, ...]
@@ -90,14 +90,14 @@ class Cell:
 
 
 def read(words: Sequence[str]) -> Request:
-    """The request that a command line makes; ConfigError for what a benchmark cannot do."""
+    """Parse the command line; ConfigError for settings that a benchmark does not have."""
     settings: dict[str, Setting] = {}
     added, words = user_code.parse(words)
     words = [*_of_preset(words, added), *words]
     launcher = _for_launcher(words)
     for word in [word for word in words if not word.startswith("launcher.")]:
         setting = read_setting(word)
-        settings.pop(setting.key, None)  # the later one stands, at its own place
+        settings.pop(setting.key, None)  # the last one wins, and determines the order
         settings[setting.key] = setting
     models = _several(settings.pop("models", None), "models=[ae,vae]")
     seeds = _several(settings.pop("seeds", Setting("seeds", ("seeds=0", "seeds=1", "seeds=2"), True)), "seeds=[0,1,2]")
@@ -125,17 +125,17 @@ def read(words: Sequence[str]) -> Request:
 
 
 def read_setting(word: str) -> Setting:
-    """A word taken apart. A list is several values, unless the setting itself takes lists (see ``LIST_VALUED``).
+    """Parse one argument. A list means several values, unless the setting itself takes lists (see ``LIST_VALUED``).
 
-    ``key=[1,4]``, ``key=1,4`` and ``key=range(1,5)`` are several; of a list of lists, each inner list is one.
+    ``key=[1,4]``, ``key=1,4`` and ``key=range(1,5)`` give several values; in a list of lists, each inner list is one.
     """
     if word.startswith("-"):
         raise ConfigError(f"a benchmark has no option {word}; write settings such as models=[ae,vae] jobs=2")
-    if word.startswith("out="):  # a path is no value of Hydra's grammar
+    if word.startswith("out="):  # Hydra's grammar does not allow every path
         return Setting("out", (word,), False)
     (override,) = OverridesParser.create().parse_overrides([word])
     key, value = str(override.key_or_group), override.value()
-    if reason := NOT_HERE.get(re.split("[./]", key)[0] if key.startswith(("hydra", "benchmark")) else key):
+    if reason := UNAVAILABLE.get(re.split("[./]", key)[0] if key.startswith(("hydra", "benchmark")) else key):
         raise ConfigError(f"{key}= cannot be set here: {reason}")
     head, _, text = word.partition("=")
     if override.is_sweep_override():
@@ -152,7 +152,7 @@ def read_setting(word: str) -> Setting:
 
 
 def read_cells(request: Request) -> list[Cell]:
-    """All runs, column by column, each with its composed config; raises for the first setting that cannot be."""
+    """All runs, column by column, with their composed configs; raises for the first invalid setting."""
     with user_code.composing(request.own.config_dir):
         experiment = [setting.overrides[0] for setting in request.settings if setting.key == "experiment"]
         plain = {model: _compose([f"model={model}", *experiment]) for model in request.models}
@@ -166,8 +166,8 @@ def read_cells(request: Request) -> list[Cell]:
 
 
 def _cells_of(model: str, request: Request, plain: dict[str, DictConfig]) -> Iterator[Cell]:
-    """The runs of one model. Settings that only other models have are left out."""
-    settings = [setting for setting in request.settings if _suits(setting, model, plain)]
+    """The runs of one model, without settings that only other models have."""
+    settings = [setting for setting in request.settings if _applies_to(setting, model, plain)]
     names = _short_names([setting.key for setting in request.settings if setting.is_list])
     for choice in itertools.product(*(setting.overrides for setting in settings)):
         column = _compose([f"model={model}", *choice, *EVALUATED_LATER])
@@ -183,8 +183,8 @@ def _cells_of(model: str, request: Request, plain: dict[str, DictConfig]) -> Ite
             yield Cell(name, words, _resolve(column, seed, request.out / name))
 
 
-def _suits(setting: Setting, model: str, plain: dict[str, DictConfig]) -> bool:
-    """Whether a model has a setting. One that none of them has is kept, so that composing it says so."""
+def _applies_to(setting: Setting, model: str, plain: dict[str, DictConfig]) -> bool:
+    """Whether a model has a setting; True for settings that no model has, so that composing them raises."""
     if not setting.key.startswith("model.") or setting.overrides[0].startswith(("+", "~")):
         return True
     having = [name for name, cfg in plain.items() if _has(cfg, setting.key)]
@@ -210,8 +210,8 @@ def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
     return dict(resolved)
 
 
-def _of_preset(words: Sequence[str], added: UserCode) -> list[str]:
-    """The words that an experiment's yaml holds under ``benchmark``."""
+def _of_preset(words: Sequence[str], added: Own) -> list[str]:
+    """The arguments under ``benchmark`` in the experiment's yaml."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
     path = added.file("experiment", chosen[-1]) if chosen else None
     preset: Any = {} if path is None else OmegaConf.load(path)
@@ -230,7 +230,7 @@ def _several(setting: Setting | None, example: str) -> tuple[str, ...]:
 
 
 def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
-    """Take the settings of ``evaluate.`` out, as words of that command."""
+    """Remove the ``evaluate.`` settings from ``settings`` and yield them as arguments of ``vaezoo evaluate``."""
     for key in [key for key in settings if key.startswith("evaluate.")]:
         setting = settings.pop(key)
         if len(setting.overrides) > 1:
@@ -239,7 +239,7 @@ def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
 
 
 def _for_launcher(words: Sequence[str]) -> dict[str, Any]:
-    """The settings of ``launcher.``, with values as they are: a list is one value."""
+    """The ``launcher.`` settings by name; a list is one value."""
     own = [word for word in words if word.startswith("launcher.")]
     overrides = OverridesParser.create().parse_overrides(own)
     return {str(each.key_or_group).partition(".")[2]: each.value() for each in overrides}
@@ -252,11 +252,11 @@ def _integer(text: str, key: str, least: int) -> int:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each key, or the whole where two would be the same."""
+    """The last part of each key, or the whole key if it would be ambiguous."""
     last = Counter(key.rpartition(".")[2] for key in keys)
     return {key: (short if last[short := key.rpartition(".")[2]] == 1 else key) for key in keys}
 
 
 def _as_name(value: str) -> str:
-    """A value as a part of a folder's name, without anything that a shell, Hydra or a file system minds."""
+    """A value as part of a folder name, without characters that are special to a shell, Hydra or a file system."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", value).strip("_") or "empty"

@@ -1,4 +1,4 @@
-"""Processes, so many at a time, each with its share of the machine and a log file. They know no runs."""
+"""A pool of processes on this machine, each with its threads, GPU and log file."""
 
 import ctypes
 import fcntl
@@ -18,13 +18,13 @@ from vaezoo.distributed.interrupts import GRACE_SECONDS, STARTED_BY
 
 POLL_SECONDS = 0.2
 RUNS_AT_ONCE = "VAEZOO_RUNS_AT_ONCE"
-"""Tells a process how many run on its device at the same time; ``vaezoo.training.callbacks.timing`` records it."""
+"""Environment variable with the number of runs on a device at the same time; recorded by ``callbacks.timing``."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StoppedError(Exception):
-    """A signal asked to stop, and all processes have ended."""
+    """A signal asked to stop, and all processes have exited."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -33,7 +33,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """A command to run, by a name that is unique; what it says is added to ``log``."""
+    """A command with a unique name; its output is appended to ``log``."""
 
     name: str
     command: tuple[str, ...]
@@ -42,12 +42,12 @@ class Task:
 
 @dataclass
 class Pool:
-    """Runs tasks, ``jobs`` at a time. ``gpus`` are shared out by turns; ``inherit`` are descriptors to keep open."""
+    """Runs tasks as processes, ``jobs`` at a time. ``gpus`` are assigned in turn; ``inherit`` are file descriptors."""
 
     jobs: int
     gpus: Sequence[str] = ()
     inherit: Sequence[int] = ()
-    _asked: list[int] = field(default_factory=list)
+    _signals: list[int] = field(default_factory=list)
     _at_once: int = 0
 
     def run(
@@ -56,16 +56,15 @@ class Pool:
         ended: Callable[[Task, int, float], None],
         watch: Callable[[Sequence[Task]], None] = lambda running: None,
     ) -> None:
-        """Run all; ``ended`` gets each with its exit code and seconds, ``watch`` now and then those that run.
+        """Run all tasks. ``ended`` is called with the exit code and seconds of each, ``watch`` with the running ones.
 
-        Raises StoppedError after SIGINT, SIGTERM or SIGHUP, when all that had been started have ended. A second
-        signal ends them at once.
+        Raises StoppedError after SIGINT, SIGTERM or SIGHUP, once all processes have exited; a second signal kills them.
         """
         waiting, running = list(tasks), dict[int, tuple[Task, subprocess.Popen[bytes], float]]()
         self._at_once = min(self.jobs, len(tasks))
-        with listening(self._asked):
+        with listening(self._signals):
             try:
-                while (waiting or running) and not self._asked:
+                while (waiting or running) and not self._signals:
                     for slot in range(self.jobs):
                         if slot not in running and waiting:
                             task = waiting.pop(0)
@@ -78,56 +77,56 @@ class Pool:
                     watch([task for task, _, _ in running.values()])
             finally:
                 self._stop([process for _, process, _ in running.values()])
-            if self._asked:
-                raise StoppedError(self._asked[0])
+            if self._signals:
+                raise StoppedError(self._signals[0])
 
     def check(self) -> None:
-        """Nothing can be missing."""
+        """No requirements."""
 
     def wait_for_left_over(self, logs: Sequence[Path], say: Callable[[str], None]) -> None:
-        """Wait until no command writes to one of these logs, also if it was started by another launcher."""
-        wait_until_none(lambda: sum(map(is_at_work, logs)), self._asked, say, lambda: None)
+        """Wait until no process writes to any of these logs, whichever launcher started it."""
+        wait_until_none(lambda: sum(map(is_at_work, logs)), self._signals, say, lambda: None)
 
     def environment(self, slot: int) -> dict[str, str]:
-        """The environment of a process: its threads, its GPU where there are several, and how many run beside it."""
+        """Environment of the process in a slot: thread counts, the GPU if there are several, and ``RUNS_AT_ONCE``."""
         at_once = -(-(self._at_once or self.jobs) // max(1, len(self.gpus)))
-        share = str(max(1, threads.budget() // self.jobs))
+        count = str(max(1, threads.granted() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
-        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), **gpu, "PYTHONUNBUFFERED": "1"} | {
+        return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, count), **gpu, "PYTHONUNBUFFERED": "1"} | {
             RUNS_AT_ONCE: str(at_once)
         }
 
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-        """Ask processes to end as Ctrl-C does, and kill what has not after a while or at a second signal."""
+        """Interrupt processes as Ctrl-C does; kill them after ``GRACE_SECONDS`` or at a second signal."""
         for process in processes:
             process.send_signal(signal.SIGINT)
-        until, asked = time.monotonic() + GRACE_SECONDS, len(self._asked)
+        until, received = time.monotonic() + GRACE_SECONDS, len(self._signals)
         while any(process.poll() is None for process in processes):
-            if time.monotonic() > until or len(self._asked) > asked:
+            if time.monotonic() > until or len(self._signals) > received:
                 for process in processes:
                     with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)  # with those that it has started
+                        os.killpg(process.pid, signal.SIGKILL)  # including its child processes
             time.sleep(POLL_SECONDS)
 
 
 def wait_until_none(
-    count: Callable[[], int], asked: list[int], say: Callable[[str], None], cancel: Callable[[], None]
+    count: Callable[[], int], signals: list[int], say: Callable[[str], None], cancel: Callable[[], None]
 ) -> None:
-    """Wait for what an earlier command started, by how much of it is at work; StoppedError after a signal."""
-    told = 0
-    with listening(asked):
+    """Wait until ``count`` is 0; a signal calls ``cancel`` and raises StoppedError."""
+    reported = 0
+    with listening(signals):
         while left := count():
-            if asked:
+            if signals:
                 cancel()
-                raise StoppedError(asked[0])
-            if left != told:
+                raise StoppedError(signals[0])
+            if left != reported:
                 say(f"waiting for {left} job{'s'[: left > 1]} of an earlier command; Ctrl-C stops")
-            told = left
+            reported = left
             time.sleep(POLL_SECONDS)
 
 
 def start(task: Task, environment: dict[str, str], inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Start a task's command, which does not outlive this process. As long as it runs, its log is locked."""
+    """Start a task's command. It is stopped when this process exits, and holds a lock on its log while it runs."""
     task.log.parent.mkdir(parents=True, exist_ok=True)
     with task.log.open("a") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
@@ -138,35 +137,35 @@ def start(task: Task, environment: dict[str, str], inherit: Sequence[int] = ()) 
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=tuple(inherit),
-            **bound(environment),
+            **child_options(environment),
         )
 
 
-def bound(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments for ``subprocess`` that bind a process to this one: it is asked to stop when this one has ended.
+def child_options(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of ``subprocess`` for a child that is asked to stop when this process exits.
 
-    It has a process group of its own, so that Ctrl-C on the terminal comes here only, and is passed on once.
+    It gets its own process group, so that Ctrl-C reaches only this process, which forwards it once.
     """
     this = os.getpid()
     return {"env": {**environment, STARTED_BY: str(this)}, "process_group": 0, "preexec_fn": _end_with(this)}
 
 
 def is_at_work(log: Path) -> bool:
-    """Whether a command that writes to a log still runs, here or wherever else the folder is seen."""
+    """Whether a process that writes to this log is still running, here or on another machine that shares the folder."""
     try:
         with log.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is none, or the file system has no locks
+    except OSError:  # there is no log, or the file system has no locks
         return False
     return False
 
 
 @contextmanager
-def listening(asked: list[int]) -> Iterator[None]:
-    """Have signals that ask to stop added to a list."""
-    before = {number: signal.signal(number, lambda got, _: asked.append(got)) for number in STOPPING}
+def listening(signals: list[int]) -> Iterator[None]:
+    """Append the signals in ``STOPPING`` to a list instead of stopping."""
+    before = {number: signal.signal(number, lambda got, _: signals.append(got)) for number in STOPPING}
     try:
         yield
     finally:
@@ -175,15 +174,15 @@ def listening(asked: list[int]) -> Iterator[None]:
 
 
 def _end_with(parent: int) -> Callable[[], None] | None:
-    """On Linux: what a new process does to be told to end when its parent has been killed."""
+    """On Linux, a function with which a new process arranges to get SIGTERM when its parent exits; else None."""
     if not sys.platform.startswith("linux"):
         return None
     prctl, set_parent_death_signal = ctypes.CDLL(None).prctl, 1
 
     def prepare() -> None:
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM's word to a job, whose own process passes it on
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all; the job's process forwards it
         prctl(set_parent_death_signal, signal.SIGTERM)
-        if os.getppid() != parent:  # it was killed in between
+        if os.getppid() != parent:  # the parent exited before prctl
             os._exit(1)
 
     return prepare

@@ -1,4 +1,4 @@
-"""A benchmark's tasks as tasks of Ray."""
+"""Launcher that runs a benchmark's tasks on Ray."""
 
 import inspect
 import time
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.clusters import Cluster, JobResult, work
 from vaezoo.benchmark.folder import PLAN
 from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
@@ -15,17 +15,17 @@ from vaezoo.config.validation import did_you_mean
 
 DEFAULTS = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
 REMOTE = {"num_cpus": 1, "max_calls": 1, "max_retries": 0}
-"""What each run is given; launcher.remote= adds to it, as in launcher.remote.num_gpus=1."""
+"""Default options of ``ray.remote``; launcher.remote. settings override them, such as launcher.remote.num_gpus=1."""
 
 
 @dataclass
 class Ray(Cluster):
-    """Ray places the tasks; what a killed command had started ends with it."""
+    """Runs tasks on Ray, which stops them when this process exits."""
 
     _waiting: dict[int, tuple[Task, Any]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """ConfigError without Ray, or for a setting that ``ray.init`` does not have."""
+        """Raise ConfigError if Ray is not installed, or for a setting that ``ray.init`` does not have."""
         try:
             import ray
         except ImportError as error:
@@ -38,7 +38,7 @@ class Ray(Cluster):
                 )
 
     def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """One task of Ray's for each; those beyond ``jobs`` at a time wait for a token here."""
+        """Create a job per task. A job starts in ``result``, when fewer than ``jobs`` are running."""
         import ray
 
         if not ray.is_initialized():
@@ -50,12 +50,12 @@ class Ray(Cluster):
         return {task.name: _Job(task, str((self.folder / PLAN).absolute()), self) for task in tasks}
 
     def options(self) -> dict[str, Any]:
-        """What Ray is told of a task."""
+        """Options of ``ray.remote``."""
         own = {key.partition(".")[2]: value for key, value in self.settings.items() if key.startswith("remote.")}
         return {**REMOTE, **self.settings.get("remote", {}), **own}
 
-    def outcome(self, job: "_Job") -> Outcome | None:
-        """What came of a task, which is handed over as soon as there is a place for it."""
+    def result(self, job: "_Job") -> JobResult | None:
+        """The result of a job, or None. Starts the job if it has not started and fewer than ``jobs`` are running."""
         import ray
 
         if job.reference is None:
@@ -69,25 +69,25 @@ class Ray(Cluster):
             return None
         self._waiting.pop(id(job), None)
         try:
-            return Outcome(*ray.get(job.reference))
+            return JobResult(*ray.get(job.reference))
         except (ray.exceptions.RayError, KeyboardInterrupt) as error:
-            said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
-            return Outcome(1, time.monotonic() - job.since, f"Ray lost the task: {said or type(error).__name__}")
+            last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
+            return JobResult(1, time.monotonic() - job.since, f"Ray lost the task: {last or type(error).__name__}")
 
     def left_over(self) -> int:
-        """None: Ray ends what a command had started when this ends."""
+        """0: Ray stops tasks when the process that submitted them exits."""
         return 0
 
     def cancel_left_over(self) -> None:
-        """There are none."""
+        """Nothing to cancel."""
 
     def cancel(self, jobs: Sequence["_Job"], *, at_once: bool) -> None:
-        """Through ray.cancel; a command whose process at Ray's is killed ends with it."""
+        """Cancel by ``ray.cancel``; a command exits with the Ray worker that started it."""
         import ray
 
         for job in jobs:
             if job.reference is None:
-                job.reference = ray.put((130, 0.0, ""))  # it never began
+                job.reference = ray.put((130, 0.0, ""))  # it never started
             else:
                 ray.cancel(job.reference, force=at_once)
 

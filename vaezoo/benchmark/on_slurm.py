@@ -1,4 +1,4 @@
-"""A benchmark's tasks as an array of SLURM jobs, through submitit."""
+"""Launcher that runs a benchmark's tasks as an array of SLURM jobs, through submitit."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.clusters import Cluster, JobResult, work
 from vaezoo.benchmark.folder import JOBS, PLAN
 from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
@@ -21,24 +21,24 @@ from vaezoo.config.validation import did_you_mean
 
 DEFAULTS = {"timeout_min": 240, "cpus_per_task": 1, "signal_delay_s": 90}
 OWN = ("name", "job_name", "array_parallelism", "nodes", "tasks_per_node", "ntasks_per_node")
-"""Settings of submitit that are the benchmark's: jobs= is how many run at a time, and each is one task."""
+"""Settings of submitit that the benchmark sets: jobs= limits how many jobs run at a time, and each job is one task."""
 SQUEUE_SECONDS = 2.0
 SQUEUE_LIMIT_SECONDS = 20.0
 SQUEUE_TRIES = 4
 PATIENCE_SECONDS = 20.0
-"""So long a result may take to be seen here, on a shared file system, after its job has left the queue."""
+"""How long a result may take to appear on the shared file system after its job has left the queue."""
 
 
 @dataclass
 class Slurm(Cluster):
-    """Jobs have a name that says whose folder they work for, by which a later command finds them."""
+    """Runs tasks as SLURM jobs. Their name identifies the folder, so that a later command finds them."""
 
     _queued: set[str] | None = None
-    _asked_at: float = -1e9
+    _queried_at: float = -1e9
     _missing: dict[str, float] = field(default_factory=dict)
 
     def check(self) -> None:
-        """ConfigError without submitit, without sbatch, or for a setting that submitit does not have."""
+        """Raise ConfigError if submitit or sbatch is missing, or for a setting that submitit does not have."""
         try:
             import submitit
         except ImportError as error:
@@ -58,13 +58,13 @@ class Slurm(Cluster):
 
     @property
     def name(self) -> str:
-        """What the jobs of this folder are called in the queue."""
+        """Name of this folder's jobs in the queue."""
         return "vaezoo-" + hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
 
     def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """One array of all tasks; ConfigError with what SLURM says if it takes none.
+        """Submit all tasks as one array; ConfigError with SLURM's message if it rejects them.
 
-        Its files are pickles, and lie in a new folder: what lies in the benchmark's may have come from elsewhere.
+        submitit's files are pickles. They are in a new folder, because existing files may be untrusted.
         """
         import submitit
 
@@ -80,30 +80,30 @@ class Slurm(Cluster):
             with executor.batch():
                 jobs = [executor.submit(work, task.command, str(task.log.absolute()), seen) for task in tasks]
         except (submitit.core.utils.FailedJobError, AssertionError, ValueError, OSError) as error:
-            said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            raise ConfigError(f"SLURM rejected the jobs: {said[-1].strip()}; see the settings launcher.") from error
+            lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            raise ConfigError(f"SLURM rejected the jobs: {lines[-1].strip()}; see the settings launcher.") from error
         self._queued = {job.job_id for job in jobs}
-        self._asked_at = -1e9
+        self._queried_at = -1e9
         return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
 
-    def outcome(self, job: Any) -> Outcome | None:
-        """What the job left behind; a job that is not in the queue and left nothing is lost."""
+    def result(self, job: Any) -> JobResult | None:
+        """The result of a job, or None. A job that has left the queue without a result is lost."""
         if job.paths.result_pickle.exists():
             return _read(job)
         if job.job_id in (self._queue() or ()):
             self._missing.pop(job.job_id, None)
             return None
         since = self._missing.setdefault(job.job_id, time.monotonic())
-        if not self._asked and time.monotonic() - since < PATIENCE_SECONDS:
+        if not self._signals and time.monotonic() - since < PATIENCE_SECONDS:
             return None
-        return Outcome(1, 0.0, _lost(job))
+        return JobResult(1, 0.0, _lost(job))
 
     def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
-        """Through scancel, which by itself has the processes end as SIGTERM does."""
+        """Cancel by ``scancel``, which sends SIGTERM by default."""
         self._scancel(["--signal=KILL", "--full"] if at_once else [], [job.job_id for job in jobs])
 
     def left_over(self) -> int:
-        """Jobs with this folder's name; ConfigError if SLURM does not say."""
+        """Number of queued jobs with this folder's name; ConfigError if squeue does not answer."""
         for _ in range(SQUEUE_TRIES):
             if (queued := self._queue(at_once=True)) is not None:
                 return len(queued)
@@ -113,38 +113,38 @@ class Slurm(Cluster):
         )
 
     def cancel_left_over(self) -> None:
-        """All jobs with this folder's name."""
+        """Cancel all jobs with this folder's name."""
         self._scancel([], [f"--name={self.name}"])
 
     def _scancel(self, options: Sequence[str], whom: Sequence[str]) -> None:
         subprocess.run(["scancel", "--quiet", *options, *whom], capture_output=True)
-        self._asked_at = -1e9
+        self._queried_at = -1e9
 
     def _queue(self, *, at_once: bool = False) -> set[str] | None:
-        """Numbers of this folder's jobs in the queue, None if not yet known; SLURM is asked now and then only."""
-        if at_once or time.monotonic() - self._asked_at > SQUEUE_SECONDS:
+        """Ids of this folder's queued jobs, None if unknown; cached for ``SQUEUE_SECONDS`` unless ``at_once``."""
+        if at_once or time.monotonic() - self._queried_at > SQUEUE_SECONDS:
             command = ["squeue", "--noheader", "--array", f"--name={self.name}", "--format=%i"]
             try:
-                said = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_LIMIT_SECONDS, check=True)
-                self._queued = set(said.stdout.split())
+                done = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_LIMIT_SECONDS, check=True)
+                self._queued = set(done.stdout.split())
             except (OSError, subprocess.SubprocessError):
-                pass  # SLURM is busy, and what was known stands
-            self._asked_at = time.monotonic()
+                pass  # SLURM is busy: keep the last answer
+            self._queried_at = time.monotonic()
         return self._queued
 
 
-def _read(job: Any) -> Outcome | None:
-    """What ``work`` returned, or the error that ended it; None while the file is being written."""
+def _read(job: Any) -> JobResult | None:
+    """The result of ``work``, or the error that it raised; None while the file is being written."""
     try:
         kind, result = pickle.loads(job.paths.result_pickle.read_bytes())
     except (OSError, EOFError, pickle.UnpicklingError):
         return None
     if kind == "success":
-        return Outcome(*result)
-    told = [line for line in str(result).splitlines() if line.strip()]
-    last = told[-1].strip() if told else "an unknown error"
+        return JobResult(*result)
+    lines = [line for line in str(result).splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else "an unknown error"
     cut = "timed-out" in last or "requeued" in last
-    return Outcome(1, 0.0, f"SLURM job {job.job_id} reached its time limit" if cut else f"job {job.job_id}: {last}")
+    return JobResult(1, 0.0, f"SLURM job {job.job_id} reached its time limit" if cut else f"job {job.job_id}: {last}")
 
 
 def _lost(job: Any) -> str:

@@ -1,7 +1,7 @@
-"""A process of its own that finds what is wrong with the runs of a benchmark before any of them starts.
+"""Checks the runs of a benchmark before the first one starts, in a process of its own.
 
-It reads their composed configs and the words for evaluate from standard input, checks the settings, makes models and
-trainers and fetches the images, so that runs side by side do not fetch them at once. It trains nothing.
+Reads composed configs and evaluation settings from standard input, validates them, creates models and trainers, and
+downloads the images, so that parallel runs do not download them at the same time.
 """
 
 import json
@@ -18,8 +18,8 @@ from vaezoo.distributed import interrupts
 
 
 def main() -> int:
-    """Print the GPUs there are as JSON; or say in one sentence what cannot be, and return 1."""
-    import lightning.pytorch  # noqa: F401  before it is told to be quiet
+    """Print the number of GPUs as JSON and return 0; on an error, print one sentence and return 1."""
+    import lightning.pytorch  # noqa: F401  before its logging is quietened
 
     from vaezoo.training.quiet import quieten
 
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def without_seeds(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The config of the first run of each column."""
+    """The first config of each column: configs that differ only in their seed count once."""
     columns: dict[str, dict[str, Any]] = {}
     for cfg in configs:
         seedless = {**portable(cfg), "seed": 0, "data": {**cfg["data"], "seed": 0}}
@@ -50,9 +50,9 @@ def without_seeds(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None:
-    """Raise what training would raise for a config before it looks at images.
+    """Raise what training would raise for a config before it reads images.
 
-    ``elsewhere``: it will train on a machine of a cluster, of whose devices nothing is known here.
+    ``elsewhere``: the run will be on a cluster, whose devices are unknown here, so those settings are not checked.
     """
     cfg: Any = OmegaConf.create(resolved)
     hydra_config.check(cfg)
@@ -68,14 +68,14 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
 
 
 def check_images(data: dict[str, Any]) -> None:
-    """Fetch images where they are not on disk, and raise what training would raise for them; decodes few files."""
+    """Download missing images, and raise what training would raise for them. Decodes only a few files."""
     datamodule = instantiate(OmegaConf.create(data), in_memory=False)
     datamodule.prepare_data()
     datamodule.setup("fit")
 
 
 def check_evaluation(words: list[str]) -> None:
-    """Raise what evaluate would raise for its settings."""
+    """Raise what ``vaezoo evaluate`` would raise for these settings."""
     from vaezoo.evaluation.settings import FULL, with_changes
 
     settings = {word.partition("=")[0]: hydra_config.read_value(word) for word in words}

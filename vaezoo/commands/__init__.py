@@ -1,1 +1,1 @@
-"""The command line: what each command does, prints and returns as its exit code."""
+"""The command-line programs, and the training run from config to record."""

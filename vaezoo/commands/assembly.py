@@ -1,4 +1,4 @@
-"""From a config to a model, its data and a trainer. Parts of a run are created here only."""
+"""Creates the parts of a run from its config: data, model, callbacks, loggers and trainer."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from vaezoo.training.quiet import quieten
 
 @dataclass
 class Training:
-    """Everything that a run consists of, made and ready."""
+    """The parts of a run, ready to train."""
 
     cfg: DictConfig
     run_dir: Path
@@ -42,9 +42,9 @@ class Training:
 
 
 class Beginning(L.Callback):
-    """Writes down that a run starts or resumes, and with what: at once, or when a resumed training is known to work.
+    """Records that a run starts or resumes, and its config: at once, or when a resumed training has started.
 
-    So a resume that is refused, by whatever part, leaves the run as it was.
+    A resume that fails before therefore leaves the run unchanged.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Beginning(L.Callback):
         trackers.open_all(trainer.loggers, OmegaConf.to_container(self.cfg, resolve=True))  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        """Write the config and what was changed in it, and cut the record back to the checkpoint to resume from."""
-        if not self.begun and is_rank_zero():
+        """Write the config and its changes, and truncate the record to the checkpoint's step. Rank 0 only; once."""
+        if not self.begun and is_first():
             if self.rewind is not None:
                 runs.tidy(self.run_dir)
                 resuming.record(self.run_dir, self.rewind.step, self.changed)
@@ -77,7 +77,10 @@ class Beginning(L.Callback):
 
 
 def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
-    """All parts of a run."""
+    """Create all parts of a run.
+
+    Raises ConfigError or DataError for invalid settings or unreadable images, before anything is written.
+    """
     quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule = made_data(cfg.data)
@@ -87,21 +90,22 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     if cfg.compile:
         model.compile_losses(mode=None if cfg.compile is True else cfg.compile)
 
-    cost, stopping, going_on = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
+    cost, stopping, resuming_callbacks = Cost(), Stopping(), [Resuming(), RandomState(), Record()]
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     bar = [ProgressBar()] if cfg.trainer.enable_progress_bar else []
     saved = any(isinstance(callback, Checkpoint) for callback in callbacks)
     trainer = instantiate(
         cfg.trainer,
-        **({} if saved else {"enable_checkpointing": False}),  # else Lightning saves by itself
+        **({} if saved else {"enable_checkpointing": False}),  # otherwise Lightning adds a checkpoint callback
         default_root_dir=str(run_dir),
         logger=[instantiate(node) for node in cfg.logger.values() if node is not None],
-        callbacks=[*bar, *going_on, beginning, cost, *callbacks, stopping],  # to open trackers takes seconds of its own
+        # beginning before cost, which should not include the seconds that opening trackers takes
+        callbacks=[*bar, *resuming_callbacks, beginning, cost, *callbacks, stopping],
     )
     refuse_unknown_version(trainer)
     fsdp.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
-    if is_rank_zero():  # what is wrong with images is told before anything is written; others wait in Lightning
+    if is_first():  # to report unreadable images before anything is written; other ranks wait in Lightning
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
@@ -111,7 +115,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
 
 
 def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
-    """The model that settings describe, for images of a shape (C, H, W); ConfigError if it is of another kind."""
+    """Create the model for images of shape (C, H, W); ConfigError if it is not an ``Autoencoder``."""
     model = instantiate(settings, image_shape=list(image_shape))
     if not isinstance(model, Autoencoder):
         raise ConfigError(f"model._target_ must be a subclass of vaezoo.Autoencoder, got {settings._target_}")
@@ -119,7 +123,7 @@ def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
 
 
 def made_data(settings: DictConfig) -> ImageDataModule:
-    """The data module that settings describe; ConfigError if it is of another kind."""
+    """Create the data module; ConfigError if it is not an ``ImageDataModule``."""
     datamodule = instantiate(settings)
     if not isinstance(datamodule, ImageDataModule):
         raise ConfigError(
@@ -130,14 +134,14 @@ def made_data(settings: DictConfig) -> ImageDataModule:
 
 
 def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_size: int) -> int:
-    """Threads of each process of a run whose devices have ``batch_size`` images together; see ``threads.choose``."""
+    """Threads per process; ``batch_size`` is over all devices. See ``threads.choose``."""
     if trainer.strategy.root_device.type != "cpu":
         return threads.choose(setting, math.inf, trainer.num_devices)
-    share = -(-batch_size // trainer.world_size)
-    return threads.choose(setting, flops_of_step(model, share), trainer.num_devices)
+    images_per_rank = -(-batch_size // trainer.world_size)
+    return threads.choose(setting, flops_of_step(model, images_per_rank), trainer.num_devices)
 
 
 def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
-    """Have the config say which levels were chosen, so that whatever reads the run later sees the same images."""
+    """Replace range=auto in the config by the chosen levels, so that later readers of the run see the same images."""
     if cfg.data.get("range") == "auto":
         cfg.data.range = datamodule.range

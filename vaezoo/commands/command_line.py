@@ -1,4 +1,4 @@
-"""The command line of vaezoo. Heavy libraries are imported by the commands that need them."""
+"""The command line. Commands import heavy libraries themselves, so that the others start quickly."""
 
 import argparse
 import os
@@ -26,19 +26,19 @@ COMMANDS = {
     "export": "vaezoo.commands.export.command",
     "check": "vaezoo.commands.check.command",
 }
-"""Commands that read the rest of the line themselves, and the modules whose ``main`` they are."""
+"""Commands that parse their own arguments, and the modules with their ``main``."""
 
 OWN_OF_HYDRA = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
-"""Settings of Hydra's, by how they begin, that would put files elsewhere than ``run_dir`` says, or make a sweep."""
+"""Prefixes of Hydra settings that are refused: they would write outside ``run_dir``, or start a sweep."""
 
 WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package", "-p")
-"""Options of Hydra's whose value may be the next word."""
+"""Hydra options whose value may be the next argument."""
 
 _program: list[str] = []
 
 
 def main() -> None:
-    """The program ``vaezoo``."""
+    """Run ``vaezoo``."""
     if sys.argv[1:2] == ["train"]:
         train(sys.argv[:2])
         return
@@ -62,8 +62,8 @@ def main() -> None:
 
 
 def list_choices(words: Sequence[str] = ()) -> None:
-    """Print the names that settings take, those of the user's own folder of configs among them."""
-    added, rest = user_code.parse(words)
+    """Print all options of config groups, including those in the user's config folder."""
+    added, rest = user_code.take(words)
     if rest:
         raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
     print("model=            ", *added.options("model"))
@@ -75,10 +75,10 @@ def list_choices(words: Sequence[str] = ()) -> None:
 
 
 def train(program: Sequence[str] | None = None) -> None:
-    """Compose a config from the command line and train; ends the process with its exit code.
+    """Compose a config from the command line and train; errors exit with a non-zero code.
 
-    ``program`` is what of the line comes before the settings. It is put back while the training runs, of which
-    Lightning starts further processes by the same line.
+    ``program`` is the part of ``sys.argv`` before the settings, by default the program's name. It is restored during
+    training, because Lightning starts further processes with the same command line.
     """
     global _program
     threads.sleep_when_idle_if_busy()
@@ -104,26 +104,26 @@ def train(program: Sequence[str] | None = None) -> None:
 
 
 def _sweep(words: list[str]) -> None:
-    """Run a multirun to its end; its runs leave word of what failed in their folders."""
+    """Run a multirun; ConfigError at the end if runs failed, from the errors in their folders."""
     sweeps.refuse_ranks_that_sweep()
     words, folder = sweeps.with_folder(words)
     before = sweeps.errors(folder)
     if not any(word.startswith(("sweep=", "hydra/launcher=")) for word in words):
-        import vaezoo.commands.train  # noqa: F401  which takes seconds, while Ctrl-C cannot be caught by a library
+        import vaezoo.commands.train  # noqa: F401  takes seconds; imported before a library can catch Ctrl-C
     try:
         with interrupts.cleaning_up():
             _hydra(words)
-    except KeyboardInterrupt:  # a launcher's; a run at work in this process ends by itself
+    except KeyboardInterrupt:  # raised by a launcher; a run in this process handles it itself
         print(f"stopped; resume the interrupted runs in {folder} with resume=RUN", file=sys.stderr)
         sys.exit(130)
     except Exception:
-        sweeps.refuse_failed(folder, before)  # says more than what the launcher made of it
+        sweeps.refuse_failed(folder, before)  # more informative than the launcher's error
         raise
     sweeps.refuse_failed(folder, before)
 
 
 def options_last(words: Sequence[str]) -> list[str]:
-    """The same words with options such as ``--config-dir`` behind all settings, the only order that Hydra takes."""
+    """Move options such as ``--config-dir`` behind all settings, the only order that Hydra accepts."""
     settings, options = list[str](), list[str]()
     for word in words:
         is_value = bool(options) and options[-1] in WITH_VALUE and not word.startswith("-")
@@ -132,7 +132,7 @@ def options_last(words: Sequence[str]) -> list[str]:
 
 
 def _hydra(words: list[str]) -> None:
-    """Give settings to Hydra, which calls ``_train`` for each run, and have errors passed on whole."""
+    """Run Hydra, which calls ``_train`` for each run; its errors are raised unchanged."""
     import hydra
 
     sys.argv = [_program[0], *options_last(words)]  # where Hydra reads them
@@ -149,7 +149,7 @@ def _hydra(words: list[str]) -> None:
 
 
 def _help(overrides: list[str]) -> None:
-    """Print Hydra's template in half the time, as no group is listed, each setting with its yaml file's comment."""
+    """Print Hydra's help template with the comments of the yaml files. Faster than Hydra's own, which lists groups."""
     from string import Template
 
     from hydra import compose, initialize_config_dir
@@ -161,38 +161,38 @@ def _help(overrides: list[str]) -> None:
         cfg = compose("train", overrides, return_hydra_config=True)
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     several = {word.partition("=")[0]: hydra_config.read_value(word) for word in overrides if "=[" in word}
-    choices = {**several, **cfg.hydra.runtime.choices}  # which has no group of which several files are chosen
+    choices = {**several, **cfg.hydra.runtime.choices}  # lacks groups with several chosen files
     settings = annotated(OmegaConf.to_yaml(own), choices, hydra_config.CONFIGS)
     print(Template(cfg.hydra.help.template).substitute(CONFIG=f"{settings}\n"))
 
 
 def _in_one_sentence(program: Callable[[], object]) -> None:
-    """Run a program; print an error that lies with the user as one sentence and exit, let any other through whole."""
+    """Run a function; print a user error as one sentence and exit with 1. Other errors are raised."""
     try:
         program()
-    except KeyboardInterrupt:  # before training, when there is nothing to save
+    except KeyboardInterrupt:  # before training, so there is nothing to save
         sys.exit(130)
     except Exception as error:
         sentence = hydra_config.explain(error)
         if sentence is None:
             raise
-        _tell(sentence)
+        _print_error(sentence)
         sys.exit(1)
 
 
-def _tell(sentence: str) -> None:
-    """Print an error, of several processes with the same one in the first alone."""
-    if is_rank_zero() and "vaezoo.distributed.ranks" not in sys.modules:
+def _print_error(sentence: str) -> None:
+    """Print an error, only in rank 0 if several ranks have the same one."""
+    if is_first() and "vaezoo.distributed.ranks" not in sys.modules:
         print(f"error: {sentence}", file=sys.stderr)
         return
-    from vaezoo.distributed import ranks  # with torch, which takes seconds
+    from vaezoo.distributed import ranks  # imports torch, which takes seconds
 
     if not ranks.rank_zero_failed_too():
         print("error:" if is_rank_zero() else "error in another process:", sentence, file=sys.stderr)
 
 
 def _resume(resumed: list[str], overrides: list[str]) -> None:
-    """Go on with a run, whose own config takes the place of the composed one: Hydra has nothing to do."""
+    """Resume a run with its own config, without Hydra."""
     import logging
 
     from vaezoo.commands.train import resume
@@ -223,16 +223,16 @@ def _refuse_resume(value: object) -> None:
 
 
 def _run_dir(cfg: DictConfig) -> Path:
-    """The folder of a new run, or of one that may go on; ConfigError if none can be meant."""
+    """The run folder; ConfigError if the path is invalid."""
     from vaezoo.runs import paths
 
-    name = cfg.run_dir  # of several processes, only the first looks at what lies there before it writes
-    return paths.run_folder(name, "run_dir") if is_rank_zero() else paths.folder(name, "run_dir")
+    name = cfg.run_dir  # only rank 0 checks what is there, before it writes
+    return paths.run_folder(name, "run_dir") if is_first() else paths.folder(name, "run_dir")
 
 
 def _refuse_hydra(words: Sequence[str]) -> None:
-    """ConfigError for settings of Hydra's that the program makes by itself, and Lightning for further processes."""
-    for word in words if is_rank_zero() else ():
+    """Raise ConfigError for Hydra settings that the program sets; in rank 0, as Lightning sets some for other ranks."""
+    for word in words if is_first() else ():
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith(OWN_OF_HYDRA):
             raise ConfigError(
@@ -241,7 +241,7 @@ def _refuse_hydra(words: Sequence[str]) -> None:
 
 
 def _train(cfg: DictConfig) -> float | None:
-    """One job of Hydra's; returns what a search goes by, if the run is a part of one."""
+    """One Hydra job; returns the value of ``optimized_metric`` in a sweep, else None."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -255,9 +255,9 @@ def _train(cfg: DictConfig) -> float | None:
     if job.mode == RunMode.MULTIRUN:
         return sweeps.run_job(begin, cfg, Path(job.runtime.output_dir))
     words = sys.argv
-    sys.argv = [*_program, *words[1:]]  # Lightning starts further processes by the same line
+    sys.argv = [*_program, *words[1:]]  # Lightning starts further processes with the same command line
     try:
-        _in_one_sentence(lambda: begin(cfg, _run_dir(cfg)))  # Hydra would put a line of its own before an error
+        _in_one_sentence(lambda: begin(cfg, _run_dir(cfg)))  # Hydra would print a line before an error
     finally:
         sys.argv = words
     return None

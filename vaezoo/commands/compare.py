@@ -1,4 +1,4 @@
-"""``vaezoo compare``: reads the command line and writes a report."""
+"""``vaezoo compare RUN... out=DIR``: writes a comparison report."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ Put runs side by side on one page, with tables, charts and pictures, from what t
 
 
 def main(arguments: list[str]) -> int:
-    """Compare the runs that the command line names; returns the exit code."""
+    """Run the command; returns the exit code."""
     if {"-h", "--help"} & set(arguments):
         print(HELP, end="")
         return 0
@@ -41,9 +41,9 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
-    """Run folders, the folder for the report and the packages of own models; ConfigError for anything else.
+    """Run folders, the report's folder and the user's packages; ConfigError for anything else.
 
-    A folder of configs is taken as by other commands, though a run's own config says all that is needed here.
+    --config-dir is accepted for consistency with other commands, but not used: runs have their own configs.
     """
     added, arguments = user_code.parse(arguments)
     settings = [argument for argument in arguments if argument.startswith("out=")]

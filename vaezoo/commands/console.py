@@ -1,4 +1,4 @@
-"""What a user reads on the terminal, and in train.log, around a training. It computes nothing that is recorded."""
+"""Terminal output before and after training, also written to train.log."""
 
 import logging
 import os
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
-"""Numbers of the table at the end, in this order."""
+"""Metrics of the final table, in this order."""
 
 
 def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataModule") -> None:
-    """Say what is trained on what, and what the objective weighs."""
+    """Log run folder, data, model and objective, with notes on unusual settings."""
     data = datamodule.describe()
     channels, height, width = model.image_shape
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -66,7 +66,7 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
 
 
 def objective_lines(model: "Autoencoder") -> list[str]:
-    """What is minimised, in nats per image, and what beta means in it."""
+    """Sentences on the objective, in nats per image, and on the meaning of beta for models with a prior."""
     lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
     if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
         beta = float(model.hparams.get("beta", 1.0))
@@ -84,7 +84,7 @@ def objective_lines(model: "Autoencoder") -> list[str]:
 
 @contextmanager
 def progress(title: str, steps: int) -> Iterator[Callable[[str], None]]:
-    """A bar that goes on with each of so many steps and says what is being done, on a terminal; nothing elsewhere."""
+    """A progress bar on terminals; yields a function to call with the name of each of ``steps`` steps."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -94,7 +94,7 @@ def progress(title: str, steps: int) -> Iterator[Callable[[str], None]]:
 
 
 def show_result(summary: dict[str, Any], run_dir: Path) -> None:
-    """Print the numbers of the best weights, and where to look further."""
+    """Print the metrics of the best weights, the cost, and the run folder."""
     from rich.console import Console
     from rich.table import Table
 
@@ -115,20 +115,21 @@ def show_result(summary: dict[str, Any], run_dir: Path) -> None:
 
 
 def tensorboard_command(run_dir: Path) -> str:
-    """How to open TensorBoard so that it calls the run by the name of its folder: it names runs as seen from --logdir.
+    """A TensorBoard command that shows the run under the name of its folder.
 
-    Where the folder above holds other things than runs, which TensorBoard would search, it is given this run alone.
+    Run names are relative to --logdir, so that is the parent folder, unless it contains other folders than runs, which
+    TensorBoard would search.
     """
     folder = run_dir.absolute()
     if _holds_only_runs(folder.parent):
         return f"tensorboard --logdir {shlex.quote(str(run_dir.parent))}"
-    if any(sign in str(folder) for sign in ",:"):  # which the other form takes for its own
+    if any(sign in str(folder) for sign in ",:"):  # separators in --logdir_spec
         return f"tensorboard --logdir {shlex.quote(str(run_dir))}"
     return f"tensorboard --logdir_spec {shlex.quote(f'{folder.name}:{run_dir}')}"
 
 
 def _holds_only_runs(folder: Path) -> bool:
-    """Whether all folders in it are runs, but for hidden ones; False where it cannot be read."""
+    """Whether all folders in it, except hidden ones, are runs; False if it cannot be read."""
     try:
         folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return all((path / "config.yaml").is_file() for path in folders)
@@ -137,7 +138,7 @@ def _holds_only_runs(folder: Path) -> bool:
 
 
 def unused_line(summary: dict[str, Any], model: "Autoencoder") -> str:
-    """What to say if fewer than half of the latent dimensions are active; nothing of a model without a posterior."""
+    """A note if fewer than half of the latent dimensions are active, else an empty string."""
     active = summary["val"].get("active_units")
     if active is None:
         return ""
@@ -146,7 +147,7 @@ def unused_line(summary: dict[str, Any], model: "Autoencoder") -> str:
 
 
 def cost_line(cost: dict[str, Any]) -> str:
-    """Seconds of training and which shares of them were not training itself, speed and memory."""
+    """A line with training time in seconds, the fractions spent on validation and pictures, speed and memory."""
     shares = ((name, cost[f"{name}_seconds"] / max(cost["seconds"], 1e-9)) for name in ("validation", "pictures"))
     return (
         f"{cost['seconds']:.1f} s of training: {', '.join(f'{name} {share:.0%}' for name, share in shares)};"
@@ -155,7 +156,7 @@ def cost_line(cost: dict[str, Any]) -> str:
 
 
 def show_interrupted(run_dir: Path) -> None:
-    """Say how to go on with a run, if it can be."""
+    """Log how to resume an interrupted run, if it has a checkpoint."""
     if any(path.stem == "last" for path in RunFolder(run_dir).checkpoints()):
         log.info("interrupted; resume with: python train.py %s", shlex.quote(f"resume={run_dir}"))
     else:
@@ -168,15 +169,15 @@ def _which_weights(run_dir: Path) -> str:
 
 
 def _short(value: float) -> str:
-    """A number as a table wants it: two decimals, or four digits where it is small."""
+    """Format a number with two decimals, or four if its absolute value is below 1."""
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4f}"
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that a full disk cuts short, without a word."""
+    """A log file that ignores write errors, such as a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: what goes wrong with the disk is told when it matters."""
+        """Ignore the error; disk errors are reported where they matter."""
 
     def close(self) -> None:
         with suppress(OSError):
@@ -185,8 +186,8 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(run_dir: Path) -> Iterator[None]:
-    """Messages also go to ``train.log`` in the run folder."""
-    handler = _LogFile(run_dir / "train.log") if is_rank_zero() else logging.NullHandler()
+    """Also write log messages to ``train.log`` in the run folder; rank 0 only."""
+    handler = _LogFile(run_dir / "train.log") if is_first() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

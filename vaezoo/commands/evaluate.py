@@ -1,4 +1,4 @@
-"""`vaezoo evaluate RUN... [KEY=VALUE...]`: reads the command line, shows progress, writes evaluation.json."""
+"""``vaezoo evaluate RUN... [KEY=VALUE...]``: evaluates runs and writes evaluation.json."""
 
 import math
 import os
@@ -37,14 +37,14 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 
 
 def main(arguments: list[str]) -> int:
-    """Evaluate every run that is named; 0 if all went well. Errors are told, and do not end the other runs."""
+    """Evaluate all runs; returns the exit code. An error in one run is printed and does not stop the others."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE + _settings_in_words())
         return 0 if arguments else 2
     try:
         paths, changes = read(arguments)
         options = {name: changes.pop(name, None) for name in ("quick", "device", "data.root", "packages")}
-        _settings(options, changes)  # a mistake is told before the first run
+        _settings(options, changes)  # to report mistakes before the first run
         _device(options["device"])
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,14 +56,14 @@ def main(arguments: list[str]) -> int:
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
-        except Exception:  # a mistake of the program, which must not cost the other runs
+        except Exception:  # a bug must not stop the other runs
             traceback.print_exc()
             failed += 1
     return 1 if failed else 0
 
 
 def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
-    """Run folders and settings; an argument is a folder if there is one of that name, whatever signs are in it."""
+    """Run folders and settings; an argument is a folder if one of that name exists, even if it contains ``=``."""
     folders = [Path(argument) for argument in arguments if os.path.isdir(argument) or "=" not in argument]
     settings = [argument for argument in arguments if "=" in argument and not os.path.isdir(argument)]
     if not folders:
@@ -81,7 +81,7 @@ def _settings(options: dict[str, Any], changes: dict[str, Any]) -> Any:
 
 
 def _device(name: Any) -> Any:
-    """The device of that name, or None for whatever there is; ConfigError if there is none such on this machine."""
+    """The device of that name, or None for the default; ConfigError if it is not available."""
     import torch
 
     if name is None:
@@ -103,7 +103,7 @@ def _settings_in_words() -> str:
 
 
 def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Evaluate one run and write what comes out."""
+    """Evaluate one run and write its evaluation.json."""
     from vaezoo.commands import console
     from vaezoo.evaluation.model import count_steps
     from vaezoo.models.loading import Run
@@ -147,11 +147,11 @@ def evaluate_run(
     device: "torch.device | None" = None,
     report: "Callable[[str], None]" = lambda _: None,
 ) -> dict[str, Any]:
-    """What ``evaluation.json`` holds of a run's best weights; ``report`` is told what is measured next.
+    """Evaluate a run's best weights; returns the content of ``evaluation.json``.
 
-    ``settings`` are ``FULL`` if None. ``packages`` are those whose models may be made (see ``vaezoo.load``).
-    ``data`` stands in for the data set of the run's config, for one that lies elsewhere on this machine. Raises
-    RunError without a readable checkpoint, DataError without images.
+    ``settings`` are ``FULL`` if None. ``data`` replaces the data set of the run's config, as when it has moved.
+    ``packages`` may be imported to create the model (see ``vaezoo.load``). ``report`` is called with the name of each
+    step. Raises RunError without a readable checkpoint, DataError if there are too few images.
     """
     import torch
 
@@ -161,18 +161,18 @@ def evaluate_run(
 
     started = time.perf_counter()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng(devices=[]):  # weights are drawn before they are loaded
+    with torch.random.fork_rng(devices=[]):  # weights are initialised before they are loaded
         model = run.model(packages=packages).to(device)
     found = measure(model, data or run.data(packages=packages), settings or FULL, report)
-    booked = run.summary.get("cost", {}).items()  # of which some is of interest within a run alone
-    found["metrics"] |= {name: {"value": value} for name, value in booked if name in CATALOGUE}
+    costs = run.summary.get("cost", {}).items()
+    found["metrics"] |= {name: {"value": value} for name, value in costs if name in CATALOGUE}
     return found | {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}
 
 
 def threads_of(run: runs.RunFolder) -> int:
-    """Threads that a run was trained with, for runs of earlier versions what torch takes; at most the processors.
+    """Number of threads that a run was trained with, at most the number of processors.
 
-    ConfigError if its config has another value there.
+    Runs of earlier versions get the default. ConfigError if the config has an invalid value.
     """
     chosen = run.config.get("threads", AUTO)
     check_threads(chosen)

@@ -1,4 +1,4 @@
-"""What a training came to: its best weights measured, and the summary. It makes no models and trains nothing."""
+"""After training: tests and evaluates the best weights, and writes summary.json."""
 
 import logging
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(run: Training) -> dict[str, Any]:
-    """Validate and test the best weights, and record what came out; without checkpoints, the last ones."""
+    """Validate, test and evaluate the best weights (the last ones without checkpoints); returns the summary."""
     saved = runs.RunFolder(run.run_dir).checkpoints()
     if saved:
         fsdp.load_weights(run.model, checkpoints.read(saved[0])["state_dict"])
-    # An averaging callback would put its own weights in, but for validation alone.
+    # A weight-averaging callback would swap in its own weights, and only for validation.
     callbacks = [callback for callback in run.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
     run.trainer.callbacks = callbacks  # type: ignore[attr-defined]
-    with _without_loggers(run.trainer):  # this is another model than the curve's last point, at the same step
+    with _without_loggers(run.trainer):  # these weights are not those of the curve's last point
         run.trainer.validate(run.model, datamodule=run.datamodule, verbose=False)
     numbers = {"val": _numbers(run.trainer, "val"), "test": {}}
     if run.cfg.test:
         run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
         numbers["test"] = _numbers(run.trainer, "test")
     _fill_hyperparameter_table(run, numbers)
-    summarise(run, "unfinished", **numbers)  # the evaluation takes its costs over
+    summarise(run, "unfinished", **numbers)  # the evaluation copies its costs
     if run.trainer.is_global_zero:
         with run.stopping.at_once():
             _evaluate_further(run)
@@ -54,7 +54,7 @@ def evaluate(run: Training) -> dict[str, Any]:
 
 @contextmanager
 def _without_loggers(trainer: L.Trainer) -> Iterator[None]:
-    """Have nothing that is measured meanwhile come into the record of a training."""
+    """Detach the trainer's loggers, so that nothing is added to the record of training."""
     loggers, trainer.loggers = trainer.loggers, []
     try:
         yield
@@ -63,7 +63,7 @@ def _without_loggers(trainer: L.Trainer) -> Iterator[None]:
 
 
 def _evaluate_further(run: Training) -> None:
-    """Write ``evaluation.json``, in the process that writes alone: it is one device's work."""
+    """Write ``evaluation.json``, if ``cfg.evaluation`` asks for it. Called in rank 0 only."""
     sizes = {"quick": QUICK, "full": FULL, "none": None}[run.cfg.evaluation]
     if sizes is None or not runs.RunFolder(run.run_dir).checkpoints():
         return
@@ -71,23 +71,23 @@ def _evaluate_further(run: Training) -> None:
         packages = [*trust.OWN, type(run.model).__module__.partition(".")[0]]
         device = run.trainer.strategy.root_device
         try:
-            data = made_data(run.cfg.data)  # without this trainer's processes
+            data = made_data(run.cfg.data)  # not attached to this trainer and its ranks
             found = evaluate_run(Run(run.run_dir), sizes, data=data, packages=packages, device=device, report=report)
-        except DataError as error:  # the training is good all the same
+        except DataError as error:  # the training remains valid
             log.warning("warning     no evaluation.json: %s", error)
             return
     runs.write_evaluation(run.run_dir, found)
 
 
 def _numbers(trainer: L.Trainer, stage: str) -> dict[str, float]:
-    """What the last evaluation logged, without the stage in its names."""
+    """Metrics of the last validation or test, without the stage in their names."""
     prefix = f"{stage}/"
     found = trainer.callback_metrics.items()
     return {name.removeprefix(prefix): float(value) for name, value in found if name.startswith(prefix)}
 
 
 def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
-    """Write ``summary.json`` and return what it holds."""
+    """Write ``summary.json`` in rank 0 and return its content."""
     choices = run.model.hparams
     summary = {
         "status": status,
@@ -123,7 +123,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
 
 
 def summarise_if_begun(run: Training, status: str, **more: Any) -> None:
-    """Record how a run ended, or leave one as it was whose resume was refused; a full disk may allow neither."""
+    """Write the summary of a run that has begun; restore one whose resume was refused. Disk errors are ignored."""
     with suppress(RunError, OSError):
         if run.beginning.begun:
             summarise(run, status, **more)
@@ -132,9 +132,9 @@ def summarise_if_begun(run: Training, status: str, **more: Any) -> None:
 
 
 def summarise_lost(run: Training, lost: str) -> int:
-    """Record what a process can no longer tell that waits for another one; returns its exit code.
+    """Write the summary when another rank is lost and this one cannot return; returns the exit code.
 
-    A run that was asked to stop is interrupted, as the same signal has ended the other process.
+    The status is "failed", or "interrupted" if a signal asked the run to stop, since it has ended the other rank too.
     """
     if code := run.stopping.exit_code:
         summarise_if_begun(run, "interrupted")
@@ -148,12 +148,12 @@ def summarise_lost(run: Training, lost: str) -> int:
 
 
 def _fill_hyperparameter_table(run: Training, numbers: dict[str, dict[str, float]]) -> None:
-    """Give all loggers the settings, and TensorBoard's HParams page what they led to."""
+    """Log settings to all loggers, with the results for TensorBoard's HParams page."""
     trackers.fill(run.trainer.loggers, _settings(run), _results(numbers), run.trainer.global_step)
 
 
 def _settings(run: Training) -> dict[str, Any]:
-    """What tells runs apart in a table, the most telling first: TensorBoard shows the first few columns alone."""
+    """Settings that distinguish runs, the most important first: TensorBoard shows only the first few columns."""
     choices = dict(run.model.hparams)
     optimizer = choices.pop("optimizer")
     first = {
@@ -169,7 +169,7 @@ def _settings(run: Training) -> dict[str, Any]:
 
 
 def _results(numbers: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The numbers of the test set, or without a test of the validation set, as they were logged; best known first."""
+    """Test metrics (validation metrics without a test) by logged name, those of the final table first."""
     stage = "test" if numbers["test"] else "val"
     names = sorted(numbers[stage], key=lambda name: console.SHOWN.index(name) if name in console.SHOWN else 99)
     return {f"{stage}/{name}": numbers[stage][name] for name in names}

@@ -1,4 +1,4 @@
-"""Settings as ``--help`` prints them: a composed config with the comments of the yaml files that it is composed of."""
+"""Output of ``--help``: the composed config with the comments of its yaml files."""
 
 import re
 import shutil
@@ -13,21 +13,21 @@ import yaml
 KEY = re.compile(r"(?P<indent> *)(?P<name>[\w/]+):(?P<rest>(\s.*)?)$")
 COMMENT = re.compile(r"(?:^|(?<=\s))#\s?(?P<text>.*)$")
 COLUMN, NARROWEST, PIPED = 36, 100, 120
-"""Where comments begin, and the widths in letters: the narrowest page, and the one where there is no terminal."""
+"""Column of comments, minimum width, and width without a terminal, in characters."""
 
 
 @dataclass
 class Comments:
-    """What yaml files say of their settings: ``of`` by dotted key, and ``about`` a group, by its key, as a whole."""
+    """Comments of yaml files: ``of`` settings by dotted key, and ``about`` groups by their key."""
 
     of: dict[str, str] = field(default_factory=dict)
     about: dict[str, list[str]] = field(default_factory=dict)
 
 
 def annotated(settings: str, choices: Mapping[str, Any], configs: Path) -> str:
-    """The yaml text ``settings`` with the comments of train.yaml and of the chosen file of each group.
+    """Add the comments of train.yaml and of the chosen file of each group to the yaml text ``settings``.
 
-    ``choices`` maps each group to the name of its file in the folder ``configs``, to several, or to None.
+    ``choices`` maps each group to the name of its file in the folder ``configs``, to a list of names, or to None.
     """
     comments = Comments()
     read_comments(configs / "train.yaml", "", comments)
@@ -40,7 +40,7 @@ def annotated(settings: str, choices: Mapping[str, Any], configs: Path) -> str:
 
 
 def read_comments(file: Path, key: str, comments: Comments) -> None:
-    """Add what a file, and before it those that it includes, say of the settings at ``key``."""
+    """Add the comments of a file, and before them those of the files it includes, for the settings at ``key``."""
     lines = file.read_text().splitlines()
     for name in _included(lines):
         read_comments(file.parent / f"{name}.yaml", key or name.rpartition("/")[0], comments)
@@ -55,13 +55,13 @@ def read_comments(file: Path, key: str, comments: Comments) -> None:
 
 
 def _included(lines: Iterable[str]) -> list[str]:
-    """Files that the defaults list of a file names itself, rather than by a group's choice."""
+    """Files in the defaults list that are included directly, not chosen by a group."""
     defaults = (yaml.safe_load("\n".join(lines)) or {}).get("defaults", [])
     return [name for name in defaults if isinstance(name, str) and name != "_self_"]
 
 
 def _of_keys(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Dotted keys with the comment behind or above each; one that continues below, in the same column, is joined."""
+    """Dotted keys with the comment behind or above each; continuation lines in the same column are joined."""
     path: list[tuple[int, str]] = []
     said: list[str] = []
     key, column = "", -1
@@ -83,7 +83,7 @@ def _of_keys(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(settings: str, comments: Comments) -> Iterator[str]:
-    """Lines of the settings with their comments: of a group above it, of a setting behind it."""
+    """Lines of the settings with comments: those of a group above it, those of a setting behind it."""
     width = max(NARROWEST, shutil.get_terminal_size((PIPED, 24)).columns)
     yield from _above(comments.about.get("", ()))[1:]
     path: list[tuple[int, str]] = []
@@ -103,7 +103,7 @@ def _above(about: Sequence[str]) -> list[str]:
 
 
 def _behind(line: str, comment: str | None, width: int) -> list[str]:
-    """A line with its comment, wrapped into one column; that of a long line begins below it."""
+    """A line with its comment, wrapped into one column; below the line if it is long."""
     if comment is None:
         return [line]
     wrapped = textwrap.wrap(comment, width - COLUMN - 2, break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one command. One that fails ends no other, and all that failed are named at the end."""
+"""Sweeps: many runs of one command. A failed run does not stop the others; failures are reported at the end."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 ERROR = "error.txt"
-"""What a run of a sweep leaves in its folder if it fails, wherever it ran: a sentence."""
+"""File in the folder of a failed run, with one sentence on the error."""
 
 
 def is_sweep(words: Sequence[str]) -> bool:
@@ -28,9 +28,9 @@ def is_sweep(words: Sequence[str]) -> bool:
 
 
 def with_folder(words: Sequence[str]) -> tuple[list[str], Path]:
-    """The words of a multirun with the folder below which its runs lie, and that folder; ``run_dir=`` can name it.
+    """Replace ``run_dir=`` by Hydra's sweep folder in the arguments; returns them and the folder.
 
-    ConfigError for a folder that is not known before the runs are, or for runs that would lie outside it.
+    ConfigError if the folder contains interpolations, is a file, or would not contain the runs.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -52,12 +52,12 @@ def with_folder(words: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def errors(folder: Path) -> dict[Path, int]:
-    """What failed runs left in the folder of a sweep, and when, in nanoseconds."""
+    """The error files of failed runs in the folder of a sweep, with their modification times in nanoseconds."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob(ERROR)}
 
 
 def refuse_ranks_that_sweep() -> None:
-    """ConfigError if this process is one of several ranks, each of which would run the whole sweep."""
+    """Raise ConfigError if this process is one of several ranks, each of which would run the whole sweep."""
     ranks = max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
     if ranks > 1:
         raise ConfigError(
@@ -67,20 +67,20 @@ def refuse_ranks_that_sweep() -> None:
 
 
 def refuse_failed(folder: Path, before: Mapping[Path, int]) -> None:
-    """ConfigError that names the runs of a sweep that failed, if any did; ``before`` are the errors of earlier ones."""
+    """Raise ConfigError with the failed runs of a sweep, if any; ``before`` are the error files of earlier sweeps."""
     new = {path.parent.relative_to(folder): path for path, at in errors(folder).items() if before.get(path) != at}
-    told: dict[str, list[str]] = {}
-    for name in sorted(new, key=lambda name: [_number(part) for part in name.parts]):
-        told.setdefault(new[name].read_text().strip(), []).append(str(name))
-    if told:
-        all_told = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in told.items())
-        raise ConfigError(f"{len(new)} {'runs' if len(new) > 1 else 'run'} of the sweep in {folder} failed: {all_told}")
+    by_error: dict[str, list[str]] = {}
+    for name in sorted(new, key=lambda name: [_job_number(part) for part in name.parts]):
+        by_error.setdefault(new[name].read_text().strip(), []).append(str(name))
+    if by_error:
+        reasons = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in by_error.items())
+        raise ConfigError(f"{len(new)} {'runs' if len(new) > 1 else 'run'} of the sweep in {folder} failed: {reasons}")
 
 
 def run_job(train: Callable[..., dict[str, Any]], cfg: DictConfig, run_dir: Path) -> float | None:
-    """Train one run of a sweep; returns what ``optimized_metric`` asks for, None if it failed or nothing is asked for.
+    """Train one run of a sweep; returns the value of ``optimized_metric``, None if it is not set or the run failed.
 
-    An error is told and kept in ``error.txt``, but not raised: some launchers would end the other runs with it.
+    An error is printed and written to ``error.txt``, but not raised: some launchers would stop the other runs.
     """
     (run_dir / ERROR).unlink(missing_ok=True)
     try:
@@ -91,7 +91,7 @@ def run_job(train: Callable[..., dict[str, Any]], cfg: DictConfig, run_dir: Path
         if sentence is None:
             traceback.print_exc()
             sentence = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if "ntasks-per-node" in sentence:  # Lightning's words, which know nothing of the launcher
+        if "ntasks-per-node" in sentence:  # Lightning's message does not mention the launcher
             sentence += "; give the launcher as many tasks as devices: hydra.launcher.tasks_per_node="
             sentence += str(cfg.trainer.devices)
         print(f"error: {run_dir.name}: {sentence}", file=sys.stderr)
@@ -101,9 +101,9 @@ def run_job(train: Callable[..., dict[str, Any]], cfg: DictConfig, run_dir: Path
 
 
 def optimized(summary: dict[str, Any], name: str | None) -> float | None:
-    """The number of a run's summary that a search goes by, such as ``val/elbo``; ConfigError if it has none so called.
+    """The metric of a summary that a search optimises, such as ``val/elbo``; None without a name.
 
-    None for no name.
+    ConfigError if there is no such metric.
     """
     if name is None:
         return None
@@ -116,7 +116,7 @@ def optimized(summary: dict[str, Any], name: str | None) -> float | None:
 
 
 def refuse_own_ranks(trainer: "Trainer") -> None:
-    """ConfigError if Lightning itself would start processes: by the command line, which is the whole sweep's."""
+    """Raise ConfigError if Lightning would start processes, as their command line would be that of the whole sweep."""
     strategy: Any = trainer.strategy
     environment = getattr(strategy, "cluster_environment", None)
     if trainer.world_size > 1 and not (environment and environment.creates_processes_externally):
@@ -127,15 +127,15 @@ def refuse_own_ranks(trainer: "Trainer") -> None:
         )
 
 
-def _number(name: str) -> int:
-    """Of a job, by its folder's name: 12_vae."""
+def _job_number(name: str) -> int:
+    """Job number in a folder's name, such as 12 in ``12_vae``; 0 without one."""
     head = name.partition("_")[0]
     return int(head) if head.isdecimal() else 0
 
 
 @contextmanager
 def _environment_of_its_own() -> Iterator[None]:
-    """Forget a run's ranks, port and process group when it ends: its process may be given the next one."""
+    """Restore the environment and destroy the process group after a run: its process may execute the next one."""
     before = dict(os.environ)
     try:
         yield

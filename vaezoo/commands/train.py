@@ -1,4 +1,4 @@
-"""A training run from config to record: the one place that makes models, data and trainers. It knows no variant."""
+"""A training run: starts or resumes it, trains, and writes its record."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -30,19 +30,19 @@ from vaezoo.training.lightning_internals import dismiss_process_observer
 log = logging.getLogger(__name__)
 
 LOOPS = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
-"""Loops of a trainer whose state a checkpoint holds."""
+"""Loops of a trainer whose state is in checkpoints."""
 
 UNRESTORABLE = (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError)
-"""What Lightning and torch raise for a state that is not what it should be."""
+"""Errors that Lightning and torch raise for an invalid state."""
 
 
 @denormals_flushed()
 def train(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
-    """Train, test and summarise a new run in ``run_dir``; returns what ``summary.json`` holds.
+    """Train, test and summarise a new run in ``run_dir``; returns the content of ``summary.json``.
 
-    Raises ConfigError, DataError or RunError before anything is written, NonFiniteLossError while training.
+    Raises ConfigError, DataError or RunError before anything is written, NonFiniteLossError during training.
     """
-    # The folders of a sweep's runs have names that all their processes know.
+    # In a sweep, all ranks are given the same folder.
     with nullcontext(run_dir) if sweeping else ranks.agreeing_on(run_dir) as run_dir:
         return _begin(cfg, run_dir, sweeping=sweeping)
 
@@ -58,18 +58,17 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
         sweeps.refuse_own_ranks(run.trainer)
     ranks.refuse_machines_without_launcher(run.trainer)
     with _alone_in(run_dir):
-        if is_rank_zero():
-            runs.refuse_if_taken(run_dir)  # by another one that began since
+        if is_first():
+            runs.refuse_if_taken(run_dir)  # by a run that has started since the first check
         return _run(run, checkpoint=None)
 
 
 @denormals_flushed()
 def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -> dict[str, Any]:
-    """Go on with the run in ``run_dir`` if an unfinished one of the same config lies there, else train it.
+    """Resume the unfinished run in ``run_dir`` if it has the same config, else train a new one.
 
-    What lies there without a checkpoint is begun anew; of a finished run, only the summary is returned. Every process
-    of a run comes to the same answer, also one that looks when the first is at work already. RunError if the run has
-    another config.
+    A run without a checkpoint is restarted; of a finished run, only the summary is returned. All ranks decide alike,
+    even if rank 0 has already started. RunError if the run has another config.
     """
     composed: Any = OmegaConf.to_container(cfg, resolve=False)
     if not sweeping and cfg.resume == "auto" and "${now:" in str(composed["run_dir"]):
@@ -94,7 +93,7 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
         log.info("run_dir=%s is finished: there is nothing to resume", run_dir)
         return run.summary
     if any((run_dir / "checkpoints" / f"{name}.ckpt").is_file() for name in checkpoints.RESUMABLE):
-        return _go_on(run_dir, cfg, sweeping=sweeping)
+        return _resume_from_checkpoint(run_dir, cfg, sweeping=sweeping)
     if (run_dir / "checkpoints" / "best.ckpt").exists():
         raise RunError(f"{run_dir} has best.ckpt but no checkpoint to resume from; choose another run_dir")
     if is_rank_zero():
@@ -107,11 +106,11 @@ def train_or_resume(cfg: DictConfig, run_dir: Path, *, sweeping: bool = False) -
 def resume(
     run_dir: Path, overrides: list[str], packages: Sequence[str] = trust.OWN, *, force: bool = False
 ) -> dict[str, Any]:
-    """Go on with the run in ``run_dir`` from its last checkpoint, with its own config.
+    """Resume the run in ``run_dir`` from its last checkpoint, with its own config.
 
-    ``overrides`` are those of the command line beside ``resume=``; others than ``CHANGEABLE`` ones need ``force``, and
-    are recorded. RunError, before anything is written, if they cannot be, or if the checkpoint is of another model.
-    ``packages`` are those whose classes its config may make.
+    ``overrides`` are further settings of the command line; those outside ``CHANGEABLE`` need ``force``, and are
+    recorded. ``packages`` are those whose classes its config may create. Raises RunError, before anything is written,
+    for refused overrides or a checkpoint of another model.
     """
     if is_rank_zero():
         locks.refuse_if_held(run_dir)
@@ -120,14 +119,14 @@ def resume(
     cfg = resuming.override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE)
     resuming.refuse(changed, run_dir, force=force)
-    return _go_on(run_dir, cfg, changed)
+    return _resume_from_checkpoint(run_dir, cfg, changed)
 
 
-def _go_on(
+def _resume_from_checkpoint(
     run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), *, sweeping: bool = False
 ) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint, or from the one before where that is damaged."""
-    cfg = hydra_config.with_run_dir(cfg, run_dir)
+    """Resume a run from its last checkpoint, or from the previous one if that is damaged."""
+    cfg = hydra_config.placed(cfg, run_dir)
     hydra_config.check(cfg)
     with _alone_in(run_dir):
         checkpoint, content = checkpoints.last_good(run_dir)
@@ -148,7 +147,7 @@ def _go_on(
 def _refuse_other_model(
     checkpoint: Path, content: dict[str, Any], cfg: DictConfig, run_dir: Path, changed: Sequence[resuming.Change]
 ) -> None:
-    """RunError if a checkpoint is of another model than the config's, found without taking memory for either."""
+    """Raise RunError if a checkpoint's model differs from the config's, without allocating memory for the model."""
     name, settings = str(content["model_class"]).rpartition(".")[2], content["hyper_parameters"]
     forced = {change.key for change in changed} | {change["key"] for change in resuming.recorded(run_dir)}
     resuming.refuse_other_model(checkpoint, cfg, name, settings, forced)
@@ -159,7 +158,7 @@ def _refuse_other_model(
 
 
 def _refuse_unfit(checkpoint: Path, content: dict[str, Any], run: Training) -> None:
-    """RunError unless the state of training in a checkpoint is of the kind that this run would save."""
+    """Raise RunError unless the training state in a checkpoint has the structure that this run would save."""
     loops = {name: getattr(run.trainer, name).state_dict() for name in LOOPS}
     callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     kept = [each for each in callbacks if each.state_key in content["callbacks"] or isinstance(each, Cost | Resuming)]
@@ -188,22 +187,22 @@ def _run(run: Training, checkpoint: Path | None) -> dict[str, Any]:
                     run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=checkpoint, weights_only=True)
                 _refuse_untrained(run.trainer)
                 return run_summary.summarise(run, "finished") if run.trainer.fast_dev_run else run_summary.evaluate(run)  # type: ignore[attr-defined]
-        except (SystemExit, KeyboardInterrupt) as end:  # Lightning makes the first of the second
+        except (SystemExit, KeyboardInterrupt) as end:  # Lightning turns KeyboardInterrupt into SystemExit
             run_summary.summarise_if_begun(run, "interrupted")
             if not run.trainer.is_global_zero:
-                raise SystemExit(0) from None  # else Lightning would kill the first process before it has ended
+                raise SystemExit(0) from None  # otherwise Lightning would kill rank 0 before it has finished
             console.show_interrupted(run.run_dir)
             raise SystemExit(end.code if isinstance(end, Stopped) else 130) from None
         except BaseException as error:
-            told = _explained(error, run, checkpoint)
-            run_summary.summarise_if_begun(run, "failed", error=str(told) or type(told).__name__)
-            if told is error:
+            explained = _explained(error, run, checkpoint)
+            run_summary.summarise_if_begun(run, "failed", error=str(explained) or type(explained).__name__)
+            if explained is error:
                 raise
-            raise told from error
+            raise explained from error
 
 
 def _refuse_untrained(trainer: L.Trainer) -> None:
-    """ConfigError if no step was taken, whatever settings led to it: a record of it would be one of random weights."""
+    """Raise ConfigError if no step was taken: the record would describe random weights."""
     if not trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         raise ConfigError(
             "no step was trained: the settings of trainer and data end training before its first step; change them"
@@ -211,7 +210,7 @@ def _refuse_untrained(trainer: L.Trainer) -> None:
 
 
 def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> BaseException:
-    """What to raise for an error: full disks, and checkpoints that cannot be restored, are no fault of the program."""
+    """The error to raise: one with a remedy for disk errors and invalid checkpoints, else the same."""
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         error = DiskError(cannot_write(error.filename or f"in run_dir={run.run_dir}", error))
     if isinstance(error, DiskError):
@@ -227,7 +226,7 @@ def _explained(error: BaseException, run: Training, checkpoint: Path | None) -> 
 
 @contextmanager
 def _alone_in(run_dir: Path) -> Iterator[None]:
-    """Have no other run write to the folder; the first process sees to that for all."""
+    """Lock the run folder; rank 0 does so for all ranks."""
     with ExitStack() as stack:
         if is_rank_zero():
             stack.enter_context(locks.held(run_dir))

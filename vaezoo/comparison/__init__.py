@@ -1,25 +1,25 @@
-"""Runs side by side as numbers: gathering, statistics, fairness. It knows no variant's class, and draws nothing."""
+"""Comparison of runs: loading, grouping, statistics and fairness checks."""
 
-from vaezoo.comparison.fairness import Finding, check, spoiled
-from vaezoo.comparison.groups import Group, Variant, group, sweeps, weights
-from vaezoo.comparison.records import Entry, Number, Refusal, gather
+from vaezoo.comparison.fairness import Finding, check, unranked
+from vaezoo.comparison.groups import Group, SeedGroup, group, sweeps, weights
+from vaezoo.comparison.records import Number, Refusal, RunRecord, gather
 from vaezoo.comparison.statistics import Estimate, Verdict, estimate, verdict
 
 __all__ = [
-    "Entry",
     "Estimate",
     "Finding",
     "Group",
     "Number",
     "Refusal",
-    "Variant",
+    "RunRecord",
+    "SeedGroup",
     "Verdict",
     "check",
     "estimate",
     "gather",
     "group",
-    "spoiled",
     "sweeps",
+    "unranked",
     "verdict",
     "weights",
 ]

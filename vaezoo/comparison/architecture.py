@@ -1,4 +1,4 @@
-"""What the networks of a model are: the layers that an image passes on its way to a code and back."""
+"""The layers of a model's encoder and decoder, for comparing architectures."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def layers(model: Any) -> tuple[str, ...]:
-    """The modules that encode and decode one image, in the order in which they run, each with its shape.
+    """Descriptions of the modules that encode and decode one image, in execution order, with their shapes.
 
-    The model's own class and settings do not count, so a subclass with an encoder of its own differs and one without
-    does not. The layer that gives the code and the one that takes it are named without the code's size: an objective
-    may want one number for each latent dimension or several, on the same network.
+    The model's class and settings are not included, so a subclass differs only if it has its own encoder or decoder.
+    The layers next to the code omit its size, because models with the same network may need one or several outputs per
+    latent dimension.
     """
     x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
     was_training = model.training
@@ -30,7 +30,7 @@ def layers(model: Any) -> tuple[str, ...]:
 
 
 def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[list[tuple[str, nn.Module]], Tensor]:
-    """Descriptions of the modules that ``call`` runs, with the modules themselves, and what it returns."""
+    """The modules that ``call`` executes with their descriptions, and its result."""
     ran: list[tuple[str, nn.Module]] = []
     own = [module for module in model.modules() if module is not model and _does_something(module)]
     with ExitStack() as stack:
@@ -42,12 +42,12 @@ def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tup
 
 
 def _does_something(module: nn.Module) -> bool:
-    """Whether it is more than a box of other modules."""
+    """True for a module without children or with parameters of its own; False for mere containers."""
     return not any(True for _ in module.children()) or any(True for _ in module.parameters(recurse=False))
 
 
 def _describe(module: nn.Module) -> str:
-    """Class and settings, ``Linear(256, 400)``; of a class that is not torch's the shapes of its weights too."""
+    """Class and settings, such as ``Linear(256, 400)``; for classes outside torch, also the shapes of their weights."""
     kind = type(module)
     settings = re.sub(r"(in|out)_features=|, bias=True", "", module.extra_repr())
     if kind.__module__.startswith("torch."):
@@ -57,7 +57,7 @@ def _describe(module: nn.Module) -> str:
 
 
 def _join(ran: list[tuple[str, nn.Module]], at: int, role: str) -> None:
-    """Name the layer with weights that is next to the code by its role."""
+    """Replace the description of the layer next to the code by its role."""
     weighted = [index for index, (_, module) in enumerate(ran) if any(True for _ in module.parameters(recurse=False))]
     if weighted:
         module = ran[weighted[at]][1]

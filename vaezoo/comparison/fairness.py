@@ -1,61 +1,64 @@
-"""What differs between runs besides what is compared, and which numbers that makes incomparable."""
+"""Fairness checks: unintended differences between runs, and the metrics that cannot be ranked because of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from vaezoo.comparison.groups import Group, averaging
-from vaezoo.comparison.records import Entry, finite
+from vaezoo.comparison.records import RunRecord, finite
 from vaezoo.metrics.catalogue import CATALOGUE
 
 TIMES = frozenset({"images_per_second", "seconds"})
 MACHINE = TIMES | {"peak_memory_bytes"}
-"""Numbers that depend on the machine as much as on the model."""
+"""Metrics that depend on the machine as well as on the model."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was checked. ``severity`` is equal, note, warning or invalid; ``values`` are those by model."""
+    """Result of one check. ``severity`` is equal, note, warning or invalid; ``values`` are (label, value) pairs.
+
+    ``unranked`` names the metrics that must not be ranked.
+    """
 
     topic: str
     severity: str
     sentence: str
     values: tuple[tuple[str, str], ...] = ()
-    spoils: frozenset[str] = field(default=frozenset())
+    unranked: frozenset[str] = field(default=frozenset())
     because: str = ""
 
     @property
     def reason(self) -> str:
-        """Why the numbers that it spoils are not ranked."""
+        """Why the metrics in ``unranked`` are not ranked."""
         return self.because or f"the runs differ in {self.topic}"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How a thing is looked up in a run, and what it means when it differs."""
+    """A property of runs that should be equal, and the finding if it is not."""
 
     topic: str
-    of: Callable[[Entry], Any]
+    of: Callable[[RunRecord], Any]
     severity: str
     sentence: str
-    spoils: frozenset[str] = frozenset()
+    unranked: frozenset[str] = frozenset()
 
 
-def _data(*names: str) -> Callable[[Entry], Any]:
-    return lambda entry: _named(entry.summary["data"], names)
+def _data(*names: str) -> Callable[[RunRecord], Any]:
+    return lambda record: _named(record.summary["data"], names)
 
 
-def _model(*names: str) -> Callable[[Entry], Any]:
-    return lambda entry: _named(entry.config["model"], names)
+def _model(*names: str) -> Callable[[RunRecord], Any]:
+    return lambda record: _named(record.config["model"], names)
 
 
-def _trainer(*names: str) -> Callable[[Entry], Any]:
-    return lambda entry: _named(entry.config["trainer"], names)
+def _trainer(*names: str) -> Callable[[RunRecord], Any]:
+    return lambda record: _named(record.config["trainer"], names)
 
 
-def _environment(*names: str) -> Callable[[Entry], Any]:
-    return lambda entry: _named(entry.summary["environment"], names)
+def _environment(*names: str) -> Callable[[RunRecord], Any]:
+    return lambda record: _named(record.summary["environment"], names)
 
 
 def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
@@ -64,15 +67,15 @@ def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {values.get(name)}" for name in names)
 
 
-def _weights(entry: Entry) -> str:
-    averages = averaging(entry.config)
+def _weights(record: RunRecord) -> str:
+    averages = averaging(record.config)
     return f"averaged, decay {averages.get('decay')}" if averages else "not averaged"
 
 
 def _changes(changed: list[dict[str, Any]]) -> str:
-    """Settings that were changed by force while a run trained, and when."""
-    told = [f"{each['key']} {each.get('was')} -> {each.get('now')} at step {each['step']:,}" for each in changed]
-    return ", ".join(told) or "none"
+    """Settings changed with resume.force=true, with the step of each change."""
+    changes = [f"{each['key']} {each.get('was')} -> {each.get('now')} at step {each['step']:,}" for each in changed]
+    return ", ".join(changes) or "none"
 
 
 RULES = (
@@ -98,20 +101,20 @@ RULES = (
     ),
     Rule(
         "optimiser steps",
-        lambda entry: f"{entry.summary['steps']:,}",
+        lambda record: f"{record.summary['steps']:,}",
         "invalid",
         "The runs were trained for different numbers of steps, which favours those with more steps.",
         EVERYTHING - MACHINE,
     ),
     Rule(
         "settings changed while training",
-        lambda entry: _changes(entry.summary.get("changed", [])),
+        lambda record: _changes(record.summary.get("changed", [])),
         "warning",
         "Some runs were resumed with changed settings, so their config does not describe the whole training.",
     ),
     Rule(
         "skipped steps",
-        lambda entry: entry.summary.get("skipped_steps", 0),
+        lambda record: record.summary.get("skipped_steps", 0),
         "warning",
         "Steps with a loss or gradient that was not finite were skipped, in some runs more than in others.",
     ),
@@ -124,7 +127,7 @@ RULES = (
     Rule("optimiser", _model("optimizer", "scheduler"), "warning", "The runs were optimised in different ways."),
     Rule(
         "batch size",
-        lambda entry: entry.config["data"].get("batch_size"),
+        lambda record: record.config["data"].get("batch_size"),
         "warning",
         "Batches differ in size: with equal steps, the runs saw different numbers of images.",
     ),
@@ -155,7 +158,7 @@ RULES = (
     Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
     Rule(
         "checkpoint",
-        lambda entry: entry.evaluation.get("checkpoint", "best"),
+        lambda record: record.evaluation.get("checkpoint", "best"),
         "warning",
         "Some runs were evaluated on their best weights and some on their last.",
     ),
@@ -163,7 +166,7 @@ RULES = (
 
 
 def check(group: Group) -> list[Finding]:
-    """Everything that should be equal within a group, the worst first."""
+    """Run all checks on a group; findings are sorted by severity, worst first."""
     findings = [
         _network(group),
         _likelihood(group),
@@ -178,24 +181,24 @@ def check(group: Group) -> list[Finding]:
     return sorted(findings, key=lambda finding: order[finding.severity])
 
 
-def spoiled(findings: list[Finding]) -> dict[str, str]:
-    """Metrics that must not be ranked, and why."""
-    return {name: finding.reason for finding in reversed(findings) for name in finding.spoils}
+def unranked(findings: list[Finding]) -> dict[str, str]:
+    """Metrics that must not be ranked, with the reason."""
+    return {name: finding.reason for finding in reversed(findings) for name in finding.unranked}
 
 
-def _by_variant(group: Group, of: Callable[[Entry], Any]) -> tuple[tuple[str, str], ...]:
-    """Each variant's value, or its values if its seeds differ."""
+def _by_seed_group(group: Group, of: Callable[[RunRecord], Any]) -> tuple[tuple[str, str], ...]:
+    """The label and value of each seed group; values that differ between seeds are joined by |."""
     return tuple(
-        (variant.label, " | ".join(dict.fromkeys(str(of(entry)) for entry in variant.entries)))
-        for variant in group.variants
+        (seed_group.label, " | ".join(dict.fromkeys(str(of(record)) for record in seed_group.records)))
+        for seed_group in group.seed_groups
     )
 
 
 def _apply(rule: Rule, group: Group) -> Finding:
-    values = _by_variant(group, rule.of)
+    values = _by_seed_group(group, rule.of)
     if _alike(values):
         return Finding(rule.topic, "equal", values[0][1])
-    return Finding(rule.topic, rule.severity, rule.sentence, values, rule.spoils)
+    return Finding(rule.topic, rule.severity, rule.sentence, values, rule.unranked)
 
 
 def _alike(values: tuple[tuple[str, str], ...]) -> bool:
@@ -203,13 +206,13 @@ def _alike(values: tuple[tuple[str, str], ...]) -> bool:
 
 
 def _network(group: Group) -> Finding:
-    """A network that differs together with the objective hides which of them made the difference."""
-    names = _by_variant(group, _model("network", "widths"))
-    known = all(entry.layers for variant in group.variants for entry in variant.entries)
-    networks = _by_variant(group, lambda entry: " → ".join(entry.layers)) if known else names
+    """Invalid if network and objective differ together, because either may explain a difference in metrics."""
+    names = _by_seed_group(group, _model("network", "widths"))
+    known = all(record.layers for seed_group in group.seed_groups for record in seed_group.records)
+    networks = _by_seed_group(group, lambda record: " → ".join(record.layers)) if known else names
     if _alike(networks):
         return Finding("network", "equal", f"{names[0][1]}; {networks[0][1]}" if known else names[0][1])
-    pairs = [(variant.objective, value) for variant, (_, value) in zip(group.variants, networks, strict=True)]
+    pairs = [(seed_group.objective, value) for seed_group, (_, value) in zip(group.seed_groups, networks, strict=True)]
     both = any(one[0] != other[0] and one[1] != other[1] for one in pairs for other in pairs)
     pairs_of_texts = zip(names, networks, strict=True)
     values = tuple((label, f"{name}: {found}" if known else name) for (label, name), (_, found) in pairs_of_texts)
@@ -217,12 +220,12 @@ def _network(group: Group) -> Finding:
         return Finding(
             "network", "note", "Networks differ and objectives do not: the comparison is of networks.", values
         )
-    sentence = "Some variants differ in both network and objective: either may be the cause of a difference in numbers."
+    sentence = "Some models differ in both network and objective: either may be the cause of a difference in numbers."
     return Finding("network", "invalid", sentence, values)
 
 
 def _likelihood(group: Group) -> Finding:
-    values = tuple((variant.label, variant.likelihood) for variant in group.variants)
+    values = tuple((seed_group.label, seed_group.likelihood) for seed_group in group.seed_groups)
     if _alike(values):
         return Finding("likelihood", "equal", values[0][1])
     sentence = (
@@ -232,8 +235,8 @@ def _likelihood(group: Group) -> Finding:
 
 
 def _parameters(group: Group) -> Finding:
-    counts = [int(variant.first.summary["parameters"]) for variant in group.variants]
-    values = _by_variant(group, lambda entry: f"{entry.summary['parameters']:,}")
+    counts = [int(seed_group.first.summary["parameters"]) for seed_group in group.seed_groups]
+    values = _by_seed_group(group, lambda record: f"{record.summary['parameters']:,}")
     if min(counts) == max(counts):
         return Finding("parameters", "equal", values[0][1])
     share = max(counts) / max(1, min(counts)) - 1
@@ -244,8 +247,8 @@ def _parameters(group: Group) -> Finding:
 
 
 def _seeds(group: Group) -> Finding:
-    values = tuple((variant.label, ", ".join(map(str, variant.seeds))) for variant in group.variants)
-    single = [variant.label for variant in group.variants if len(variant.seeds) == 1]
+    values = tuple((seed_group.label, ", ".join(map(str, seed_group.seeds))) for seed_group in group.seed_groups)
+    single = [seed_group.label for seed_group in group.seed_groups if len(seed_group.seeds) == 1]
     if single:
         sentence = f"One seed only for {', '.join(single)}: no intervals, and no tests of differences from them."
         return Finding("seeds", "warning", sentence, values)
@@ -255,7 +258,12 @@ def _seeds(group: Group) -> Finding:
 
 
 def _sources(group: Group) -> Finding:
-    lacking = [(str(entry.path), entry.note) for variant in group.variants for entry in variant.entries if entry.note]
+    lacking = [
+        (str(record.path), record.note)
+        for seed_group in group.seed_groups
+        for record in seed_group.records
+        if record.note
+    ]
     if not lacking:
         return Finding("evaluation", "equal", "every run has an evaluation.json")
     sentence = (
@@ -265,28 +273,28 @@ def _sources(group: Group) -> Finding:
 
 
 def _sharing(group: Group) -> Finding:
-    """Runs that trained side by side on one machine slow each other down, by an amount that nobody knows."""
-    entries = [entry for variant in group.variants for entry in variant.entries]
+    """Runs that shared a machine slow each other down by an unknown amount, so their times are not ranked."""
+    records = [record for seed_group in group.seed_groups for record in seed_group.records]
     shared = [
-        entry
-        for entry in entries
-        if (finite(entry.summary["cost"].get("runs_at_once")) or 1) > 1
-        or any(entry.shared_with(other) for other in entries if other is not entry)
+        record
+        for record in records
+        if (finite(record.summary["cost"].get("runs_at_once")) or 1) > 1
+        or any(record.shared_with(other) for other in records if other is not record)
     ]
     if not shared:
         return Finding("shared machine", "equal", "no run is known to have trained while another used its machine")
     sentence = (
-        f"{len(shared)} of {len(entries)} runs trained while others used the same machine, so training times and"
+        f"{len(shared)} of {len(records)} runs trained while others used the same machine, so training times and"
         " images per second are not ranked, and charts of cost use FLOPs."
     )
-    values = _by_variant(group, lambda entry: "shared" if entry in shared else "not shared")
+    values = _by_seed_group(group, lambda record: "shared" if record in shared else "not shared")
     return Finding("shared machine", "warning", sentence, values, TIMES, "runs shared the machine")
 
 
 def _sizes(group: Group) -> list[Finding]:
-    """Metrics whose sample sizes differ between runs, by the sizes that differ."""
-    entries = [entry for variant in group.variants for entry in variant.entries]
-    numbers = [entry.numbers for entry in entries]
+    """Metrics whose sample sizes differ between runs."""
+    records = [record for seed_group in group.seed_groups for record in seed_group.records]
+    numbers = [record.numbers for record in records]
     differing = [
         name
         for name in CATALOGUE
@@ -295,11 +303,11 @@ def _sizes(group: Group) -> list[Finding]:
     if not differing:
         return [Finding("sample sizes", "equal", "each number was estimated over equally many images and draws")]
     sentence = f"Estimated over different numbers of images or draws, so not ranked: {', '.join(differing)}."
-    settings = _by_variant(group, lambda entry: _plain(entry.evaluation.get("settings", {})))
+    settings = _by_seed_group(group, lambda record: _settings_text(record.evaluation.get("settings", {})))
     return [Finding("sample sizes", "invalid", sentence, settings, frozenset(differing))]
 
 
-def _plain(settings: dict[str, Any]) -> str:
+def _settings_text(settings: dict[str, Any]) -> str:
     return (
         ", ".join(f"{name} {value}" for name, value in settings.items() if name != "seed")
         or "the test at the end of training"

@@ -1,16 +1,16 @@
-"""Runs that differ in nothing but their seed as one variant, and variants on the same data as one group."""
+"""Groups of runs: a ``SeedGroup`` has one configuration and several seeds; a ``Group`` has one data set."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vaezoo.comparison.records import Entry, Refusal
+from vaezoo.comparison.records import Refusal, RunRecord
 from vaezoo.config.reading import is_number
 
 Settings = dict[str, Any]
 SIZES = ("n", "k")
-"""Sample sizes that are shown beside a number: images or draws, and draws of each."""
+"""Sample sizes shown with a metric: n images or draws, k draws per image."""
 
 DATA = (
     *(
@@ -32,32 +32,33 @@ TRAINER = (
     *("max_epochs", "max_steps", "max_time", "precision", "gradient_clip_val", "gradient_clip_algorithm"),
     *("accumulate_grad_batches", "limit_train_batches", "overfit_batches"),
 )
-"""Settings that can change a result. Those of display, files, workers and devices are no part of a variant."""
+"""Settings that can change a result. Display, files, workers and devices do not distinguish seed groups."""
 
 FITTED = {"pad": ", padded", "stretch": ", stretched"}
-"""How images were brought to their size, other than by a crop."""
+"""Suffixes of data names for values of ``data.fit`` other than crop."""
 
 
 @dataclass
-class Variant:
-    """Runs of one configuration, a seed each, in order of their seeds."""
+class SeedGroup:
+    """Runs that are equal but for their seed, sorted by seed."""
 
     label: str
     settings: Settings
-    entries: list[Entry]
+    records: list[RunRecord]
 
     @property
-    def first(self) -> Entry:
-        """The run whose pictures stand for the variant: that of the lowest seed."""
-        return self.entries[0]
+    def first(self) -> RunRecord:
+        """The run with the lowest seed; its images represent the group."""
+        return self.records[0]
 
     @property
     def seeds(self) -> list[int]:
-        return [entry.seed for entry in self.entries]
+        """The runs' seeds, ascending."""
+        return [record.seed for record in self.records]
 
     @property
     def likelihood(self) -> str:
-        """Name and options: only numbers of the same one can be ranked."""
+        """Name and options. Metrics that depend on the likelihood are ranked only within the same one."""
         options = self.first.config["model"].get("likelihood_options") or {}
         extra = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
         name = str(self.first.summary["likelihood"]).replace("_", " ")
@@ -65,59 +66,60 @@ class Variant:
 
     @property
     def objective(self) -> str:
+        """Formula of the objective, such as recon + 4 kl."""
         return str(self.first.summary["objective"])
 
     def values(self, name: str) -> dict[int, float]:
-        """A metric by seed, without the seeds that have none."""
-        found = {entry.seed: entry.value(name) for entry in self.entries}
+        """A metric by seed; seeds without a value are omitted."""
+        found = {record.seed: record.value(name) for record in self.records}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def error(self, name: str) -> float | None:
-        """Standard error of a metric over images or draws, averaged over seeds; None for what is counted."""
-        found = [entry.numbers[name].error for entry in self.entries if name in entry.numbers]
+        """Standard error of a metric over images or draws, averaged over seeds; None if no run has one."""
+        found = [record.numbers[name].error for record in self.records if name in record.numbers]
         known = [error for error in found if error is not None]
         return sum(known) / len(known) if known else None
 
     def sizes(self, name: str) -> str:
-        """Over how many images and draws a metric was estimated: ``n = 300, k = 50``, or nothing."""
-        found = [dict(entry.numbers[name].sizes) for entry in self.entries if entry.value(name) is not None]
+        """Sample sizes of a metric, such as ``n = 300, k = 50``; empty if unknown."""
+        found = [dict(record.numbers[name].sizes) for record in self.records if record.value(name) is not None]
         texts = [", ".join(f"{key} = {sizes[key]:,}" for key in SIZES if is_number(sizes.get(key))) for sizes in found]
         return " | ".join(dict.fromkeys(texts))
 
     def reason(self, name: str) -> str:
-        """Why a metric is missing, if a run says it."""
-        said = (entry.numbers[name].reason for entry in self.entries if name in entry.numbers)
-        return next((reason for reason in said if reason), "")
+        """Why a metric is missing, or an empty string."""
+        reasons = (record.numbers[name].reason for record in self.records if name in record.numbers)
+        return next((reason for reason in reasons if reason), "")
 
 
 @dataclass
 class Group:
-    """Variants on the same data, which alone may be compared."""
+    """Seed groups on the same data. Runs are compared only within a group."""
 
     name: str
-    variants: list[Variant]
+    seed_groups: list[SeedGroup]
     refused: list[Refusal] = field(default_factory=list)
 
     @property
-    def likelihoods(self) -> dict[str, list[Variant]]:
-        """Variants by likelihood."""
-        found: dict[str, list[Variant]] = {}
-        for variant in self.variants:
-            found.setdefault(variant.likelihood, []).append(variant)
+    def likelihoods(self) -> dict[str, list[SeedGroup]]:
+        """Seed groups by likelihood."""
+        found: dict[str, list[SeedGroup]] = {}
+        for seed_group in self.seed_groups:
+            found.setdefault(seed_group.likelihood, []).append(seed_group)
         return found
 
 
-def group(entries: Sequence[Entry]) -> list[Group]:
-    """Runs by data set, and within it by configuration; a second run of the same seed is refused, not counted."""
-    by_data: dict[str, list[Entry]] = {}
-    for entry in entries:
-        by_data.setdefault(data_name(entry), []).append(entry)
+def group(records: Sequence[RunRecord]) -> list[Group]:
+    """Group runs by data set and configuration; a second run with the same configuration and seed is refused."""
+    by_data: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_data.setdefault(data_name(record), []).append(record)
     return [_group(name, found) for name, found in by_data.items()]
 
 
-def data_name(entry: Entry) -> str:
-    """What an entry's data are called, with all that makes them other data: size, fit, levels, binarisation."""
-    data = entry.summary["data"]
+def data_name(record: RunRecord) -> str:
+    """Name of a run's data, including what makes data differ: image shape, fit, levels and binarisation."""
+    data = record.summary["data"]
     channels, height, width = data["image_shape"]
     binarized = "" if data["binarize"] == "none" else f", binarised ({data['binarize']})"
     fitted = FITTED.get(str(data.get("fit", "crop")), "")
@@ -126,28 +128,28 @@ def data_name(entry: Entry) -> str:
     return f"{data['name']}, {channels}×{height}×{width}{fitted}{ranged}{binarized}"
 
 
-def _group(name: str, entries: Iterable[Entry]) -> Group:
-    found: dict[str, Variant] = {}
+def _group(name: str, records: Iterable[RunRecord]) -> Group:
+    found: dict[str, SeedGroup] = {}
     refused = []
-    for entry in entries:
-        settings = what_matters(entry.config)
-        variant = found.setdefault(repr(sorted(settings.items())), Variant("", settings, []))
-        twin = next((other for other in variant.entries if other.seed == entry.seed), None)
+    for record in records:
+        settings = identifying_settings(record.config)
+        seed_group = found.setdefault(repr(sorted(settings.items())), SeedGroup("", settings, []))
+        twin = next((other for other in seed_group.records if other.seed == record.seed), None)
         if twin:
             refused.append(
-                Refusal(entry.path, f"it has the configuration and seed of {twin.path}, which is used instead")
+                Refusal(record.path, f"it has the configuration and seed of {twin.path}, which is used instead")
             )
         else:
-            variant.entries.append(entry)
-    variants = list(found.values())
-    for variant in variants:
-        variant.entries.sort(key=lambda entry: entry.seed)
-        variant.label = label(variant, variants)
-    return Group(name, sorted(variants, key=lambda variant: _natural(variant.label)), refused)
+            seed_group.records.append(record)
+    seed_groups = list(found.values())
+    for seed_group in seed_groups:
+        seed_group.records.sort(key=lambda record: record.seed)
+        seed_group.label = label(seed_group, seed_groups)
+    return Group(name, sorted(seed_groups, key=lambda seed_group: _natural(seed_group.label)), refused)
 
 
-def what_matters(config: dict[str, Any]) -> Settings:
-    """The settings that make a variant, by dotted name, without those that are null."""
+def identifying_settings(config: dict[str, Any]) -> Settings:
+    """The settings that distinguish seed groups, by dotted name; null values are omitted."""
     kept: dict[str, Any] = {"model": config["model"]}
     kept["data"] = {name: config["data"].get(name) for name in DATA}
     kept["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}
@@ -156,53 +158,54 @@ def what_matters(config: dict[str, Any]) -> Settings:
 
 
 def averaging(config: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a callback that averages weights, if there is one."""
+    """Settings of the weight-averaging callback, or an empty dict."""
     nodes = (config.get("callbacks") or {}).values() if isinstance(config.get("callbacks"), dict) else ()
     return next(
         (node for node in nodes if isinstance(node, dict) and str(node.get("_target_")).endswith("WeightAveraging")), {}
     )
 
 
-def label(variant: Variant, others: Sequence[Variant]) -> str:
-    """The model's name, with its own weights and the settings by which it differs from others of that name."""
-    name = class_name(variant)
+def label(seed_group: SeedGroup, others: Sequence[SeedGroup]) -> str:
+    """The model's name, with its objective's weights and the settings that differ between groups of that name."""
+    name = class_name(seed_group)
     rivals = [other for other in others if class_name(other) == name]
     keys = sorted({key for other in rivals for key in other.settings})
     differing = [key for key in keys if len({repr(other.settings.get(key)) for other in rivals}) > 1]
-    named = dict.fromkeys([*weights(variant, others), *differing])
-    shown = [f"{short(key)}={_shown(variant.settings.get(key, 'none'))}" for key in named]
+    named = dict.fromkeys([*weights(seed_group, others), *differing])
+    shown = [f"{short(key)}={_shown(seed_group.settings.get(key, 'none'))}" for key in named]
     return " ".join([name, *shown])
 
 
-def weights(variant: Variant, others: Sequence[Variant]) -> list[str]:
-    """Settings that other models lack and whose number is in the objective: the 4 of recon + 4 kl."""
-    terms = variant.objective.split()
-    own = [key for key in variant.settings if any(key not in other.settings for other in others)]
-    numbers = [key for key in own if key.startswith("model.") and is_number(variant.settings[key])]
-    return [key for key in numbers if f"{variant.settings[key]:g}" in terms]
+def weights(seed_group: SeedGroup, others: Sequence[SeedGroup]) -> list[str]:
+    """Settings that other models lack and whose value appears in the objective, such as the 4 in recon + 4 kl."""
+    terms = seed_group.objective.split()
+    own = [key for key in seed_group.settings if any(key not in other.settings for other in others)]
+    numbers = [key for key in own if key.startswith("model.") and is_number(seed_group.settings[key])]
+    return [key for key in numbers if f"{seed_group.settings[key]:g}" in terms]
 
 
-def class_name(variant: Variant) -> str:
-    return str(variant.settings["model._target_"]).rpartition(".")[2]
+def class_name(seed_group: SeedGroup) -> str:
+    """Name of the model's class, without its module."""
+    return str(seed_group.settings["model._target_"]).rpartition(".")[2]
 
 
 def short(key: str) -> str:
-    """A setting without its group: ``optimizer.lr`` of ``model.optimizer.lr``."""
+    """A setting without its config group: ``optimizer.lr`` for ``model.optimizer.lr``."""
     return key.partition(".")[2]
 
 
-def sweeps(variants: Sequence[Variant]) -> list[tuple[str, list[Variant]]]:
-    """Variants that differ in one number alone, in its order, under that setting's short name."""
+def sweeps(seed_groups: Sequence[SeedGroup]) -> list[tuple[str, list[SeedGroup]]]:
+    """Seed groups that differ only in one number, sorted by it, with the short name of that setting."""
     found = []
-    for key in sorted({key for variant in variants for key in variant.settings if key.startswith("model.")}):
-        rows: dict[str, list[Variant]] = {}
-        for variant in variants:
-            if isinstance(variant.settings.get(key), int | float):
-                rest = sorted((name, value) for name, value in variant.settings.items() if name != key)
-                rows.setdefault(repr(rest), []).append(variant)
+    for key in sorted({key for seed_group in seed_groups for key in seed_group.settings if key.startswith("model.")}):
+        rows: dict[str, list[SeedGroup]] = {}
+        for seed_group in seed_groups:
+            if isinstance(seed_group.settings.get(key), int | float):
+                rest = sorted((name, value) for name, value in seed_group.settings.items() if name != key)
+                rows.setdefault(repr(rest), []).append(seed_group)
         for row in rows.values():
             if len(row) > 1:
-                found.append((short(key), sorted(row, key=lambda variant: variant.settings[key])))
+                found.append((short(key), sorted(row, key=lambda seed_group: seed_group.settings[key])))
     return found
 
 
@@ -219,6 +222,6 @@ def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _natural(text: str) -> list[tuple[int, float, str]]:
-    """A key that puts 4 before 16."""
+    """Sort key for natural order: 4 before 16."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(0, float(part), "") if index % 2 else (1, 0.0, part.lower()) for index, part in enumerate(parts)]

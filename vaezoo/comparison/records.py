@@ -1,4 +1,4 @@
-"""Finished runs as records of settings and numbers, and why others are left out. It knows no statistics."""
+"""Records of finished runs: settings and metrics, read from run folders and validated."""
 
 import math
 import os
@@ -20,11 +20,11 @@ from vaezoo.runs.trust import OWN
 
 SCHEMA = 1
 NEEDED = ("model", "likelihood", "objective", "data", "seed", "parameters", "steps", "cost", "environment")
-"""What ``summary.json`` must say for a run to be compared."""
+"""Keys that ``summary.json`` must have."""
 LONGEST = 2000
-"""Letters of a text in a record that are shown."""
+"""Longer strings in a record are truncated to this many characters."""
 EACH = ""
-"""Stands for every name that a record has there."""
+"""In a schema: applies to every key of the mapping."""
 SUMMARY: dict[str, Any] = {
     **dict.fromkeys(("model", "likelihood", "objective"), str),
     **dict.fromkeys(("seed", "parameters", "steps"), int),
@@ -51,18 +51,18 @@ EVALUATION: dict[str, Any] = {
     "settings": {},
     "references": {EACH: {"metrics": {EACH: {}}}},
 }
-"""Of which kinds those parts of the records are that a comparison looks into; ``int`` stands for a finite number."""
+"""Schemas of the fields that a comparison reads; ``int`` stands for any finite number."""
 FROM_TEST = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
 FROM_COST = ("images_per_second", "seconds", "peak_memory_bytes")
 VECTORS = {"elbo": "elbo_of_images", "psnr": "psnr_of_images", "iw_bound": "iw_bound_of_images"}
-"""Metrics that are known image by image."""
+"""Metrics with per-image values, and their keys in evaluation.json."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A metric of one run: None with a reason where it is not defined, and over how much it was estimated.
+    """One metric of one run: its value, or None with a reason, and its sample sizes.
 
-    ``error`` is its standard error over images or draws, None for what is counted and not estimated.
+    ``error`` is the standard error over images or draws; None for counts, which have no sampling error.
     """
 
     value: float | None
@@ -73,15 +73,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A folder that is left out, and why."""
+    """A folder left out of the comparison, with the reason."""
 
     path: Path
     reason: str
 
 
 @dataclass
-class Entry:
-    """One finished run. ``note`` says what its record lacks, if anything; ``layers`` are its networks (see there)."""
+class RunRecord:
+    """One finished run. ``note`` describes what is missing, if anything; ``layers`` see ``architecture.layers``."""
 
     path: Path
     config: dict[str, Any]
@@ -92,55 +92,59 @@ class Entry:
 
     @property
     def seed(self) -> int:
+        """The seed of training."""
         return int(self.summary["seed"])
 
     @property
     def sessions(self) -> list[tuple[float, float]]:
-        """The times between which it trained, in Unix seconds; none in records that do not say."""
-        said = self.summary["cost"].get("sessions")
-        pairs = [pair for pair in said if isinstance(pair, list)] if isinstance(said, list) else []
+        """Start and end of each training session, in Unix seconds; empty if not recorded."""
+        sessions = self.summary["cost"].get("sessions")
+        pairs = [pair for pair in sessions if isinstance(pair, list)] if isinstance(sessions, list) else []
         return [(float(pair[0]), float(pair[1])) for pair in pairs if len(pair) == 2 and all(map(is_number, pair))]
 
-    def shared_with(self, other: "Entry") -> bool:
-        """Whether both trained on one machine at the same time."""
-        machines = [entry.summary["environment"].get("machine") for entry in (self, other)]
+    def shared_with(self, other: "RunRecord") -> bool:
+        """Whether both runs trained on the same machine at the same time."""
+        machines = [record.summary["environment"].get("machine") for record in (self, other)]
         if machines[0] is None or machines[0] != machines[1]:
             return False
         return any(a[0] < b[1] and b[0] < a[1] for a in self.sessions for b in other.sessions)
 
     @cached_property
     def numbers(self) -> dict[str, Number]:
-        """Every metric: the evaluation's, and where it does not speak of one, what training itself recorded."""
+        """All metrics by name: from evaluation.json, else from summary.json."""
         return _recorded(self.summary) | _evaluated(self.evaluation)
 
     def value(self, name: str) -> float | None:
-        """A metric's value, None where there is none."""
+        """A metric's value, or None if missing."""
         number = self.numbers.get(name)
         return None if number is None else number.value
 
     def of_images(self, name: str) -> np.ndarray | None:
-        """A metric image by image, (N,), where the evaluation kept it and every one is finite."""
+        """Per-image values of a metric, (N,); None if not stored, fewer than two, or not all finite."""
         kept = self.evaluation.get("vectors", {}).get(VECTORS.get(name, ""))
         values = np.array(kept if kept is not None else [], dtype=float)
         return values if len(values) > 1 and np.isfinite(values).all() else None
 
 
-def gather(paths: Iterable[str | Path], packages: Sequence[str] = OWN) -> tuple[list[Entry], list[Refusal]]:
-    """Runs that can be compared, and folders that cannot; a folder without a config stands for the runs in it."""
-    entries, refused, seen = list[Entry](), list[Refusal](), set[Path]()
+def gather(paths: Iterable[str | Path], packages: Sequence[str] = OWN) -> tuple[list[RunRecord], list[Refusal]]:
+    """Read the runs in ``paths``; also returns the folders that cannot be compared.
+
+    A folder without config.yaml is replaced by the run folders in it. ``packages`` may be imported to create models.
+    """
+    records, refused, seen = list[RunRecord](), list[Refusal](), set[Path]()
     for path in _expand(paths):
         if path.resolve() in seen:
             continue
         seen.add(path.resolve())
         try:
-            entries.append(read(path, packages))
+            records.append(read(path, packages))
         except VaezooError as error:
             refused.append(Refusal(path, str(error)))
-    return entries, refused
+    return records, refused
 
 
-def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
-    """A run's record; RunError if it is none, is not finished, or its model cannot be made from its checkpoint."""
+def read(path: Path, packages: Sequence[str] = OWN) -> RunRecord:
+    """Read a run folder; RunError if it is not a finished run, is invalid, or its checkpoint cannot be loaded."""
     run = Run(path)
     summary = run.summary
     status = summary.get("status", "unfinished")
@@ -157,7 +161,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> Entry:
         raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
     found = _layers(run, packages)
     evaluation, note = _read_evaluation(path)
-    return Entry(path, config, readable(summary), readable(evaluation), note, found)
+    return RunRecord(path, config, sanitised(summary), sanitised(evaluation), note, found)
 
 
 def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
@@ -168,7 +172,7 @@ def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
-    """The layers of the checkpoint's model; RunError unless it makes one."""
+    """The layers of the checkpoint's model; RunError if it cannot be loaded."""
     try:
         return layers(run.model(packages=packages))
     except VaezooError:
@@ -179,7 +183,7 @@ def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
-    """What ``evaluation.json`` holds, or nothing and why."""
+    """The content of ``evaluation.json``, or an empty dict and the reason."""
     file = path / "evaluation.json"
     if not file.is_file():
         return {}, f"no evaluation.json, so only the test results from training are used; run vaezoo evaluate {path}"
@@ -194,23 +198,23 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
     return content, ""
 
 
-def readable(node: Any) -> Any:
-    """The same record with texts that can be shown: without control characters, and none longer than a page."""
+def sanitised(node: Any) -> Any:
+    """Copy of a record with strings made printable and truncated to ``LONGEST`` characters."""
     if isinstance(node, dict):
-        return {readable(name): readable(child) for name, child in node.items()}
+        return {sanitised(name): sanitised(child) for name, child in node.items()}
     if isinstance(node, list):
-        return [readable(child) for child in node]
+        return [sanitised(child) for child in node]
     return printable(node[:LONGEST]) if isinstance(node, str) else node
 
 
 def _wrong(found: Any, wanted: Any, key: str = "") -> str:
-    """What is not as it should be in a record, or nothing; names that ``wanted`` does not have are free."""
+    """Description of the first mismatch between a record and a schema, or an empty string; extra keys are allowed."""
     if isinstance(wanted, dict):
         if not isinstance(found, dict):
             return f"{key or 'it'} is not a mapping of names to values"
         kinds = dict.fromkeys(found, wanted[EACH]) if EACH in wanted else wanted
         inside = (_wrong(found.get(name), kinds[name], f"{key}.{name}".lstrip(".")) for name in kinds)
-        return next((said for said in inside if said), "")
+        return next((mismatch for mismatch in inside if mismatch), "")
     if isinstance(wanted, list):
         listed = isinstance(found, list) and (len(wanted) < 2 or len(found) == len(wanted))
         return "" if listed and not any(_wrong(each, wanted[0]) for each in found) else f"{key} is not a valid list"
@@ -228,20 +232,21 @@ def _recorded(summary: dict[str, Any]) -> dict[str, Number]:
 
 
 def _evaluated(evaluation: dict[str, Any]) -> dict[str, Number]:
-    return {name: _number(name, said) for name, said in evaluation.get("metrics", {}).items() if isinstance(said, dict)}
+    metrics = evaluation.get("metrics", {})
+    return {name: _number(name, stored) for name, stored in metrics.items() if isinstance(stored, dict)}
 
 
-def _number(name: str, said: dict[str, Any]) -> Number:
-    about = {key: value for key, value in said.items() if key not in ("value", "se", "reason", "note")}
+def _number(name: str, stored: dict[str, Any]) -> Number:
+    about = {key: value for key, value in stored.items() if key not in ("value", "se", "reason", "note")}
     sizes = tuple((key, value) for key, value in about.items() if isinstance(value, int | str))
-    value = finite(said.get("value"))
-    silent = "" if value is not None else "not finite" if said.get("value") is not None else "not defined"
-    error = finite(said.get("se")) or _error(name, value, finite(said.get("n")))
-    return Number(value, str(said.get("reason") or silent), sizes, error)
+    value = finite(stored.get("value"))
+    default = "" if value is not None else "not finite" if stored.get("value") is not None else "not defined"
+    error = finite(stored.get("se")) or _error(name, value, finite(stored.get("n")))
+    return Number(value, str(stored.get("reason") or default), sizes, error)
 
 
 def _error(name: str, value: float | None, n: float | None) -> float | None:
-    """A guess at the standard error of a number from ``n`` images: a share's is the binomial, of others 1 / √n."""
+    """Rough standard error of a metric over ``n`` images: binomial for shares, |value| / √n otherwise."""
     unit = CATALOGUE[name].unit if name in CATALOGUE else ""
     if value is None or n is None or n < 1 or unit == "dimensions":
         return None
@@ -251,5 +256,5 @@ def _error(name: str, value: float | None, n: float | None) -> float | None:
 
 
 def finite(value: Any) -> float | None:
-    """A number that can be compared, or None."""
+    """The value as a float if it is a finite number, else None."""
     return float(value) if is_number(value) else None

@@ -1,4 +1,4 @@
-"""What seeds do and do not show: intervals, differences, verdicts."""
+"""Statistics over seeds: confidence intervals, tests of differences, and verdicts."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from itertools import combinations
 
 import numpy as np
 
-from vaezoo.comparison.groups import Variant
+from vaezoo.comparison.groups import SeedGroup
 
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and half the width of its 95% t-interval; None where one seed alone gives no interval."""
+    """A mean over seeds and the half-width of its 95% t-interval, None with one seed."""
 
     values: dict[int, float]
     mean: float
@@ -23,9 +23,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far ``first`` is above ``second``, its 95% interval, and the p-value; None where nothing can be tested.
+    """Mean of ``first`` minus mean of ``second``, half-width of the 95% interval and p-value; None if not testable.
 
-    ``carried`` says whether a test that trusts in no distribution could reach 5% with so many seeds.
+    ``carried``: whether a distribution-free test could reach p < 0.05 with this number of seeds.
     """
 
     first: str
@@ -39,10 +39,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of one metric: ``status`` of the leader, who cannot be told from it, and all in words.
+    """Ranking of one metric: the leader, its status, the labels not distinguishable from it, and a sentence.
 
-    ``best``: better than each other one. ``ahead``: so by a t-test, on too few seeds for more. ``level``: some cannot
-    be told from it. ``untested``: single seeds. ``none``: the runs' numbers cannot be ranked.
+    ``status``: "best", significantly better than all others; "ahead", the same, but too few seeds for a
+    distribution-free test; "level", some are not distinguishable from it; "untested", single seeds; "none", not ranked.
     """
 
     status: str
@@ -52,7 +52,7 @@ class Verdict:
 
 
 def estimate(values: dict[int, float]) -> Estimate | None:
-    """Mean and 95% t-interval of a metric by seed; None without any value."""
+    """Mean and 95% t-interval over seeds; None without values."""
     numbers = np.array(list(values.values()), dtype=float)
     if not len(numbers):
         return None
@@ -62,11 +62,12 @@ def estimate(values: dict[int, float]) -> Estimate | None:
     return Estimate(values, float(numbers.mean()), _t_quantile(len(numbers) - 1) * error)
 
 
-def difference(first: Variant, second: Variant, name: str) -> Difference | None:
-    """``first`` minus ``second``: paired where both have the same seeds, by Welch's t-test where not.
+def difference(first: SeedGroup, second: SeedGroup, name: str) -> Difference | None:
+    """``first`` minus ``second``: paired t-test if both have the same seeds, else Welch's; None without values.
 
-    Runs of one seed share the order of their training images. Where values are known image by image, the interval also
-    covers the choice of test images: both variances add up, with the seeds' degrees of freedom, which is cautious.
+    Pairing is valid because runs with the same seed see the training images in the same order. With per-image values,
+    the paired interval also covers the choice of test images: the variances over seeds and images are added, with the
+    degrees of freedom of the seeds, which is conservative.
     """
     one, other = first.values(name), second.values(name)
     if not one or not other:
@@ -88,7 +89,7 @@ def difference(first: Variant, second: Variant, name: str) -> Difference | None:
     return Difference(*names, mean, half, p, method, carried or half == 0)
 
 
-def _paired(differences: np.ndarray, first: Variant, second: Variant, name: str) -> tuple[float, float, str]:
+def _paired(differences: np.ndarray, first: SeedGroup, second: SeedGroup, name: str) -> tuple[float, float, str]:
     variance, method = float(differences.var(ddof=1)) / len(differences), "paired over seeds"
     of_images = _error_of_images(first, second, name)
     if of_images is not None:
@@ -105,10 +106,10 @@ def _welch(one: list[float], other: list[float]) -> tuple[float, float, str]:
 
 
 def _t_test(mean: float, error: float, freedom: float) -> tuple[float, float]:
-    """Half the width of the 95% interval, and the two-sided p-value that the mean is 0."""
+    """Half-width of the 95% interval, and the two-sided p-value of the hypothesis that the mean is 0."""
     from scipy.stats import t
 
-    if error == 0:  # numbers that no seed changes, such as a count of parameters
+    if error == 0:  # the seed does not change some metrics, such as the number of parameters
         return 0.0, float(mean == 0)
     return _t_quantile(freedom) * error, float(2 * t.sf(abs(mean) / error, freedom))
 
@@ -119,9 +120,12 @@ def _t_quantile(freedom: float) -> float:
     return float(t.ppf(1 - LEVEL / 2, freedom))
 
 
-def _error_of_images(first: Variant, second: Variant, name: str) -> float | None:
-    """Standard error over test images of the difference, averaged over seeds; None unless all kept the same images."""
-    kept = [[entry.of_images(name) for entry in variant.entries] for variant in (first, second)]
+def _error_of_images(first: SeedGroup, second: SeedGroup, name: str) -> float | None:
+    """Standard error over test images of the difference, averaged over seeds.
+
+    None unless both have the same seeds and all runs stored equally many per-image values.
+    """
+    kept = [[record.of_images(name) for record in seed_group.records] for seed_group in (first, second)]
     if any(values is None for side in kept for values in side):
         return None
     if len({len(values) for side in kept for values in side if values is not None}) != 1 or first.seeds != second.seeds:
@@ -131,7 +135,7 @@ def _error_of_images(first: Variant, second: Variant, name: str) -> float | None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for how many they are (Holm, 1979), in the order given."""
+    """Holm-corrected p-values (Holm, 1979), in the given order."""
     count, worst, corrected = len(p_values), 0.0, [0.0] * len(p_values)
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         worst = max(worst, min(1.0, (count - rank) * p_values[index]))
@@ -139,16 +143,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def verdict(variants: Sequence[Variant], name: str, better: str) -> Verdict | None:
-    """Which variant is best by a metric and how sure that is; None with fewer than two numbers or no direction.
+def verdict(seed_groups: Sequence[SeedGroup], name: str, better: str) -> Verdict | None:
+    """The best seed group by a metric, with its significance; None with fewer than two values or no better direction.
 
-    P-values are corrected over all pairs of the variants, since the leader is chosen by the same numbers.
+    P-values are corrected over all pairs, because the leader is chosen by the same values.
     """
-    having = [variant for variant in variants if variant.values(name)]
+    having = [seed_group for seed_group in seed_groups if seed_group.values(name)]
     if len(having) < 2 or better not in ("higher", "lower"):
         return None
     sign = 1 if better == "higher" else -1
-    ranked = sorted(having, key=lambda variant: -sign * float(np.mean(list(variant.values(name).values()))))
+    ranked = sorted(having, key=lambda seed_group: -sign * float(np.mean(list(seed_group.values(name).values()))))
     leader = ranked[0].label
     pairs = [pair for pair in (difference(*two, name) for two in combinations(ranked, 2)) if pair is not None]
     tested = [pair for pair in pairs if pair.p is not None]
@@ -191,7 +195,10 @@ def _say_best(status: str, nearest: Difference, p: float) -> str:
 
 
 def figures(value: float, half: float | None) -> str:
-    """A number with as many digits as its uncertainty supports: two of the half-width's, three if there is none."""
+    """Format a number to the second significant digit of its half-width.
+
+    Without one, whole numbers are written in full and others with three significant digits.
+    """
     if not half:
         if value == int(value) and abs(value) < 1e15:
             return f"{int(value):,}".replace("-", "−")

@@ -1,4 +1,4 @@
-"""Data sets as images in [0, 1]: read, divided into splits and batched. Knows no models."""
+"""Data sets of images in [0, 1]: reading, splits and batches."""
 
 from vaezoo.data.datamodule import ImageDataModule
 from vaezoo.data.images import Factor

@@ -1,4 +1,4 @@
-"""``ImageDataModule``: any data set as splits, loaders and example images. It knows no models."""
+"""``ImageDataModule``: splits, loaders and example images of any data set."""
 
 import math
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ from vaezoo.data.sprites import Lattice
 from vaezoo.distributed import threads
 from vaezoo.runs import paths
 
-FEW_FILES = 500  # decoded sooner than worker processes start
+FEW_FILES = 500  # decoding fewer takes less time than starting worker processes
 MAX_WORKERS = 16
 
 
-class Again(NamedTuple):
-    """Training images made once more: positions in the training split (B,), x, y, and their files if they are files."""
+class TrainingImages(NamedTuple):
+    """Training images (x, y), their positions in the training split (B,), and the names of their files, if any."""
 
     positions: Tensor
     x: Tensor
@@ -40,37 +40,37 @@ class Again(NamedTuple):
 
 
 class ImageDataModule(LightningDataModule):
-    """Images of one source in three splits. A batch is (x, y), for a model and when a loader is iterated.
+    """Images of one source in three splits, in batches (x, y).
 
-    x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), a column per factor (B, F), or -1 without labels.
-    Where several devices have a batch between them it is (x, y, share), see ``vaezoo.distributed.batch_shares``.
-    Outside of a running trainer, loaders give whole batches on the CPU; the training images come in the order of epoch
-    0, or of the epoch that ``loader.sampler.set_epoch`` names.
+    x is float32 (B, C, H, W) in [0, 1]. y is int64: classes (B,), one column per factor (B, F), or -1 without labels.
+    If a batch is divided between devices, it is (x, y, share); see ``vaezoo.distributed.batch_shares``. Without a
+    running trainer, loaders yield whole batches on the CPU, and training images in the order of epoch 0, or of the
+    epoch set with ``loader.sampler.set_epoch``.
 
     Args:
         source: "digits", "torchvision", "sprites" or "image_folder".
-        image_size: the side of a square in pixels, or [height, width].
-        channels: 1 or 3, whatever the files have.
-        fit: how images of another size are brought to ``image_size``: "crop" scales the shorter side and cuts the
-            longer one equally, "pad" scales the longer one and adds black equally, "stretch" scales each by itself.
-        range: which levels of image files become 0 and 1: "full", all that a file of its kind can have; [low, high]; or
-            "auto", which looks at training images and is one of the others after ``setup``. See ``vaezoo.data.ranges``.
-        follow_links: whether links to folders, and to files outside of ``root``, are followed in an image folder.
-        name: what the data set is called in tables; by default the class of torchvision or the source.
-        dataset: the class in ``torchvision.datasets``, for source "torchvision".
-        root: the folder where data sets lie, or for source "image_folder" the images.
-        batch_size: images in a training batch, over all devices together.
-        eval_batch_size: images in a validation or test batch, over all devices together.
-        binarize: "none"; "threshold", 1 from one half up; "dynamic", 1 with the pixel's value as the probability, drawn
-            anew for each training batch, and once for all for validation and test.
-        limit: how many images to train on; None means all.
-        val_size, test_size: a number of images or a fraction of all, where there is no official split.
-        split_seed: decides which images are in which split. Keep it equal in runs that are to be compared.
-        seed: decides the order and the noise of training.
-        in_memory: whether image files are decoded once into memory; "auto" means where they take no more than
-            ``memory_limit_gib``. The other sources are always in memory.
-        num_workers: processes that decode image files; "auto" goes by the number of processors.
-        drop_last: leave out a last training batch that is short.
+        image_size: side of a square in pixels, or [height, width].
+        channels: 1 or 3; files are converted.
+        fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,
+            "pad" scales the longer side and adds black borders, "stretch" scales both sides independently.
+        range: levels of image files that become 0 and 1: "full", all levels of the file's type; [low, high]; or "auto",
+            chosen by ``setup`` from training images. See ``vaezoo.data.ranges``.
+        follow_links: whether to follow links to folders, and to files outside ``root``, in an image folder.
+        name: name of the data set in tables; by default the torchvision class or the source.
+        dataset: class in ``torchvision.datasets``, for source "torchvision".
+        root: folder of data sets; for source "image_folder", of the images.
+        batch_size: images per training batch, over all devices.
+        eval_batch_size: images per validation or test batch, over all devices.
+        binarize: "none"; "threshold" at one half; or "dynamic", sampled with the pixel's value as probability, for each
+            training batch anew, and once for validation and test.
+        limit: number of training images; None for all.
+        val_size, test_size: number of images or fraction of all, if there is no official split.
+        split_seed: determines the splits. Must be equal in runs that are compared.
+        seed: determines the order and noise of training.
+        in_memory: whether to decode image files once into memory; "auto" if they take at most ``memory_limit_gib``.
+            Other sources are always in memory.
+        num_workers: processes that decode image files; "auto" depends on the number of processors.
+        drop_last: whether to drop a shorter last training batch.
     """
 
     def __init__(
@@ -137,12 +137,12 @@ class ImageDataModule(LightningDataModule):
     # From disk to splits
 
     def prepare_data(self) -> None:
-        """Download or draw what is not on disk yet. Lightning calls it in one process of each machine, and often."""
+        """Download or render missing data. Lightning calls it repeatedly, in one process per machine."""
         if not self._splits:
             self.source.prepare(self.limit)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images and divide them into splits, once, whatever the ``stage``."""
+        """Read the images and divide them into splits; once, for all stages."""
         if self._splits:
             return
         pool = self.source.open()
@@ -171,7 +171,7 @@ class ImageDataModule(LightningDataModule):
         return count * int(np.prod(self.image_shape))
 
     def _load(self, split: str, part: Images, in_memory: bool) -> ImageTensor | ImageFiles:
-        """A split ready for its loader, binarised where that is done once for all."""
+        """A split for its loader, binarised unless each batch is binarised anew."""
         method = "none" if self._draws(split) else self.binarize
         if isinstance(part, Lattice):
             return part.load()
@@ -189,7 +189,7 @@ class ImageDataModule(LightningDataModule):
     # From splits to batches
 
     def train_dataloader(self) -> InMemoryLoader | StreamingLoader:
-        """The training images in an order that depends on (seed, epoch) alone; Lightning tells the epoch."""
+        """Training images, in an order that depends only on seed and epoch. Lightning sets the epoch."""
         rank, world_size = self._place()
         # Lightning's overfit_batches wants the same few batches in every epoch.
         shuffled = self.trainer is None or not getattr(self.trainer, "overfit_batches", 0)
@@ -204,15 +204,15 @@ class ImageDataModule(LightningDataModule):
         return self._loader("train", order)
 
     def val_dataloader(self) -> InMemoryLoader | StreamingLoader:
-        """Every validation image once, in the same order in every run."""
+        """All validation images, in a fixed order."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> InMemoryLoader | StreamingLoader:
-        """Every test image once, in the same order in every run."""
+        """All test images, in a fixed order."""
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> InMemoryLoader | StreamingLoader:
-        """Every test image once, in the same order in every run."""
+        """All test images, in a fixed order."""
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> InMemoryLoader | StreamingLoader:
@@ -240,18 +240,18 @@ class ImageDataModule(LightningDataModule):
         return InMemoryLoader(images, order, noise_seed, pin_memory=device.type == "cuda")
 
     def close(self) -> None:
-        """End the worker processes of all loaders."""
+        """Shut down the worker processes of all loaders."""
         for loader in self._streaming:
             loader.close()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Batch:
-        """Stored pixels where the model is; those of images in memory lie there already."""
+        """Move stored pixels and labels to the device."""
         assert isinstance(batch, Batch)
         images, labels = (tensor.to(device, non_blocking=True) for tensor in (batch.images, batch.labels))
         return batch._replace(images=images, labels=labels)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Any, ...]:
-        """Stored pixels become (x, y) or (x, y, share), on the device where the model is."""
+        """Convert stored pixels to (x, y) or (x, y, share), on the device."""
         assert isinstance(batch, Batch)
         return self._finished(batch)
 
@@ -261,34 +261,34 @@ class ImageDataModule(LightningDataModule):
             x = draw_binary(x, batch.noise_seed, batch.share)
         return (x, batch.labels) if batch.share is None else (x, batch.labels, batch.share)
 
-    # What others ask
+    # Queries
 
-    def training_batches(self, places: Sequence[int]) -> Again | None:
-        """Batches of the epoch that a trainer is in, by their places in it; None where it trains on another loader."""
+    def training_batches(self, places: Sequence[int]) -> TrainingImages | None:
+        """Recreate batches of the trainer's current epoch by their index; None if it uses another loader."""
         loader = self.trainer.train_dataloader if self.trainer is not None else None
         if not isinstance(loader, Loader):
             return None
-        found = [loader.again(place) for place in places]
+        found = [loader.reread(place) for place in places]
         x, y = (
             torch.cat(parts)
             for parts in zip(*(self.on_after_batch_transfer(batch, 0)[:2] for _, batch in found), strict=True)
         )
         positions = torch.cat([positions for positions, _ in found])
-        return Again(positions, x, y, self._names(positions))
+        return TrainingImages(positions, x, y, self._names(positions))
 
     def _names(self, positions: Tensor) -> list[str] | None:
-        """Which files the training images at ``positions`` are, if they are files."""
+        """File names of training images, None if they are not files."""
         if "train" not in self._unreadable:
             return None
         unreadable = self._unreadable["train"]
-        in_memory = isinstance(self._splits["train"], ImageTensor)  # where those that cannot be read are left out
+        in_memory = isinstance(self._splits["train"], ImageTensor)  # without the unreadable files
         kept = [place for place in range(len(unreadable.files)) if not (in_memory and place in unreadable.reasons)]
         return [unreadable.files.path(kept[position]) for position in positions.tolist()]
 
     def examples(self, count: int, split: str = "val") -> tuple[Tensor, Tensor]:
-        """The first ``count`` images of a split, or all if it has fewer, as evaluation sees them: (x, y) on the CPU.
+        """The first ``count`` images of a split, or all if it has fewer: (x, y) on the CPU, as used in evaluation.
 
-        The same for every model, seed and batch size.
+        Independent of model, seed and batch size.
         """
         settings.check_choice("split", split, ("train", "val", "test"))
         images = self._split(split)
@@ -301,16 +301,16 @@ class ImageDataModule(LightningDataModule):
 
     @property
     def is_binary(self) -> bool:
-        """Whether every pixel that evaluation sees is 0 or 1."""
+        """Whether all pixels are 0 or 1 in evaluation."""
         return automatic.is_binary(self.source.name, self.binarize)
 
     @property
     def has_known_factors(self) -> bool:
-        """Whether the labels are all that an image was made from, which disentanglement is measured against."""
+        """Whether the labels are the generative factors of the images, as disentanglement metrics require."""
         return self.source.name == "sprites"
 
     def describe(self) -> dict[str, Any]:
-        """What a record of a run says of its data, in plain values, wherever the files lie."""
+        """Description of the data for a run's record, in plain values, independent of file paths."""
         return {
             "name": self.name,
             "image_shape": list(self.image_shape),
@@ -323,7 +323,10 @@ class ImageDataModule(LightningDataModule):
         }
 
     def held_back(self, waited: float, seconds: float, images: int) -> str | None:
-        """One sentence for a training of so many images that ``waited`` for files to be decoded; see ``waiting``."""
+        """A sentence if training was limited by decoding files, else None; see ``decoding_bottleneck.sentence``.
+
+        ``waited`` of ``seconds`` of training were spent waiting for images.
+        """
         train = self._split("train")
         if not isinstance(train, ImageFiles):
             return None
@@ -340,16 +343,16 @@ class ImageDataModule(LightningDataModule):
         self.setup()
         return self._splits[split]
 
-    # Where this process runs
+    # This process and its device
 
     @property
     def _running(self) -> Trainer | None:
-        """The trainer that is at work on these images now; it stays attached when it has finished."""
+        """The attached trainer while it is running, else None; trainers stay attached after they have finished."""
         trainer = self.trainer
         return trainer if trainer is not None and trainer.state.status == TrainerStatus.RUNNING else None
 
     def _place(self) -> tuple[int, int]:
-        """The rank of this process and the number of processes that have each batch between them."""
+        """Rank and world size of this process."""
         return (0, 1) if self._running is None else (self._running.global_rank, self._running.world_size)
 
     def _device(self) -> torch.device:
@@ -363,7 +366,7 @@ class ImageDataModule(LightningDataModule):
         return self._most_workers()
 
     def _most_workers(self) -> int:
-        """As many as there are processors, shared with the other processes of this machine."""
+        """One worker per processor, divided by the run's processes on this machine; at most ``MAX_WORKERS``."""
         return max(1, min(MAX_WORKERS, threads.processors() // self._sharing()))
 
     def _sharing(self) -> int:
@@ -371,7 +374,7 @@ class ImageDataModule(LightningDataModule):
 
 
 def _fits_on(device: torch.device, byte_count: int) -> bool:
-    """Whether images may live on the device: always on the CPU, on a GPU where half of its free memory holds them."""
+    """Whether to keep images on the device: on a CPU always, on a GPU if they take at most half of its free memory."""
     if device.type == "cuda":
         return byte_count <= torch.cuda.mem_get_info(device)[0] // 2
     return device.type == "cpu"

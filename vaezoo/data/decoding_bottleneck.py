@@ -1,17 +1,17 @@
-"""Whether decoding held a training back, in one sentence with what would help. It knows no loaders and no files."""
+"""Reports when training was limited by decoding image files, with remedies."""
 
 import os
 from pathlib import Path
 
-MUCH = 0.1  # of training
+MUCH = 0.1  # fraction of training time spent waiting, above which it is reported
 
 
 def sentence(
     waited: float, seconds: float, images: int, *, workers: int, most_workers: int, byte_count: int
 ) -> str | None:
-    """For a training on so many images that took ``seconds`` and ``waited`` in them; None where that was little.
+    """A sentence if ``waited`` is more than a tenth of ``seconds``, else None.
 
-    ``byte_count``: what all images would take in memory.
+    ``images`` is the number of images seen in training; ``byte_count`` the size of all decoded images.
     """
     if waited <= MUCH * seconds:
         return None
@@ -28,7 +28,7 @@ def sentence(
 
 
 def memory_bytes() -> int:
-    """Memory that this process may use: the machine's, or its container's if that is less."""
+    """Memory limit of this process in bytes: the machine's, or its container's if smaller."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     allowed = limit.read_text().strip() if limit.is_file() else "max"

@@ -1,4 +1,4 @@
-"""torchvision's data sets: read from disk or fetched, and what to tell who has no network. It knows no pixels."""
+"""torchvision's data sets: reading from disk and downloading, with error messages for machines without network."""
 
 import inspect
 import logging
@@ -12,7 +12,7 @@ from typing import Any
 from vaezoo.config.errors import ConfigError, DataError, printable
 from vaezoo.data import hashes
 
-TIMEOUT_SECONDS = 15  # torchvision itself would wait for a silent server for ever
+TIMEOUT_SECONDS = 15  # torchvision itself has no timeout
 OFFLINE = "or use data=digits or data=sprites, which need no network"
 
 
@@ -24,8 +24,8 @@ class MissingError(DataError):
 
 
 def find_class(dataset: str | None) -> Any:
-    """The class of that name in torchvision.datasets."""
-    # Imported here: it takes seconds, which other sources do not need.
+    """The class of this name in torchvision.datasets; ConfigError if there is none."""
+    # Imported here, because it takes seconds and other sources do not need it.
     from torchvision import datasets
 
     if dataset is None or dataset not in datasets.__all__:
@@ -34,12 +34,15 @@ def find_class(dataset: str | None) -> Any:
 
 
 def read(cls: Any, root: Path, split: str) -> Any:
-    """An official split ("train", "valid" or "test") as it lies under ``root``, or DataError."""
+    """Read an official split ("train", "valid" or "test") from ``root``.
+
+    MissingError if it is not on disk, DataError if it is damaged.
+    """
     choice = _choose(cls, split)
     try:
         return cls(root, **choice)
-    except Exception as error:  # a damaged file makes its parser raise almost anything
-        if "download=True" in str(error):  # torchvision's way to say that files are missing
+    except Exception as error:  # parsers raise many types for damaged files
+        if "download=True" in str(error):  # torchvision's message for missing files
             remedy = f"train or run `python scripts/prepare_data.py` with its name to download it, {OFFLINE}"
             raise MissingError(f"{_missing(cls, root)}; {remedy}") from error
         raise DataError(
@@ -49,7 +52,7 @@ def read(cls: Any, root: Path, split: str) -> Any:
 
 
 def fetch(cls: Any, root: Path, split: str) -> None:
-    """Download an official split where it is not there yet; DataError says what could not be had, and from where."""
+    """Download an official split unless it is on disk; DataError if that fails, with files and addresses."""
     folder, names, addresses = places(cls, root)
     before = set(folder.glob("*"))
     if not all(hashes.md5_of(cls).values()):
@@ -57,8 +60,8 @@ def fetch(cls: Any, root: Path, split: str) -> None:
     try:
         with _timeout(TIMEOUT_SECONDS), unpacking_inside():
             cls(root, download=True, **_choose(cls, split))
-    except Exception as error:  # network, disk, permission, checksum: torchvision has no error of its own for any
-        _remove(hashes.spoiled(cls, folder), before)
+    except Exception as error:  # network, disk, permissions or checksum: torchvision has no error types of its own
+        _remove(hashes.corrupt(cls, folder), before)
         raise DataError(
             f"{_missing(cls, root)} and cannot be downloaded from {' or '.join(addresses)} ({_reason(error)}); "
             f"put {', '.join(names)} into {folder} yourself, {OFFLINE}"
@@ -66,14 +69,14 @@ def fetch(cls: Any, root: Path, split: str) -> None:
 
 
 def _remove(paths: list[Path], before: set[Path]) -> None:
-    """Remove files unless they lay there before."""
+    """Delete files that did not exist before."""
     for path in paths:
         if path not in before:
             path.unlink(missing_ok=True)
 
 
 def note_other_files(cls: Any, root: Path) -> None:
-    """Warn of files on disk that are not the published ones: they are the user's own, so they are used."""
+    """Warn about files on disk that differ from the published ones. They are used all the same."""
     for path in hashes.differing(cls, places(cls, root)[0]):
         log.warning(
             "%s is not the published file of %s, so results are not comparable with published ones; delete it to"
@@ -84,7 +87,7 @@ def note_other_files(cls: Any, root: Path) -> None:
 
 
 def is_there(cls: Any, root: Path, split: str) -> bool:
-    """Whether an official split lies under ``root``; DataError where it does and is damaged."""
+    """Whether an official split is on disk; DataError if it is damaged."""
     try:
         read(cls, root, split)
     except MissingError:
@@ -93,7 +96,7 @@ def is_there(cls: Any, root: Path, split: str) -> bool:
 
 
 def places(cls: Any, root: Path) -> tuple[Path, list[str], list[str]]:
-    """The folder that torchvision looks in, the files that it wants there, and the addresses that it has them from."""
+    """The folder that torchvision reads, the names of its files, and the addresses that they are downloaded from."""
     if hasattr(cls, "resources"):
         return root / cls.__name__ / "raw", [name for name, _ in cls.resources], list(cls.mirrors)
     if hasattr(cls, "split_list"):
@@ -105,7 +108,7 @@ def places(cls: Any, root: Path) -> tuple[Path, list[str], list[str]]:
 
 
 def _choose(cls: Any, split: str) -> dict[str, Any]:
-    """The argument by which ``cls`` tells its official splits apart."""
+    """The argument of ``cls`` that selects a split; ConfigError if it has no official splits."""
     parameters = inspect.signature(cls).parameters
     if "train" in parameters:
         return {"train": split == "train"}
@@ -119,14 +122,14 @@ def _missing(cls: Any, root: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The last cause that an error names, on one line."""
+    """The last part of an error's message, on one line."""
     text = " ".join(str(error).split("got:")[-1].split())
     return text[:200] or type(error).__name__
 
 
 @contextmanager
 def unpacking_inside() -> Iterator[None]:
-    """Have tar files unpack into the folder that is asked for only; not every torchvision and Python does."""
+    """Prevent tar archives from writing outside their target folder, which some versions of torchvision allow."""
     before = tarfile.TarFile.extraction_filter
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:

@@ -1,4 +1,4 @@
-"""Image files: decoded and, where one cannot be read, counted. It knows no folders, no splits and no batches' order."""
+"""Decoding of image files, and counting of those that cannot be read."""
 
 import logging
 import math
@@ -22,21 +22,21 @@ from vaezoo.data.fitting import scaled_size
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.levels import Levels, to_bytes
 from vaezoo.data.pixels import Shape, binarize_once
-from vaezoo.data.workers import leave_signals_to_the_run, passing
+from vaezoo.data.workers import leave_signals_to_the_run, one_pass
 
 MAX_UNREADABLE = 0.01  # of a split's files
-MOST_REASON = 300  # letters
+MOST_REASON = 300  # characters of an error message
 MAX_NAMED = 10  # files named in one error
-MOST_PIXELS = 2**26  # of an image that is decoded whole: 8192x8192, which takes a GiB at times
+MOST_PIXELS = 2**26  # of an image, such as 8192x8192; decoding one can take 1 GiB
 MOST_BYTES = 2**29  # of one image file
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # what Pillow may take a file for, whatever its name
-CHUNK_BYTES = 2**22  # what one worker hands over at a time while everything is decoded into memory
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # formats that Pillow may detect, whatever the name
+CHUNK_BYTES = 2**22  # size of the chunks that workers return when all files are decoded into memory
 
 logger = logging.getLogger(__name__)
 
 
 class Decoded(NamedTuple):
-    """What became of some files: the images that could be read, and why the others could not."""
+    """Decoded files: uint8 images (N, C, H, W), labels, and (position, reason) of each file that cannot be read."""
 
     images: Tensor
     labels: Tensor
@@ -45,11 +45,9 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFiles(Dataset[Decoded]):
-    """Paths with their labels (N,) or (N, F), decoded when they are asked for: a data set for torch's DataLoader."""
+    """A data set for torch's DataLoader: paths with labels (N,) or (N, F), decoded on access."""
 
-    paths: NDArray[
-        np.bytes_
-    ]  # one array and no list of strings, of which every worker process would end up with a copy
+    paths: NDArray[np.bytes_]  # an array, because each worker process would end up with a copy of a list of strings
     labels: Tensor
     image_shape: Shape
     binarize: str = "none"
@@ -58,7 +56,7 @@ class ImageFiles(Dataset[Decoded]):
 
     @classmethod
     def of(cls, paths: list[Path], labels: Tensor, image_shape: Shape) -> "ImageFiles":
-        """Files that need not exist yet, with labels in the same order."""
+        """Files with labels in the same order; they need not exist yet."""
         return cls(np.array([os.fsencode(path) for path in paths]), labels, image_shape)
 
     def __len__(self) -> int:
@@ -69,11 +67,11 @@ class ImageFiles(Dataset[Decoded]):
         return replace(self, paths=self.paths[positions], labels=self.labels[torch.from_numpy(positions)])
 
     def path(self, position: int) -> str:
-        """Where the file at ``position`` lies."""
+        """Path of the file at ``position``."""
         return os.fsdecode(self.paths[position])
 
     def __getitems__(self, positions: list[int]) -> Decoded:
-        """Decode the files at ``positions``; this is the name under which torch asks for a whole batch at once."""
+        """Decode the files at ``positions``. torch's DataLoader calls this for a whole batch."""
         images, read, failed = [], [], []
         for position in positions:
             try:
@@ -89,13 +87,13 @@ class ImageFiles(Dataset[Decoded]):
 
 @dataclass
 class Unreadable:
-    """The files of one split that could not be read: each is warned of once, too many of them are an error."""
+    """The unreadable files of one split, with reasons. Each is reported once; too many raise an error."""
 
     files: ImageFiles
     reasons: dict[int, str] = field(default_factory=dict)
 
     def add(self, failed: list[tuple[int, str]]) -> None:
-        """Take note of files that some process failed to read."""
+        """Record files that could not be read, and log a warning for each new one."""
         for position, reason in failed:
             if position not in self.reasons:
                 self.reasons[position] = reason
@@ -103,7 +101,7 @@ class Unreadable:
                 logger.warning("skipped %s, which cannot be read (%s)", path, reason)
 
     def check(self) -> None:
-        """Raise DataError where more than 1% of the split cannot be read."""
+        """Raise DataError if more than 1% of the split cannot be read."""
         if len(self.reasons) <= MAX_UNREADABLE * len(self.files):
             return
         names = [self.files.path(position) for position in sorted(self.reasons)]
@@ -116,7 +114,7 @@ class Unreadable:
 
 
 def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> ImageTensor:
-    """Decode everything into memory once, by worker processes; unreadable files are left out with their labels."""
+    """Decode all files into memory with worker processes; unreadable files are omitted, with their labels."""
     size = max(1, CHUNK_BYTES // int(np.prod(files.image_shape)))
     chunks = [chunk.tolist() for chunk in torch.arange(len(files)).split(size)]
     loader = DataLoader(
@@ -130,7 +128,7 @@ def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> Image
     pixels = torch.empty((len(files), *files.image_shape), dtype=torch.uint8)
     labels = torch.empty_like(files.labels)
     done = 0
-    for decoded in passing(loader):
+    for decoded in one_pass(loader):
         end = done + len(decoded.images)
         pixels[done:end], labels[done:end] = decoded.images, decoded.labels
         unreadable.add(decoded.failed)
@@ -140,7 +138,7 @@ def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> Image
 
 
 def first_readable(unreadable: Unreadable, count: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
-    """Positions, pixels and labels of the first ``count`` files that can be read, or of all that can."""
+    """Positions, pixels and labels of the first ``count`` readable files, or of all if there are fewer."""
     files = unreadable.files
     read: dict[int, Decoded] = {}
     for position in range(len(files)):
@@ -156,12 +154,15 @@ def first_readable(unreadable: Unreadable, count: int) -> tuple[NDArray[np.int64
 
 
 def as_is(decoded: Any) -> Any:
-    """For torch's DataLoader, which would otherwise put a batch together once more."""
+    """Identity, as the ``collate_fn`` of torch's DataLoader: batches are collated already."""
     return decoded
 
 
 def decode(path: str, image_shape: Shape, levels: Levels | None = None, fit: str = "crop") -> NDArray[np.uint8]:
-    """One image file of any mode as uint8 (C, H, W), upright, with ``levels`` as in ``to_bytes`` and a ``fit``."""
+    """Decode an image file to uint8 (C, H, W), with EXIF rotation applied; ``levels`` as in ``to_bytes``.
+
+    Raises whatever Pillow raises for damaged files.
+    """
     channels, height, width = image_shape
     with opened(path, 2 * max(height, width)) as image:
         plain = to_bytes(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", levels)
@@ -171,9 +172,9 @@ def decode(path: str, image_shape: Shape, levels: Levels | None = None, fit: str
 
 @contextmanager
 def opened(path: str, side: int) -> Iterator[Image.Image]:
-    """An image file that is safe to decode; a JPEG at the fraction of its size that still has ``side`` pixels a side.
+    """Open an image file that is safe to decode; a JPEG is reduced while its sides stay at least ``side`` pixels.
 
-    OSError or ValueError, or whatever Pillow raises, for one that is not.
+    Raises OSError if it is not a regular file or too large, ValueError for too many pixels, or what Pillow raises.
     """
     _check_file(path)
     with Image.open(path, formats=FORMATS) as image:
@@ -196,7 +197,7 @@ def _fitted(image: Image.Image, height: int, width: int, fit: str) -> Image.Imag
 
 
 def _check_file(path: str) -> None:
-    """OSError for what is no file, which could be waited for without end, and for a file larger than any image."""
+    """Raise OSError if it is not a regular file (reading a pipe could block forever) or larger than ``MOST_BYTES``."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise OSError("it is not a file")

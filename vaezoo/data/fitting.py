@@ -1,16 +1,16 @@
-"""Images of any size brought to one size: cropped, padded or stretched. It knows no levels and no files."""
+"""Resizing of images to one size by cropping, padding or stretching."""
 
 from torch import Tensor
 from torch.nn import functional
 
 FITS = ("crop", "pad", "stretch")
-"""Scale the shorter side and cut the longer one, scale the longer side and fill up with black, or scale each side."""
+"""Scale the shorter side and crop the longer one; scale the longer side and pad with black; or scale both sides."""
 
 Size = tuple[int, int]  # height, width
 
 
 def scaled_size(size: Size, wanted: Size, fit: str) -> Size:
-    """Height and width to which an image of ``size`` is scaled, before it is cut or padded to ``wanted``."""
+    """Size to which an image is scaled before it is cropped or padded to ``wanted``."""
     if fit == "stretch":
         return wanted
     ratios = [there / here for there, here in zip(wanted, size, strict=True)]
@@ -27,9 +27,9 @@ def _sides(size: Size, scale: float, *, least: Size, most: Size) -> Size:
 
 
 def fit_pixels(pixels: Tensor, wanted: Size, fit: str) -> Tensor:
-    """Bilinear and antialiased: float (N, C, h, w) -> (N, C, H, W)."""
+    """Resize with antialiased bilinear interpolation: float (N, C, h, w) -> (N, C, H, W)."""
     size = scaled_size((pixels.shape[2], pixels.shape[3]), wanted, fit)
     if size != tuple(pixels.shape[2:]):
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-    top, left = (int((there - here) / 2) for there, here in zip(wanted, size, strict=True))  # negative: cut
+    top, left = (int((there - here) / 2) for there, here in zip(wanted, size, strict=True))  # negative: crop
     return functional.pad(pixels, (left, wanted[1] - size[1] - left, top, wanted[0] - size[0] - top))

@@ -1,4 +1,4 @@
-"""A folder of image files: which files there are, which split and class each belongs to. It reads none of them."""
+"""Folders of image files: lists the files with their splits and classes, without reading them."""
 
 import logging
 import os
@@ -16,16 +16,19 @@ from vaezoo.data.pixels import Shape
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))
 
 FOLLOW = "data.follow_links=true follows them"
-"""What to do about links that were left out."""
+"""Remedy for skipped links."""
 
 SOME_LINKS = 3
-"""Of these, how many are named: there are many where a whole data set is made of them."""
+"""Number of skipped links named in a warning; a data set may consist of links."""
 
 logger = logging.getLogger(__name__)
 
 
 def open_folder(root: Path, image_shape: Shape, *, follow_links: bool = False) -> Pool:
-    """The images under ``root``, or under its ``train``, ``val`` and ``test``; the folders in there are the classes."""
+    """The images under ``root``, or under its ``train``, ``val`` and ``test``; subfolders are the classes.
+
+    Raises DataError if there are no images, or the layout is ambiguous.
+    """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; set data.root to the folder that contains the images")
     splits = {name: root / name for name in ("train", "val", "test") if _is_folder(root / name, follow_links)}
@@ -36,7 +39,7 @@ def open_folder(root: Path, image_shape: Shape, *, follow_links: bool = False) -
     folders = splits or {"train": root}
     listed = {name: list_images(folder, root, follow_links=follow_links) for name, folder in folders.items()}
     classes = sorted({path.parts[0] for paths in listed.values() for path in paths if len(path.parts) > 1})
-    # One folder alone tells no image from another.
+    # A single class carries no information.
     classes = classes if len(classes) > 1 else []
     parts = {name: _files(splits.get(name, root), paths, classes, image_shape) for name, paths in listed.items()}
     factors = (Factor("class", tuple(map(printable, classes))),) if classes else ()
@@ -46,8 +49,8 @@ def open_folder(root: Path, image_shape: Shape, *, follow_links: bool = False) -
 def list_images(folder: Path, root: Path, *, follow_links: bool = False) -> list[PurePath]:
     """The image files under ``folder``, relative to it and sorted, without hidden ones.
 
-    Links to folders, and links to files out of ``root``, are left out unless ``follow_links``. What has an image's name
-    and is no file, such as a pipe or a link to nowhere, is left out always. Both are warned of.
+    Links to folders, and to files outside ``root``, are skipped unless ``follow_links``; pipes, devices and broken
+    links are always skipped. Both are logged. Raises DataError if there are no images.
     """
     found = _Found(root.resolve(), follow_links)
     for base, folders, names in os.walk(folder, onerror=_refuse, followlinks=follow_links):
@@ -69,7 +72,7 @@ def list_images(folder: Path, root: Path, *, follow_links: bool = False) -> list
 
 @dataclass
 class _Found:
-    """What is in a folder: images, links that were left out, and what is no file."""
+    """The content of a folder: images, skipped links, and entries that are not regular files."""
 
     root: Path
     follow_links: bool
@@ -79,7 +82,7 @@ class _Found:
     seen: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: Path) -> None:
-        """Put what has an image's name where it belongs."""
+        """Add a path with an image's extension to the list that it belongs to."""
         mode = path.lstat().st_mode
         if not stat.S_ISLNK(mode):
             (self.files if stat.S_ISREG(mode) else self.odd).append(path)
@@ -91,7 +94,7 @@ class _Found:
             (self.files if self.follow_links or target.is_relative_to(self.root) else self.links).append(path)
 
     def refuse_twice(self, folder: str) -> None:
-        """DataError for a folder that links lead to again: a walk could be endless, and images would count twice."""
+        """Raise DataError if links lead to a folder twice: the walk might not end, and images would count twice."""
         first = self.seen.setdefault(os.path.realpath(folder), folder)
         if first != folder:
             raise DataError(
@@ -99,7 +102,7 @@ class _Found:
             )
 
     def warn(self) -> None:
-        """Say what is left out, and how to have it."""
+        """Log what was skipped, and how to include it."""
         if self.links:
             some = "1 link" if len(self.links) == 1 else f"{len(self.links):,} links"
             logger.warning(
@@ -115,7 +118,7 @@ def _few(paths: list[Path], most: int) -> str:
 
 
 def _refuse_what_lies_beside(root: Path, splits: dict[str, Path], follow_links: bool) -> None:
-    """DataError if images would be passed over, as those of a class that happens to be called train."""
+    """Raise DataError if images beside the splits would be ignored, as with a class that is called train."""
     for path in sorted(root.iterdir()):
         hidden = path.name.startswith(".") or path.name in splits
         if not hidden and (_is_folder(path, follow_links) or path.suffix.lower() in EXTENSIONS):
@@ -130,14 +133,14 @@ def _is_folder(path: Path, follow_links: bool) -> bool:
 
 
 def _files(folder: Path, paths: list[PurePath], classes: list[str], image_shape: Shape) -> ImageFiles:
-    """The files with their class, -1 where there is none."""
+    """The files with their classes, or -1 without classes."""
     numbers = {name: number for number, name in enumerate(classes)}
     labels = torch.tensor([numbers.get(path.parts[0], -1) for path in paths])
     return ImageFiles.of([folder / path for path in paths], labels, image_shape)
 
 
 def _refuse(error: OSError) -> None:
-    """os.walk would pass over a folder that it may not read."""
+    """Error handler of os.walk, which would skip unreadable folders."""
     raise DataError(
         f"{error.filename} cannot be read ({error.strerror}); change its permissions or move it away"
     ) from error

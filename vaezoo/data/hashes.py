@@ -1,7 +1,7 @@
-"""Known hashes of downloaded data sets, and which files differ from them. It downloads and removes nothing.
+"""Known hashes of downloaded data sets, and the files that differ from them.
 
-torchvision checks the MD5 of what it downloads. Of unpacked files that lie there already, whose published hash is kept
-here, it is said when they are others: numbers on them compare with nobody else's.
+torchvision checks the MD5 of downloads, but not of unpacked files that exist already. Results on files that differ from
+the published ones are not comparable with published results.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ SHA256 = {
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     },
 }
-"""By the class of torchvision: unpacked files in the folder that it reads."""
+"""SHA-256 of unpacked files, by torchvision class and file name."""
 
 
 def md5_of(cls: Any) -> dict[str, str | None]:
-    """The files that a class of torchvision downloads, with the MD5 that it checks; None where it checks none."""
+    """The files that a torchvision class downloads, with the MD5 that it checks, or None."""
     if hasattr(cls, "resources"):
         return dict(cls.resources)
     if hasattr(cls, "split_list"):
@@ -31,14 +31,14 @@ def md5_of(cls: Any) -> dict[str, str | None]:
 
 
 def differing(cls: Any, folder: Path) -> list[Path]:
-    """The files in ``folder`` whose SHA-256 is known to be another."""
+    """The files in ``folder`` whose SHA-256 differs from the known one."""
     known = SHA256.get(cls.__name__, {})
     there = {folder / name: digest for name, digest in known.items() if (folder / name).is_file()}
     return [path for path, digest in there.items() if _digest(path, "sha256") != digest]
 
 
-def spoiled(cls: Any, folder: Path) -> list[Path]:
-    """Downloaded files in ``folder`` that are not of the MD5 that they should have."""
+def corrupt(cls: Any, folder: Path) -> list[Path]:
+    """Downloaded files in ``folder`` whose MD5 is wrong or unknown."""
     there = {folder / name: md5 for name, md5 in md5_of(cls).items() if (folder / name).is_file()}
     return [path for path, md5 in there.items() if md5 is None or _digest(path, "md5") != md5]
 

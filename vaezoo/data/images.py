@@ -1,4 +1,4 @@
-"""Images held in memory with their labels, and what the labels are called. It knows nothing of where they came from."""
+"""Images in memory with their labels, and the factors that the labels are classes of."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Self
@@ -17,7 +17,7 @@ class Factor(NamedTuple):
 
 
 class Images(Protocol):
-    """A list of images: all that dividing it into splits needs."""
+    """The interface that splitting requires."""
 
     def __len__(self) -> int: ...
 
@@ -26,7 +26,7 @@ class Images(Protocol):
 
 
 class Pool(NamedTuple):
-    """What a source offers: its images, divided where the division is official."""
+    """The images of a source, with its official splits; val and test are None if there are none."""
 
     train: Images
     val: Images | None
@@ -46,7 +46,7 @@ class ImageTensor:
 
     @property
     def byte_count(self) -> int:
-        """What the pixels take in memory."""
+        """Size of the pixels in bytes."""
         return self.pixels.numel() * self.pixels.element_size()
 
     def select(self, positions: NDArray[np.int64]) -> "ImageTensor":

@@ -1,4 +1,4 @@
-"""Levels: the numbers in an image file, and which of them become black and white. It knows no files and no folders."""
+"""Levels: the numeric values of pixels in image files, and their conversion to 8 bits."""
 
 from typing import Any, NamedTuple
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Levels = tuple[float, float]
-"""The level of a file that becomes 0 and the one that becomes 1."""
+"""The levels that become 0 and 1."""
 
 FULL: dict[str, Levels] = {"8-bit": (0, 255), "16-bit": (0, 65535), "floating-point": (0, 1)}
-"""All levels of each kind of file. 32-bit integers count as 16-bit ones, as Pillow does not tell them apart."""
+"""Full range of each kind of file. Pillow does not distinguish 32-bit integers from 16-bit ones."""
 
 
 class Extremes(NamedTuple):
-    """The kind of a file, a key of ``FULL``, and its lowest and highest level."""
+    """The kind of a file (a key of ``FULL``), and its lowest and highest level."""
 
     kind: str
     low: float
@@ -22,24 +22,24 @@ class Extremes(NamedTuple):
 
 
 def kind_of(image: Image.Image) -> str:
-    """Which kind of levels an image has; it need not be decoded yet. 16-bit colours are 8-bit ones to Pillow."""
+    """The kind of an image's levels, without decoding it. Pillow reads 16-bit colour images with 8 bits."""
     if image.mode == "F":
         return "floating-point"
     return "16-bit" if image.mode.startswith("I") else "8-bit"
 
 
 def extremes(image: Image.Image) -> Extremes:
-    """The lowest and the highest level of a decoded image; ValueError for numbers that are not finite."""
+    """The lowest and highest level of a decoded image; ValueError if some are non-finite."""
     kind = kind_of(image)
     levels = _finite(np.asarray(_opaque(image).convert("RGB") if kind == "8-bit" else image))
     return Extremes(kind, float(levels.min()), float(levels.max()))
 
 
 def to_bytes(image: Image.Image, mode: str, levels: Levels | None) -> Image.Image:
-    """An opaque image in ``mode``, "L" or "RGB", whose 0 and 255 are ``levels`` of the file; None: all of its kind.
+    """Convert to an opaque 8-bit image in ``mode`` "L" or "RGB": ``levels`` become 0 and 255, None for the full range.
 
-    Levels beyond the given ones become black or white. ValueError where the image has levels beyond those of its kind,
-    or the given ones are beyond those that it can have: it would be too dark to see.
+    Levels outside are clipped. ValueError if levels are non-finite or, with None, outside the full range, or if
+    ``levels`` exceed the range of an 8-bit file, which would be too dark.
     """
     kind = kind_of(image)
     if kind == "8-bit":
@@ -64,7 +64,7 @@ def _scaled(values: NDArray[Any], levels: Levels) -> NDArray[np.uint8]:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Transparency lies on white."""
+    """Composite transparent images onto white."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

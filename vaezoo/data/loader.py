@@ -1,4 +1,4 @@
-"""Batches by index: from memory, or decoded by worker processes where memory is short. It knows no data sets."""
+"""Loaders of batches: from memory, or decoded by worker processes."""
 
 import time
 from abc import ABC, abstractmethod
@@ -14,13 +14,13 @@ from vaezoo.data.files import Decoded, Unreadable, as_is, first_readable
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
-from vaezoo.data.workers import end, leave_signals_to_the_run, passing
-from vaezoo.distributed.batch_shares import BatchShare
+from vaezoo.data.workers import leave_signals_to_the_run, one_pass, shut_down
+from vaezoo.distributed.batch_shares import Share
 
 
 class Batch(NamedTuple):
-    """What travels to the device: stored pixels, labels, the seed of the noise that shall binarise them, if any, and
-    which share of a batch these images are, where several processes have one between them."""
+    """A batch before it is moved to the device: stored pixels and labels, the seed for binarising them, if any, and
+    the process's share, if the batch is divided between processes."""
 
     images: Tensor
     labels: Tensor
@@ -29,13 +29,13 @@ class Batch(NamedTuple):
 
 
 class Loader(ABC):
-    """The batches of an ``EpochOrder``, one pass for each ``iter``. A checkpoint holds how far it came.
+    """Yields the batches of an ``EpochOrder``; its position is part of checkpoints.
 
-    ``noise_seed``: the run's seed where every batch is to be binarised anew, else None. ``finish`` makes what a pass
-    gives of each stored batch; without it a pass gives stored batches, for a trainer that finishes them on its device.
+    ``noise_seed``: the run's seed if each batch is binarised anew, else None. ``finish`` is applied to each stored
+    batch; if None, stored batches are yielded, for a trainer that converts them on its device.
     """
 
-    # Lightning looks for a sampler, tells it the epoch, and replaces what it takes for a DataLoader of torch.
+    # Lightning sets the epoch of ``sampler``, and would replace what it takes for torch's DataLoader.
     batch_sampler = None
 
     def __init__(self, order: EpochOrder, noise_seed: int | None = None) -> None:
@@ -51,8 +51,8 @@ class Loader(ABC):
         return self.stored() if self.finish is None else map(self.finish, self.stored())
 
     def stored(self) -> Iterator[Batch]:
-        """One pass over the batches as they are stored."""
-        # A generator: nothing happens before the first batch is asked for, by when Lightning has told the epoch.
+        """One pass over the stored batches."""
+        # A generator, so that nothing happens before the first batch is requested, when Lightning has set the epoch.
         start = self.position = self.sampler.begin()
         decoded = self._pixels(self.sampler.batches()[start:])
         for share, (images, labels) in zip(self.sampler.shares()[start:], decoded, strict=True):
@@ -61,16 +61,16 @@ class Loader(ABC):
             if len(images):
                 yield Batch(images, labels, seed, share)
             elif share is not None or isinstance(self.sampler, TrainingOrder):
-                # Processes wait for each other, and steps are counted: a batch must not go missing.
-                nothing = share and share._replace(start=0, size=0)
-                yield Batch(*self._stand_in(), seed, nothing)
+                # Processes wait for each other, and steps are counted, so no batch may be missing.
+                empty = share and share._replace(start=0, size=0)
+                yield Batch(*self._stand_in(), seed, empty)
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were handed out."""
+        """The epoch, and the number of its batches already yielded."""
         return {"epoch": self.sampler.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where ``state`` was taken, if the next pass belongs to the same epoch."""
+        """Resume at the position in ``state``, if the next pass is in the same epoch."""
         self.sampler.set_epoch(state["epoch"])
         self.sampler.start = self.position = state["position"]
 
@@ -79,10 +79,10 @@ class Loader(ABC):
             return None
         return seed_of(self.noise_seed, "noise", self.sampler.epoch, self.position, 0)
 
-    def again(self, place: int) -> tuple[Tensor, Batch]:
-        """The batch at that place in the present epoch, that of all processes together, and its images' positions.
+    def reread(self, place: int) -> tuple[Tensor, Batch]:
+        """Recreate the whole batch at an index in the current epoch, of all processes; also returns its positions (B,).
 
-        It is made once more, as it was; a pass that is under way does not notice.
+        Does not affect a pass in progress.
         """
         order = copy(self.sampler)
         order.rank, order.world_size = 0, 1
@@ -92,19 +92,19 @@ class Loader(ABC):
 
     @abstractmethod
     def _read(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions, stored pixels and labels of those images that can be read."""
+        """Positions, stored pixels and labels of the images that can be read."""
 
     @abstractmethod
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Stored pixels and labels of each batch of positions; none where none of them can be read."""
+        """Stored pixels and labels of each batch of positions; empty if none can be read."""
 
     @abstractmethod
     def _stand_in(self) -> tuple[Tensor, Tensor]:
-        """One image and its label, for a batch of which nothing can be read."""
+        """One image and its label, in place of a batch that cannot be read at all."""
 
 
 class InMemoryLoader(Loader):
-    """One tensor, a batch is one ``index_select``: no Python for single images, no worker processes."""
+    """Images in one tensor; each batch is one ``index_select``, without worker processes."""
 
     def __init__(
         self, images: ImageTensor, order: EpochOrder, noise_seed: int | None = None, *, pin_memory: bool = False
@@ -116,7 +116,7 @@ class InMemoryLoader(Loader):
         pixels, labels = self.images.pixels, self.images.labels
         if not batches:
             return
-        # One transfer of the whole order, and none for each batch.
+        # The whole order is transferred at once, rather than batch by batch.
         sizes = [len(batch) for batch in batches]
         for batch in torch.cat(batches).to(pixels.device).split(sizes):
             chosen = pixels.index_select(0, batch)
@@ -131,12 +131,12 @@ class InMemoryLoader(Loader):
 
 
 class StreamingLoader(Loader):
-    """Files decoded by worker processes that live until the loader is closed. Batches are short by what cannot be read.
+    """Files decoded by worker processes, which live until the loader is closed. Unreadable images are omitted.
 
-    On several devices a share weighs as many images as were planned for it, whatever of them can be read: no process
-    knows what another one could not. One of which nothing can be read weighs nothing.
+    On several devices, a share is weighted by its planned number of images, because ranks do not know which files the
+    others could not read; a share that cannot be read at all has weight 0.
 
-    ``waited``: seconds in which a batch was asked for and was not there yet, over all passes.
+    ``waited``: seconds spent waiting for batches, over all passes.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class StreamingLoader(Loader):
         super().__init__(order, noise_seed)
         self.unreadable = unreadable
         self.waited = 0.0
-        self._wanted = _Wanted()
+        self._wanted = _Batches()
         self._decoded: DataLoader[Decoded] = DataLoader(
             unreadable.files,
             batch_sampler=self._wanted,
@@ -159,17 +159,17 @@ class StreamingLoader(Loader):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # else each pass would draw from the global one
+            generator=torch.Generator(),  # otherwise each pass would draw from the global generator
             worker_init_fn=leave_signals_to_the_run,
         )
 
     def close(self) -> None:
-        """End the workers; another pass would start new ones."""
-        end(self._decoded)
+        """Shut down the workers; the next pass starts new ones."""
+        shut_down(self._decoded)
 
     def _pixels(self, batches: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         self._wanted.batches = batches
-        for decoded in self._wait_for(passing(self._decoded)):
+        for decoded in self._wait_for(one_pass(self._decoded)):
             self.unreadable.add(decoded.failed)
             self.unreadable.check()
             yield decoded.images, decoded.labels
@@ -185,16 +185,16 @@ class StreamingLoader(Loader):
         return torch.tensor(read, dtype=torch.long), decoded.images, decoded.labels
 
     def _wait_for(self, source: Iterable[Decoded]) -> Iterator[Decoded]:
-        """Hand on what comes, and book how long it was waited for."""
-        asked = time.perf_counter()
+        """Yield from ``source``, and add the time spent waiting for it to ``waited``."""
+        requested = time.perf_counter()
         for decoded in source:
-            self.waited += time.perf_counter() - asked
+            self.waited += time.perf_counter() - requested
             yield decoded
-            asked = time.perf_counter()
+            requested = time.perf_counter()
 
 
-class _Wanted:
-    """The batches of the present epoch, as torch's DataLoader wants to be told them."""
+class _Batches:
+    """The batches of the current epoch, as a ``batch_sampler`` for torch's DataLoader."""
 
     def __init__(self) -> None:
         self.batches: list[Tensor] = []

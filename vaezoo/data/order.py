@@ -1,4 +1,4 @@
-"""In which order and in which batches images are seen, and by which process. It knows counts, no images."""
+"""The order of images in an epoch, and their division into batches and between processes."""
 
 from abc import ABC, abstractmethod
 
@@ -11,52 +11,55 @@ from vaezoo.distributed.batch_shares import BatchShare, even_share
 
 
 class EpochOrder(ABC):
-    """The batches of one epoch, and what one process has of each: a function of (seed, epoch) that can start anywhere.
+    """The batches of one epoch, and this process's share of each: a function of (seed, epoch).
 
-    A batch is cut into contiguous shares whose sizes differ by one image at most, so that it is the same one on any
-    number of devices. Lightning tells the epoch. No global random state is read or changed.
+    A batch is divided into contiguous shares whose sizes differ by at most one image, so that it is the same on any
+    number of devices. Global random state is neither read nor changed.
     """
 
     def __init__(self, count: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
         self.count, self.batch_size, self.rank, self.world_size = count, batch_size, rank, world_size
         self.epoch = 0
-        self.start = 0  # of the next pass: batches that a checkpoint says were seen
+        self.start = 0  # batches that the next pass skips, because they were seen before a checkpoint
 
     @abstractmethod
     def __len__(self) -> int:
-        """Batches in a whole epoch, the same number on every rank."""
+        """Number of batches in an epoch, the same on every rank."""
 
     @abstractmethod
     def whole_batches(self) -> list[Tensor]:
-        """The positions (B,) of each batch of the whole epoch, those of all processes together."""
+        """Positions (B,) of each batch of the epoch, of all processes."""
 
     def batches(self) -> list[Tensor]:
-        """The positions of this process's images in each batch; a stand-in where it has none."""
+        """Positions of this process's images in each batch; the first image of the batch if its share is empty."""
         whole = self.whole_batches()
         if self.world_size == 1:
             return whole
         return [own.rows(batch, max(own.size, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
 
-    def shares(self) -> list[BatchShare] | list[None]:
-        """What this process has of each batch; None where it has all of it."""
+    def shares(self) -> list[Share] | list[None]:
+        """This process's share of each batch; None in a single process."""
         return [None] * len(self) if self.world_size == 1 else self._shares(self.whole_batches())
 
     def _shares(self, whole: list[Tensor]) -> list[BatchShare]:
         return [even_share(len(batch), self.rank, self.world_size) for batch in whole]
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch starts at its beginning; the same one keeps a start in the middle."""
+        """Set the epoch; a new one starts at its first batch, the current one keeps its start."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
     def begin(self) -> int:
-        """How many batches the pass that begins now shall leave out; the next pass will leave out none."""
+        """Number of batches that the pass starting now must skip; later passes skip none."""
         start, self.start = self.start, 0
         return start
 
 
 class TrainingOrder(EpochOrder):
-    """Batches of ``batch_size`` images, shuffled by ``seed`` unless it is None; the last one may be short."""
+    """Batches of ``batch_size`` images, shuffled by ``seed`` unless None; the last may be shorter.
+
+    ConfigError if there is no batch.
+    """
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class TrainingOrder(EpochOrder):
 
 
 class EvaluationOrder(EpochOrder):
-    """Every image exactly once and never shuffled, in nearly equal batches of no more than ``batch_size``."""
+    """All images in a fixed order, in nearly equal batches of at most ``batch_size``."""
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_size)

@@ -1,4 +1,4 @@
-"""Pixels: stored as uint8, seen by models as floats in [0, 1]. It knows tensors only, no data sets and no loaders."""
+"""Pixels: conversion from stored uint8 to floats in [0, 1], binarisation and resizing."""
 
 import math
 
@@ -15,40 +15,37 @@ from vaezoo.distributed.batch_shares import BatchShare, uniform_like
 Shape = tuple[int, int, int]  # channels, height, width
 
 BINARIZE = ("none", "threshold", "dynamic")
-FIT_CHUNK, FIT_BYTES = 1024, 2**28  # images resized at once, and the most that they may take as floats
+FIT_CHUNK, FIT_BYTES = 1024, 2**28  # images resized at a time, and their maximum size as floats
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
 def as_float(stored: Tensor, image_shape: Shape) -> Tensor:
-    """Stored pixels as a model sees them: uint8 (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W).
-
-    The only place where pixels become floats, in [0, 1].
-    """
+    """Stored pixels as floats in [0, 1]: uint8 (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W)."""
     if stored.ndim == 2:
         return unpack_bits(stored, math.prod(image_shape)).view(-1, *image_shape).float()
     return stored.float().div_(255)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
-    """The first ``count`` bits of each row, highest bit first: uint8 (B, bytes) -> uint8 (B, count) of 0 and 1."""
+    """Unpack ``count`` bits per row, highest bit first: uint8 (B, bytes) -> uint8 (B, count) of 0 and 1."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=packed.device)
     return packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and_(1).flatten(1)[:, :count]
 
 
-def draw_binary(x: Tensor, seed: int, share: BatchShare | None = None) -> Tensor:
-    """Each pixel 1 with its own value as the probability, by a generator of its own: (B, ...) -> the same shape.
+def draw_binary(x: Tensor, seed: int, share: Share | None = None) -> Tensor:
+    """Set each pixel to 1 with its value as the probability, else 0: (B, ...) -> the same shape.
 
-    ``share`` says which images of a batch these are, where several processes have one between them.
+    ``share`` is this process's part of a batch that is divided between processes.
     """
     generator = torch.Generator(device=x.device).manual_seed(seed)
     return (uniform_like(x, generator, share) < x).to(x.dtype)
 
 
 def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str) -> Tensor:
-    """Pixels of 0 and 255 for good: uint8 (B, C, H, W) -> the same shape; bit-packed images are binary already.
+    """Binarise to 0 and 255: uint8 (B, C, H, W) -> the same shape; bit-packed images are returned unchanged.
 
-    "dynamic" draws each image by a seed that is its position within its split, so that the outcome depends neither on
-    the batch size, nor on the device, nor on the run's seed, nor on whether images lie in memory.
+    "dynamic" seeds each image with its position in the split, so that the result does not depend on the batch size, the
+    device, the run's seed, or on whether images are in memory.
     """
     if method == "none" or images.ndim == 2:
         return images
@@ -60,16 +57,16 @@ def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str) -> 
 
 
 def _noise(position: int, count: int) -> NDArray[np.uint8]:
-    """Uniform levels 0 to 254: a pixel of value v in 0..255 is above one of them with probability v / 255."""
-    # Raw random bits are the part of numpy that never changes. 2^32 levels folded to 255: biased by less than 1e-7.
+    """Uniform integers 0 to 254: a pixel v in 0..255 exceeds one with probability v / 255."""
+    # numpy guarantees that raw random bits never change. Reducing 2^32 values modulo 255 gives a bias below 1e-7.
     raw = np.random.PCG64(seed_of("fixed noise", position)).random_raw((count + 1) // 2).view(np.uint32)
     return (raw[:count] % 255).astype(np.uint8)
 
 
 def fit(images: Tensor, image_shape: Shape, how: str = "crop") -> Tensor:
-    """Images of any size and of 1 or 3 channels brought to ``image_shape``: uint8 (N, c, h, w) -> uint8 (N, C, H, W).
+    """Resize images with 1 or 3 channels to ``image_shape``: uint8 (N, c, h, w) -> uint8 (N, C, H, W).
 
-    ``how`` is one of ``FITS``: "crop", "pad" or "stretch".
+    ``how`` is one of ``FITS``. ConfigError if the result does not fit in memory.
     """
     if tuple(images.shape[1:]) == image_shape:
         return images
@@ -87,7 +84,7 @@ def _fit_chunk(images: Tensor, image_shape: Shape, how: str) -> Tensor:
 
 
 def _to_channels(pixels: Tensor, channels: int) -> Tensor:
-    """Grey repeated in every channel, or colours weighed to grey: float (N, c, h, w) -> float (N, C, h, w)."""
+    """Repeat grey in every channel, or convert colours to luma: float (N, c, h, w) -> float (N, C, h, w)."""
     if pixels.shape[1] == channels:
         return pixels
     if pixels.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""Which levels of image files become black and white, found by a look at training images. It reads no other split."""
+"""Chooses ``data.range`` from training images: the levels of image files that become black and white."""
 
 import logging
 from collections.abc import Sequence
@@ -10,25 +10,25 @@ from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
 from vaezoo.distributed.rank_zero import is_rank_zero
 
 MOST_OPENED = 1000
-"""Training files that are looked at, in the order of their split, which is a random one."""
+"""Maximum number of training files inspected, in the random order of their split."""
 
 MOST_PLAIN = 64
-"""Of those, 8-bit files whose levels are looked at: only those of masks and of sensors with few bits are odd."""
+"""Maximum number of 8-bit files inspected: only masks and sensors with few bits use a small part of their range."""
 
 DARK = 64
-"""8-bit images whose levels are all below this one are a quarter as bright as they can be."""
+"""8-bit images are reported as dark if all their levels are below this one, a quarter of the range."""
 
 SIDE = 256
-"""JPEG files are looked at in this size at least."""
+"""Minimum size at which JPEG files are inspected, in pixels."""
 
 logger = logging.getLogger(__name__)
 
 
 def find(train: ImageFiles) -> Levels | None:
-    """The levels that become 0 and 1: for deep files 0 and the most that as many bits as they use can hold.
+    """The levels that become 0 and 1, or None for the full range.
 
-    None stands for all levels that a file can have. What was found is logged, by the first process of a run. DataError
-    where nothing can be made of the levels.
+    For files with more than 8 bits, 0 and the largest level with as many bits as they use. Rank 0 logs the result.
+    DataError if the levels are ambiguous.
     """
     seen, names = _look(train)
     kinds = {kind: _joined(seen, kind) for kind in FULL if any(each.kind == kind for each in seen)}
@@ -41,12 +41,12 @@ def find(train: ImageFiles) -> Levels | None:
             " convert them to one kind, or set data.range=full to take each kind's levels as they are"
         )
     for kind, known in kinds.items():
-        _tell(known, found[kind], sum(each.kind == kind for each in seen))
+        _log_levels(known, found[kind], sum(each.kind == kind for each in seen))
     return found[partial[0]] if partial else None
 
 
 def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
-    """DataError if the first file, and so most likely all, cannot have such levels."""
+    """Raise DataError if the first file, and so most likely all, cannot have such levels."""
     path = train.path(0)
     try:
         with opened(path, SIDE) as image:
@@ -61,7 +61,7 @@ def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
 
 
 def _look(train: ImageFiles) -> tuple[list[Extremes], dict[str, str]]:
-    """Extremes of some files, and the first file of each kind; those that cannot be read are reported elsewhere."""
+    """Extremes of some files, and the first file of each kind. Unreadable files are reported when they are decoded."""
     seen: list[Extremes] = []
     names: dict[str, str] = {}
     plain = 0
@@ -85,7 +85,7 @@ def _joined(seen: Sequence[Extremes], kind: str) -> Extremes:
 
 
 def _levels(known: Extremes, name: str) -> Levels:
-    """The range of one kind of file; 8-bit files keep all of theirs."""
+    """The range of one kind of file; 8-bit files keep their full range."""
     if known.kind == "8-bit" or known.high == 0 <= known.low:
         return FULL[known.kind]
     if known.low < 0 or known.high >= 2**31:
@@ -99,13 +99,13 @@ def _levels(known: Extremes, name: str) -> Levels:
 
 
 def bits(level: float) -> int:
-    """How many bits hold a level from 0 up, at least one."""
+    """Number of bits of a non-negative level, rounded up to an integer; at least one."""
     whole = int(level) + (level > int(level))
     return max(1, whole.bit_length())
 
 
-def _tell(known: Extremes, levels: Levels, count: int) -> None:
-    """Log what deep files were taken for, and that 8-bit ones are dark."""
+def _log_levels(known: Extremes, levels: Levels, count: int) -> None:
+    """Log the range chosen for files with more than 8 bits, and a warning if images are dark."""
     what = f"the largest level of {count:,} {known.kind} training image{'' if count == 1 else 's'} is {known.high:g}"
     if not is_rank_zero():
         return
@@ -122,5 +122,5 @@ def _tell(known: Extremes, levels: Levels, count: int) -> None:
 
 
 def setting(levels: Levels | None) -> Any:
-    """Levels as ``data.range`` is written in a config."""
+    """Levels as a value of ``data.range``."""
     return "full" if levels is None else [int(level) if level == int(level) else level for level in levels]

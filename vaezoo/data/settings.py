@@ -1,4 +1,4 @@
-"""Checks of data settings as they come from a configuration: plain values in, checked values or a ConfigError out."""
+"""Validation of data settings; all functions raise ConfigError for invalid values."""
 
 import math
 from typing import Any
@@ -12,11 +12,11 @@ from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
 MOST_WORKERS = 1024
-"""Processes that decode images: more than any machine has use for."""
+"""Maximum of ``data.num_workers``."""
 
 
 def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
-    """(channels, height, width) of an ``image_size`` that is one number or [height, width]."""
+    """(channels, height, width), from an ``image_size`` that is a number or [height, width]."""
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
     if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
@@ -33,7 +33,7 @@ def checked_shape(image_size: int | list[int], channels: int, source: str) -> Sh
 
 
 def check_names(source: str, dataset: str | None, binarize: str) -> None:
-    """What is chosen from a list."""
+    """Check ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
     check_choice("binarize", binarize, BINARIZE)
     if (source == "torchvision") != (dataset is not None):
@@ -44,7 +44,7 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
 
 
 def check_fit(fit: Any, levels: Any, source: str) -> None:
-    """How images are brought to their size, and which of their levels become black and white."""
+    """Check ``fit`` and ``range``."""
     check_choice("fit", fit, FITS)
     if levels not in ("auto", "full") and not _is_range(levels):
         raise ConfigError(
@@ -59,7 +59,7 @@ def check_fit(fit: Any, levels: Any, source: str) -> None:
 
 
 def given_levels(levels: str | list[float]) -> Levels | None:
-    """The levels that a checked ``data.range`` names, None where it names none."""
+    """The levels of a valid ``data.range``, None for "auto" and "full"."""
     return None if isinstance(levels, str) else (levels[0], levels[1])
 
 
@@ -71,7 +71,7 @@ def _is_range(levels: Any) -> bool:
 
 
 def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ConfigError unless ``value`` is one of ``choices``; 1 is not taken for true."""
+    """Raise ConfigError unless ``value`` is one of ``choices``; 1 does not count as true."""
     if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise ConfigError(f"data.{key} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
@@ -90,5 +90,5 @@ def check_size(key: str, value: Any) -> None:
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Whether ``value`` is a whole number from ``least`` up; true and false are none."""
+    """Whether ``value`` is an integer of at least ``least``; booleans are not."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,4 +1,4 @@
-"""Where images come from, by name: each source is a function to a ``Pool``. It knows nothing of batches."""
+"""Sources of images by name; each returns a ``Pool``."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ NAMES = ("digits", "torchvision", "sprites", "image_folder")
 
 
 class Source(NamedTuple):
-    """What a configuration says of where images come from and which shape they shall have."""
+    """A source of images, and the shape to which they are resized."""
 
     name: str
     dataset: str | None
@@ -28,14 +28,14 @@ class Source(NamedTuple):
     follow_links: bool = False
 
     def prepare(self, limit: int | None) -> None:
-        """Bring to disk what ``open`` will need; ``limit`` is how many training images will be asked for."""
+        """Download or render what ``open`` needs; ``limit`` is the number of training images, None for all."""
         if self.name == "torchvision":
             _download(downloads.find_class(self.dataset), self.root)
         if self.name == "sprites" and (limit is None or limit > sprites.COUNT // 4):
             sprites.write_cache(self.root)
 
     def open(self) -> Pool:
-        """The images, as far as can be said without decoding files or drawing."""
+        """The images, without decoding files or rendering sprites."""
         if self.name == "digits":
             return _digits(self.image_shape, self.fit)
         if self.name == "torchvision":
@@ -46,7 +46,7 @@ class Source(NamedTuple):
 
 
 def _digits(image_shape: Shape, how: str) -> Pool:
-    """1,797 handwritten digits of 8x8 pixels that come with scikit-learn (Alpaydin and Kaynak, 1998)."""
+    """1,797 handwritten digits of 8x8 pixels, included in scikit-learn (Alpaydin and Kaynak, 1998)."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -75,13 +75,13 @@ def _torchvision(cls: Any, root: Path, image_shape: Shape, how: str) -> Pool:
 
 
 def _labels(part: Any) -> Tensor:
-    """Class numbers (N,), which some of torchvision's classes call labels and the others targets."""
+    """Classes (N,), which torchvision's data sets call either labels or targets."""
     labels = part.targets if hasattr(part, "targets") else part.labels
     return torch.as_tensor(labels).long()
 
 
 def _pixels(part: Any) -> Tensor:
-    """A data set's own array as uint8 (N, C, H, W), from (N, H, W), (N, H, W, 3) or (N, 3, H, W)."""
+    """A data set's array as uint8 (N, C, H, W), from (N, H, W), (N, H, W, 3) or (N, 3, H, W)."""
     if not hasattr(part, "data"):
         raise ConfigError(
             f"data.dataset={type(part).__name__} contains files, not an array; use data=image_folder for it"
@@ -93,7 +93,7 @@ def _pixels(part: Any) -> Tensor:
 
 
 def _celeba(cls: Any, root: Path, image_shape: Shape) -> Pool:
-    """Aligned faces in their three official splits, labelled by 40 attributes (Liu et al., 2015)."""
+    """Aligned faces in their three official splits, labelled with 40 attributes (Liu et al., 2015)."""
     parts, folder = {}, root / cls.base_folder / "img_align_celeba"
     for split in ("train", "valid", "test"):
         part = downloads.read(cls, root, split)

@@ -1,4 +1,4 @@
-"""Which images train, validate and test: seeded divisions of positions. It knows no pixels and no files."""
+"""Seeded division of images into training, validation and test splits."""
 
 import hashlib
 
@@ -10,15 +10,15 @@ from vaezoo.data.images import Images, Pool
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed made of several parts, the same on every machine and in every version of every library."""
+    """A 63-bit seed derived from several parts, independent of machine and library versions."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def permutation(count: int, *seed: int | str) -> NDArray[np.int64]:
-    """The positions 0 to ``count`` - 1 in an order that depends on ``seed`` alone.
+    """A permutation of 0 to ``count`` - 1 that depends only on ``seed``.
 
-    Sorted raw random bits: numpy promises that these never change, and promises nothing of its shuffling.
+    The argsort of raw random bits: numpy guarantees that these never change, unlike its shuffling.
     """
     return np.argsort(np.random.PCG64(seed_of(*seed)).random_raw(count), kind="stable")
 
@@ -26,10 +26,11 @@ def permutation(count: int, *seed: int | str) -> NDArray[np.int64]:
 def divide(
     pool: Pool, *, val_size: int | float, test_size: int | float | None, split_seed: int, limit: int | None
 ) -> dict[str, Images]:
-    """The splits "train", "val" and "test", each in a fixed mixed order.
+    """The splits "train", "val" and "test", each in a fixed shuffled order.
 
-    Official splits stay what they are; the others are taken off the training images, test first, so that both stay the
-    same whatever ``limit`` is, and a smaller ``limit`` keeps a part of a larger one's images.
+    Official splits are kept; others are taken from the training images, test first, so that they do not depend on
+    ``limit``, and the images of a smaller ``limit`` are a subset of those of a larger one. ConfigError for sizes that
+    leave no training images.
     """
     total = len(pool.train)
     rest = permutation(total, split_seed, "train")
@@ -47,7 +48,7 @@ def divide(
 
 
 def _count(name: str, size: int | float | None, total: int, left: int) -> int:
-    """How many of ``total`` images a split of ``size`` has: a number of them, or a fraction."""
+    """Number of images of a split; ``size`` is a number or a fraction of ``total``."""
     if size is None:
         raise ConfigError(f"data.{name}_size is needed, as this data set has no official {name} split; set a number")
     count = round(size * total) if isinstance(size, float) else size

@@ -1,9 +1,9 @@
-"""Sprites: dSprites' lattice of five known factors, drawn and not downloaded. It knows no splits and no batches.
+"""Sprites: a reproduction of dSprites with its five known factors, rendered instead of downloaded.
 
 Squares, ellipses and hearts in every combination of scale, orientation and position: 737,280 binary 64x64 images in
-dSprites' order (https://github.com/google-deepmind/dsprites-dataset, Matthey et al., 2017), pos_y fastest. The original
-drawing program was never published. These outlines were fitted to published frames, and over the whole set the mean
-pixel is 0.042493 where the original file has 0.042494.
+the order of dSprites (https://github.com/google-deepmind/dsprites-dataset, Matthey et al., 2017), pos_y fastest. The
+original rendering code was never published; these outlines were fitted to published frames. The mean pixel value of the
+whole set is 0.042493, that of the original file 0.042494.
 """
 
 import logging
@@ -25,7 +25,7 @@ IMAGE_SHAPE = (1, 64, 64)
 SIZES = (3, 6, 40, 32, 32)
 COUNT = math.prod(SIZES)
 SCALES = np.linspace(0.5, 1.0, 6)
-# Both ends, as in the original: classes 0 and 39 are the same picture.
+# Both ends are included, as in the original: classes 0 and 39 are the same image.
 ANGLES = np.linspace(0.0, 2 * np.pi, 40)
 POSITIONS = np.linspace(0.0, 1.0, 32)
 FACTORS = (
@@ -37,21 +37,21 @@ FACTORS = (
 )
 
 # Outlines at scale 1, in pixels from the centre, v downwards.
-HALF_SIDE = 9.597  # 9.6 less a hair, so that ties between edge and pixel centre fall as in the original
+HALF_SIDE = 9.597  # slightly below 9.6, so that ties between edges and pixel centres fall as in the original
 SEMI_AXES = (12.78, 7.22)
 ELLIPSE_CORNERS = 64
 HEART_CORNERS = 128
-REACH = 13.6  # no outline goes farther from its centre
+REACH = 13.6  # maximum distance of an outline from its centre
 
 CACHE_NAME = "sprites-v1.npy"  # raise the number whenever a pixel changes
-CHUNK = 256  # images drawn at once: the intermediate arrays stay in the processor's cache
+CHUNK = 256  # images drawn at a time, so that intermediate arrays fit in the CPU cache
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Some cells of the lattice, not drawn yet."""
+    """Cells of the lattice of factors, not rendered yet."""
 
     root: Path
     cells: NDArray[np.int64]
@@ -64,19 +64,19 @@ class Lattice:
         return Lattice(self.root, self.cells[positions])
 
     def load(self) -> ImageTensor:
-        """The bit-packed images (N, 512) with their factor classes (N, 5), from the cache where there is one."""
+        """Bit-packed images (N, 512) with factor classes (N, 5), from the cache if there is one."""
         cache = open_cache(self.root)
         packed = render(self.cells) if cache is None else _gather(cache, self.cells)
         return ImageTensor(torch.from_numpy(packed), torch.from_numpy(classes_of(self.cells)))
 
 
 def classes_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The class of each factor: (N,) -> (N, 5)."""
+    """Factor classes of cells: (N,) -> (N, 5)."""
     return np.stack(np.unravel_index(cells, SIZES), axis=1).astype(np.int64)
 
 
 def render(cells: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Draw cells: (N,) -> (N, 512), the 64x64 bits of each image row by row, the first pixel in the highest bit."""
+    """Render cells as bit-packed images, row by row with the first pixel in the highest bit: (N,) -> (N, 512)."""
     classes = classes_of(cells)
     packed = np.empty((len(cells), IMAGE_SHAPE[1] * IMAGE_SHAPE[2] // 8), np.uint8)
 
@@ -89,7 +89,7 @@ def render(cells: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _alike(classes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Rows of ``classes`` in chunks of one shape and scale, which can be drawn together."""
+    """Chunks of row indices with the same shape and scale, which can be drawn together."""
     kinds = classes[:, 0] * SIZES[1] + classes[:, 1]
     for kind in range(SIZES[0] * SIZES[1]):
         rows = np.flatnonzero(kinds == kind)
@@ -97,7 +97,7 @@ def _alike(classes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 
 def _draw(classes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Images of one shape and scale: (N, 5) -> (N, 64, 64). A pixel is on where its centre lies inside the outline."""
+    """Draw images of one shape and scale: (N, 5) -> (N, 64, 64). A pixel is on if its centre is inside the outline."""
     shape, scale = classes[0, 0], SCALES[classes[0, 1]]
     margin = math.ceil(REACH * scale) + 1
     cosine, sine = np.cos(ANGLES[classes[:, 2]]), np.sin(ANGLES[classes[:, 2]])
@@ -113,7 +113,7 @@ def _draw(classes: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _window(position: NDArray[np.int64], margin: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pixel indices around the centre along one axis and their distances from it: (N,) -> twice (N, 2 margin + 1)."""
+    """Pixel indices around the centre along one axis, and their offsets from it: (N,) -> (N, 2 margin + 1) each."""
     centre = 16 + 32 * POSITIONS[position]
     pixels = np.floor(centre).astype(np.int64)[:, None] + np.arange(-margin, margin + 1)
     return pixels, pixels + 0.5 - centre[:, None]
@@ -124,12 +124,12 @@ def _inside_square(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np
 
 
 def _inside_ellipse(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """An ellipse drawn as an inscribed polygon, one corner on the major axis."""
+    """An ellipse, drawn as an inscribed polygon with a corner on the major axis."""
     x, y = u / SEMI_AXES[0], v / SEMI_AXES[1]
     half = np.pi / ELLIPSE_CORNERS
     square = x * x + y * y
     inside = square < np.cos(half) ** 2
-    # Only between the polygon's inner and outer circle does the angle matter; few pixels lie there.
+    # The angle matters only between the polygon's inner and outer circle, where few pixels are.
     edge = (square < 1) & ~inside
     angle = np.mod(np.arctan2(y[edge], x[edge]), 2 * half) - half
     inside[edge] = np.sqrt(square[edge]) * np.cos(angle) < np.cos(half)
@@ -137,13 +137,13 @@ def _inside_ellipse(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[n
 
 
 def _inside_heart(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The heart is symmetric, and every vertical line meets it in one stretch between two chains of corners."""
+    """A heart: symmetric, and every vertical line intersects it in one segment between two chains of corners."""
     distance = np.abs(u)
     return (np.interp(distance, *_HEART_TOP) < v) & (v < np.interp(distance, *_HEART_BOTTOM))
 
 
 def _heart_chains() -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]:
-    """The right half's corners as (u, v), u rising to the widest point: above from the cleft, below from the tip."""
+    """Corners (u, v) of the right half, u increasing to the widest point: the upper chain, then the lower one."""
     angle = 2 * np.pi * np.arange(HEART_CORNERS // 2 + 1) / HEART_CORNERS
     u = 9.6 * np.sin(angle) ** 3
     v = -0.6625 * (13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle)) - 1.44
@@ -156,7 +156,7 @@ _INSIDE = (_inside_square, _inside_ellipse, _inside_heart)
 
 
 def open_cache(root: Path) -> NDArray[np.uint8] | None:
-    """All images (737280, 512) mapped from disk, or None where they were not written or not completely."""
+    """All bit-packed images (737280, 512), memory-mapped, or None if the file is missing or incomplete."""
     try:
         cache = np.load(root / "sprites" / CACHE_NAME, mmap_mode="r")
     except (OSError, ValueError, EOFError):
@@ -165,31 +165,31 @@ def open_cache(root: Path) -> NDArray[np.uint8] | None:
 
 
 def write_cache(root: Path) -> None:
-    """Draw everything and keep it under ``root``, 377 MB; where that cannot be written, warn and go on without."""
+    """Render all images and write them under ``root`` (377 MB); if that fails, log a warning."""
     if open_cache(root) is not None:
         return
     target = root / "sprites" / CACHE_NAME
-    aside = target.with_name(f"{CACHE_NAME}.{uuid.uuid4().hex}.part")
+    temporary = target.with_name(f"{CACHE_NAME}.{uuid.uuid4().hex}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:  # opened before the drawing: a folder that cannot be written shows at once
+        with temporary.open("wb") as file:  # opened before rendering, to fail early if it is not writable
             np.save(file, render(np.arange(COUNT)))
-        aside.replace(target)
+        temporary.replace(target)
     except OSError as error:
         logger.warning("the sprites cannot be cached in %s (%s) and are drawn again in every run", target.parent, error)
     finally:
-        _remove(aside)
+        _remove(temporary)
 
 
 def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # its folder may be what could not be written
+    except OSError:  # its folder may not exist
         logger.debug("could not remove %s", path)
 
 
 def _gather(cache: NDArray[np.uint8], cells: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Rows of the cache in the wanted order, read from disk in the order in which they lie there."""
+    """Rows of the cache in the order of ``cells``, read from disk in ascending order."""
     order = np.argsort(cells)
     packed = np.empty((len(cells), cache.shape[1]), np.uint8)
     packed[order] = cache[cells[order]]

@@ -1,4 +1,4 @@
-"""Worker processes of torch's DataLoader: they leave signals to their run, and end with it."""
+"""Worker processes of torch's DataLoader that ignore stop signals to the run, and exit with it."""
 
 import multiprocessing
 import os
@@ -13,37 +13,37 @@ from torch.utils.data import DataLoader
 Item = TypeVar("Item")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""Signals that ask a run to stop, which still needs the batch that its workers are decoding."""
+"""Signals that ask a run to stop; it still needs the batch that its workers are decoding."""
 
 PATIENCE = 1.0
-"""Seconds that workers have to finish a batch when their loader is closed."""
+"""Seconds that workers have to finish a batch when their loader is shut down."""
 
 POLL_SECONDS = 0.25
-"""How often a worker looks whether its run is still there."""
+"""Interval at which a worker checks whether its run still exists."""
 
 
-def passing(loader: "DataLoader[Item]") -> Iterator[Item]:
+def one_pass(loader: "DataLoader[Item]") -> Iterator[Item]:
     """One pass over a loader made with ``worker_init_fn=leave_signals_to_the_run``."""
     iterator = _start(loader)
     try:
         yield from iterator
     finally:
         if not loader.persistent_workers:
-            _end(iterator)
+            _shut_down(iterator)
 
 
-def end(loader: "DataLoader[Any]") -> None:
-    """End persistent workers, if there are any; the next pass starts others."""
+def shut_down(loader: "DataLoader[Any]") -> None:
+    """Shut down persistent workers, if any; the next pass starts new ones."""
     iterator, loader._iterator = loader._iterator, None
     if iterator is not None:
-        _end(iterator)
+        _shut_down(iterator)
 
 
 def leave_signals_to_the_run(worker: int) -> None:
-    """Have this worker ignore signals that ask to stop, except a SIGTERM from the run itself, and end with the run.
+    """Ignore stop signals in this worker, except SIGTERM from the run itself, and exit when the run does.
 
-    SIGTERM is blocked and waited for in a thread, since only there can its sender be told. macOS has no such wait;
-    there a worker leaves the process group, and any SIGTERM ends it.
+    SIGTERM is blocked and waited for in a thread, the only way to learn its sender. macOS has no ``sigtimedwait``;
+    there the worker leaves the process group, and any SIGTERM ends it.
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
@@ -62,11 +62,11 @@ def _end_with_run(starter: int) -> None:
             time.sleep(POLL_SECONDS)
         elif (got := signal.sigtimedwait({signal.SIGTERM}, POLL_SECONDS)) is not None and got.si_pid == run.pid:
             break
-    os._exit(0)  # with 0: torch takes anything else for a crash
+    os._exit(0)  # torch treats any other code as a crash
 
 
 def _start(loader: "DataLoader[Item]") -> Any:
-    """Begin a pass. A worker starts with signals blocked, so that none reaches it before it can ignore them."""
+    """Start a pass. Workers start with signals blocked, so that none arrives before they ignore them."""
     if loader._iterator is not None:
         return iter(loader)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
@@ -76,8 +76,8 @@ def _start(loader: "DataLoader[Item]") -> Any:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end(iterator: Any) -> None:
-    """End the workers in torch's order, and do not wait for a slow batch."""
+def _shut_down(iterator: Any) -> None:
+    """Shut workers down in torch's order; terminate them if a batch takes longer than ``PATIENCE``."""
     workers = getattr(iterator, "_workers", ())
     if not workers:
         return

@@ -1,4 +1,4 @@
-"""All numbers of one model on a test set, and the references that they are compared with."""
+"""Evaluation of a trained model: all metrics on a test set, and reference values to compare them with."""
 
 from vaezoo.evaluation.model import count_steps, evaluate, evaluate_model
 from vaezoo.evaluation.settings import FULL, QUICK, Settings, with_changes

@@ -1,4 +1,4 @@
-"""What a model costs by its build: parameters, operations, bits of a code. It knows the image API and no timings."""
+"""Static costs of a model: parameters, FLOPs and bits per code."""
 
 from typing import Any
 
@@ -7,37 +7,36 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 BITS = 32
-"""Of one number of a code, which is stored in single precision."""
+"""Bits per latent dimension: codes are stored in single precision."""
 
 
-def parameters(model: nn.Module) -> int:
-    """How many weights a model has, as its run's summary counts them."""
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def code_bits(model: nn.Module) -> int:
-    """Bits of the code of one image, kept as it is: 32 for each latent dimension.
+    """Bits of the uncompressed code of one image: 32 per latent dimension.
 
-    What an ideal coder would need for a stochastic code is its rate, kl / ln 2.
+    An ideal coder of a stochastic code would need its rate, kl / ln 2.
     """
     return BITS * int(model.latent_dim)  # type: ignore[arg-type]
 
 
 PASSES = 3
-"""A training step costs about three times the operations of its forward pass."""
+"""FLOPs of a training step relative to its forward pass, approximately."""
 
 
 def flops_of_step(model: Any, batch_size: int) -> float:
-    """Operations of a training step on so many images, by those of one image through ``model.reconstruct``."""
+    """Approximate FLOPs of a training step, from those of ``model.reconstruct``."""
     return float(PASSES * batch_size * flops_per_image(model))
 
 
 @torch.no_grad()
 def flops_per_image(model: nn.Module) -> int:
-    """Floating-point operations of one image through encoder and decoder and back to pixels.
+    """FLOPs of one image through encoder and decoder.
 
-    A multiplication and its addition count as two. Matrix products and convolutions count alone, as is usual; a
-    training step takes about three times as many.
+    A multiply-add counts as two. Only matrix products and convolutions are counted, as usual.
     """
     tensors = [*model.parameters(), *model.buffers()]
     x = torch.zeros(1, *model.image_shape, device=tensors[0].device)  # type: ignore[misc]

@@ -1,7 +1,4 @@
-"""Feature spaces in which sets of images are compared: a classifier of the data set's own, and Inception.
-
-It knows the data's splits and labels, and no autoencoder.
-"""
+"""Feature extractors for distances between sets of images: a classifier trained on the data set, and Inception v3."""
 
 import hashlib
 import logging
@@ -25,15 +22,14 @@ from vaezoo.runs.checkpoints import check_archive
 logger = logging.getLogger(__name__)
 
 RECIPE = 1
-"""Raise it whenever a change to the classifier gives other weights."""
+"""Version of the training procedure; increase it with every change that results in other weights."""
 FEATURES = 64
 MOST_IMAGES = 20_000
 MOST_PIXELS = 2**26
-"""Training images are also limited to this many numbers (a quarter of a GiB), 5,461 images of 3x64x64."""
+"""Maximum number of pixel values in training (256 MiB as float32): 5,461 images of 3x64x64."""
 SEEN = 60_000
-"""Images shown in training, whatever their number..."""
+"""Images seen in training, counted with repetitions, unless this takes more than ``MOST_EPOCHS``."""
 MOST_EPOCHS = 20
-"""...unless that takes more passes than these."""
 BATCH = 128
 LEARNING_RATE = 3e-3
 SEED = 0
@@ -41,9 +37,9 @@ SEED = 0
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """Images to the features that distances are taken in; ``version`` is a hash of its weights.
+    """A network that maps images to features; ``version`` is a hash of its weights.
 
-    ``accuracy`` is the classifier's on test images, the mean over factors; None for Inception.
+    ``accuracy`` is the classifier's on test images, averaged over factors; None for Inception.
     """
 
     name: str
@@ -54,24 +50,24 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def extract(self, pixels: Tensor) -> Tensor:
-        """Features on the CPU of pixels in [0, 1] on any device, ``batch`` at a time: (B, C, H, W) -> (B, F)."""
+        """Features of pixels in [0, 1]: (B, C, H, W) on any device -> (B, F) on the CPU."""
         device = next(self.network.parameters()).device
         parts = [self.network(part.to(device, torch.float32)).cpu() for part in pixels.split(self.batch)]
         return torch.cat(parts)
 
     def to(self, device: torch.device | str) -> Self:
-        """Itself, moved to ``device``."""
+        """Move the network to ``device``; returns itself."""
         self.network.to(device)
         return self
 
 
-# a classifier of the data set's own ----------------------------------------------------------------------------------
+# classifier ----------------------------------------------------------------------------------------------------------
 
 
 class Classifier(nn.Module):
-    """Strided convolutions down to about 4x4 pixels, ``FEATURES`` features behind them, a linear head for each factor.
+    """Strided convolutions down to about 4x4 pixels, a layer of ``FEATURES`` features, and one linear head per factor.
 
-    Its output are the features, scaled by one number so that their mean variance over training images is 1.
+    The output is the features (B, F), divided by one number so that their mean variance over training images is 1.
     """
 
     scale: Tensor
@@ -100,16 +96,16 @@ class Classifier(nn.Module):
         return torch.stack([F.cross_entropy(head(features), labels[:, k]) for k, head in enumerate(self.heads)]).mean()
 
     def hits(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Which factors are told correctly: labels (B, F) -> (B, F) of booleans."""
+        """Whether each factor is predicted correctly: labels (B, F) -> (B, F) booleans."""
         features = self(pixels)
         return torch.stack([head(features).argmax(1) for head in self.heads], dim=1) == labels
 
 
 def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> FeatureExtractor | str:
-    """Features of a small classifier of the data set's labels; or, where it cannot be had, the reason.
+    """Features of a small classifier of the data set's labels, or the reason why there is none.
 
-    It is trained once, on the CPU, on the first training images as evaluation sees them, by a recipe that depends on
-    the data alone, and kept in ``cache_dir/classifiers``. No global random state is read or changed.
+    It is trained once, on the CPU, with a seed and settings that depend only on the data, and cached in
+    ``cache_dir/classifiers``. Global random state is neither read nor changed.
     """
     datamodule.setup()
     classes = [len(factor.values) for factor in datamodule.factors]
@@ -135,7 +131,7 @@ def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> Feature
 
 
 def train_classifier(image_shape: Sequence[int], classes: Sequence[int], pixels: Tensor, labels: Tensor) -> Classifier:
-    """A classifier by the fixed recipe: (N, C, H, W) and (N,) or (N, F) -> in evaluation mode, on the CPU."""
+    """Train a classifier on pixels (N, C, H, W) and labels (N,) or (N, F); returned in evaluation mode, on the CPU."""
     labels = labels.reshape(len(labels), -1)
     epochs = min(MOST_EPOCHS, math.ceil(SEEN / len(pixels)))
     batches = math.ceil(len(pixels) / BATCH)
@@ -163,7 +159,7 @@ def _fresh(image_shape: Sequence[int], classes: Sequence[int]) -> Classifier:
 
 @torch.no_grad()
 def _rescale(network: Classifier, pixels: Tensor) -> None:
-    """Make the features' mean variance 1, and the heads undo it, so that distances have a unit of the data's own."""
+    """Scale features to a mean variance of 1, so that distances are comparable, and adjust the heads to match."""
     features = torch.cat([network(part) for part in pixels.split(BATCH)]).double()
     spread = features.var(0, correction=0).mean().sqrt().clamp(min=1e-6)
     network.scale.copy_(1 / spread)
@@ -173,15 +169,16 @@ def _rescale(network: Classifier, pixels: Tensor) -> None:
 
 @torch.no_grad()
 def score(network: Classifier, pixels: Tensor, labels: Tensor) -> float:
-    """Accuracy, the mean over images and factors: (N, C, H, W) and (N,) or (N, F)."""
+    """Accuracy averaged over images and factors; pixels (N, C, H, W), labels (N,) or (N, F)."""
     parts = zip(pixels.split(BATCH), labels.reshape(len(labels), -1).split(BATCH), strict=True)
     return float(torch.cat([network.hits(x, y) for x, y in parts]).double().mean())
 
 
 def _key(datamodule: ImageDataModule, pixels: Tensor, labels: Tensor) -> str:
-    """What the classifier depends on: recipe, splits, factors and, as folders may share a name, some of the images."""
-    said = {name: value for name, value in datamodule.describe().items() if name != "skipped"}  # grows while it is used
-    parts = (RECIPE, sorted(said.items()), tuple(datamodule.image_shape), datamodule.factors)
+    """Hash of what the classifier depends on: recipe, splits, factors and, as names may be shared, some images."""
+    description = datamodule.describe()
+    description.pop("skipped", None)  # grows while images are read
+    parts = (RECIPE, sorted(description.items()), tuple(datamodule.image_shape), datamodule.factors)
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8)
     digest.update(pixels.mul(255).round().byte().numpy().tobytes())
     digest.update(labels.numpy().tobytes())
@@ -197,7 +194,7 @@ def _hash(network: nn.Module) -> str:
 
 
 def _load(path: Path, network: Classifier) -> float | None:
-    """Fill the network from the cache and return its accuracy; None where there is no file or a damaged one."""
+    """Load the network's weights from the cache; returns its accuracy, or None if the file is missing or damaged."""
     if not path.is_file():
         return None
     try:
@@ -212,17 +209,17 @@ def _load(path: Path, network: Classifier) -> float | None:
 
 
 def _save(path: Path, network: Classifier, accuracy: float) -> None:
-    """Keep it under its name only when it is whole; another process may do the same at the same time."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    """Write to a temporary file and rename it, since another process may write the same file."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
+        with temporary.open("wb") as file:
             torch.save({"network": network.state_dict(), "accuracy": accuracy}, file)
-        aside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         logger.warning("the classifier cannot be cached in %s (%s) and is trained again each time", path.parent, error)
-        with suppress(OSError):  # its folder may be what could not be written
-            aside.unlink()
+        with suppress(OSError):  # its folder may not exist
+            temporary.unlink()
 
 
 # Inception -----------------------------------------------------------------------------------------------------------
@@ -232,7 +229,7 @@ INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 
 
 class Inception(nn.Module):
-    """torchvision's Inception v3 up to the 2,048 pooled features, for images of any size and of 1 or 3 channels."""
+    """torchvision's Inception v3 up to the 2,048 pooled features; images of any size with 1 or 3 channels."""
 
     def __init__(self) -> None:
         from torchvision.models import inception_v3
@@ -249,10 +246,10 @@ class Inception(nn.Module):
 
 
 def inception_features(folder: Path | None = None) -> FeatureExtractor | str:
-    """Features of Inception v3 whose weights lie in ``folder`` (torch's own by default); or, without them, the reason.
+    """Features of Inception v3 (Szegedy et al., 2016), or the reason why its weights cannot be used.
 
-    Nothing is downloaded. These are torchvision's weights, not the TensorFlow ones of 2015 that most published Frechet
-    inception distances were taken with: compare numbers of this extractor with each other alone.
+    The weights are read from ``folder``, by default torch's own, and never downloaded. They are torchvision's, not the
+    TensorFlow weights of 2015 behind most published Frechet inception distances: do not compare with those.
     """
     path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / INCEPTION_FILE
     if not path.is_file():

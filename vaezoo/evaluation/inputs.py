@@ -1,4 +1,4 @@
-"""What every model is evaluated on: the same images, pairs and feature spaces. It knows no model."""
+"""Inputs of an evaluation, the same for every model: images, pairs and feature extractors."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -16,20 +16,23 @@ from vaezoo.evaluation.settings import Settings
 from vaezoo.metrics.paths import choose_pairs
 
 FEWEST = 10
-"""Images below which neighbours, covariances and probes mean nothing."""
+"""Minimum number of images: with fewer, neighbours, covariances and probes are meaningless."""
 
 CHUNK = 250
-"""Images that go through a network at once."""
+"""Images per forward pass."""
 
 
 def cache_dir() -> Path:
-    """Where feature classifiers are kept: VAEZOO_CACHE, or the user's cache folder."""
+    """Cache folder of feature classifiers: VAEZOO_CACHE, or ~/.cache/vaezoo."""
     return Path(os.environ.get("VAEZOO_CACHE", Path.home() / ".cache" / "vaezoo"))
 
 
 @dataclass
-class Material:
-    """Test and training images of a data set as evaluation sees them, on the CPU, and what follows from them alone."""
+class Inputs:
+    """Test and training images of a data set, (N, C, H, W) on the CPU, and what is derived from them.
+
+    Raises DataError with fewer than ``FEWEST`` images.
+    """
 
     data: ImageDataModule
     settings: Settings
@@ -57,23 +60,23 @@ class Material:
 
     @cached_property
     def extractors(self) -> dict[str, FeatureExtractor | str]:
-        """Feature spaces by name, or the reason why one is not to be had."""
+        """Feature extractors by name, or the reason why one is not available."""
         found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception_features()}
         return {name: one if isinstance(one, str) else one.to(self.device) for name, one in found.items()}
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Positions of the test images at both ends of each interpolation: (P,) twice."""
+        """Positions of the first and last test images of the interpolations: (P,) each."""
         chosen = choose_pairs(self.test_labels, self.settings.pairs, seed=self.settings.seed)
         start, end = torch.tensor(chosen).T
         return start, end
 
     def features(self, extractor: FeatureExtractor, images: Iterable[Tensor]) -> Tensor:
-        """Features of images that come in chunks: (N, F) on the CPU."""
+        """Features of images in chunks (B, C, H, W): (N, F) on the CPU."""
         return torch.cat([extractor.extract(chunk.to(self.device)) for chunk in images])
 
     def real_features(self, name: str, split: str) -> Tensor:
-        """Features of the ``test`` or ``train`` images, taken once."""
+        """Features of the images of split "test" or "train", (N, F); cached."""
         key = (name, split)
         if key not in self._real:
             extractor = self.extractors[name]
@@ -86,6 +89,6 @@ class Material:
         return {}
 
     def map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """A function of batches of images, chunk by chunk on the device; the result is on the CPU."""
+        """Apply a function to images in chunks on the device; the result is on the CPU."""
         with torch.no_grad():
             return torch.cat([function(chunk.to(self.device)).cpu() for chunk in images.split(CHUNK)])

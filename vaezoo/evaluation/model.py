@@ -1,18 +1,18 @@
-"""A run's best weights, measured: all sections one after another, and the reference rows. It knows no variant."""
+"""Evaluates a model: all sections of metrics, and the reference rows."""
 
 from collections.abc import Callable
 from typing import Any
 
 from vaezoo.data import ImageDataModule
 from vaezoo.evaluation import references, sections
-from vaezoo.evaluation.cost import code_bits, flops_per_image, parameters
-from vaezoo.evaluation.inputs import Material
+from vaezoo.evaluation.cost import code_bits, count_parameters, flops_per_image
+from vaezoo.evaluation.inputs import Inputs
 from vaezoo.evaluation.sections import Numbers, Vectors
 from vaezoo.evaluation.settings import FULL, Settings
 from vaezoo.runs import environment
 
 SCHEMA = 1
-"""Raise it whenever a number of the same name comes to mean something else."""
+"""Version of evaluation.json; increase it whenever the meaning of a metric changes."""
 
 SECTIONS = ("codes", "likelihood", "reconstruction", "generation", "interpolation", "latent space", "disentanglement")
 
@@ -20,51 +20,51 @@ Report = Callable[[str], None]
 
 
 def count_steps(settings: Settings, data: ImageDataModule) -> int:
-    """How often ``report`` will be called."""
+    """Number of calls of ``report`` by ``evaluate``."""
     return len(SECTIONS) + (2 + data.has_known_factors if settings.references else 0)
 
 
 def evaluate(
     model: Any, data: ImageDataModule, settings: Settings = FULL, report: Report = lambda _: None
 ) -> dict[str, Any]:
-    """All numbers of a model on a data set: what ``evaluation.json`` holds, but for the run's own records.
+    """All metrics of a model on a data set: the content of ``evaluation.json``, except what the run itself recorded.
 
-    ``model`` is in evaluation mode, on the device to compute on; ``report`` is told what is measured next. Raises
-    DataError without images.
+    ``model`` must be in evaluation mode, on the device to compute on; ``report`` is called with the name of each step.
+    Raises DataError if there are too few images.
     """
-    material = Material(data, settings, model.device)
-    numbers, vectors = evaluate_model(model, material, report)
+    inputs = Inputs(data, settings, model.device)
+    numbers, vectors = evaluate_model(model, inputs, report)
     return {
         "schema": SCHEMA,
         "settings": settings.as_dict(),
         "metrics": numbers,
         "vectors": vectors,
-        "references": _references(model, material, report) if settings.references else {},
-        "classifier": _describe_classifier(material),
-        "data": material.data.describe(),
+        "references": _references(model, inputs, report) if settings.references else {},
+        "classifier": _describe_classifier(inputs),
+        "data": inputs.data.describe(),
         "likelihood": model.hparams["likelihood"],
         "environment": environment.describe(model.device),
     }
 
 
-def evaluate_model(model: Any, material: Material, report: Report = lambda _: None) -> tuple[Numbers, Vectors]:
-    """Every number of the catalogue that a model can have by itself; None with a reason for the others."""
+def evaluate_model(model: Any, inputs: Inputs, report: Report = lambda _: None) -> tuple[Numbers, Vectors]:
+    """All metrics of the model alone, without references; metrics that are not defined are None with a reason."""
     report(SECTIONS[0])
-    train_codes = material.map(model.encode, material.train)
-    test_codes = material.map(model.encode, material.test)
+    train_codes = inputs.map(model.encode, inputs.train)
+    test_codes = inputs.map(model.encode, inputs.test)
     steps: tuple[Callable[[], tuple[Numbers, Vectors]], ...] = (
-        lambda: sections.likelihood(model, material),
-        lambda: sections.reconstruction(model, material),
-        lambda: sections.generated(model, material, train_codes),
-        lambda: sections.interpolation(model, material),
-        lambda: sections.latent_space(model, material, train_codes, test_codes),
-        lambda: (sections.disentanglement(material, train_codes, test_codes), {}),
+        lambda: sections.likelihood(model, inputs),
+        lambda: sections.reconstruction(model, inputs),
+        lambda: sections.generated(model, inputs, train_codes),
+        lambda: sections.interpolation(model, inputs),
+        lambda: sections.latent_space(model, inputs, train_codes, test_codes),
+        lambda: (sections.disentanglement(inputs, train_codes, test_codes), {}),
     )
-    numbers, vectors = _in_turn(dict(zip(SECTIONS[1:], steps, strict=True)), report)
-    return numbers | _build(model), vectors
+    numbers, vectors = _run_steps(dict(zip(SECTIONS[1:], steps, strict=True)), report)
+    return numbers | _static_cost(model), vectors
 
 
-def _in_turn(steps: dict[str, Callable[[], tuple[Numbers, Vectors]]], report: Report) -> tuple[Numbers, Vectors]:
+def _run_steps(steps: dict[str, Callable[[], tuple[Numbers, Vectors]]], report: Report) -> tuple[Numbers, Vectors]:
     numbers: Numbers = {}
     vectors: Vectors = {}
     for name, step in steps.items():
@@ -75,48 +75,50 @@ def _in_turn(steps: dict[str, Callable[[], tuple[Numbers, Vectors]]], report: Re
     return numbers, vectors
 
 
-def _build(model: Any) -> Numbers:
-    """What a model costs by its build."""
-    found = {"parameters": parameters(model), "flops_per_image": flops_per_image(model), "code_bits": code_bits(model)}
+def _static_cost(model: Any) -> Numbers:
+    """Parameters, FLOPs and bits per code."""
+    found = {
+        "parameters": count_parameters(model),
+        "flops_per_image": flops_per_image(model),
+        "code_bits": code_bits(model),
+    }
     return {name: {"value": value} for name, value in found.items()}
 
 
-def _describe_classifier(material: Material) -> dict[str, Any]:
-    extractor = material.extractors["classifier"]
+def _describe_classifier(inputs: Inputs) -> dict[str, Any]:
+    extractor = inputs.extractors["classifier"]
     if isinstance(extractor, str):
         return {"reason": extractor}
     return {"version": extractor.version, "accuracy": extractor.accuracy}
 
 
-def _references(model: Any, material: Material, report: Report) -> dict[str, Any]:
-    """Rows that no training made; see ``vaezoo.evaluation.references``."""
+def _references(model: Any, inputs: Inputs, report: Report) -> dict[str, Any]:
+    """Metrics of the references: PCA, an untrained encoder and, if known, the factors."""
     rows: dict[str, Any] = {}
     report("reference: PCA")
-    rows["pca"] = {"metrics": _pca(model, material)}
+    rows["pca"] = {"metrics": _pca(model, inputs)}
     report("reference: untrained")
-    fresh = references.untrained(model, seed=material.settings.seed)
-    codes = [material.map(fresh.encode, images) for images in (material.train, material.test)]
-    rows["untrained"] = {"metrics": sections.probed(material, *codes) | sections.disentanglement(material, *codes)}
-    if material.data.has_known_factors:
+    fresh = references.untrained(model, seed=inputs.settings.seed)
+    codes = [inputs.map(fresh.encode, images) for images in (inputs.train, inputs.test)]
+    rows["untrained"] = {"metrics": sections.probed(inputs, *codes) | sections.disentanglement(inputs, *codes)}
+    if inputs.data.has_known_factors:
         report("reference: factors")
-        labels = (material.train_labels, material.test_labels)
-        ceiling = [references.factor_codes(part, material.data.factors) for part in labels]
-        rows["factors"] = {
-            "metrics": sections.probed(material, *ceiling) | sections.disentanglement(material, *ceiling)
-        }
+        labels = (inputs.train_labels, inputs.test_labels)
+        ceiling = [references.factor_codes(part, inputs.data.factors) for part in labels]
+        rows["factors"] = {"metrics": sections.probed(inputs, *ceiling) | sections.disentanglement(inputs, *ceiling)}
     return rows
 
 
-def _pca(model: Any, material: Material) -> Numbers:
-    """PCA with as many components as the model has latent dimensions, fitted to the training images at hand."""
-    pca = references.PCA(material.train, model.latent_dim).to(material.device).eval()
-    train_codes, test_codes = (material.map(pca.encode, images) for images in (material.train, material.test))
-    numbers = sections.reconstruction(pca, material)[0]
-    numbers |= sections.generated(pca, material, train_codes)[0]
-    numbers |= sections.interpolation(pca, material)[0]
-    numbers |= sections.probed(material, train_codes, test_codes)
-    numbers |= sections.disentanglement(material, train_codes, test_codes)
+def _pca(model: Any, inputs: Inputs) -> Numbers:
+    """Metrics of PCA with as many components as the model has latent dimensions, fitted to the training images."""
+    pca = references.PCA(inputs.train, model.latent_dim).to(inputs.device).eval()
+    train_codes, test_codes = (inputs.map(pca.encode, images) for images in (inputs.train, inputs.test))
+    numbers = sections.reconstruction(pca, inputs)[0]
+    numbers |= sections.generated(pca, inputs, train_codes)[0]
+    numbers |= sections.interpolation(pca, inputs)[0]
+    numbers |= sections.probed(inputs, train_codes, test_codes)
+    numbers |= sections.disentanglement(inputs, train_codes, test_codes)
     if model.hparams["likelihood"] in ("gaussian", "learned_gaussian"):
-        exact = material.map(pca.log_likelihood_of_images, material.test)
+        exact = inputs.map(pca.log_likelihood_of_images, inputs.test)
         numbers["log_likelihood"] = sections.mean_of(exact)
     return numbers | {"code_bits": {"value": code_bits(pca)}}

@@ -1,7 +1,4 @@
-"""Rows that no training made, and that show what a metric is worth: PCA, an untrained encoder, the factors themselves.
-
-They know the image API and no metric.
-"""
+"""References that put metrics on a scale: PCA, an untrained encoder, and the factors as codes."""
 
 import copy
 import math
@@ -17,19 +14,19 @@ from vaezoo.metrics.divergences import LOG_2PI
 from vaezoo.nn.interpolation import METHODS
 
 LEAST_SIGMA = 1e-3
-"""A quarter of a grey level, the floor under the noise of pPCA, as the learned Gaussian likelihood has it."""
+"""Lower bound of pPCA's noise: a quarter of a grey level, as for the learned Gaussian likelihood."""
 ROUNDING = 1e-6
-"""Variances below this share of the largest are what single precision leaves of none."""
+"""Variances below this fraction of the largest are rounding errors of single precision, and set to 0."""
 
 
 class PCA(nn.Module):
-    """The best linear autoencoder, with the image API of a model that has no posterior.
+    """Principal component analysis, the best linear autoencoder, with the image API of a model without posterior.
 
-    Codes are the principal components brought to variance 1, so that a standard normal is a prior for them.
+    Codes are scaled to variance 1, so that N(0, I) can serve as their prior.
 
     Args:
-        images: training images (N, C, H, W) with pixels in [0, 1]; as many as memory allows.
-        latent_dim: components; those beyond what the images span are 0.
+        images: training images (N, C, H, W) with pixels in [0, 1].
+        latent_dim: number of components; those beyond the rank of the images are 0.
     """
 
     center: Tensor
@@ -50,43 +47,43 @@ class PCA(nn.Module):
         self.register_buffer("sigma", torch.tensor(max(math.sqrt(noise), LEAST_SIGMA)))
 
     def encode(self, x: Tensor) -> Tensor:
-        """Scores on the principal components, of variance 1 over the training images: (B, C, H, W) -> (B, D)."""
+        """Scores on the principal components, scaled to variance 1: (B, C, H, W) -> (B, D)."""
         scores = (x.flatten(1) - self.center) @ self.directions.T
         return torch.where(self.scales > 0, scores / self.scales, 0.0)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Pixels of each code, kept within [0, 1]: (B, D) -> (B, C, H, W)."""
+        """Pixels clamped to [0, 1]: (B, D) -> (B, C, H, W)."""
         pixels = self.center + (code * self.scales) @ self.directions
         return pixels.clamp(0, 1).unflatten(1, self.image_shape)
 
     def posterior(self, x: Tensor) -> None:
-        """None: an image has a point for its code."""
+        """None: the code of an image is a point."""
         return None
 
     def log_prior(self, code: Tensor) -> None:
-        """None, as there is no posterior to hold against it."""
+        """None: without a posterior there is no prior."""
         return None
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """The projection of each image on the principal components: (B, C, H, W) -> (B, C, H, W)."""
+        """Projection of images onto the principal components: (B, C, H, W) -> (B, C, H, W)."""
         return self.decode(self.encode(x))
 
     def interpolate(self, start: Tensor, end: Tensor, *, steps: int = 8, method: str = "linear") -> Tensor:
-        """Decoded codes on the way from one image to another, both ends included: -> (B, steps, C, H, W)."""
+        """Decoded codes on paths between images (B, C, H, W), both ends included: (B, steps, C, H, W)."""
         codes = METHODS[method](self.encode(start), self.encode(end), steps)
         return self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Decoded draws from the standard normal: (count, C, H, W)."""
+        """Decoded draws from N(0, I): (count, C, H, W)."""
         device = self.center.device if generator is None else generator.device
         return self.decode(torch.randn(count, self.latent_dim, generator=generator, device=device).to(self.center))
 
     def log_likelihood_of_images(self, x: Tensor) -> Tensor:
         """Exact log p(x) under probabilistic PCA (Tipping and Bishop, 1999), in nats: (B, C, H, W) -> (B,), float64.
 
-        x ~ N(center, W W' + sigma^2 I), with sigma^2 the mean variance of the directions left out: the maximum of the
-        likelihood, unless sigma is at its floor ``LEAST_SIGMA``. A density of pixels in [0, 1], to be put beside
-        Gaussian likelihoods alone.
+        x ~ N(center, W W' + sigma^2 I), with sigma^2 the mean variance of the discarded directions, which maximises the
+        likelihood unless sigma is at its lower bound ``LEAST_SIGMA``. A density of pixels in [0, 1]: compare it only
+        with Gaussian likelihoods.
         """
         noise = self.sigma.double().square()
         variances = self.scales.double().square().clamp(min=noise)
@@ -99,18 +96,18 @@ class PCA(nn.Module):
 
 
 def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Mean (P,), directions (D, P) and variances (D,) of the components, and the variance of all P pixels together.
+    """Mean (P,), directions (D, P) and variances (D,) of the components, and the total variance of the P pixels.
 
-    Maximum-likelihood variances, over N. Components beyond what the images span have variance 0.
+    Variances are maximum-likelihood estimates (divided by N). Components beyond the rank of the images have variance 0.
     """
     from sklearn.decomposition import PCA as Decomposition
 
     flat = images.flatten(1).cpu()
     center = flat.mean(0)
-    flat = flat - center  # scikit-learn would take the mean off products in single precision, and lose small variances
+    flat = flat - center  # scikit-learn subtracts the mean from products in single precision, and loses small variances
     found = min(count, *flat.shape)
-    with np.errstate(invalid="ignore"):  # shares of no variance at all
-        fitted = Decomposition(found, random_state=0).fit(flat.numpy())  # seeded: many pixels are done by chance
+    with np.errstate(invalid="ignore"):  # explained variance ratios are 0 / 0 for constant images
+        fitted = Decomposition(found, random_state=0).fit(flat.numpy())  # randomised for many pixels, hence the seed
     directions = torch.zeros(count, flat.shape[1], dtype=torch.double)
     variances = torch.zeros(count, dtype=torch.double)
     directions[:found] = torch.from_numpy(fitted.components_)
@@ -120,9 +117,9 @@ def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor, T
 
 
 def untrained(model: Any, seed: int = 0) -> Any:
-    """A model of the same class and settings with fresh weights, which depend on ``seed`` alone; in evaluation mode.
+    """A model of the same class and settings with initial weights that depend only on ``seed``, in evaluation mode.
 
-    No global random state is read or changed.
+    Global random state is neither read nor changed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -131,12 +128,11 @@ def untrained(model: Any, seed: int = 0) -> Any:
 
 
 def factor_codes(labels: Tensor, factors: Sequence[Factor]) -> Tensor:
-    """The factors as a code: one dimension each, in the order of its values: (B,) or (B, F) of classes -> (B, F).
+    """The factors as codes, one dimension per factor: classes (B,) or (B, F) -> (B, F).
 
-    Each has mean 0 and variance 1 over the factor's values taken equally often, as codes under a standard normal prior
-    have; a factor of one value is 0.
+    Each dimension is standardised to mean 0 and variance 1 for equally frequent values; a factor with one value is 0.
     """
     classes = labels.reshape(len(labels), -1).float()
     counts = torch.tensor([len(factor.values) for factor in factors], dtype=torch.float32, device=labels.device)
-    std = ((counts.square() - 1) / 12).sqrt()  # of the numbers 0 to n - 1
+    std = ((counts.square() - 1) / 12).sqrt()  # of the integers 0 to n - 1
     return torch.where(counts > 1, (classes - (counts - 1) / 2) / std, 0.0)

@@ -1,4 +1,4 @@
-"""How much an evaluation measures: sample sizes and seeds, the same for every model that is to be compared."""
+"""Settings of an evaluation: sample sizes and seeds, which must be equal for models that are compared."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,23 +11,27 @@ BOUNDS = {
     **{"k": (1, 10**6), "bound_images": (1, 10**7), "pairs": (2, 10**7), "paths": (1, 10**6), "steps": (3, 1000)},
     "dci_train": (2, 10**7),
 }
-"""From where to where each size may be: fewer measure nothing, and more would take years or all memory."""
+"""Minimum and maximum of each setting."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Sample sizes are upper bounds: where there are fewer images, all are used, and their number stands by the result.
+    """Sample sizes are upper bounds: with fewer images, all are used; the actual size is recorded with each metric.
 
     Args:
-        seed: of all draws; it does not depend on the run's own.
-        images: test images. train_images: training images, for mixture, probes and disentanglement.
-        k: draws of the importance-weighted bound; bound_images: test images that it is taken over, None for as many
-            as ``BOUND_FLOPS`` operations allow, 500 at least.
-        samples: generated images for each feature distance.
-        pairs: interpolations whose midpoints are compared; paths: those that are followed, in ``steps`` steps.
-        references: whether PCA, an untrained encoder and the factors are measured too.
-        disentanglement: whether the scores for known factors are taken, which need minutes.
-        dci_train: training images for DCI, which rises with them.
+        seed: seed of all draws, independent of the run's.
+        images: test images.
+        train_images: training images for the mixture, probes and disentanglement.
+        k: importance samples per image.
+        bound_images: test images for the importance-weighted bound; None for as many as ``BOUND_FLOPS`` allows, at
+            least 500.
+        samples: generated images per feature distance.
+        pairs: interpolations whose midpoints are compared with test images.
+        paths: interpolations whose steps are measured.
+        steps: images per path.
+        references: whether to evaluate PCA, an untrained encoder and the factors.
+        disentanglement: whether to compute disentanglement scores, which takes minutes.
+        dci_train: training images for DCI, which increases with them.
     """
 
     seed: int = 0
@@ -49,7 +53,7 @@ class Settings:
                 within(getattr(self, name), least, most, f"evaluate.{name}")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the record."""
+        """The settings as a dict of plain values."""
         return asdict(self)
 
 
@@ -65,13 +69,13 @@ QUICK = Settings(
     references=False,
     disentanglement=False,
 )
-"""What every training ends with: seconds, to see where a model stands."""
+"""Evaluation at the end of training, which takes seconds."""
 
 BOUND_FLOPS = 2e13
-"""Operations that the importance-weighted bound may take unless its images are set: minutes on a processor."""
+"""Budget of the importance-weighted bound in FLOPs, if ``bound_images`` is not set: minutes on a CPU."""
 
 
 def with_changes(settings: Settings, changes: dict[str, Any]) -> Settings:
-    """Settings with some set anew; ConfigError for unknown names, wrong types or impossible values."""
+    """A copy of the settings with changes; ConfigError for unknown names, wrong types or values out of bounds."""
     check_arguments(Settings, changes, key="evaluate")
     return replace(settings, **changes)

@@ -1,4 +1,4 @@
-"""Tensors and arrays to pictures. Knows nothing of models, runs and files."""
+"""Figures from tensors and arrays."""
 
 from vaezoo.figures.canvas import raster, write_vector
 from vaezoo.figures.images import interpolations, reconstructions, samples, traversals

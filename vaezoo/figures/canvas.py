@@ -1,4 +1,4 @@
-"""Pages of known size in pixels to draw on. Knows nothing of what is drawn."""
+"""Matplotlib figures laid out in pixels, and what is drawn on them: text, axes and images."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,26 +18,26 @@ from matplotlib.lines import Line2D
 from vaezoo.figures.mosaics import Mosaic
 
 DPI = 100
-"""Pixels of a page are counted at this resolution, in which an image's pixels are whole; files may have another."""
+"""Resolution of the layout: at it, image pixels are whole page pixels. Files may have another."""
 VECTOR_DPI = 300
-"""Of what stays an image within a vector file."""
+"""Resolution of images within vector files."""
 TITLE, NOTE, LABEL = 10.5, 8.5, 8.5
 """Font sizes in points."""
 MARGIN = 12
 INK, FAINT = "#1a1a1a", "#5a5a5a"
 UNHINTED: dict[Any, Any] = {"text.hinting": "none"}
-"""Letters as they were drawn, which takes less time than to move their outlines to whole pixels."""
+"""Text without hinting, which is faster."""
 
 
 def page(width: float, height: float) -> Figure:
-    """An empty white figure of this many pixels, outside of pyplot's global state."""
+    """An empty white figure, width and height in pixels, without pyplot's global state."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def raster(figure: Figure) -> np.ndarray:
-    """The drawn figure at its own resolution: (height, width, 3) uint8."""
+    """Render a figure at its own resolution: uint8 (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
     with rc_context(UNHINTED):
         canvas.draw()
@@ -45,17 +45,17 @@ def raster(figure: Figure) -> np.ndarray:
 
 
 def write_vector(figure: Figure, file: Path | BinaryIO, kind: str) -> None:
-    """Write the figure as ``pdf`` or ``svg``: letters stay letters, images keep their pixels, no date is written."""
+    """Write a figure as ``pdf`` or ``svg``, with text as text, images at their own pixels, and no date."""
     dateless = {"pdf": {"CreationDate": None}, "svg": {"Date": None, "Creator": None}}[kind]
     with rc_context({"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "vaezoo", **UNHINTED}):
         figure.savefig(file, format=kind, dpi=VECTOR_DPI, metadata=dateless, facecolor="white")
 
 
 class Pixels(Artist):
-    """Pixels (H, W, 3) in [0, 1] that lie one for one on a page, their upper left corner at (left, top).
+    """An image (H, W, 3) in [0, 1] drawn pixel by pixel, with its upper left corner at (left, top).
 
-    Axes would resample them to where they are already, which costs most of a picture's time. At a higher resolution
-    than ``DPI`` each is repeated, so that its edges stay sharp.
+    ``Axes.imshow`` would resample it, which takes most of the time of drawing. Above ``DPI``, pixels are repeated, so
+    that edges stay sharp.
     """
 
     def __init__(self, pixels: np.ndarray, left: int, top: int) -> None:
@@ -65,6 +65,7 @@ class Pixels(Artist):
         self._left, self._top = left, top
 
     def draw(self, renderer: RendererBase) -> None:
+        """Draw the image; called by matplotlib."""
         unit = self.get_figure().dpi / DPI  # type: ignore[union-attr]
         height = renderer.get_canvas_width_height()[1]
         below = height - (self._top + len(self._rgba)) * unit
@@ -84,13 +85,13 @@ def _repeated(pixels: np.ndarray, scale: float) -> np.ndarray:
 
 
 def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at this place, in pixels from the figure's upper left."""
+    """Axes at a position in pixels from the figure's upper left corner."""
     whole_width, whole_height = figure.get_size_inches() * DPI
     bottom = whole_height - top - height
     return figure.add_axes((left / whole_width, bottom / whole_height, width / whole_width, height / whole_height))
 
 
-def write(
+def draw_text(
     figure: Figure,
     x: float,
     y: float,
@@ -101,14 +102,14 @@ def write(
     vertical: str = "top",
     colour: str = INK,
 ) -> None:
-    """Text with its corner or centre at (x, y), in pixels from the figure's upper left."""
+    """Draw text at (x, y), in pixels from the figure's upper left corner; ``size`` in points."""
     width, height = figure.get_size_inches() * DPI
-    # A folder's name may have dollar signs, which are no formula.
+    # Names of folders may contain dollar signs, which matplotlib would parse as formulas.
     figure.text(x / width, 1 - y / height, text, size=size, ha=align, va=vertical, color=colour, parse_math=False)
 
 
 def mark(figure: Figure, places: Sequence[tuple[float, float]]) -> None:
-    """Small triangles at places (x, y), in pixels from the figure's upper left."""
+    """Draw small triangles at points (x, y), in pixels from the figure's upper left corner."""
     width, height = figure.get_size_inches() * DPI
     x, y = [x / width for x, _ in places], [1 - y / height for _, y in places]
     line = Line2D(x, y, linestyle="none", marker=(3, 0, 0), markersize=5, color=INK, transform=figure.transFigure)
@@ -117,7 +118,7 @@ def mark(figure: Figure, places: Sequence[tuple[float, float]]) -> None:
 
 @lru_cache(maxsize=1024)
 def text_width(text: str, size: float) -> float:
-    """Pixels that the widest line of ``text`` takes."""
+    """Width of the longest line of ``text`` in pixels; ``size`` in points."""
     font = FontProperties(size=size)
     lines = text.split("\n")
     with rc_context(UNHINTED):
@@ -125,24 +126,24 @@ def text_width(text: str, size: float) -> float:
 
 
 def heading(figure: Figure, title: str, note: str = "", left: float = MARGIN) -> None:
-    """A title at the upper left and a fainter line below it."""
-    write(figure, left, MARGIN, title, TITLE)
+    """Draw a title at the upper left, and a fainter note below it."""
+    draw_text(figure, left, MARGIN, title, TITLE)
     if note:
-        write(figure, left, MARGIN + 20, note, NOTE, colour=FAINT)
+        draw_text(figure, left, MARGIN + 20, note, NOTE, colour=FAINT)
 
 
 def titled(title: str, subject: str) -> str:
-    """A title that says where a picture is from, if that is known."""
+    """``title: subject``, or the title alone without a subject."""
     return f"{title}: {subject}" if subject else title
 
 
 def heading_width(title: str, note: str = "") -> int:
-    """Pixels that a page must be wide for its heading."""
+    """Minimum width of a page for its heading, in pixels."""
     return round(max(text_width(title, TITLE), text_width(note, NOTE))) + 2 * MARGIN
 
 
 def heading_height(note: str = "") -> int:
-    """Pixels from the upper edge to where the picture may begin."""
+    """Height of the heading, in pixels from the upper edge."""
     return MARGIN + (42 if note else 24)
 
 
@@ -155,10 +156,9 @@ def mosaic_page(
     column_labels: Sequence[str] = (),
     captions: Sequence[str] = (),
 ) -> tuple[Figure, tuple[int, int]]:
-    """A mosaic at its own size with labels left of the rows, above the columns and below them.
+    """A figure of a mosaic at its own size, with row labels, column labels and captions below the columns.
 
-    With it comes where its upper left corner lies, in pixels from the figure's. Labels of columns are left out where
-    they are wider than a tile.
+    Also returns the mosaic's upper left corner in pixels. Column labels and captions wider than a tile are omitted.
     """
     column_labels, captions = (_if_they_fit(labels, mosaic) for labels in (column_labels, captions))
     left = round(MARGIN + max((text_width(label, LABEL) + 8 for label in row_labels), default=0))
@@ -170,10 +170,10 @@ def mosaic_page(
     heading(figure, title, note)
     figure.add_artist(Pixels(mosaic.pixels, left, top))
     for y, label in zip(mosaic.tops, row_labels, strict=False):
-        write(figure, left - 4, top + y + mosaic.height / 2, label, align="right", vertical="center")
+        draw_text(figure, left - 4, top + y + mosaic.height / 2, label, align="right", vertical="center")
     for labels, y, vertical in ((column_labels, top - 1, "bottom"), (captions, top + height + 1, "top")):
         for x, label in zip(mosaic.lefts, labels, strict=False):
-            write(figure, left + x + mosaic.width / 2, y, label, align="center", vertical=vertical, colour=FAINT)
+            draw_text(figure, left + x + mosaic.width / 2, y, label, align="center", vertical=vertical, colour=FAINT)
     return figure, (left, top)
 
 

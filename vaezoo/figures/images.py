@@ -1,4 +1,4 @@
-"""Pages of images with their labels: reconstructions, interpolations, samples, traversals. They scale no value."""
+"""Figures of images: reconstructions, interpolations, samples, traversals. Pixel values are never rescaled."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,12 +7,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vaezoo.figures.canvas import FAINT, NOTE, mark, mosaic_page, titled, write
+from vaezoo.figures.canvas import FAINT, NOTE, draw_text, mark, mosaic_page, titled
 from vaezoo.figures.mosaics import interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
 
 
 def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -> Figure:
-    """Originals, reconstructions (both (B, C, H, W)) and absolute errors by column, with the PSNR (B,) in dB."""
+    """Originals and reconstructions, both (B, C, H, W), their absolute errors, and the PSNR (B,) in dB."""
     figure, _ = mosaic_page(
         reconstruction_mosaic(x, recon),
         titled("Reconstructions of validation images", subject),
@@ -24,7 +24,7 @@ def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -
 
 
 def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor], subject: str = "") -> Figure:
-    """Strips between pairs of real images (B, C, H, W), by method: (B, steps, C, H, W), from t = 0 to t = 1."""
+    """Interpolations between images (B, C, H, W); ``strips`` by method: (B, steps, C, H, W), from t = 0 to t = 1."""
     steps = next(iter(strips.values())).shape[1]
     times = [f"{step / max(1, steps - 1):.3g}" for step in range(steps)]
     figure, _ = mosaic_page(
@@ -38,7 +38,7 @@ def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor], sub
 
 
 def samples(images: Tensor, columns: int, title: str, subject: str = "", note: str = "") -> Figure:
-    """Images (B, C, H, W) row by row under a title that says what they are drawn from."""
+    """Images (B, C, H, W), ``columns`` per row."""
     figure, _ = mosaic_page(sample_mosaic(images, columns), titled(title, subject), note)
     return figure
 
@@ -53,10 +53,10 @@ def traversals(
     subject: str = "",
     note: str = "",
 ) -> Figure:
-    """One row (S, C, H, W) of ``strips`` for each latent dimension, moved from -extent to +extent standard deviations.
+    """One row (S, C, H, W) of ``strips`` per latent dimension, varied from -extent to +extent standard deviations.
 
-    The first row shows the image whose code is moved and its reconstruction, (C, H, W). ``own`` is that code in each
-    row's dimension, in the same standard deviations: a mark below the row shows where it stands, if it is in the range.
+    The first row shows the traversed image and its reconstruction, (C, H, W). ``own`` is the image's code in each row's
+    dimension, in standard deviations; a mark below the row shows its position if it is within the range.
     """
     mosaic = traversal_mosaic(image, recon, strips)
     title = titled("Traversals of latent dimensions", subject)
@@ -67,7 +67,7 @@ def traversals(
     above = top + mosaic.tops[1] - 3
     for x, offset in zip(centres, offsets, strict=False):
         label = "mean" if abs(offset) < 1e-6 else f"{offset:+.1f}σ"
-        write(figure, x, above, label, NOTE - 1, align="center", vertical="bottom", colour=FAINT)
+        draw_text(figure, x, above, label, NOTE - 1, align="center", vertical="bottom", colour=FAINT)
     own_places = [
         (float(np.interp(value, offsets, centres[: len(offsets)])), top + y + mosaic.height + 5)
         for value, y in zip(own, mosaic.tops[1:], strict=True)

@@ -1,4 +1,4 @@
-"""Pictures of latent spaces: KL over time, codes in a plane or on a line. They know arrays and names alone."""
+"""Figures of latent spaces: KL over training, codes in a plane or on a line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from vaezoo.figures.canvas import (
     FAINT,
     LABEL,
     MARGIN,
+    draw_text,
     heading,
     heading_height,
     heading_width,
@@ -24,23 +25,22 @@ from vaezoo.figures.canvas import (
     panel,
     text_width,
     titled,
-    write,
 )
 from vaezoo.figures.planes import Limits
 
 PANEL = 480
-"""Pixels of a square panel's side."""
+"""Side of a square panel in pixels."""
 AXIS_LEFT, AXIS_BOTTOM = 66, 50
 """Pixels for tick labels and an axis label."""
 MOST_CLASSES = 12
-"""With more values than this a colour bar takes the place of the legend."""
+"""With more values, a colour bar replaces the legend."""
 PLAIN = "#5b6b82"
 """Colour of points without a label."""
 
 
 @dataclass
 class Labels:
-    """One value (N,) for each point, names of the values, and what they are values of; -1 means unknown."""
+    """Class of each point (N,), -1 if unknown, names of the classes, and a title for the legend."""
 
     values: np.ndarray
     names: Sequence[str | float] = ()
@@ -48,31 +48,31 @@ class Labels:
 
     @property
     def known(self) -> list[int]:
-        """The values that occur."""
+        """The classes that occur, sorted."""
         return sorted(set(self.values[self.values >= 0].tolist()))
 
     @property
     def few(self) -> bool:
-        """Whether a legend can name them all."""
+        """Whether there are few enough classes for a legend."""
         return 0 < len(self.known) <= MOST_CLASSES
 
     def name(self, value: int) -> str:
-        """What to call a value: its name, or the number."""
+        """Name of a class."""
         name = self.names[value] if value < len(self.names) else value
         return name if isinstance(name, str) else f"{name:g}"
 
     def number(self, value: int) -> float:
-        """Where a value stands on a scale: what its class stands for if that is a number, else the class."""
+        """Position of a class on a colour scale: the number that it stands for, else the class itself."""
         name = self.names[value] if value < len(self.names) else value
         return value if isinstance(name, str) else float(name)
 
     def scale(self) -> ScalarMappable:
-        """Colours by number, for more values than a legend can name."""
+        """Colour scale for more classes than fit in a legend."""
         numbers = [self.number(value) for value in self.known]
         return ScalarMappable(Normalize(min(numbers), max(numbers)), "viridis")
 
     def palette(self) -> dict[int, str]:
-        """A colour for each value that occurs: distinct where there are few, on a scale otherwise."""
+        """Colour by class: distinct if there are few, else on a scale."""
         if self.few:
             table = colormaps["tab10" if len(self.known) <= 10 else "Paired"]
             return {value: to_hex(table(index)) for index, value in enumerate(self.known)}
@@ -90,9 +90,9 @@ class Labels:
 
 @dataclass
 class Prior:
-    """The standard normal prior as the plane sees it, and ellipses (M, 3) of the first M points' posteriors.
+    """The centre of the standard normal prior in the plane, and the posteriors of the first M points as ellipses.
 
-    An ellipse is width, height and angle in degrees.
+    ``ellipses``: width, height and angle in degrees, (M, 3).
     """
 
     centre: tuple[float, float]
@@ -101,7 +101,7 @@ class Prior:
 
 @dataclass
 class Plane:
-    """Points (N, 2) and names of the axes; ``decoded`` (H, W, 3) is what the decoder makes of the same square."""
+    """Points (N, 2) in a plane; ``decoded`` (H, W, 3) is the decoder's output over the same square."""
 
     points: np.ndarray
     limits: Limits
@@ -111,11 +111,11 @@ class Plane:
     decoded: np.ndarray | None = None
     note: str = ""
     density: np.ndarray | None = None
-    """Of the prior over a one-dimensional axis from left to right, (K,), if there is one."""
+    """Density of the prior along a one-dimensional axis from left to right, (K,), if there is a prior."""
 
 
 def latent_map(plane: Plane, subject: str = "") -> Figure:
-    """Codes in a plane, coloured by label, with posteriors and prior where there are any; beside it what is decoded."""
+    """Codes in a plane, coloured by label, with posteriors and prior if there are any, and the decoded plane."""
     top = heading_height(plane.note) + 6
     panels = 1 if plane.decoded is None else 2
     key = _key_width(plane.labels)
@@ -125,7 +125,7 @@ def latent_map(plane: Plane, subject: str = "") -> Figure:
     heading(figure, title, plane.note)
     axes = _square(figure, AXIS_LEFT, top, plane)
     axes.set_ylabel(plane.axis_names[1], size=LABEL)
-    axes.yaxis.set_label_coords((20 - AXIS_LEFT) / PANEL, 0.5)  # however wide the numbers are, it stays on the page
+    axes.yaxis.set_label_coords((20 - AXIS_LEFT) / PANEL, 0.5)  # on the page, however wide the tick labels are
     _draw_distributions(axes, plane)
     x, y = plane.points.T
     axes.scatter(x, y, c=plane.labels.colours(), s=12, linewidths=0.3, edgecolors="white", zorder=3)
@@ -141,7 +141,7 @@ def latent_map(plane: Plane, subject: str = "") -> Figure:
 
 
 def latent_line(plane: Plane, subject: str = "") -> Figure:
-    """One-dimensional codes, (N, 1), as a histogram by label over the decoder's pictures on the same axis."""
+    """Histogram of one-dimensional codes (N, 1) by label, above the decoded images along the same axis."""
     top, key = heading_height(plane.note) + 6, _key_width(plane.labels)
     strip = 0 if plane.decoded is None else round(2 * PANEL * plane.decoded.shape[0] / plane.decoded.shape[1])
     right = AXIS_LEFT + 2 * PANEL
@@ -170,9 +170,10 @@ def latent_line(plane: Plane, subject: str = "") -> Figure:
 
 
 def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subject: str = "") -> Figure:
-    """KL of each dimension over training, and how many dimensions are active: (T,), (T, D) in nats and (T,).
+    """KL per latent dimension over training, and the number of active dimensions.
 
-    A column reaches from the measurement before to its own step. The dimension with the largest KL now is on top.
+    ``steps`` (T,), ``kl`` (T, D) in nats, ``active`` (T,). Each column extends from the previous step to its own;
+    dimensions are sorted by their last KL, largest on top.
     """
     order = np.argsort(-kl[-1], kind="stable")
     count, width, height = len(order), 620, min(420, max(150, 20 * kl.shape[1]))
@@ -185,7 +186,7 @@ def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subje
     heading(figure, title, note)
     axes = panel(figure, AXIS_LEFT, top, width, height)
     edges = np.concatenate([[min(0, steps[0] - 1)], steps]).astype(float)
-    most = max(float(kl.max()), 0.1)  # below, the colours would make much of nothing
+    most = max(float(kl.max()), 0.1)  # with a smaller maximum, the colours would exaggerate noise
     picture = axes.pcolorfast(edges, np.arange(count + 1), kl[:, order].T, cmap="magma_r", vmin=0, vmax=most)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(count, 0))
     shown = range(0, count, -(-count // 20))
@@ -236,7 +237,7 @@ def _draw_distributions(axes: Axes, plane: Plane) -> None:
 
 
 def _circle(prior: Prior, colour: str) -> Circle:
-    """The prior at two standard deviations."""
+    """A circle of two standard deviations of the prior."""
     return Circle(prior.centre, 2, fill=False, edgecolor=colour, linestyle="--", linewidth=1, zorder=2)
 
 
@@ -264,16 +265,16 @@ def _key_width(labels: Labels) -> float:
 
 
 def _draw_key(figure: Figure, left: float, top: float, labels: Labels) -> None:
-    """A legend, or a colour bar where there are too many values; with its upper left corner at this place."""
+    """Draw a legend, or a colour bar if there are many classes, with its upper left corner at (left, top)."""
     if labels.few:
-        write(figure, left, top, labels.title)
+        draw_text(figure, left, top, labels.title)
         axes = panel(figure, left, top + 20, 12, 20 * len(labels.known))
         count = len(labels.known)
         axes.scatter([0] * count, range(count), c=list(labels.palette().values()), s=40)
         axes.set(ylim=(len(labels.known) - 0.5, -0.5))
         axes.set_axis_off()
         for row, value in enumerate(labels.known):
-            write(figure, left + 18, top + 30 + 20 * row, labels.name(value), vertical="center")
+            draw_text(figure, left + 18, top + 30 + 20 * row, labels.name(value), vertical="center")
         return
     bar = figure.colorbar(labels.scale(), cax=panel(figure, left, top, 14, PANEL // 2))
     bar.set_label(labels.title, size=LABEL)

@@ -1,4 +1,4 @@
-"""Images side by side in one array of pixels. Knows nothing of models, nor of how the array is drawn."""
+"""Mosaics: images arranged in one array of pixels. Pixel values are never rescaled."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -9,18 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SMALLEST_SIDE, LARGEST_SIDE, NARROWEST = 56, 160, 32
-"""Pixels on the screen of the longer side, and of the shorter one where there must be room for a number below."""
+"""Limits of a tile's longer side, and minimum of its shorter side, which leaves room for a label; in pixels."""
 
 PAGE = 1.0
 REAL = (0.95, 0.55, 0.0)
-"""Colour of the frame round a real image among decoded ones."""
+"""Colour of the frame around real images."""
 
 Cell = tuple[int, int]
 """Row and column of a tile."""
 
 
 class Mosaic(NamedTuple):
-    """Pixels (H, W, 3) in [0, 1] on a white page, and where the tiles lie in them, in pixels from the upper left."""
+    """Pixels (H, W, 3) in [0, 1], positions of the tile rows and columns, and the size of a tile, all in pixels."""
 
     pixels: np.ndarray
     tops: list[int]
@@ -35,11 +35,11 @@ class Mosaic(NamedTuple):
 
 
 def shown(images: Tensor, smallest: int = SMALLEST_SIDE, largest: int = LARGEST_SIDE) -> np.ndarray:
-    """Images as they go on the screen: (B, C, H, W) in [0, 1] -> (B, height, width, 3), values kept as they are.
+    """Images at display size: (B, C, H, W) in [0, 1] -> (B, height, width, 3).
 
-    Enlarged by repeating pixels, made smaller by averaging them: the longer side gets from ``smallest`` to ``largest``
-    pixels, more only where the shorter one would be too narrow for a label. One channel gives grey, three give colour,
-    any other number the grey of their mean.
+    Enlarged by repeating pixels, reduced by averaging them, so that the longer side is ``smallest`` to ``largest``
+    pixels, or more if the shorter one would be narrower than ``NARROWEST``. Three channels are colours; any other
+    number is averaged to grey.
     """
     images = images.detach().float().cpu().clamp(0, 1)
     height, width = images.shape[-2:]
@@ -61,10 +61,9 @@ def compose(
     before_row: Mapping[int, int] | None = None,
     before_column: Mapping[int, int] | None = None,
 ) -> Mosaic:
-    """One array of rows of images, each (C, H, W) in [0, 1] and of the same size; None leaves its place empty.
+    """A mosaic of rows of images, each (C, H, W) in [0, 1] and of the same size; None leaves a tile empty.
 
-    ``gap`` pixels lie round every tile; ``before_row`` and ``before_column`` add pixels before those rows and columns.
-    No value is scaled: a grey of 0.5 stays 0.5 whatever stands beside it.
+    ``gap`` is the space around tiles in pixels; ``before_row`` and ``before_column`` add space before rows and columns.
     """
     cells = [(r, c) for r, row in enumerate(rows) for c, image in enumerate(row) if image is not None]
     tiles = shown(torch.stack([image for row in rows for image in row if image is not None]))
@@ -79,7 +78,7 @@ def compose(
 
 
 def framed(mosaic: Mosaic, cells: Collection[Cell], thickness: int = 2) -> Mosaic:
-    """The same mosaic with a coloured frame round some tiles; it lies in the gap and covers no pixel of an image."""
+    """A copy with coloured frames around some tiles, drawn in the gaps, so that no image pixel is covered."""
     pixels = mosaic.pixels.copy()
     for row, column in cells:
         top, left = mosaic.tops[row] - thickness, mosaic.lefts[column] - thickness
@@ -100,18 +99,18 @@ def _offsets(count: int, size: int, gap: int, before: Mapping[int, int]) -> list
     return offsets
 
 
-# what stands in which picture ----------------------------------------------------------------------------------------
+# layouts -------------------------------------------------------------------------------------------------------------
 
 
 def reconstruction_mosaic(x: Tensor, recon: Tensor) -> Mosaic:
-    """Originals, reconstructions and absolute errors in three rows: (B, C, H, W) twice. None is rescaled."""
+    """Three rows: originals (B, C, H, W), reconstructions (B, C, H, W) and absolute errors."""
     return compose([list(x), list(recon), list((x - recon).abs())])
 
 
 def interpolation_mosaic(start: Tensor, end: Tensor, strips: Mapping[str, Tensor]) -> Mosaic:
-    """For each pair and method a row: real start, decoded steps, real end; the real ones framed and set apart.
+    """One row per pair and method: real start, decoded steps, real end. Real images are framed; pairs are grouped.
 
-    ``start`` and ``end`` are (B, C, H, W), each of ``strips`` is (B, steps, C, H, W). A pair's rows stand together.
+    ``start`` and ``end`` are (B, C, H, W); ``strips`` by method are (B, steps, C, H, W).
     """
     rows: list[list[Tensor | None]] = [
         [start[pair], *strip[pair], end[pair]] for pair in range(len(start)) for strip in strips.values()
@@ -129,9 +128,9 @@ def sample_mosaic(images: Tensor, columns: int) -> Mosaic:
 
 
 def traversal_mosaic(image: Tensor, recon: Tensor, strips: Tensor) -> Mosaic:
-    """A first row with the real image, framed, and its reconstruction, both (C, H, W); then strips (R, S, C, H, W).
+    """The framed image and its reconstruction, both (C, H, W), in the first row, then strips (R, S, C, H, W).
 
-    Below each strip there is room for a mark.
+    There is space for a mark below each strip.
     """
     rows: list[list[Tensor | None]] = [[image, recon], *(list(strip) for strip in strips)]
     room = {1: 18} | dict.fromkeys(range(2, len(rows)), 6)

@@ -1,4 +1,4 @@
-"""Geometry of codes: principal axes, limits, grids and projected Gaussians. Knows tensors and arrays alone."""
+"""Geometry of latent planes: principal axes, limits, grids and projected Gaussians."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 PRIOR_BULK = 3.0
-"""Standard deviations of the prior that a picture of the plane shows at least."""
+"""A plane shows at least this many standard deviations of the prior."""
 COVERED = 0.5
-"""Of the area that the points take, how much all ellipses together may cover."""
+"""Fraction of the points' area that ellipses may cover in total."""
 FEWEST = 5
-"""Ellipses that are drawn however wide they are, to show that."""
+"""Minimum number of ellipses, however wide they are."""
 
 
 class Axes2(NamedTuple):
-    """Two directions (D, 2) through ``centre`` (D,), and the share of the codes' variance that each holds (2,)."""
+    """Two directions (D, 2) through ``centre`` (D,), and the fraction of the codes' variance along each, (2,)."""
 
     centre: Tensor
     directions: Tensor
@@ -27,7 +27,7 @@ class Axes2(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """A square: both axes have the same length, so that distances and ellipses keep their shape."""
+    """Limits of a square plot: equal scales preserve distances and the shape of ellipses."""
 
     left: float
     right: float
@@ -36,9 +36,9 @@ class Limits(NamedTuple):
 
 
 def principal_axes(codes: Tensor) -> Axes2:
-    """The two directions in which the codes (N, D), D >= 2, vary most; for D = 2 the latent axes themselves.
+    """The two directions of largest variance of codes (N, D), D >= 2; for D = 2, the latent axes themselves.
 
-    The largest component of each direction is positive, so that the picture does not flip from one time to the next.
+    The largest component of each direction is positive, so that successive figures are not flipped.
     """
     variance = codes.var(0, correction=0)
     if codes.shape[1] == 2:
@@ -55,7 +55,7 @@ def _shares(values: Tensor, variance: Tensor) -> Tensor:
 
 
 def limits(points: Tensor, reach: float = 0.0, prior_centre: Tensor | None = None) -> Limits:
-    """The square round all points (N, 2) and ``reach`` beyond, and round the prior's bulk if its centre (2,) is given.
+    """A square around all points (N, 2) with a margin of ``reach``, and around the prior if its centre (2,) is given.
 
     For points (N, 1) both axes are the same.
     """
@@ -70,17 +70,14 @@ def limits(points: Tensor, reach: float = 0.0, prior_centre: Tensor | None = Non
 
 
 def grid_codes(where: Limits, columns: int, rows: int) -> Tensor:
-    """Codes at the centres of columns x rows cells, read as a picture: upper left first, so the second axis falls.
-
-    (rows * columns, 2).
-    """
+    """Codes at the centres of a grid's cells, row by row from the upper left: (rows * columns, 2)."""
     x = where.left + (torch.arange(columns) + 0.5) / columns * (where.right - where.left)
     y = where.top - (torch.arange(rows) + 0.5) / rows * (where.top - where.bottom)
     return torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)
 
 
 def ellipses(variance: Tensor, axes: Axes2, sigmas: float) -> np.ndarray:
-    """Diagonal Gaussians seen in the plane: variances (N, D) -> width, height and angle in degrees (N, 3)."""
+    """Diagonal Gaussians projected onto the plane: variances (N, D) -> width, height, angle in degrees (N, 3)."""
     covariance = torch.einsum("nd,di,dj->nij", variance, axes.directions, axes.directions)
     values, vectors = torch.linalg.eigh(covariance)
     sides = 2 * sigmas * values.clamp(min=0).sqrt()
@@ -89,14 +86,17 @@ def ellipses(variance: Tensor, axes: Axes2, sigmas: float) -> np.ndarray:
 
 
 def uncrowded(shapes: np.ndarray, points: Tensor) -> np.ndarray:
-    """The first ellipses (M, 3) whose areas add up to no more than the square of the points (N, 2); but ``FEWEST``."""
+    """The first ellipses (M, 3) that together cover at most ``COVERED`` of the square around points (N, 2).
+
+    At least ``FEWEST`` are kept.
+    """
     side = float((points.amax(0) - points.amin(0)).max())
     areas = np.pi / 4 * shapes[:, 0] * shapes[:, 1]
     return shapes[: max(FEWEST, int((areas.cumsum() <= COVERED * side**2).sum()))]
 
 
 def seamless(tiles: np.ndarray, columns: int) -> np.ndarray:
-    """Tiles (N, height, width, 3) as one array without gaps, row by row: (N / columns * height, columns * width, 3)."""
+    """Tiles (N, H, W, 3) in one array without gaps, row by row: (N / columns * H, columns * W, 3)."""
     count, height, width, channels = tiles.shape
     grid = tiles.reshape(count // columns, columns, height, width, channels)
     return grid.transpose(0, 2, 1, 3, 4).reshape(-1, columns * width, channels)

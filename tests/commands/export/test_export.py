@@ -53,7 +53,7 @@ def assert_program_is_the_model(model: Autoencoder, kind: str, folder: Path) -> 
     inputs = {"encoder": images, "decoder": code}
     for part, (program, example) in programs.programs(model).items():
         path = folder / f"m.{part}.{programs.KINDS[kind]}"
-        programs.write(program, example, kind, path)
+        programs.write_program(program, example, kind, path)
         run = programs.read_back(kind, path)
         for count in (1, 2, 5):
             got = run(inputs[part][:count])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from vaezoo import Run
 from vaezoo.commands.compare import main
-from vaezoo.comparison import check, gather, group, spoiled
+from vaezoo.comparison import check, gather, group, unranked
 from vaezoo.comparison.report import build
 from vaezoo.comparison.report.curves import clock
 from vaezoo.comparison.report.exports import as_csv, as_latex, as_markdown
@@ -115,12 +115,12 @@ def test_records_with_other_values_are_left_out_or_shown(
 
 
 def shown(path: Path) -> None:
-    entries, refused = gather([path])
-    assert len(entries) + len(refused) == 1
+    records, refused = gather([path])
+    assert len(records) + len(refused) == 1
     for refusal in refused:
         assert refusal.reason.isprintable()
-    groups = group(entries)
-    found = [table for each in groups for table in tables(each, spoiled(check(each)))]
+    groups = group(records)
+    found = [table for each in groups for table in tables(each, unranked(check(each)))]
     for table in found:
         as_markdown(table)
     as_csv(groups)

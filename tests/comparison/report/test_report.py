@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.comparison.test_comparison import record
 from vaezoo.commands.compare import main, parse
-from vaezoo.comparison import Entry, check, group, spoiled
+from vaezoo.comparison import RunRecord, check, group, unranked
 from vaezoo.comparison.report import build
 from vaezoo.comparison.report.drawing import chart, key_of, panel, styled
 from vaezoo.comparison.report.strips import errors, strip
@@ -208,10 +208,10 @@ def test_sample_sizes_stand_in_the_header_or_beside_the_number_where_they_differ
     assert len(re.findall(r"</span><small>n\u00a0=\u00a0[23]00</small>", first)) == 2
 
 
-def glance_of(entries: list[Entry]) -> dict[str, list[str]]:
+def glance_of(records: list[RunRecord]) -> dict[str, list[str]]:
     """The cells of the first table by column."""
-    (found,) = group(entries)
-    table = tables(found, spoiled(check(found)))[0]
+    (found,) = group(records)
+    table = tables(found, unranked(check(found)))[0]
     return {column.title: [row.cells[at].text for row in table.rows] for at, column in enumerate(table.columns)}
 
 
@@ -219,22 +219,22 @@ def glance_of(entries: list[Entry]) -> dict[str, list[str]]:
     ("n", "se", "shown"), [(300, 0.6, "−108.2"), (300, 6.0, "−108"), (10_000, 0.06, "−108.20"), (300, None, "−108")]
 )
 def test_one_seed_has_the_digits_that_its_images_support(n: int, se: float | None, shown: str):
-    entry = record(elbo={"value": -108.2041, "n": n} | ({"se": se} if se else {}))
-    assert glance_of([entry])["ELBO"] == [shown]
+    run_record = record(elbo={"value": -108.2041, "n": n} | ({"se": se} if se else {}))
+    assert glance_of([run_record])["ELBO"] == [shown]
 
 
 def test_a_share_has_the_digits_of_its_binomial_error_and_counts_have_all():
-    entry = record(probe_accuracy={"value": 0.746666, "n": 300}, active_units={"value": 4, "n": 300})
-    found = glance_of([entry])
+    run_record = record(probe_accuracy={"value": 0.746666, "n": 300}, active_units={"value": 4, "n": 300})
+    found = glance_of([run_record])
     assert found["probe accuracy"] == ["0.75"]
     assert found["active units"] == ["4"]
 
 
 def test_seeds_that_agree_closely_do_not_make_up_for_few_images():
-    entries = [
+    records = [
         record(at, probe_accuracy={"value": value, "n": 300}) for at, value in enumerate((0.7461, 0.7462, 0.7463))
     ]
-    (found,) = group(entries)
+    (found,) = group(records)
     cell = next(row.cells[0] for row in tables(found, {})[0].rows)
     assert (cell.text, cell.half) == ("0.75", "0.0002")
 

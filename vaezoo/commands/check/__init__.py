@@ -1,4 +1,4 @@
-"""What every model keeps to, as functions that raise a sentence: for the tests of the zoo and for ``vaezoo check``."""
+"""The contract of every model, as functions that raise ContractError; used by tests and ``vaezoo check``."""
 
 from vaezoo.commands.check.clauses import CLAUSES, Make
 from vaezoo.commands.check.error import ContractError

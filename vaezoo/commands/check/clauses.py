@@ -1,4 +1,4 @@
-"""The clauses of the contract of a model. Each makes models, and raises ContractError for what it does not keep to."""
+"""The clauses of the model contract. Each creates models and raises ContractError if they violate it."""
 
 import io
 import math
@@ -17,10 +17,10 @@ from vaezoo.models import Autoencoder
 from vaezoo.training.terms import Terms
 
 Make = Callable[..., Autoencoder]
-"""Makes the model anew: make("model.network=conv", image_shape=[3, 12, 10]); images are (1, 16, 16) by default."""
+"""Creates a new model: make("model.network=conv", image_shape=[3, 12, 10]); images are (1, 16, 16) by default."""
 
 SHAPES = ([1, 8, 8], [3, 20, 13], [2, 33, 64])
-"""Images of several channels and sides, of which some are odd."""
+"""Image shapes (C, H, W) with various channels and sides, some of them odd."""
 STEPS = 150
 
 
@@ -237,7 +237,7 @@ CLAUSES: tuple[Callable[[Make], None], ...] = (
     takes_every_network_and_image,
     learns_with_every_likelihood,
 )
-"""All clauses, in the order in which they are checked."""
+"""All clauses, in the order of checking."""
 
 
 def _objective(model: Autoencoder, terms: Terms) -> Tensor:

@@ -1,4 +1,4 @@
-"""`vaezoo check model=NAME`: each clause of the contract on one model, and in words what it does not keep to."""
+"""``vaezoo check model=NAME``: checks a model against the contract."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ code is 0 if it satisfies all of them.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the model that is named; returns the exit code."""
+    """Run the command; returns the exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -34,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read(arguments: Sequence[str]) -> "Make":
-    """What makes the model that a command line names; ConfigError for words that name none."""
-    added, words = user_code.parse(arguments)
+    """A function that creates the model of the command line; ConfigError for invalid arguments."""
+    added, words = user_code.take(arguments)
     if sum(word.startswith("model=") for word in words) != 1:
         raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
     if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:
@@ -56,7 +56,7 @@ def read(arguments: Sequence[str]) -> "Make":
 
 
 def check(make: "Make") -> int:
-    """Print each clause and what is wrong with it; returns 1 if one of them is not kept to."""
+    """Print each clause with its result; returns 1 if any is violated, else 0."""
     import torch
 
     from vaezoo.commands.check.clauses import CLAUSES
@@ -64,7 +64,7 @@ def check(make: "Make") -> int:
     failed = 0
     for clause in CLAUSES:
         torch.manual_seed(0)
-        wrong = broken(clause, make)
+        wrong = violation(clause, make)
         print(f"{'ok   ' if wrong is None else 'fails'} {str(clause.__doc__).replace('``', '')}", flush=True)
         if wrong is not None:
             failed += 1
@@ -73,11 +73,11 @@ def check(make: "Make") -> int:
     return 1 if failed else 0
 
 
-def broken(clause: Callable[["Make"], None], make: "Make") -> str | None:
-    """What is wrong with a model in words, by one clause; None if it keeps to it."""
+def violation(clause: Callable[["Make"], None], make: "Make") -> str | None:
+    """A sentence on how a model violates a clause, or None."""
     try:
         clause(make)
-    except Exception as error:  # whatever a model of the user's own raises
+    except Exception as error:  # a user's model may raise anything
         if sentence := hydra_config.explain(error):
             return sentence
         return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -1,13 +1,13 @@
-"""What a clause of the contract raises."""
+"""The error of a violated contract."""
 
 from vaezoo.config.errors import VaezooError
 
 
 class ContractError(VaezooError, AssertionError):
-    """A model does not keep to a clause: what was wanted, what came, what to do."""
+    """A model violates a clause; the message says what was expected, what was found, and what to do."""
 
 
 def demand(holds: object, sentence: str) -> None:
-    """ContractError with the sentence unless the condition holds."""
+    """Raise ContractError with this sentence unless the condition holds."""
     if not holds:
         raise ContractError(sentence)

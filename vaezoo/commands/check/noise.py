@@ -1,4 +1,4 @@
-"""Random numbers that are the same for every image, so that batches of different sizes can be compared."""
+"""Constant noise, so that terms of batches of different sizes can be compared."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 NORMAL, UNIFORM, EXPONENTIAL = 0.5, 0.3, 0.7
-"""What each draw of such a distribution in its standard form gives."""
+"""Values of draws from these distributions in standard form."""
 
 
 class EqualNoise(TorchDispatchMode):
-    """Has each draw of a normal, uniform, exponential or Bernoulli distribution give one number for all elements.
+    """Replaces draws from normal, uniform, exponential and Bernoulli distributions by a constant for all elements.
 
-    It holds for every way of drawing in torch: ``randn_like``, ``normal_``, ``torch.distributions``, dropout. Whole
-    numbers and permutations are drawn as usual.
+    Covers all ways of drawing in torch: ``randn_like``, ``normal_``, ``torch.distributions``, dropout. Integers and
+    permutations are drawn as usual.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
@@ -25,7 +25,7 @@ class EqualNoise(TorchDispatchMode):
 
 
 def _equalise(drawn: Tensor, name: str, args: tuple[Any, ...]) -> None:
-    """Put into a tensor what the operation ``name`` of torch's gives here."""
+    """Fill the result of torch's operation ``name`` with its constant."""
     own = args[1:] if name.endswith("_") else args  # in place, the first argument is the tensor itself
     if name in ("randn", "randn_like"):
         drawn.fill_(NORMAL)

@@ -1,1 +1,1 @@
-"""A trained model for others: weights as safetensors with a card, and programs that need no vaezoo."""
+"""Export of trained models: weights as safetensors with a model card, and programs that do not need vaezoo."""

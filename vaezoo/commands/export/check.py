@@ -1,4 +1,4 @@
-"""Whether what was written gives what the model gives. It writes nothing."""
+"""Checks that exported files reproduce the model's outputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from vaezoo.data import ImageDataModule
 from vaezoo.models import Autoencoder
 
 IMAGES = 64
-"""Images that everything is checked on, all at once and the first one by itself."""
+"""Number of images in a check, in one batch; the first is also checked alone."""
 TOLERANCE = 1e-4
-"""Most that an output may differ, relative to the largest one where that exceeds 1."""
+"""Maximum difference of outputs, relative to the largest output if that exceeds 1."""
 
 
 def images_for(model: Autoencoder, data: ImageDataModule) -> tuple[Tensor, str]:
-    """Test images of the run's data (B, C, H, W), or random ones where there are none here; and which they are."""
+    """Test images (B, C, H, W), or random ones if the data are not available, and a description of them."""
     try:
         images, _ = data.examples(IMAGES, "test")
     except DataError as error:
@@ -29,8 +29,10 @@ def images_for(model: Autoencoder, data: ImageDataModule) -> tuple[Tensor, str]:
 
 @torch.no_grad()
 def difference(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> float:
-    """The largest difference between outputs, relative to the largest one where that exceeds 1; infinite for other
-    shapes and for what is not finite."""
+    """The largest difference between outputs, relative to the largest output if that exceeds 1.
+
+    Infinite for different shapes or non-finite outputs.
+    """
     if [each.shape for each in wanted] != [each.shape for each in got]:
         return float("inf")
     pairs = zip(wanted, got, strict=True)
@@ -40,14 +42,14 @@ def difference(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> float:
 
 @torch.no_grad()
 def check_program(program: Encoder | Decoder, run: Run, inputs: Tensor, path: Path) -> float:
-    """The largest difference of a written program from the model's own outputs; RunError beyond the tolerance."""
+    """The largest difference between a written program and the model; RunError if it exceeds ``TOLERANCE``."""
     found = max(difference(program(part), run(part)) for part in (inputs, inputs[:1]))
     refuse_beyond(found, path)
     return found
 
 
 def refuse_beyond(found: float, path: Path) -> None:
-    """RunError for a difference beyond the tolerance."""
+    """Raise RunError if a difference exceeds ``TOLERANCE``."""
     if not found <= TOLERANCE:
         raise RunError(
             f"{path.name} does not reproduce the model's outputs (they differ by {found:.2g}, at most {TOLERANCE:g} is"

@@ -1,4 +1,4 @@
-"""`vaezoo export RUN out=FILE [KEY=VALUE...]`: a run's weights and programs as files, each checked after writing."""
+"""``vaezoo export RUN out=FILE [KEY=VALUE...]``: writes a run's weights and programs, and checks them."""
 
 import os
 import sys
@@ -29,7 +29,7 @@ model, and programs of its encoder and decoder that do not need vaezoo. All are 
 
 
 def main(arguments: list[str]) -> int:
-    """Export the run that is named; returns the exit code."""
+    """Run the command; returns the exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def read(arguments: Sequence[str]) -> Request:
-    """The request that the words of a command line make; ConfigError for anything else."""
+    """Parse the command line; ConfigError for invalid arguments."""
     folders = [word for word in arguments if "=" not in word or os.path.isdir(word)]
     values = {word.partition("=")[0]: read_value(word) for word in arguments if word not in folders}
     out, root = values.pop("out", None), values.pop("data.root", None)
@@ -62,9 +62,10 @@ def read(arguments: Sequence[str]) -> Request:
 
 
 def export(request: Request) -> dict[str, Any]:
-    """Write, check and move into place all files of a request; returns the card.
+    """Write and check all files of a request, and move them into place; returns the card.
 
-    They are written into a folder of their own beside ``out``, so that none of them stays if one is not right.
+    They are written to a temporary folder beside ``out``, so that none is left if one fails. Raises RunError if files
+    exist, a check fails, or ``out`` is not writable.
     """
     from vaezoo.commands.export.package import write_all
     from vaezoo.models.loading import Run
@@ -77,12 +78,12 @@ def export(request: Request) -> dict[str, Any]:
         request.out.parent.mkdir(parents=True, exist_ok=True)
         with (
             interrupts.cleaning_up(),
-            tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as aside,
+            tempfile.TemporaryDirectory(prefix=f".{request.out.name}.", dir=request.out.parent) as temporary,
         ):
-            card = write_all(run, request, Path(aside))
+            card = write_all(run, request, Path(temporary))
             for path in earlier:
                 path.unlink()
-            for path in sorted(Path(aside).iterdir(), key=lambda path: path.suffix == ".json"):  # the card at last
+            for path in sorted(Path(temporary).iterdir(), key=lambda path: path.suffix == ".json"):  # the card last
                 path.replace(request.out.parent / path.name)
     except OSError as error:
         raise RunError(f"cannot write to out={request.out}: {error.strerror or error}; choose another") from error
@@ -90,7 +91,7 @@ def export(request: Request) -> dict[str, Any]:
 
 
 def _earlier(out: Path) -> list[Path]:
-    """Files that an export to ``out`` has or could have written before."""
+    """Existing files of an earlier export to ``out``."""
     ends = [".safetensors", ".json", *(f".{part}.{end}" for part in ("encoder", "decoder") for end in ("pt2", "onnx"))]
     paths = [out.with_name(out.name + end) for end in ends]
     return [path for path in paths if path.exists() or path.is_symlink()]

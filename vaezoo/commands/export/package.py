@@ -1,4 +1,4 @@
-"""All files of an export in one folder: weights, programs and the card that describes them, each checked."""
+"""Writes and checks the files of an export: weights, programs and the model card."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ TOOLS = ("safetensors", "onnx", "onnxscript", "onnxruntime")
 
 
 def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
-    """Write and check everything in ``folder``, say how it went, and return the card."""
+    """Write and check all files in ``folder``, print the results, and return the card."""
     path = run.checkpoint(request.checkpoint)
     model = run.model(path.stem, packages=request.packages)
     images, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
@@ -29,7 +29,7 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     for kind in request.kinds:
         for part, (program, example) in parts.items():
             target = folder / f"{name}.{part}.{programs.KINDS[kind]}"
-            programs.write(program, example, kind, target)
+            programs.write_program(program, example, kind, target)
             back = programs.read_back(kind, target)
             checked[target.name] = check.check_program(program, back, inputs[part], target)
     card = _card(run, request, model, path.stem, parts) | {
@@ -46,7 +46,7 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
 
 
 def _check_weights(stored: Path, model: Autoencoder, images: torch.Tensor, request: Request) -> float:
-    """The largest difference of the model that is loaded by its card; RunError beyond the tolerance."""
+    """The largest difference between the model loaded from the export and the original; RunError if too large."""
     again = load_exported(stored, packages=request.packages)
     with torch.no_grad():
         code = model.encode(images)
@@ -56,7 +56,7 @@ def _check_weights(stored: Path, model: Autoencoder, images: torch.Tensor, reque
 
 
 def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts: programs.Programs) -> dict[str, Any]:
-    """What can be said of the model, whatever files there are."""
+    """The content of the model card, without the files and their checks."""
     summary = run.summary
     tools = {tool: environment.version_of(tool) for tool in TOOLS}
     cls, shape = type(model), list(model.image_shape)
@@ -64,7 +64,7 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
         "schema": model_card.SCHEMA,
         "model": {
             "class": f"{cls.__module__}.{cls.__qualname__}",
-            "hyper_parameters": _plain(dict(model.hparams)),
+            "hyper_parameters": _json_values(dict(model.hparams)),
             "latent_dim": model.latent_dim,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
@@ -82,11 +82,11 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
     }
 
 
-def _plain(node: Any) -> Any:
-    """The same values as JSON has them: mappings and lists of their own."""
+def _json_values(node: Any) -> Any:
+    """Convert nested mappings and sequences to plain dicts and lists for JSON."""
     if isinstance(node, dict):
-        return {name: _plain(child) for name, child in node.items()}
-    return [_plain(child) for child in node] if isinstance(node, list | tuple) else node
+        return {name: _json_values(child) for name, child in node.items()}
+    return [_json_values(child) for child in node] if isinstance(node, list | tuple) else node
 
 
 def _described(path: Path) -> dict[str, Any]:

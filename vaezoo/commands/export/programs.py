@@ -1,7 +1,7 @@
-"""Encoder and decoder as programs that run without vaezoo: torch.export and ONNX. They know no runs and no cards.
+"""Encoder and decoder as programs that run without vaezoo, by torch.export or ONNX.
 
-A program takes any number of images or codes at once. The encoder gives the mean of the posterior and the logarithm of
-its variance, or the code where there is no posterior; the decoder gives pixels in [0, 1].
+Programs accept any batch size. The encoder returns mean and log variance of the posterior, or the code if there is no
+posterior; the decoder returns pixels in [0, 1].
 """
 
 import copy
@@ -20,13 +20,13 @@ from vaezoo.config.extras import need
 from vaezoo.models import Autoencoder
 
 KINDS = {"torch": "pt2", "onnx": "onnx"}
-"""What a program can be written as, and how its file ends."""
+"""Formats of programs, and their file extensions."""
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) in [0, 1] to what the encoder says of them: mean and logvar (B, D), or the code (B, D)."""
+    """Images (B, C, H, W) in [0, 1] -> mean and logvar (B, D), or the code (B, D) without a posterior."""
 
     inputs = ("images",)
 
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (B, D) to pixels (B, C, H, W) in [0, 1]."""
+    """Codes (B, D) -> pixels (B, C, H, W) in [0, 1]."""
 
     inputs, outputs = ("code",), ("pixels",)
 
@@ -59,7 +59,7 @@ def _blank(model: Autoencoder, count: int = 2) -> Tensor:
 
 
 def _without(model: Autoencoder, part: str) -> Autoencoder:
-    """A copy of a model without one of its networks, whose weights would make the program larger."""
+    """A copy of a model without one of its networks, to keep its weights out of the program."""
     trimmed = copy.deepcopy(model).eval().requires_grad_(False)
     setattr(trimmed, part, nn.Identity())
     return trimmed
@@ -69,15 +69,15 @@ Programs = dict[str, tuple[Encoder | Decoder, Tensor]]
 
 
 def programs(model: Autoencoder) -> Programs:
-    """Both programs by name, with an input to trace them by."""
+    """Both programs by name, with example inputs for tracing."""
     return {
         "encoder": (Encoder(model), _blank(model)),
         "decoder": (Decoder(model), torch.zeros(2, model.latent_dim)),
     }
 
 
-def write(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) -> None:
-    """Write a program as ``kind``; RunError with what torch says where it cannot be made."""
+def write_program(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) -> None:
+    """Write a program in format ``kind``; RunError with torch's message if it cannot be exported."""
     try:
         with torch.no_grad(), _quiet():
             batch = ({0: torch.export.Dim("batch", min=1)},)
@@ -102,14 +102,14 @@ def write(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) ->
 
 
 def _forget_places(traced: Any) -> None:
-    """Take out where on this machine each operation stands in the source: a file to be passed on need not tell."""
+    """Remove stack traces, which would disclose source paths of this machine."""
     for module in traced.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
             node.meta.pop("stack_trace", None)
 
 
 def read_back(kind: str, path: Path) -> Run:
-    """A program that was just written, read by what others would run it with."""
+    """Load a written program with the runtime that others would use."""
     if kind == "torch":
         with _quiet():
             module = torch.export.load(path).module()
@@ -124,7 +124,7 @@ def read_back(kind: str, path: Path) -> Run:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch's notes to its own developers."""
+    """Suppress warnings and log messages of torch's exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels: list[Any] = [logger.level for logger in loggers]
     for logger in loggers:

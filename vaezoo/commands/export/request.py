@@ -1,4 +1,4 @@
-"""What ``vaezoo export`` is asked to write."""
+"""The request of ``vaezoo export``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ PROGRAMS = {"none": (), "torch": ("torch",), "onnx": ("onnx",), "both": ("torch"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; ``out`` has no suffix."""
+    """The parsed command line; ``out`` has no suffix."""
 
     run: Path
     out: Path
@@ -24,5 +24,5 @@ class Request:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What programs are written as."""
+        """Formats in which programs are written."""
         return PROGRAMS[self.program]

@@ -1,4 +1,4 @@
-"""One page that puts runs side by side: tables, pictures and charts as a self-contained file, and each as its own."""
+"""The comparison report: tables, images and charts on one self-contained page, and as separate files."""
 
 from vaezoo.comparison.report.build import build
 

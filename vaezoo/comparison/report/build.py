@@ -1,4 +1,4 @@
-"""From run folders to a page, tables and pictures."""
+"""Builds a report from run folders."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from vaezoo.comparison import Group, Refusal, Variant, check, gather, group, spoiled, weights
+from vaezoo.comparison import Group, Refusal, SeedGroup, check, gather, group, unranked, weights
 from vaezoo.comparison.records import finite
 from vaezoo.comparison.report import exports, pictures, sections, tables
 from vaezoo.comparison.report.drawing import styled
-from vaezoo.comparison.report.model_outputs import Images, Shown, images_of, show
+from vaezoo.comparison.report.model_outputs import Images, ModelOutputs, compute_outputs, images_of
 from vaezoo.comparison.report.page import render, render_markdown
 from vaezoo.comparison.report.part import Part
 from vaezoo.comparison.report.pictures import Models, Picture
@@ -28,16 +28,16 @@ ORDER = (
 
 
 def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN) -> list[Refusal]:
-    """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns what was left out.
+    """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns the runs left out.
 
-    ``packages`` are those whose models may be made (see ``vaezoo.load``).
-    Raises RunError if there is nothing to compare or ``out`` cannot be written to.
+    ``packages`` may be imported to create models (see ``vaezoo.load``). Raises RunError if there is nothing to compare
+    or ``out`` is not writable.
     """
-    entries, refused = gather(paths, packages)
-    if not entries:
+    records, refused = gather(paths, packages)
+    if not records:
         reasons = "; ".join(refusal.reason for refusal in refused)
         raise RunError(f"there is no finished run to compare: {reasons or 'no folder contains one'}")
-    groups = group(entries)
+    groups = group(records)
     refused += [refusal for found in groups for refusal in found.refused]
     figures = out / "figures"
     try:
@@ -65,8 +65,8 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
 
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
     findings = check(found)
-    part = Part(found, f"g{at + 1}", tables.tables(found, spoiled(findings)), findings, packages=packages)
-    part.problems += [problem for variant in found.variants if (problem := _unused(variant, found))]
+    part = Part(found, f"g{at + 1}", tables.tables(found, unranked(findings)), findings, packages=packages)
+    part.problems += [problem for seed_group in found.seed_groups if (problem := _unused(seed_group, found))]
     makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
     for title in ORDER:
         shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
@@ -75,18 +75,18 @@ def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[s
     return part
 
 
-def _unused(variant: Variant, found: Group) -> str:
-    """What to say of a variant that uses fewer than half of its latent dimensions; nothing of others."""
-    active, count = variant.values("active_units"), finite(variant.first.config["model"].get("latent_dim"))
+def _unused(seed_group: SeedGroup, found: Group) -> str:
+    """A note if fewer than half of the latent dimensions are active, else an empty string."""
+    active, count = seed_group.values("active_units"), finite(seed_group.first.config["model"].get("latent_dim"))
     if not active or count is None:
         return ""
-    note = mostly_unused(sum(active.values()) / len(active), int(count), weights(variant, found.variants))
-    return note and f"{variant.label}: {note}."
+    note = mostly_unused(sum(active.values()) / len(active), int(count), weights(seed_group, found.seed_groups))
+    return note and f"{seed_group.label}: {note}."
 
 
 def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], list[Picture]]]:
-    """What draws each chapter; those that need images are missing where there are none."""
-    found, untimed = part.group, spoiled(part.findings).get("seconds", "")
+    """Functions that draw the chapters, by title; without images or models only those that need neither."""
+    found, untimed = part.group, unranked(part.findings).get("seconds", "")
     images, models = _models(part)
     of_numbers: dict[str, Callable[[], list[Picture]]] = {
         "Rate and distortion": lambda: [sections.rate_distortion(found, prefix, figures)],
@@ -108,7 +108,7 @@ def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], li
 
 
 def _models(part: Part) -> tuple[Images | None, Models]:
-    """The images of a group and what each variant's first seed makes of them; problems are noted in the part."""
+    """The images of a group, and the outputs of the lowest seed of each seed group; problems are added to ``part``."""
     try:
         images = images_of(_data(part.group, part.packages))
     except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
@@ -116,22 +116,22 @@ def _models(part: Part) -> tuple[Images | None, Models]:
         part.problems.append(f"Pictures that need images are missing, because the data cannot be read: {reason}")
         return None, []
     models = []
-    for at, variant in enumerate(part.group.variants):
-        shown = _show(variant.first.path, images, part.packages)
-        if isinstance(shown, Shown):
-            models.append((at, variant, shown))
+    for at, seed_group in enumerate(part.group.seed_groups):
+        outputs = _outputs_of(seed_group.first.path, images, part.packages)
+        if isinstance(outputs, ModelOutputs):
+            models.append((at, seed_group, outputs))
         else:
-            part.problems.append(f"{variant.label} is missing from the pictures: {shown}")
+            part.problems.append(f"{seed_group.label} is missing from the pictures: {outputs}")
     return images, models
 
 
-def _show(path: Path, images: Images, packages: Sequence[str]) -> Shown | str:
+def _outputs_of(path: Path, images: Images, packages: Sequence[str]) -> ModelOutputs | str:
     try:
-        return show(Run(path).model(packages=packages), images)
+        return compute_outputs(Run(path).model(packages=packages), images)
     except (FloatingPointError, ArithmeticError, ValueError, RuntimeError) as error:
         return " ".join(str(error).split())
 
 
 def _data(found: Group, packages: Sequence[str]) -> Any:
-    """The data module of the group's first run, with the images where they lie on this machine."""
-    return Run(found.variants[0].first.path).data(packages=packages)
+    """The data module of the group's first run."""
+    return Run(found.seed_groups[0].first.path).data(packages=packages)

@@ -1,4 +1,4 @@
-"""Charts of numbers: rate and distortion, cost, KL by dimension, training curves, paces."""
+"""Charts: rate-distortion plane, cost, KL per latent dimension, training curves, step sizes of interpolations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,29 +8,34 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from vaezoo.comparison import Variant, sweeps
+from vaezoo.comparison import SeedGroup, sweeps
 from vaezoo.comparison.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
 from vaezoo.metrics.catalogue import CATALOGUE
 
 DOTTED = (0, (2, 4))
-"""The line of equal ELBO."""
+"""Line style of equal ELBO."""
 
 
 @dataclass
 class Curves:
-    """What one run logged: by series ``recon``, ``kl`` and ``-elbo`` of ``val`` and ``train``, steps and values."""
+    """Training curves of one run: steps and values by (stage, quantity), such as ("val", "recon"), in nats."""
 
     series: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     clock: tuple[np.ndarray, np.ndarray] | None = None
-    """Steps and the seconds from the start at which they were logged, if that is known."""
+    """Steps, and the seconds since the start at which they were logged, if known."""
 
 
-def rate_distortion(variants: Sequence[Variant], indices: Sequence[int], name: str, title: str, out: Path) -> Panel:
-    """KL against distortion by run, sweeps joined through their means; a model without KL as a level of distortion."""
+def rate_distortion(
+    seed_groups: Sequence[SeedGroup], indices: Sequence[int], name: str, title: str, out: Path
+) -> Panel:
+    """Rate (KL) against distortion (recon) of each run; a model without KL is a horizontal line.
+
+    The means of seed groups that differ in one setting are joined.
+    """
     figure, axes = chart(title, "rate: KL, nats per image", "distortion: recon, nats per image", width=480, height=380)
     centres: dict[str, tuple[float, float]] = {}
-    for variant, index in zip(variants, indices, strict=True):
-        recon, kl = variant.values("recon"), variant.values("kl")
+    for seed_group, index in zip(seed_groups, indices, strict=True):
+        recon, kl = seed_group.values("recon"), seed_group.values("kl")
         shared = [seed for seed in recon if seed in kl]
         if shared:
             points = np.array([(kl[seed], recon[seed]) for seed in shared])
@@ -43,34 +48,36 @@ def rate_distortion(variants: Sequence[Variant], indices: Sequence[int], name: s
                 alpha=0.75,
                 clip_on=False,
             )
-            centres[variant.label] = tuple(points.mean(0))
+            centres[seed_group.label] = tuple(points.mean(0))
         elif recon:
             level = float(np.mean(list(recon.values())))
             axes.axhline(level, color=colour(index), linestyle="--", linewidth=1.2)
             axes.annotate(
-                f"{variant.label}: has no rate", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                f"{seed_group.label}: has no rate", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
                 textcoords="offset points", ha="right", color=colour(index),
             )  # fmt: skip
     axes.margins(0.1)
-    _join(axes, variants, centres)
+    _join(axes, seed_groups, centres)
     _equal_elbo(axes, centres)
-    key = [*_key(variants, indices), line("equal ELBO", DOTTED)]
+    key = [*_key(seed_groups, indices), line("equal ELBO", DOTTED)]
     return panel(figure, name, title, out, key)
 
 
-def _key(variants: Sequence[Variant], indices: Sequence[int]) -> list[Artist]:
-    return key_of({index: variant.label for index, variant in zip(indices, variants, strict=True)})
+def _key(seed_groups: Sequence[SeedGroup], indices: Sequence[int]) -> list[Artist]:
+    return key_of({index: seed_group.label for index, seed_group in zip(indices, seed_groups, strict=True)})
 
 
-def _join(axes: Axes, variants: Sequence[Variant], centres: dict[str, tuple[float, float]]) -> None:
-    """Join sweeps through their means, and name every variant, a swept one by its setting."""
+def _join(axes: Axes, seed_groups: Sequence[SeedGroup], centres: dict[str, tuple[float, float]]) -> None:
+    """Join the means of sweeps and label each seed group; those of a sweep by the swept setting."""
     names = {label: label for label in centres}
-    for setting, row in sweeps(variants):
-        points = [(variant, centres[variant.label]) for variant in row if variant.label in centres]
+    for setting, row in sweeps(seed_groups):
+        points = [(seed_group, centres[seed_group.label]) for seed_group in row if seed_group.label in centres]
         if len(points) < 2:
             continue
         axes.plot(*zip(*(point for _, point in points), strict=True), color=FAINT, linewidth=1, zorder=1)
-        names |= {variant.label: f"{setting}={variant.settings['model.' + setting]:g}" for variant, _ in points}
+        names |= {
+            seed_group.label: f"{setting}={seed_group.settings['model.' + setting]:g}" for seed_group, _ in points
+        }
     for label, point in centres.items():
         leftish = point[0] < np.mean(axes.get_xlim())
         offset = (8 if leftish else -8, 9 if names[label] != label else -14)
@@ -79,7 +86,7 @@ def _join(axes: Axes, variants: Sequence[Variant], centres: dict[str, tuple[floa
 
 
 def _equal_elbo(axes: Axes, centres: dict[str, tuple[float, float]]) -> None:
-    """Lines on which the ELBO is the same, through each variant's mean."""
+    """Draw the line of equal ELBO through each seed group's mean."""
     if not centres:
         return
     x_limits, y_limits = axes.get_xlim(), axes.get_ylim()
@@ -92,15 +99,15 @@ def _equal_elbo(axes: Axes, centres: dict[str, tuple[float, float]]) -> None:
 
 
 def cost(
-    variants: Sequence[Variant], indices: Sequence[int], against: str, quality: str, name: str, out: Path
+    seed_groups: Sequence[SeedGroup], indices: Sequence[int], against: str, quality: str, name: str, out: Path
 ) -> Panel:
-    """One quality against one cost, a mark for each run."""
+    """The metric ``quality`` against the metric ``against``, one mark per run."""
     y, x = CATALOGUE[quality], CATALOGUE[against]
-    title = f"{readable(quality)} {y.arrow} by {readable(against)}"
+    title = f"{metric_label(quality)} {y.arrow} by {metric_label(against)}"
     figure, axes = chart(title, _with_unit(against), _with_unit(quality))
     largest, smallest = 0.0, np.inf
-    for variant, index in zip(variants, indices, strict=True):
-        costs, values = variant.values(against), variant.values(quality)
+    for seed_group, index in zip(seed_groups, indices, strict=True):
+        costs, values = seed_group.values(against), seed_group.values(quality)
         shared = [seed for seed in costs if seed in values]
         points = np.array([(costs[seed], values[seed]) for seed in shared]).reshape(-1, 2)
         axes.plot(*points.T, linestyle="", marker=marker(index), color=colour(index), markersize=7, alpha=0.8)
@@ -109,16 +116,16 @@ def cost(
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, largest * 1.08 or 1)
-    return panel(figure, name, title, out, _key(variants, indices))
+    return panel(figure, name, title, out, _key(seed_groups, indices))
 
 
 def _with_unit(name: str) -> str:
     unit = CATALOGUE[name].unit
-    return f"{readable(name)}, {unit}" if unit else readable(name)
+    return f"{metric_label(name)}, {unit}" if unit else metric_label(name)
 
 
-def readable(name: str) -> str:
-    """A metric's name in words."""
+def metric_label(name: str) -> str:
+    """A metric's name as shown in tables and charts."""
     short = {"elbo": "ELBO", "kl": "KL", "psnr": "PSNR", "mse": "MSE", "ssim": "SSIM", "iw_bound": "IW bound"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
@@ -129,7 +136,7 @@ def readable(name: str) -> str:
 
 
 def kl_of_dimensions(kl: np.ndarray, index: int, title: str, most: float, name: str, out: Path) -> Panel:
-    """Sorted KL of each dimension, (D,) in nats, on an axis up to ``most``."""
+    """Bars of the sorted KL per dimension, (D,) in nats, on an axis up to ``most``."""
     figure, axes = chart(title, "latent dimension, the largest first", "KL, nats", height=200)
     ordered = np.sort(kl)[::-1]
     axes.bar(np.arange(1, len(ordered) + 1), ordered, color=colour(index), width=0.75)
@@ -140,7 +147,7 @@ def kl_of_dimensions(kl: np.ndarray, index: int, title: str, most: float, name: 
 
 
 def paces(rows: Sequence[tuple[int, str, np.ndarray]], title: str, name: str, out: Path) -> Panel:
-    """How far each small step of a path goes, over the path's mean step: by variant's place and label, (S,)."""
+    """Step sizes along an interpolation, relative to their mean; rows are (index, label, ratios (S,))."""
     figure, axes = chart(title, "t: from one image to the other", "step over mean step", height=230)
     for index, _, pace in rows:
         t = (np.arange(len(pace)) + 0.5) / len(pace)
@@ -153,7 +160,7 @@ def paces(rows: Sequence[tuple[int, str, np.ndarray]], title: str, name: str, ou
 def curves(
     runs: Sequence[tuple[int, str, Curves]], quantity: str, title: str, name: str, out: Path, *, by_clock: bool
 ) -> Panel | None:
-    """One quantity while training: validation as lines, training dashed; None if no run has it."""
+    """One quantity over training, solid for validation and dashed for training images; None if no run has it."""
     figure, axes = chart(title, "seconds since the start" if by_clock else "optimiser steps", "nats per image")
     ends: list[float] = []
     for index, _, run in runs:

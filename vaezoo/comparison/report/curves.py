@@ -1,4 +1,4 @@
-"""What a run logged while training, read back by step and by the clock. It draws nothing."""
+"""Training curves read from run folders, by step and by time."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ QUANTITIES = ("recon", "kl", "-elbo")
 
 
 def read(path: Path) -> Curves:
-    """Series of recon, KL and their sum; empty where ``metrics.csv`` is missing or unreadable."""
+    """Curves of recon, KL and their sum, in nats; empty if ``metrics.csv`` is missing or unreadable."""
     try:
         rows = RunFolder(path).metrics
     except RunError:
@@ -34,18 +34,18 @@ def _quantities(row: dict[str, float], stage: str) -> dict[str, float]:
 
 
 def clock(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps and seconds since the start at which they were logged to TensorBoard; None without its files.
+    """Steps, and the seconds since the start at which they were logged to TensorBoard.
 
-    A run that was interrupted goes on in another file: the time in between does not count.
+    None if its files are missing or damaged. A resumed run writes another file; the time in between is not counted.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     steps, seconds, before = [0.0], [0.0], 0.0
-    files = [file for file in path.glob("events.out.tfevents.*") if file.is_file()]  # a pipe would be waited for
+    files = [file for file in path.glob("events.out.tfevents.*") if file.is_file()]  # opening a pipe would block
     for file in sorted(files, key=lambda file: file.name):
         try:
             times = [(event.step, event.wall_time) for event in EventFileLoader(str(file)).Load()]
-        except Exception:  # whatever a damaged file makes of it, the charts by step are there without it
+        except Exception:  # a damaged file can raise anything; charts by step do not need it
             return None
         if not times:
             continue

@@ -1,4 +1,4 @@
-"""How a chart looks and where it goes: SVG that follows the page's colours; PNG and PDF with a legend for papers."""
+"""Chart style and output: SVG in the page's colours, PNG and PDF with a legend for papers."""
 
 import io
 import re
@@ -24,14 +24,14 @@ SERIES = (
     *("#0067b1", "#cc4c02", "#00875f", "#b0489b", "#b58900", "#3a9fd6"),
     *("#6b4fa0", "#8c564b", "#4d7c0f", "#be123c", "#0f766e", "#64748b"),
 )
-"""A colour for each variant in a page of light background; the page's style sheet has those for a dark one."""
+"""Series colours on a light background; the page's style sheet has those for a dark one."""
 MARKERS = "osD^vPX*<>hp"
 PRINT_DPI = 300
-"""Of the PNG files, as journals ask for."""
+"""Resolution of PNG files, as journals require."""
 LEGEND = 9.5
-"""Size of a legend's letters."""
+"""Font size of legends, in points."""
 WIDTH, HEIGHT = 350, 270
-"""Pixels of a chart: what a phone shows without making letters smaller."""
+"""Size of a chart in pixels: fits a phone without scaling."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -59,7 +59,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass
 class Panel:
-    """One drawing with a name for its file, what it shows in words, and its markup."""
+    """A chart: its file name without suffix, alternative text, and SVG for the page."""
 
     name: str
     alt: str
@@ -67,23 +67,24 @@ class Panel:
 
 
 def colour(index: int) -> str:
-    """The colour of the variant at this place."""
+    """The colour of series ``index``; colours repeat."""
     return SERIES[index % len(SERIES)]
 
 
 def marker(index: int) -> str:
+    """The marker of series ``index``; markers repeat."""
     return MARKERS[index % len(MARKERS)]
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Charts made within look like the page's."""
+    """Apply the page's style to charts created in this context."""
     with matplotlib.rc_context(STYLE):
         yield
 
 
 def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure of this many pixels with one pair of axes."""
+    """A figure with one pair of axes; width and height in pixels."""
     figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
@@ -93,7 +94,7 @@ def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: i
 
 
 def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artist] = ()) -> Panel:
-    """Write ``folder/name.png`` and ``.pdf`` with a legend of ``key``; return the drawing without it for the page."""
+    """Write ``folder/name.png`` and ``.pdf`` with a legend of ``key``; the returned panel has no legend."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=144)
@@ -107,7 +108,7 @@ def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artis
 
 
 def _add_legend(figure: Figure, key: Sequence[Artist]) -> None:
-    """A legend below the axes, in as many columns as fit; the figure grows by its rows."""
+    """Add a legend below the axes, in as many columns as fit, and enlarge the figure by its height."""
     width, height = figure.get_size_inches() * 72
     widest = max(text_width(str(artist.get_label()), LEGEND) * 72 / DPI for artist in key) + 3.4 * LEGEND
     columns = min(len(key), max(1, int((width - 8) // widest)))
@@ -120,7 +121,7 @@ def _add_legend(figure: Figure, key: Sequence[Artist]) -> None:
 
 
 def key_of(labels: Mapping[int, str], *, lines: bool = False) -> list[Artist]:
-    """A legend's entries for variants by their place: their marks, or their lines."""
+    """Legend entries of series, from index to label: their markers, or their lines."""
     return [
         Line2D(
             [], [], color=colour(at), label=label, linestyle="-" if lines else "", marker="" if lines else marker(at)
@@ -130,12 +131,12 @@ def key_of(labels: Mapping[int, str], *, lines: bool = False) -> list[Artist]:
 
 
 def line(label: str, style: Any, tint: str = FAINT, width: float = 1.2) -> Artist:
-    """A legend's entry for a line."""
+    """Legend entry of a line."""
     return Line2D([], [], color=tint, linestyle=style, linewidth=width, label=label)
 
 
 def _in_page(svg: str, alt: str) -> str:
-    """Matplotlib's file as an element of a page: no prolog, colours by name, a title, no ids that could meet others."""
+    """Matplotlib's SVG for embedding in HTML: no prolog, no ids (they could clash), CSS colours and an aria-label."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
@@ -148,7 +149,7 @@ def _in_page(svg: str, alt: str) -> str:
 
 
 def limits_of(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
-    """From least to most with some room."""
+    """Axis limits: minimum and maximum, extended by a fraction ``margin`` of the range."""
     low, high = min(values), max(values)
     room = (high - low or abs(high) or 1.0) * margin
     return low - room, high + room

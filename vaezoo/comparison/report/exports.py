@@ -4,37 +4,37 @@ import csv
 import io
 from collections.abc import Sequence
 
-from vaezoo.comparison import Group, Variant, estimate
+from vaezoo.comparison import Group, SeedGroup, estimate
 from vaezoo.comparison.report.tables import Cell, Column, Table
 from vaezoo.metrics.catalogue import CATALOGUE
 
 GREEK = {name: "\\" + name for name in ("alpha", "beta", "gamma", "delta", "lambda", "sigma", "tau")}
-"""Settings that papers write as a letter."""
+"""Settings that papers write as Greek letters."""
 
 
 def as_csv(groups: Sequence[Group]) -> str:
-    """A row for each variant: every metric's mean, interval and seeds."""
-    names = [name for name in CATALOGUE if any(v.values(name) for group in groups for v in group.variants)]
+    """One row per seed group: mean, 95% interval and values by seed of every metric."""
+    names = [name for name in CATALOGUE if any(v.values(name) for group in groups for v in group.seed_groups)]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     parts = ("", "_low", "_high", "_seeds")
     writer.writerow(["data", "model", "objective", "likelihood", "seeds", *(n + part for n in names for part in parts)])
     for group in groups:
-        for variant in group.variants:
-            seeds = " ".join(map(str, variant.seeds))
-            numbers = [part for name in names for part in _csv_parts(variant, name)]
-            texts = (group.name, variant.label, variant.objective, variant.likelihood)
+        for seed_group in group.seed_groups:
+            seeds = " ".join(map(str, seed_group.seeds))
+            numbers = [part for name in names for part in _csv_parts(seed_group, name)]
+            texts = (group.name, seed_group.label, seed_group.objective, seed_group.likelihood)
             writer.writerow([*map(_csv_text, texts), seeds, *numbers])
     return file.getvalue()
 
 
 def _csv_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+    """Prevent spreadsheets from reading text as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def _csv_parts(variant: Variant, name: str) -> list[str]:
-    found = estimate(variant.values(name))
+def _csv_parts(seed_group: SeedGroup, name: str) -> list[str]:
+    found = estimate(seed_group.values(name))
     if found is None:
         return [""] * 4
     ends = ["", ""] if found.half is None else [f"{found.mean - found.half:.8g}", f"{found.mean + found.half:.8g}"]
@@ -42,7 +42,7 @@ def _csv_parts(variant: Variant, name: str) -> list[str]:
 
 
 def as_latex(parts: Sequence[tuple[str, Table]]) -> str:
-    """The short table of each group for a paper that uses booktabs."""
+    """LaTeX tables (booktabs) from (title, table) pairs."""
     return "\n".join(_latex(name, table) for name, table in parts)
 
 
@@ -68,7 +68,7 @@ def _tex_cell(cell: Cell) -> str:
 
 
 def _tex_label(label: str) -> str:
-    """A model's name, with settings that are called by a Greek letter as such: BetaVAE, $\\beta = 4$."""
+    """A label with Greek letters for the settings named after them: BetaVAE, $\\beta = 4$."""
     name, *settings = label.split(" ")
     parts = [part.partition("=") for part in settings]
     return ", ".join(
@@ -89,7 +89,7 @@ def _tex(text: str) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A table, and what its numbers show."""
+    """A Markdown table, followed by its claims."""
     heads = ["model", "seeds", *(_md(_head(column)) for column in table.columns)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in table.rows:
@@ -106,9 +106,9 @@ def _head(column: Column) -> str:
 
 
 def _md(text: str) -> str:
-    return plain(text).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return escape_markup(text).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
 
 
-def plain(text: str) -> str:
-    """Text whose signs make neither elements nor links in Markdown."""
+def escape_markup(text: str) -> str:
+    """Escape characters that would create HTML elements or links in Markdown."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[")

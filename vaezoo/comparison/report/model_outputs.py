@@ -1,4 +1,4 @@
-"""What a trained model shows of itself: the same images, codes and draws for every one. It draws nothing."""
+"""Model outputs that the report shows: the same images, interpolations and draws for every model."""
 
 import math
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane
 from vaezoo.training.callbacks.pictures import decode, encode, finite, posteriors
 
 IMAGES, TRAINING, MAP = 1000, 10_000, 1000
-"""Most test images to look for the worst among; training images to fit and search; points on a map."""
+"""Maximum numbers of test images, of training images, and of points on a map."""
 MOST_PIXELS = 2**26
-"""Training pixels to hold: of large images fewer are taken."""
+"""Maximum number of training pixels; fewer large images are used."""
 COLUMNS, PAIRS, STEPS, FINE_STEPS, DRAWS = 8, 3, 7, 33, 10
 ROWS, EXTENT = 6, 2.5
-"""Traversed dimensions, and standard deviations to each side."""
+"""Number of traversed dimensions, and their range in standard deviations to each side."""
 ELLIPSES = 50
 SEED = 0
 
 
 @dataclass
 class Images:
-    """The images that every model is shown, chosen without looking at a model."""
+    """The images shown for every model: test and training (N, C, H, W), and positions of random images and pairs."""
 
     test: Tensor
     labels: Tensor
@@ -41,16 +41,18 @@ class Images:
 
     @property
     def start(self) -> Tensor:
+        """First images of the pairs, (P, C, H, W)."""
         return self.test[[pair[0] for pair in self.pairs]]
 
     @property
     def end(self) -> Tensor:
+        """Second images of the pairs, (P, C, H, W)."""
         return self.test[[pair[1] for pair in self.pairs]]
 
 
 @dataclass
 class Draws:
-    """Decoded draws (B, C, H, W), the nearest training image of each, and what they were drawn from."""
+    """Decoded draws and the nearest training image of each, (B, C, H, W), and the distribution drawn from."""
 
     images: Tensor
     nearest: Tensor
@@ -58,18 +60,18 @@ class Draws:
 
 
 @dataclass
-class Shown:
-    """What one model made of the images. Tensors are on the CPU; ``kl`` is None without a posterior."""
+class ModelOutputs:
+    """Outputs of one model, on the CPU; ``kl``, (M, D) in nats, is None without a posterior."""
 
     recon: Tensor
     psnr: Tensor
     strips: dict[str, Tensor]
-    """By method: (pairs, steps, C, H, W)."""
+    """Interpolations by method: (pairs, steps, C, H, W)."""
     paces: dict[str, Tensor]
-    """By method: length of each small step over the path's mean one, (pairs, FINE_STEPS - 1)."""
+    """By method: size of each step relative to the mean of its path, (pairs, FINE_STEPS - 1)."""
     codes: Tensor
     outlines: np.ndarray
-    """Posteriors of the first images on the map as ellipses: width, height and angle in degrees, (M, 3)."""
+    """Posteriors of the first points as ellipses: width, height and angle in degrees, (E, 3)."""
     kl: Tensor | None
     plane: planes.Limits
     axes: planes.Axes2 | None
@@ -81,7 +83,7 @@ class Shown:
 
 
 def images_of(data: Any) -> Images:
-    """The images of a data module that all models are shown."""
+    """Choose images of a data module, independently of any model."""
     data.prepare_data()
     data.setup()
     test, labels = data.examples(IMAGES, "test")
@@ -93,8 +95,8 @@ def images_of(data: Any) -> Images:
 
 
 @torch.no_grad()
-def show(model: Any, images: Images) -> Shown:
-    """Put the images through a model; FloatingPointError where it gives values that are not finite."""
+def compute_outputs(model: Any, images: Images) -> ModelOutputs:
+    """Compute a model's outputs; FloatingPointError if they are not finite."""
     recon = decode(model, encode(model, images.test))
     codes, variance, kl = posteriors(model, images.test[:MAP])
     strips = {method: _path(model, images, method, STEPS) for method in METHODS}
@@ -103,7 +105,7 @@ def show(model: Any, images: Images) -> Shown:
     reach = float(outlines[:, :2].max(initial=0)) / 2
     where = planes.limits(axes.project(codes) if axes else codes, reach, _origin(codes, axes))
     traversal, dimensions, spread = _traverse(model, codes, variance, kl)
-    return Shown(
+    return ModelOutputs(
         recon=recon,
         psnr=metrics.psnr(metrics.mse(images.test, recon)),
         strips=strips,
@@ -134,7 +136,7 @@ def _origin(codes: Tensor, axes: planes.Axes2 | None) -> Tensor:
 
 
 def _draw(model: Any, images: Images) -> dict[str, Draws]:
-    """Images for the same draws of a normal code, by their source, from the prior and from a mixture."""
+    """Decoded draws from N(0, I) ("prior") and from a Gaussian mixture fitted to training codes ("mixture")."""
     noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
     known = model.log_prior(noise) is not None
     of_prior = "prior" if known else "no prior: N(0, I), on which this model was not trained"
@@ -151,7 +153,10 @@ def _with_nearest(drawn: Tensor, training: Tensor, source: str) -> Draws:
 
 
 def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> tuple[Tensor, list[int], list[float]]:
-    """Strips (R, S, C, H, W) through the mean code by dimension, the most telling on top, and how telling each is."""
+    """Traversals (R, S, C, H, W) through the mean code, their dimensions, and the KL or variance of each.
+
+    Dimensions are sorted by mean KL in nats, or by variance without a posterior, largest first.
+    """
     std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
     spread = std.square() if kl is None else kl.mean(0)
     dimensions = spread.argsort(descending=True, stable=True)[:ROWS]

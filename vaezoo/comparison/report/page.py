@@ -1,4 +1,4 @@
-"""The contents of a page as HTML and Markdown, by templates in the folder beside this file."""
+"""Renders a report as HTML, from the template beside this file, and as Markdown."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,20 +8,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vaezoo import __version__
 from vaezoo.comparison import Refusal
-from vaezoo.comparison.report.charts import readable
+from vaezoo.comparison.report.charts import metric_label
 from vaezoo.comparison.report.drawing import SERIES, colour
-from vaezoo.comparison.report.exports import as_markdown, plain
+from vaezoo.comparison.report.exports import as_markdown, escape_markup
 from vaezoo.comparison.report.part import Part
 from vaezoo.metrics.catalogue import CATALOGUE
 
 
 def render(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
-    """One file that needs nothing else: style, script and pictures are embedded. All names in it are escaped."""
+    """Self-contained HTML with embedded style, script and images. All text from runs is escaped."""
     environment = Environment(
         loader=PackageLoader("vaezoo.comparison.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"colour": lambda index: f"var(--c{index % len(SERIES)})", "readable": readable}
+    environment.globals |= {"colour": lambda index: f"var(--c{index % len(SERIES)})", "metric_label": metric_label}
     templates = files("vaezoo.comparison.report") / "templates"
     return environment.get_template("report.html").render(
         parts=parts,
@@ -38,24 +38,28 @@ def render(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
 
 
 def render_markdown(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
-    """The same in Markdown, with the pictures as links to files."""
-    lines = [f"# {plain(_title(parts))}", ""]
-    lines += [f"> **{plain(sentence)}**\n" for sentence in _warnings(parts)]
-    lines += [f"> Left out: {plain(refusal.reason)}\n" for refusal in refused]
+    """The report in Markdown, with links to the image files."""
+    lines = [f"# {escape_markup(_title(parts))}", ""]
+    lines += [f"> **{escape_markup(sentence)}**\n" for sentence in _warnings(parts)]
+    lines += [f"> Left out: {escape_markup(refusal.reason)}\n" for refusal in refused]
     for part in parts:
-        lines += [f"## {plain(part.group.name)}", "", *(f"> {plain(problem)}\n" for problem in part.problems)]
+        lines += [
+            f"## {escape_markup(part.group.name)}",
+            "",
+            *(f"> {escape_markup(problem)}\n" for problem in part.problems),
+        ]
         for table in part.tables:
-            lines += [f"### {plain(table.title)}", "", as_markdown(table)]
+            lines += [f"### {escape_markup(table.title)}", "", as_markdown(table)]
         lines += ["### Fairness", ""]
         lines += [
-            f"- **{found.severity}**, {found.topic}: {plain(found.sentence + _values(found))}"
+            f"- **{found.severity}**, {found.topic}: {escape_markup(found.sentence + _values(found))}"
             for found in part.findings
         ]
         for title, _, pictures in part.chapters:
             lines += ["", f"### {title}", ""]
             for picture in pictures:
                 lines += [f"**{picture.title}.** {picture.how_to_read}", ""]
-                lines += [f"![{plain(panel.alt)}](figures/{panel.name}.png)" for panel in picture.panels]
+                lines += [f"![{escape_markup(panel.alt)}](figures/{panel.name}.png)" for panel in picture.panels]
                 lines += [f"![{picture.title}](figures/{name}.png)" for name in picture.files]
     return "\n".join(lines) + "\n"
 
@@ -66,7 +70,7 @@ def _values(found: object) -> str:
 
 
 def _title(parts: Sequence[Part]) -> str:
-    count = sum(len(part.group.variants) for part in parts)
+    count = sum(len(part.group.seed_groups) for part in parts)
     return f"{count} {'model' if count == 1 else 'models'} on {' and '.join(part.group.name for part in parts)}"
 
 

@@ -1,4 +1,4 @@
-"""What a page says of one group of runs."""
+"""One section of the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,10 @@ from vaezoo.runs.trust import OWN
 
 @dataclass
 class Part:
-    """All that a page says of one group. ``problems`` are sentences on what is missing, and on unused dimensions."""
+    """Everything the page shows of one group.
+
+    ``chapters`` are (title, anchor, pictures). ``problems`` are sentences on missing pictures and unused dimensions.
+    """
 
     group: Group
     anchor: str

@@ -1,4 +1,4 @@
-"""The page's sections of images: the same ones through every model."""
+"""Chapters of images: reconstructions, interpolations, samples and traversals of every model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaezoo.comparison import Variant
+from vaezoo.comparison import SeedGroup
 from vaezoo.comparison.report import charts, strips
 from vaezoo.comparison.report.drawing import Panel
-from vaezoo.comparison.report.model_outputs import COLUMNS, EXTENT, STEPS, Images, Shown
+from vaezoo.comparison.report.model_outputs import COLUMNS, EXTENT, STEPS, Images, ModelOutputs
 
-Models = Sequence[tuple[int, Variant, Shown]]
-"""Place in the group, variant, and what the model of its lowest-numbered seed shows."""
+Models = Sequence[tuple[int, SeedGroup, ModelOutputs]]
+"""Index in the group, seed group, and outputs of the model with its lowest seed."""
 
 
 @dataclass
 class Strip:
-    """A row of images: which model's, what it is, the image data, and a text below each image."""
+    """A row of ``count`` images as one data URI, with labels; ``side`` is the image width in pixels."""
 
     label: str
     note: str
@@ -30,27 +30,27 @@ class Strip:
     below: list[str] = field(default_factory=list)
     minor: bool = False
     block: str = ""
-    """Rows of one block stand together under its name."""
+    """Heading under which rows are grouped."""
 
 
 @dataclass
 class Picture:
-    """A figure, and how to read it."""
+    """A figure of the report with its explanation."""
 
     title: str
     how_to_read: str
     panels: list[Panel] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
     images: dict[str, str] = field(default_factory=dict)
-    """Images shown below panels, as data URIs by the panel's name."""
+    """Images shown below panels: data URI by panel name."""
     above: list[str] = field(default_factory=list)
     folded: bool = False
     files: list[str] = field(default_factory=list)
-    """Names of the figures that hold the rows of images."""
+    """File names, without suffix, of the figures with the rows of images."""
 
     @property
     def blocks(self) -> list[tuple[str, list[Strip]]]:
-        """Rows of images by block, in order."""
+        """Rows of images grouped by block, in order."""
         return [(name, list(rows)) for name, rows in groupby(self.strips, key=lambda strip: strip.block)]
 
 
@@ -59,7 +59,7 @@ def _strip(label: str, images: Tensor, *, note: str = "", index: int | None = No
 
 
 def _file(picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, path: Path, note: str = "") -> None:
-    """Write the rows of a picture as files, with the texts below its last row as labels of their columns."""
+    """Write the rows of a picture as PNG and PDF; the texts below its last strip label the columns."""
     columns = picture.strips[-1].below
     strips.save(strips.page(rows, title, note, columns), path)
     picture.files.append(path.name)
@@ -69,8 +69,8 @@ def _file(picture: Picture, rows: Sequence[tuple[str, Tensor]], title: str, path
 
 
 def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
-    """The same random test images through every model, and those that all of them reconstruct worst."""
-    mean_psnr = torch.stack([shown.psnr for _, _, shown in models]).mean(0)
+    """Reconstructions of random test images, and of those with the lowest PSNR averaged over models."""
+    mean_psnr = torch.stack([outputs.psnr for _, _, outputs in models]).mean(0)
     worst = mean_psnr.argsort(stable=True)[:COLUMNS].tolist()
     read = (
         "Compare down a column: the original on top, then each model's reconstruction with its PSNR in dB (higher is"
@@ -80,21 +80,21 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
     pictures = []
     for name, (title, places) in chosen.items():
         x = images.test[places]
-        most = max(float((x - shown.recon[places]).abs().mean(1).max()) for _, _, shown in models)
+        most = max(float((x - outputs.recon[places]).abs().mean(1).max()) for _, _, outputs in models)
         picture = Picture(title, read.format(most), strips=[_strip("original", x)])
         if name == "worst":
             picture.how_to_read += (
                 f" Of {len(images.test)} test images, these have the lowest PSNR averaged over the models."
             )
         rows = [("original", x)]
-        for index, variant, shown in models:
-            recon, error = shown.recon[places], strips.errors(x, shown.recon[places], most)
-            below = [f"{value:.1f}" for value in shown.psnr[places].tolist()]
+        for index, seed_group, outputs in models:
+            recon, error = outputs.recon[places], strips.errors(x, outputs.recon[places], most)
+            below = [f"{value:.1f}" for value in outputs.psnr[places].tolist()]
             picture.strips += [
-                _strip(variant.label, recon, index=index, below=below),
+                _strip(seed_group.label, recon, index=index, below=below),
                 _strip("", error, note="error", minor=True),
             ]
-            rows += [(variant.label, recon), ("error", error)]
+            rows += [(seed_group.label, recon), ("error", error)]
         _file(
             picture, rows, title, out / f"{prefix}reconstructions-{name}", f"errors: black 0 to light yellow {most:.2f}"
         )
@@ -103,7 +103,7 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
 
 
 def interpolations(images: Images, models: Models, prefix: str, out: Path) -> list[Picture]:
-    """The same pairs through every model by both methods, and how evenly each path changes."""
+    """Linear and spherical interpolations of the same pairs by every model, and their step sizes."""
     pictures = []
     for method, folded in (("linear", False), ("spherical", True)):
         picture = Picture(
@@ -114,10 +114,10 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
         )
         rows = []
         for at, (start, end) in enumerate(zip(images.start, images.end, strict=True)):
-            for index, variant, shown in models:
-                row = torch.cat([start[None], shown.strips[method][at], end[None]])
-                picture.strips.append(_strip(variant.label, row, index=index, block=f"Pair {at + 1}"))
-                rows.append((f"{variant.label}, pair {at + 1}", row))
+            for index, seed_group, outputs in models:
+                row = torch.cat([start[None], outputs.strips[method][at], end[None]])
+                picture.strips.append(_strip(seed_group.label, row, index=index, block=f"Pair {at + 1}"))
+                rows.append((f"{seed_group.label}, pair {at + 1}", row))
             picture.strips[-1].below = ["real", *(f"{step / (STEPS - 1):.2g}" for step in range(STEPS)), "real"]
         if rows:
             _file(picture, rows, picture.title, out / f"{prefix}interpolations-{method}")
@@ -128,7 +128,7 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
     )
     panels = [
         charts.paces(
-            [(index, variant.label, shown.paces["linear"][at].numpy()) for index, variant, shown in models],
+            [(index, seed_group.label, outputs.paces["linear"][at].numpy()) for index, seed_group, outputs in models],
             f"Pace of pair {at + 1}, linear",
             f"{prefix}pace-{at + 1}",
             out,
@@ -139,7 +139,7 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
 
 
 def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
-    """The same draws decoded by every model, each with the training image nearest to it."""
+    """Samples from the prior and from a mixture, each with the nearest training image."""
     texts = {
         "prior": ("Samples from the prior", "the same draws of N(0, I) for every model with as many dimensions"),
         "mixture": (
@@ -154,35 +154,35 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
             " training images."
         )
         picture, rows = Picture(title, read), []
-        for index, variant, shown in models:
-            draws = shown.draws[source]
+        for index, seed_group, outputs in models:
+            draws = outputs.draws[source]
             note = draws.source if draws.source.startswith("no prior") else ""
             picture.strips += [
-                _strip(variant.label, draws.images, index=index, note=note),
+                _strip(seed_group.label, draws.images, index=index, note=note),
                 _strip("", draws.nearest, note="nearest training image", minor=True),
             ]
-            rows += [(variant.label, draws.images), ("nearest training image", draws.nearest)]
+            rows += [(seed_group.label, draws.images), ("nearest training image", draws.nearest)]
         _file(picture, rows, title, out / f"{prefix}samples-{source}")
         pictures.append(picture)
     return pictures
 
 
 def traversals(models: Models, prefix: str, out: Path) -> Picture:
-    """One latent dimension a row, by KL, around each model's mean code."""
+    """Traversals around each model's mean code, one latent dimension per row, sorted by KL."""
     picture = Picture(
         "Traversals",
         "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
         " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
         " an unused dimension changes nothing.",
     )
-    for index, variant, shown in models:
-        unit = "variance" if shown.kl is None else "nats"
+    for index, seed_group, outputs in models:
+        unit = "variance" if outputs.kl is None else "nats"
         rows = []
-        for at, dimension in enumerate(shown.dimensions):
-            note = f"z{dimension}: {shown.spread[at]:.2f} {unit}"
-            picture.strips.append(_strip("", shown.traversal[at], note=note, block=variant.label))
-            rows.append((note, shown.traversal[at]))
+        for at, dimension in enumerate(outputs.dimensions):
+            note = f"z{dimension}: {outputs.spread[at]:.2f} {unit}"
+            picture.strips.append(_strip("", outputs.traversal[at], note=note, block=seed_group.label))
+            rows.append((note, outputs.traversal[at]))
         offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
         picture.strips[-1].below = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
-        _file(picture, rows, f"Traversals of {variant.label}", out / f"{prefix}traversals-{index}")
+        _file(picture, rows, f"Traversals of {seed_group.label}", out / f"{prefix}traversals-{index}")
     return picture

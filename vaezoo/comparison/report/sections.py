@@ -1,4 +1,4 @@
-"""The page's sections of charts: maps of codes, rate and distortion, training, cost."""
+"""Chapters of charts: latent maps, rate and distortion, KL per dimension, training, cost."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from vaezoo.training.callbacks.latents import labels_of
 
 
 def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Picture:
-    """Codes of the same test images, side by side, and the decoded plane of two-dimensional codes."""
+    """Codes of the same test images by model, and the decoded plane of two-dimensional codes."""
     labels = labels_of(images.labels[: len(models[0][2].codes)], images.factors)
     known = bool(labels.known)
     picture = Picture(
@@ -24,12 +24,12 @@ def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Pictu
         " that draws from the prior decode to images. Note the different axes: each map has its own scale.",
         above=[f"{labels.name(value)}|{tint}" for value, tint in labels.palette().items()] if labels.few else [],
     )  # fmt: skip
-    for index, variant, shown in models:
+    for index, seed_group, outputs in models:
         name = f"{prefix}latent-map-{index}"
-        picture.panels.append(maps.latent_map(shown, labels, variant.label, name, out))
-        if shown.decoded is not None:
-            picture.images[name] = strips.data_uri((shown.decoded * 255).round().clip(0, 255).astype("uint8"))
-            plane = strips.plane(shown.decoded, f"Decoded plane of {variant.label}")
+        picture.panels.append(maps.latent_map(outputs, labels, seed_group.label, name, out))
+        if outputs.decoded is not None:
+            picture.images[name] = strips.data_uri((outputs.decoded * 255).round().clip(0, 255).astype("uint8"))
+            plane = strips.plane(outputs.decoded, f"Decoded plane of {seed_group.label}")
             strips.save(plane, out / f"{prefix}decoded-plane-{index}")
     if picture.images:
         picture.how_to_read += " Below the map of a two-dimensional code is the decoder's output over the same square."
@@ -37,13 +37,13 @@ def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Pictu
 
 
 def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
-    """A plane for each likelihood."""
+    """One rate-distortion plane per likelihood."""
     panels = []
-    for at, (likelihood, variants) in enumerate(group.likelihoods.items()):
-        indices = [group.variants.index(variant) for variant in variants]
-        if any(variant.values("recon") for variant in variants):
+    for at, (likelihood, seed_groups) in enumerate(group.likelihoods.items()):
+        indices = [group.seed_groups.index(seed_group) for seed_group in seed_groups]
+        if any(seed_group.values("recon") for seed_group in seed_groups):
             title = f"Rate and distortion, {likelihood}"
-            panels.append(charts.rate_distortion(variants, indices, f"{prefix}rate-distortion-{at + 1}", title, out))
+            panels.append(charts.rate_distortion(seed_groups, indices, f"{prefix}rate-distortion-{at + 1}", title, out))
     return Picture(
         "Rate and distortion",
         "Further right, codes carry more information about an image; further down, images are reconstructed better."
@@ -54,12 +54,15 @@ def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
 
 
 def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
-    """Sorted KL of the dimensions of every model that has one."""
-    having = [(index, variant, shown.kl.mean(0).numpy()) for index, variant, shown in models if shown.kl is not None]
+    """Sorted KL per latent dimension of every model with a posterior."""
+    having = [
+        (index, seed_group.label, outputs.kl.mean(0).numpy())
+        for index, seed_group, outputs in models
+        if outputs.kl is not None
+    ]
     most = max((float(kl.max()) for _, _, kl in having), default=1.0)
     panels = [
-        charts.kl_of_dimensions(kl, index, variant.label, most, f"{prefix}kl-{index}", out)
-        for index, variant, kl in having
+        charts.kl_of_dimensions(kl, index, label, most, f"{prefix}kl-{index}", out) for index, label, kl in having
     ]
     return Picture(
         "KL of each latent dimension",
@@ -70,11 +73,14 @@ def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
 
 
 def training(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture:
-    """Recon, KL and −ELBO by step and by the clock, a line for each run; ``untimed`` is why not by the clock."""
+    """Recon, KL and −ELBO by step and by time, one line per run.
+
+    ``untimed``, if not empty, is the reason why there are no charts by time.
+    """
     runs = [
-        (at, variant.label, curves.read(entry.path))
-        for at, variant in enumerate(group.variants)
-        for entry in variant.entries
+        (at, seed_group.label, curves.read(record.path))
+        for at, seed_group in enumerate(group.seed_groups)
+        for record in seed_group.records
     ]
     panels: list[Panel | None] = []
     for by_clock, word in ((False, "step"),) if untimed else ((False, "step"), (True, "time")):
@@ -97,16 +103,16 @@ QUALITIES = ("elbo", "psnr", "prior_fd_classifier", "mixture_fd_classifier", "pr
 
 
 def cost(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture:
-    """Qualities against what they cost; ``untimed`` is why seconds cannot be compared."""
+    """Quality metrics against cost; ``untimed``, if not empty, is the reason why seconds are not comparable."""
     panels = []
     for against in ("flops_per_image",) if untimed else ("seconds", "flops_per_image"):
         for quality in QUALITIES:
-            parts = group.likelihoods if CATALOGUE[quality].section == "likelihood" else {"": group.variants}
-            for at, variants in enumerate(parts.values()):
-                if any(v.values(against) and v.values(quality) for v in variants):
-                    indices = [group.variants.index(variant) for variant in variants]
+            parts = group.likelihoods if CATALOGUE[quality].section == "likelihood" else {"": group.seed_groups}
+            for at, seed_groups in enumerate(parts.values()):
+                if any(v.values(against) and v.values(quality) for v in seed_groups):
+                    indices = [group.seed_groups.index(seed_group) for seed_group in seed_groups]
                     name = f"{prefix}cost-{quality}-{against}-{at + 1}"
-                    panels.append(charts.cost(variants, indices, against, quality, name, out))
+                    panels.append(charts.cost(seed_groups, indices, against, quality, name, out))
     times = f"Cost is in FLOPs and not in seconds, because {untimed}." if untimed else (
         "Times are comparable only between runs that each had the same machine to themselves."
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows of images as small files, and pages of them for the folder of figures. No value is rescaled silently."""
+"""Rows of images for the page, and figures of them for files. Pixel values are never rescaled."""
 
 import base64
 import io
@@ -18,11 +18,11 @@ from vaezoo.figures.mosaics import Mosaic, compose, shown
 from vaezoo.runs.files import replacing
 
 LARGEST = 96
-"""Pixels of an image's longer side in the page; larger images are averaged down to it."""
+"""Longest side of an image on the page, in pixels; larger images are downsampled."""
 
 
 def strip(images: Tensor) -> str:
-    """Images (B, C, H, W) in [0, 1] side by side, with a transparent gap round each, as a data URI."""
+    """Images (B, C, H, W) in [0, 1] side by side with transparent gaps, as a data URI."""
     tiles = shown(images, smallest=1, largest=LARGEST)
     height, width = tiles.shape[1:3]
     gap = max(1, width // 24)
@@ -35,14 +35,14 @@ def strip(images: Tensor) -> str:
 
 
 def errors(x: Tensor, recon: Tensor, most: float) -> Tensor:
-    """Absolute errors, averaged over channels, as colours from black (0) to light yellow (``most``): (B, 3, H, W)."""
+    """Mean absolute error over channels, black (0) to light yellow (``most``): (B, C, H, W) -> (B, 3, H, W)."""
     error = (x - recon).abs().mean(1).numpy() / max(most, 1e-12)
     colours = colormaps["magma"](error.clip(0, 1))[..., :3]
     return torch.from_numpy(colours).float().permute(0, 3, 1, 2)
 
 
 def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
-    """Pixels (H, W, 3 or 4) uint8 as an image embedded in the page."""
+    """uint8 pixels (H, W, 3 or 4) as the data URI of a PNG."""
     image = Image.fromarray(pixels)
     if grey and pixels.shape[2] == 4:
         image = image.convert("LA")
@@ -52,7 +52,7 @@ def data_uri(pixels: np.ndarray, *, grey: bool = False) -> str:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a page as ``path.png``, at the resolution of print, and ``path.pdf``."""
+    """Write a figure as ``path.png``, at print resolution, and ``path.pdf``."""
     figure.set_dpi(PRINT_DPI)
     with replacing(path.with_name(path.name + ".png")) as new:
         Image.fromarray(raster(figure)).save(new, "PNG", dpi=(PRINT_DPI, PRINT_DPI))
@@ -61,7 +61,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
-    """Labelled rows of images (B, C, H, W) as a figure for the folder."""
+    """A figure of labelled rows of images, each (B, C, H, W)."""
     images = [[_coloured(image) for image in row] for _, row in rows]
     labels = [label for label, _ in rows]
     figure, _ = mosaic_page(compose(images), title, note, row_labels=labels, column_labels=columns)
@@ -69,11 +69,11 @@ def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns
 
 
 def plane(pixels: np.ndarray, title: str) -> Figure:
-    """A decoded plane, (H, W, 3) in [0, 1], as a figure for the folder."""
+    """A figure of a decoded plane, (H, W, 3) in [0, 1]."""
     figure, _ = mosaic_page(Mosaic(pixels, [], [], 0, 0), title)
     return figure
 
 
 def _coloured(image: Tensor) -> Tensor:
-    """Any image as three channels, so that grey images and coloured error maps can share a page."""
+    """An image with three channels, so that grey images and colour-coded errors fit in one figure."""
     return image if image.shape[0] == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)
