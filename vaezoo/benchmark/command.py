@@ -191,7 +191,7 @@ class _Benchmark:
         return 1
 
 
-def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
+def _words(cell: Cell, folder: Folder, added: UserCode) -> tuple[str, ...]:
     """Arguments of ``vaezoo train`` that start or resume a run. Deletes the record of a run without checkpoint."""
     run_dir = "'" + str(folder.run_dir(cell.name)).replace("'", "\\'") + "'"
     if folder.state(cell) == "half done":
@@ -200,7 +200,7 @@ def _words(cell: Cell, folder: Folder, added: Own) -> tuple[str, ...]:
     return ("train", *cell.overrides, f"run_dir={run_dir}")
 
 
-def _packages(cells: Sequence[Cell], added: Own) -> list[str]:
+def _packages(cells: Sequence[Cell], added: UserCode) -> list[str]:
     """The setting packages=[...] for the classes in these configs, which are trusted: the user's command named them."""
     own = sorted({name for cell in cells for name in packages_of(cell.config)} | set(added.packages) - set(OWN))
     return [f"packages=[{','.join(own)}]"] if own else []

@@ -210,7 +210,7 @@ def _resolve(column: DictConfig, seed: int, run_dir: Path) -> dict[str, Any]:
     return dict(resolved)
 
 
-def _of_preset(words: Sequence[str], added: Own) -> list[str]:
+def _of_preset(words: Sequence[str], added: UserCode) -> list[str]:
     """The arguments under ``benchmark`` in the experiment's yaml."""
     chosen = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
     path = added.file("experiment", chosen[-1]) if chosen else None

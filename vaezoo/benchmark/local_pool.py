@@ -90,7 +90,7 @@ class Pool:
     def environment(self, slot: int) -> dict[str, str]:
         """Environment of the process in a slot: thread counts, the GPU if there are several, and ``RUNS_AT_ONCE``."""
         at_once = -(-(self._at_once or self.jobs) // max(1, len(self.gpus)))
-        count = str(max(1, threads.granted() // self.jobs))
+        count = str(max(1, threads.budget() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
         return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, count), **gpu, "PYTHONUNBUFFERED": "1"} | {
             RUNS_AT_ONCE: str(at_once)

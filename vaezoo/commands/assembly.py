@@ -66,7 +66,7 @@ class Beginning(L.Callback):
 
     def begin(self) -> None:
         """Write the config and its changes, and truncate the record to the checkpoint's step. Rank 0 only; once."""
-        if not self.begun and is_first():
+        if not self.begun and is_rank_zero():
             if self.rewind is not None:
                 runs.tidy(self.run_dir)
                 resuming.record(self.run_dir, self.rewind.step, self.changed)
@@ -105,7 +105,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     refuse_unknown_version(trainer)
     fsdp.check(trainer, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
-    if is_first():  # to report unreadable images before anything is written; other ranks wait in Lightning
+    if is_rank_zero():  # to report unreadable images before anything is written; other ranks wait in Lightning
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()

@@ -63,7 +63,7 @@ def main() -> None:
 
 def list_choices(words: Sequence[str] = ()) -> None:
     """Print all options of config groups, including those in the user's config folder."""
-    added, rest = user_code.take(words)
+    added, rest = user_code.parse(words)
     if rest:
         raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
     print("model=            ", *added.options("model"))
@@ -182,7 +182,7 @@ def _in_one_sentence(program: Callable[[], object]) -> None:
 
 def _print_error(sentence: str) -> None:
     """Print an error, only in rank 0 if several ranks have the same one."""
-    if is_first() and "vaezoo.distributed.ranks" not in sys.modules:
+    if is_rank_zero() and "vaezoo.distributed.ranks" not in sys.modules:
         print(f"error: {sentence}", file=sys.stderr)
         return
     from vaezoo.distributed import ranks  # imports torch, which takes seconds
@@ -227,12 +227,12 @@ def _run_dir(cfg: DictConfig) -> Path:
     from vaezoo.runs import paths
 
     name = cfg.run_dir  # only rank 0 checks what is there, before it writes
-    return paths.run_folder(name, "run_dir") if is_first() else paths.folder(name, "run_dir")
+    return paths.run_folder(name, "run_dir") if is_rank_zero() else paths.folder(name, "run_dir")
 
 
 def _refuse_hydra(words: Sequence[str]) -> None:
     """Raise ConfigError for Hydra settings that the program sets; in rank 0, as Lightning sets some for other ranks."""
-    for word in words if is_first() else ():
+    for word in words if is_rank_zero() else ():
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith(OWN_OF_HYDRA):
             raise ConfigError(

@@ -187,7 +187,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logging_to(run_dir: Path) -> Iterator[None]:
     """Also write log messages to ``train.log`` in the run folder; rank 0 only."""
-    handler = _LogFile(run_dir / "train.log") if is_first() else logging.NullHandler()
+    handler = _LogFile(run_dir / "train.log") if is_rank_zero() else logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:

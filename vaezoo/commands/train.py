@@ -58,7 +58,7 @@ def _begin(cfg: DictConfig, run_dir: Path, *, sweeping: bool) -> dict[str, Any]:
         sweeps.refuse_own_ranks(run.trainer)
     ranks.refuse_machines_without_launcher(run.trainer)
     with _alone_in(run_dir):
-        if is_first():
+        if is_rank_zero():
             runs.refuse_if_taken(run_dir)  # by a run that has started since the first check
         return _run(run, checkpoint=None)
 
@@ -126,7 +126,7 @@ def _resume_from_checkpoint(
     run_dir: Path, cfg: DictConfig, changed: Sequence[resuming.Change] = (), *, sweeping: bool = False
 ) -> dict[str, Any]:
     """Resume a run from its last checkpoint, or from the previous one if that is damaged."""
-    cfg = hydra_config.placed(cfg, run_dir)
+    cfg = hydra_config.with_run_dir(cfg, run_dir)
     hydra_config.check(cfg)
     with _alone_in(run_dir):
         checkpoint, content = checkpoints.last_good(run_dir)

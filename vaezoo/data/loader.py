@@ -15,7 +15,7 @@ from vaezoo.data.images import ImageTensor
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
 from vaezoo.data.workers import leave_signals_to_the_run, one_pass, shut_down
-from vaezoo.distributed.batch_shares import Share
+from vaezoo.distributed.batch_shares import BatchShare
 
 
 class Batch(NamedTuple):

@@ -37,7 +37,7 @@ class EpochOrder(ABC):
             return whole
         return [own.rows(batch, max(own.size, 1)) for own, batch in zip(self._shares(whole), whole, strict=True)]
 
-    def shares(self) -> list[Share] | list[None]:
+    def shares(self) -> list[BatchShare] | list[None]:
         """This process's share of each batch; None in a single process."""
         return [None] * len(self) if self.world_size == 1 else self._shares(self.whole_batches())
 

@@ -32,7 +32,7 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
     return packed.unsqueeze(-1).bitwise_right_shift(shifts).bitwise_and_(1).flatten(1)[:, :count]
 
 
-def draw_binary(x: Tensor, seed: int, share: Share | None = None) -> Tensor:
+def draw_binary(x: Tensor, seed: int, share: BatchShare | None = None) -> Tensor:
     """Set each pixel to 1 with its value as the probability, else 0: (B, ...) -> the same shape.
 
     ``share`` is this process's part of a batch that is divided between processes.

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def read(arguments: Sequence[str]) -> "Make":
     """A function that creates the model of the command line; ConfigError for invalid arguments."""
-    added, words = user_code.take(arguments)
+    added, words = user_code.parse(arguments)
     if sum(word.startswith("model=") for word in words) != 1:
         raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
     if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:
