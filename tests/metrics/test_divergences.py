@@ -2,10 +2,10 @@
 
 import torch
 from torch.distributions import Normal, kl_divergence
-from vaezoo.training.terms import Terms
 
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.training.terms import Terms
 
 
 def test_kl_equals_the_closed_form_of_torch() -> None:

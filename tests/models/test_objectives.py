@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from vaezoo.training.terms import Terms
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import AE, VAE, BetaVAE, ConvVAE
+from vaezoo.training.terms import Terms
 
 SHAPE = [1, 8, 8]
 TERMS = Terms(recon=torch.tensor([10.0, 20.0]), kl=torch.tensor([[1.0, 2.0], [0.5, 0.25]]))

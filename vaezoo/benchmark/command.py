@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vaezoo.benchmark import grid
@@ -15,7 +16,7 @@ from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
 from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, bound
-from vaezoo.config import hydra_config
+from vaezoo.config import arguments
 from vaezoo.distributed import interrupts
 from vaezoo.runs.trust import OWN, packages_of, refuse_links
 from vaezoo.runs.user_code import Own
@@ -48,19 +49,18 @@ time: rerun the same command to resume, or add models, seeds or values to extend
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command with the words that follow its name; returns the exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(USAGE, end="")
-        return 0
+    return arguments.run(words, USAGE, partial(_benchmark, words))
+
+
+def _benchmark(words: Sequence[str]) -> int:
     try:
         with interrupts.cleaning_up():
-            return _Benchmark(grid.read(arguments)).run()
+            return _Benchmark(grid.read(words)).run()
     except (StoppedError, KeyboardInterrupt) as stop:
         print("stopped; rerun the same command to resume", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
-    except Exception as error:
-        return hydra_config.refuse(error)
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """How much an evaluation measures: sample sizes and seeds, the same for every model that is to be compared."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vaezoo.config.arguments import KEY
 from vaezoo.config.validation import check_arguments, within
 
 BOUNDS = {
@@ -51,6 +52,16 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the record."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the command evaluate takes beside sample sizes."""
+
+    quick: bool = False
+    device: str | None = None
+    packages: Any = None
+    root: str | None = field(default=None, metadata={KEY: "data.root"})
 
 
 FULL = Settings()
