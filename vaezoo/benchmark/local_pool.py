@@ -17,8 +17,6 @@ from vaezoo.distributed import threads
 from vaezoo.distributed.interrupts import GRACE_SECONDS, STARTED_BY
 
 POLL_SECONDS = 0.2
-RUNS_AT_ONCE = "VAEZOO_RUNS_AT_ONCE"
-"""Tells a process how many run on its device at the same time; ``vaezoo.training.callbacks.timing`` records it."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -94,7 +92,7 @@ class Pool:
         share = str(max(1, threads.granted() // self.jobs))
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
         return {**os.environ, **dict.fromkeys(THREAD_VARIABLES, share), **gpu, "PYTHONUNBUFFERED": "1"} | {
-            RUNS_AT_ONCE: str(at_once)
+            threads.RUNS_AT_ONCE: str(at_once)
         }
 
     def _stop(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from vaezoo.distributed import threads
 from vaezoo.distributed.rank_zero import is_first
+from vaezoo.evaluation.cost import parameters
 from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
 from vaezoo.runs import RunFolder
 
@@ -30,7 +31,6 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     """Say what is trained on what, and what the objective weighs."""
     data = datamodule.describe()
     channels, height, width = model.image_shape
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("run folder  %s", cfg.run_dir)
     log.info(
         "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, fit=%s, binarize=%s",
@@ -50,9 +50,9 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
         name,
         network,
         model.latent_dim,
-        f"{parameters:,}",
+        f"{parameters(model):,}",
     )
-    if (busy := threads.busy_line(cfg.threads)) and "VAEZOO_RUNS_AT_ONCE" not in os.environ:
+    if (busy := threads.busy_line(cfg.threads)) and threads.RUNS_AT_ONCE not in os.environ:
         log.warning("note        %s", busy)
     for line in objective_lines(model):
         log.info("objective   %s", line)

@@ -58,7 +58,7 @@ def _evaluate_all(words: Sequence[str]) -> int:
 
 
 def read(words: Sequence[str]) -> tuple[list[Path], "Words", "Settings"]:
-    """Run folders, what is asked for, and sample sizes; ConfigError for a mistake, which is told before the first run."""
+    """Run folders, what is asked for, and sample sizes; ConfigError, before the first run, for any mistake."""
     from vaezoo.evaluation.settings import FULL, QUICK, Settings, Words, with_changes
 
     folders, settings = arguments.split(words)

@@ -16,6 +16,7 @@ from vaezoo.config.errors import DataError, RunError
 from vaezoo.distributed import fsdp
 from vaezoo.distributed.rank_zero import is_first
 from vaezoo.evaluation import FULL, QUICK, count_steps
+from vaezoo.evaluation.cost import parameters
 from vaezoo.models.loading import Run
 from vaezoo.runs import checkpoints, environment, resuming, trust
 from vaezoo.training import trackers
@@ -98,7 +99,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),
         "seed": run.cfg.seed,
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "parameters": parameters(run.model),
         "epochs": run.trainer.current_epoch,
         "steps": run.trainer.global_step,
         "skipped_steps": run.model.guard.skipped,

@@ -20,6 +20,9 @@ NUMBER = "OMP_NUM_THREADS"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Variables of OpenMP: how many threads it has, and how they wait."""
 
+RUNS_AT_ONCE = "VAEZOO_RUNS_AT_ONCE"
+"""Tells a process how many runs share its device; ``vaezoo.training.callbacks.timing`` records it."""
+
 LOOKS, LOOK_SECONDS = 25, 0.01
 """How often the machine is looked at before it counts as busy: idle threads of NumPy's own spin for up to 0.1 s."""
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import RunError
-from vaezoo.config.reading import MOST_JSON, read_text
+from vaezoo.config.reading import MOST_JSON, flat, plain, read_text
 from vaezoo.runs.files import write_text
 
 CHANGES = "changes.json"
@@ -65,7 +65,7 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:
     """All settings in which two configs differ, but for those whose names begin with one of ``beside``."""
-    one, other = (flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
+    one, other = (dict(flat(OmegaConf.to_container(cfg, resolve=True), whole=True)) for cfg in (was, now))
     keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
@@ -135,12 +135,12 @@ def refuse_other_model(
     differing = [
         key
         for key, value in wanted.items()
-        if key in arguments and key not in changed and _plain(arguments[key]) != _plain(value)
+        if key in arguments and key not in changed and plain(arguments[key]) != plain(value)
     ]
     ours = model["_target_"].rpartition(".")[2]
     if differing or (name != ours and "_target_" not in changed):
         there, here = (
-            ", ".join(f"{key}={_plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
+            ", ".join(f"{key}={plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
         )
         raise RunError(
             f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} in the"
@@ -188,21 +188,6 @@ def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
     new = [change for change in ({"step": step, **change._asdict()} for change in found) if change not in before]
     if new:
         write_text(run_dir / CHANGES, json.dumps([*before, *new], indent=1) + "\n")
-
-
-def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    pairs = ((f"{key}.{name}" if key else str(name), child) for name, child in node.items())
-    return {each: value for name, child in pairs for each, value in flat(child, name).items()}
-
-
-def _plain(value: Any) -> Any:
-    """The same with lists for tuples and dicts for other mappings."""
-    if isinstance(value, Mapping):
-        return {key: _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> list[int]:

@@ -8,6 +8,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from vaezoo.distributed.batch_shares import images_in
+from vaezoo.distributed.threads import RUNS_AT_ONCE
 
 KEPT = (
     "images",
@@ -109,7 +110,7 @@ class Cost(Callback):
 
 def _runs_at_once() -> int:
     """How many runs the command that started this one runs at a time on its device."""
-    said = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
+    said = os.environ.get(RUNS_AT_ONCE, "")
     return int(said) if said.isdecimal() else 1
 
 
