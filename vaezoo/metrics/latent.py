@@ -121,15 +121,3 @@ def _score(codes: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]
         joint += log_prob
         marginals[:, dimension] = log_prob.logsumexp(1)
     return joint.logsumexp(1), marginals
-
-
-def participation_ratio(codes: Tensor) -> float:
-    """How many dimensions the codes (N, D) fill: (sum of variances)^2 / sum of their squares, along principal axes.
-
-    Between 1 and D, whatever the rotation and scale; 0 if all codes are the same. It says for points what active
-    units say for posteriors.
-    """
-    centred = codes.double() - codes.double().mean(0)
-    covariance = centred.T @ centred / len(codes)
-    squares = covariance.square().sum()
-    return (covariance.trace().square() / squares).item() if squares > 0 else 0.0

@@ -1,7 +1,7 @@
-"""How evenly and how straight a path runs, and which pairs of images to join. It knows tensors alone.
+"""How evenly a path runs, and which pairs of images to join. It knows tensors alone.
 
 A path is (B, T, ...): images (B, T, C, H, W) or features (B, T, F) of T points, steps in the L2 norm. A path that stays
-where it is, up to rounding, counts as even and straight: all 1. A decoder that ignores its code therefore looks
+where it is, up to rounding, counts as even: all 1. A decoder that ignores its code therefore looks
 perfect, and these numbers mean something beside a reconstruction error only.
 """
 
@@ -19,13 +19,6 @@ def path_speed(path: Tensor) -> Tensor:
     steps = step_lengths(path)
     mean = steps.mean(1, keepdim=True)
     return torch.where(_moves(path)[:, None], steps / mean, torch.ones_like(steps))
-
-
-def straightness(path: Tensor) -> Tensor:
-    """Distance of the ends over the length of the path, 1 on a straight line: (B, T, ...) -> (B,)."""
-    length = step_lengths(path).sum(1)
-    chord = step_lengths(path[:, [0, -1]])[:, 0]
-    return torch.where(_moves(path), chord / length, torch.ones_like(length))
 
 
 def step_lengths(path: Tensor) -> Tensor:
