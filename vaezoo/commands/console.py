@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 
 from vaezoo.distributed import threads
@@ -58,28 +57,13 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
         log.info("objective   %s", line)
     x, _ = datamodule.examples(64)
     if not bool(model.likelihood.supports(x).all()):
-        log.warning(
-            "note        the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and"
-            " is not comparable with that of other likelihoods; data.binarize=dynamic or"
-            " model.likelihood=continuous_bernoulli gives a proper likelihood"
-        )
+        log.warning("note        %s", model.likelihood.unsupported)
 
 
 def objective_lines(model: "Autoencoder") -> list[str]:
-    """What is minimised, in nats per image, and what beta means in it."""
-    lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
-    if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
-        beta = float(model.hparams.get("beta", 1.0))
-        unit = "nat" if beta == 1 else "nats"
-        lines.append(
-            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} {unit}"
-            f" of recon, summed over {model.pixels:,} pixels"
-        )
-        lines.append(
-            f"equivalent beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
-            f" averaged over pixels and dimensions (beta_norm): {beta * model.latent_dim / model.pixels:.4g}"
-        )
-    return lines
+    """What is minimised, in nats per image, and what its weights mean."""
+    objective = f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"
+    return [objective, *model.explain_weights()]
 
 
 @contextmanager

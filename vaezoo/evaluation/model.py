@@ -116,7 +116,7 @@ def _pca(model: Any, material: Material) -> Numbers:
     numbers |= sections.interpolation(pca, material)[0]
     numbers |= sections.probed(material, train_codes, test_codes)
     numbers |= sections.disentanglement(material, train_codes, test_codes)
-    if model.hparams["likelihood"] in ("gaussian", "learned_gaussian"):
+    if model.likelihood.is_gaussian:
         exact = material.map(pca.log_likelihood_of_images, material.test)
         numbers["log_likelihood"] = sections.mean_of(exact)
     return numbers | {"code_bits": {"value": code_bits(pca)}}

@@ -105,6 +105,10 @@ class Autoencoder(ImageAPI, Loop):
         """-log p(x|z) of each image and its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
         return self.likelihood.nll(x, self.outputs(code))
 
+    def explain_weights(self) -> list[str]:
+        """Sentences on what the weights of the objective mean, for the head of a run."""
+        return []
+
     def log_prior(self, code: Tensor) -> Tensor | None:
         """log p(z) of each code, in nats, (B, D) -> (B,); None where there is no prior."""
         return None

@@ -19,9 +19,16 @@ class Likelihood(nn.Module):
     """Distribution of an image given the decoder's outputs, pixels independent of each other.
 
     ``discrete`` says that it gives probabilities, not densities: then bits per dimension mean something.
+    ``is_gaussian``: all pixels have one variance, as in pPCA, whose log p(x) may be put beside it.
     """
 
     discrete = False
+    is_gaussian = False
+    unsupported = (
+        "the likelihood is not defined on these images, so its recon is not comparable with that of other likelihoods;"
+        " choose another model.likelihood"
+    )
+    """What to say of images that it does not support."""
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         """log p(x|z) of images x and decoder outputs (both (B, C, H, W)), summed over pixels, in nats: (B,)."""
@@ -48,6 +55,11 @@ class Bernoulli(Likelihood):
     """Pixels are 0 or 1. On grey levels its value is a cross-entropy, not the logarithm of a probability."""
 
     discrete = True
+    unsupported = (
+        "the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and is not comparable"
+        " with that of other likelihoods; data.binarize=dynamic or model.likelihood=continuous_bernoulli gives a proper"
+        " likelihood"
+    )
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return -self.nll(x, outputs)
@@ -100,6 +112,7 @@ class ContinuousBernoulli(Likelihood):
 class Gaussian(Likelihood):
     """N(mean, sigma^2) with the same fixed ``sigma`` (in units of pixels in [0, 1]) everywhere."""
 
+    is_gaussian = True
     logvar: Tensor
 
     def __init__(self, *, sigma: float = 0.1) -> None:
@@ -126,6 +139,7 @@ class LearnedGaussian(Likelihood):
     would give no density.
     """
 
+    is_gaussian = True
     MOMENTUM = 0.01
     FLOOR = math.log(1e-3)
     """Least log sigma, a quarter of a grey level: without one, data that can be copied exactly has no maximum."""
