@@ -5,116 +5,34 @@ import signal
 import socket
 import subprocess
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from vaezoo.benchmark.local_pool import (
-    THREAD_VARIABLES,
-    StoppedError,
-    Task,
-    is_at_work,
-    listening,
-    start,
-    wait_until_none,
-)
+from vaezoo.benchmark.executor import Executor, Task, is_at_work
+from vaezoo.benchmark.local_pool import THREAD_VARIABLES, start
 from vaezoo.distributed.interrupts import GRACE_SECONDS
 
-POLL_SECONDS = 1.0
-
-
-class Outcome(NamedTuple):
-    """What came of a task: exit code, seconds that it ran, and why it could not be started or was lost, if it was."""
-
-    code: int
-    seconds: float
-    reason: str = ""
+LOOK_SECONDS = 0.25
 
 
 @dataclass
-class Cluster(ABC):
-    """Runs tasks as jobs, as ``Pool`` runs them as processes; ``jobs`` at a time, None for as many as there is room.
+class Cluster(Executor):
+    """Runs tasks as jobs on other machines; ``jobs`` at a time, None for as many as there is room.
 
     ``folder`` is the benchmark's, which all machines must see; ``settings`` are those of the command line that begin
     with ``launcher.``, without it.
     """
 
+    poll_seconds = 1.0
+
     folder: Path
     jobs: int | None
     settings: dict[str, Any]
-    inherit: Sequence[int] = ()
-    _asked: list[int] = field(default_factory=list)
 
-    @abstractmethod
-    def check(self) -> None:
-        """ConfigError if packages or programs are missing, or a setting is none of the launcher's."""
-
-    @abstractmethod
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Hand tasks over to the cluster; returns a job for each by its name."""
-
-    @abstractmethod
-    def outcome(self, job: Any) -> Outcome | None:
-        """What came of a job, None as long as it waits or runs."""
-
-    @abstractmethod
-    def cancel(self, jobs: Sequence[Any], *, at_once: bool) -> None:
-        """Have jobs end as SIGTERM ends a run, or at once."""
-
-    @abstractmethod
-    def left_over(self) -> int:
-        """How many jobs of an earlier command for the same folder still wait or run."""
-
-    @abstractmethod
-    def cancel_left_over(self) -> None:
-        """Have these end."""
-
-    def run(
-        self,
-        tasks: Sequence[Task],
-        ended: Callable[[Task, int, float], None],
-        watch: Callable[[Sequence[Task]], None] = lambda running: None,
-    ) -> None:
-        """As ``Pool.run``: ``ended`` gets the seconds that a task ran, not those that it waited for a place."""
-        if not tasks:
-            return
-        with listening(self._asked):
-            jobs = self.submit(tasks)
-            running = {task.name: task for task in tasks}
-            try:
-                while running and not self._asked:
-                    time.sleep(POLL_SECONDS)
-                    for name, task in list(running.items()):
-                        if (outcome := self.outcome(jobs[name])) is not None:
-                            del running[name]
-                            _note(task, outcome)
-                            ended(task, outcome.code, outcome.seconds)
-                    watch(list(running.values()))
-            finally:
-                self._stop([jobs[name] for name in running])
-            if self._asked:
-                raise StoppedError(self._asked[0])
-
-    def wait_for_left_over(self, logs: Sequence[Path], say: Callable[[str], None]) -> None:
-        """Wait until nothing of an earlier command is at work, so that no run is started twice.
-
-        StoppedError after a signal, which cancels those jobs.
-        """
-        wait_until_none(lambda: self.left_over() or sum(map(is_at_work, logs)), self._asked, say, self.cancel_left_over)
-
-    def _stop(self, jobs: Sequence[Any]) -> None:
-        """Cancel jobs, and at a second signal or after a while do not wait for what they still have to write."""
-        if not jobs:
-            return
-        self.cancel(jobs, at_once=False)
-        until, asked = time.monotonic() + GRACE_SECONDS, len(self._asked)
-        while any(self.outcome(job) is None for job in jobs):
-            if time.monotonic() > until or len(self._asked) > asked:
-                self.cancel(jobs, at_once=True)
-                return
-            time.sleep(POLL_SECONDS)
+    @property
+    def limit(self) -> int | None:
+        return self.jobs
 
 
 def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str]:
@@ -132,7 +50,7 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
     process = start(Task("", command, Path(log)), environment())
     try:
         while process.poll() is None:  # Ray's interrupt does not wake a wait without an end
-            time.sleep(POLL_SECONDS / 4)
+            time.sleep(LOOK_SECONDS)
     except BaseException:
         _end(process)
         raise
@@ -158,12 +76,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _note(task: Task, outcome: Outcome) -> None:
-    """Add to a task's log what it could not write itself."""
-    if outcome.reason:
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("a") as log:
-            print("$", subprocess.list2cmdline(task.command), file=log)
-            print(f"error: {outcome.reason}", file=log)

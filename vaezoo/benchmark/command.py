@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from vaezoo.benchmark import grid
-from vaezoo.benchmark.clusters import Cluster
 from vaezoo.benchmark.display import Display, Stage
+from vaezoo.benchmark.executor import Executor, StoppedError, Task
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
-from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, bound
+from vaezoo.benchmark.local_pool import Pool, bound
 from vaezoo.config import arguments
 from vaezoo.distributed import interrupts
 from vaezoo.runs.trust import OWN, packages_of, refuse_links
@@ -78,8 +78,8 @@ class _Benchmark:
         gpus = _preflight(cells, self.request) if len(done) < len(cells) else []
         if gpus is None:
             return 1
-        if isinstance(launcher, Pool) and all(cell.config["trainer"]["devices"] == 1 for cell in cells):
-            launcher.gpus = gpus if launcher.jobs > 1 else []
+        if all(cell.config["trainer"]["devices"] == 1 for cell in cells):
+            launcher.share_gpus(gpus)
         with folder.locked() as descriptor:
             folder.refuse_another(cells)
             folder.keep_plan(cells, self.request.evaluate)
@@ -92,7 +92,7 @@ class _Benchmark:
             compared = self._compare(finished, folder, descriptor)
         return self._conclude(cells, finished, folder, compared)
 
-    def _train(self, cells: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> list[Cell]:
+    def _train(self, cells: list[Cell], folder: Folder, launcher: Executor, display: Display) -> list[Cell]:
         """Train what is not finished; returns the runs that are."""
         stage = display.stages[0]
         pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
@@ -119,7 +119,7 @@ class _Benchmark:
         launcher.run(tasks, ended, watch)
         return [cell for cell in cells if folder.state(cell) == "finished"]
 
-    def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> None:
+    def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Executor, display: Display) -> None:
         """Evaluate what is trained and not evaluated yet."""
         stage = display.stages[1]
         stage.total = len(finished)
@@ -204,7 +204,7 @@ def _packages(cells: Sequence[Cell], added: Own) -> list[str]:
     return [f"packages=[{','.join(own)}]"] if own else []
 
 
-def _launcher(request: Request) -> Pool | Cluster:
+def _launcher(request: Request) -> Executor:
     """What runs the tasks of a benchmark."""
     if request.launcher == "local":
         return Pool(request.jobs or 1)

@@ -3,12 +3,11 @@
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.clusters import Cluster, work
+from vaezoo.benchmark.executor import Outcome, Task
 from vaezoo.benchmark.folder import PLAN
-from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.extras import LAUNCHERS, missing
 from vaezoo.config.validation import did_you_mean
@@ -18,11 +17,8 @@ REMOTE = {"num_cpus": 1, "max_calls": 1, "max_retries": 0}
 """What each run is given; launcher.remote= adds to it, as in launcher.remote.num_gpus=1."""
 
 
-@dataclass
 class Ray(Cluster):
-    """Ray places the tasks; what a killed command had started ends with it."""
-
-    _waiting: dict[int, tuple[Task, Any]] = field(default_factory=dict)
+    """Ray places the tasks; what a killed command had started ends with it, so nothing is ever left over."""
 
     def check(self) -> None:
         """ConfigError without Ray, or for a setting that ``ray.init`` does not have."""
@@ -37,8 +33,8 @@ class Ray(Cluster):
                     f"launcher.{name} is not a setting of ray.init; {did_you_mean(name, [*known, 'remote'])}"
                 )
 
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """One task of Ray's for each; those beyond ``jobs`` at a time wait for a token here."""
+    def submit(self, tasks: Sequence[Task]) -> list["_Job"]:
+        """One task of Ray's for each."""
         import ray
 
         if not ray.is_initialized():
@@ -47,7 +43,8 @@ class Ray(Cluster):
                 ray.init(**{**DEFAULTS, **init})
             except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
                 raise ConfigError(f"Ray does not start: {' '.join(str(error).split())}") from error
-        return {task.name: _Job(task, str((self.folder / PLAN).absolute()), self) for task in tasks}
+        remote, seen = ray.remote(**self.options())(work), str((self.folder / PLAN).absolute())
+        return [_Job(remote.remote(task.command, str(task.log.absolute()), seen), time.monotonic()) for task in tasks]
 
     def options(self) -> dict[str, Any]:
         """What Ray is told of a task."""
@@ -55,47 +52,24 @@ class Ray(Cluster):
         return {**REMOTE, **self.settings.get("remote", {}), **own}
 
     def outcome(self, job: "_Job") -> Outcome | None:
-        """What came of a task, which is handed over as soon as there is a place for it."""
         import ray
 
-        if job.reference is None:
-            if self.jobs is not None and len(self._waiting) >= self.jobs:
-                return None
-            remote = ray.remote(**self.options())(work)
-            job.reference = remote.remote(job.task.command, str(job.task.log.absolute()), job.seen)
-            job.since = time.monotonic()
-            self._waiting[id(job)] = (job.task, job.reference)
         if not ray.wait([job.reference], timeout=0)[0]:
             return None
-        self._waiting.pop(id(job), None)
         try:
             return Outcome(*ray.get(job.reference))
         except (ray.exceptions.RayError, KeyboardInterrupt) as error:
             said = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
             return Outcome(1, time.monotonic() - job.since, f"Ray lost the task: {said or type(error).__name__}")
 
-    def left_over(self) -> int:
-        """None: Ray ends what a command had started when this ends."""
-        return 0
-
-    def cancel_left_over(self) -> None:
-        """There are none."""
-
     def cancel(self, jobs: Sequence["_Job"], *, at_once: bool) -> None:
         """Through ray.cancel; a command whose process at Ray's is killed ends with it."""
         import ray
 
         for job in jobs:
-            if job.reference is None:
-                job.reference = ray.put((130, 0.0, ""))  # it never began
-            else:
-                ray.cancel(job.reference, force=at_once)
+            ray.cancel(job.reference, force=at_once)
 
 
-@dataclass
-class _Job:
-    task: Task
-    seen: str
-    of: Ray
-    reference: Any = None
-    since: float = 0.0
+class _Job(NamedTuple):
+    reference: Any
+    since: float

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from vaezoo.benchmark.clusters import Cluster, Outcome, work
+from vaezoo.benchmark.clusters import Cluster, work
+from vaezoo.benchmark.executor import Outcome, Task
 from vaezoo.benchmark.folder import JOBS, PLAN
-from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.extras import LAUNCHERS, missing
 from vaezoo.config.validation import did_you_mean
@@ -57,11 +57,15 @@ class Slurm(Cluster):
                 raise ConfigError(f"launcher.{name} is not a setting of submitit; {did_you_mean(name, known)}")
 
     @property
+    def limit(self) -> None:
+        """None: the array itself runs ``jobs`` at a time."""
+
+    @property
     def name(self) -> str:
         """What the jobs of this folder are called in the queue."""
         return "vaezoo-" + hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
 
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
+    def submit(self, tasks: Sequence[Task]) -> list[Any]:
         """One array of all tasks; ConfigError with what SLURM says if it takes none.
 
         Its files are pickles, and lie in a new folder: what lies in the benchmark's may have come from elsewhere.
@@ -84,7 +88,7 @@ class Slurm(Cluster):
             raise ConfigError(f"SLURM rejected the jobs: {said[-1].strip()}; see the settings launcher.") from error
         self._queued = {job.job_id for job in jobs}
         self._asked_at = -1e9
-        return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
+        return jobs
 
     def outcome(self, job: Any) -> Outcome | None:
         """What the job left behind; a job that is not in the queue and left nothing is lost."""
