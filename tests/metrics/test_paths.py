@@ -34,7 +34,7 @@ def test_features_are_paths_as_well() -> None:
     assert step_ratio(circle).item() == pytest.approx(1, abs=1e-3)
 
 
-def test_a_path_that_stays_is_even_even_with_rounding() -> None:
+def test_a_path_that_stays_is_even_with_rounding() -> None:
     still = torch.rand(1, 1, 1, 28, 28).repeat(1, 9, 1, 1, 1)
     rounding = still * (1 + torch.finfo(torch.float32).eps * torch.randint(0, 2, still.shape))
     for path in (still, rounding, torch.zeros(1, 5, 3)):
