@@ -15,8 +15,9 @@ import pytest
 from vaezoo import Run
 from vaezoo.benchmark import command, grid, preflight
 from vaezoo.benchmark.display import Stage, duration, time_left
+from vaezoo.benchmark.executor import Task
 from vaezoo.benchmark.folder import Folder, first_difference, fraction
-from vaezoo.benchmark.local_pool import Pool, Task
+from vaezoo.benchmark.local_pool import Pool
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.hydra_config import explain
 

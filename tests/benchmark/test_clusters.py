@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.benchmark.test_benchmark import text, wait_for
-from vaezoo.benchmark import clusters, command, grid, on_slurm, preflight
-from vaezoo.benchmark.clusters import Cluster, JobResult, work
-from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, is_at_work
+from vaezoo.benchmark import command, grid, on_slurm, preflight
+from vaezoo.benchmark.clusters import Cluster, work
+from vaezoo.benchmark.executor import JobResult, StoppedError, Task, is_at_work
+from vaezoo.benchmark.local_pool import Pool
 from vaezoo.benchmark.on_ray import Ray
 from vaezoo.benchmark.on_slurm import Slurm
 from vaezoo.config.errors import ConfigError
@@ -171,7 +172,7 @@ def test_results_that_lay_in_the_folder_before_are_not_unpickled(tmp_path: Path)
     planted.parent.mkdir(parents=True)
     planted.write_bytes(pickle.dumps(("success", (0, 1.0, ""))))
     slurm = Slurm(tmp_path, None, {})
-    job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
+    (job,) = slurm.submit([Task("run", ("true",), tmp_path / "log")])
     assert job.job_id == "17"
     assert slurm.result(job) is None
     job.paths.result_pickle.write_bytes(pickle.dumps(("success", (7, 1.0, ""))))
@@ -190,7 +191,7 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(tmp_path: Path, monkeypa
     with pytest.raises(ConfigError, match="squeue does not answer, so jobs of an earlier command may still be running"):
         slurm.left_over()
     assert asked.read_text().count("\n") == on_slurm.SQUEUE_TRIES
-    job = slurm.submit([Task("run", ("true",), tmp_path / "log")])["run"]
+    (job,) = slurm.submit([Task("run", ("true",), tmp_path / "log")])
     assert slurm.result(job) is None  # it is not lost
     squeue.write_text(f"#!/bin/sh\n[ -e {tmp_path / 'busy'} ] && exec sleep 60\n: > {tmp_path / 'busy'}\necho 3 4\n")
     assert slurm.left_over() == 2
@@ -201,13 +202,12 @@ def test_a_queue_that_does_not_answer_is_no_empty_queue(tmp_path: Path, monkeypa
 class Endless(Cluster):
     """Jobs that never end, and what is asked of them."""
 
+    poll_seconds = 0.05
     asked_for: list[bool]
 
-    def check(self) -> None: ...
-
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
+    def submit(self, tasks: Sequence[Task]) -> Sequence[Task]:
         self.asked_for = []
-        return {task.name: task for task in tasks}
+        return tasks
 
     def result(self, job: Any) -> JobResult | None:
         return JobResult(1, 0.0) if True in self.asked_for else None
@@ -216,16 +216,8 @@ class Endless(Cluster):
         assert [job.name for job in jobs] == ["endless"]
         self.asked_for.append(at_once)
 
-    def left_over(self) -> int:
-        return 0
 
-    def cancel_left_over(self) -> None: ...
-
-
-def test_ctrl_c_cancels_jobs_and_a_second_one_does_not_wait_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(clusters, "POLL_SECONDS", 0.05)
+def test_ctrl_c_cancels_jobs_and_a_second_one_does_not_wait_for_them(tmp_path: Path) -> None:
     cluster = Endless(tmp_path, None, {})
     timers = [threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT)) for after in (0.2, 0.6)]
     for timer in timers:

@@ -58,7 +58,6 @@ def test_a_likelihood_of_auto_suits_the_data(settings: list[str], likelihood: st
     cfg = composed(*settings)
     placed = hydra_config.with_run_dir(cfg, tmp_path)
     assert placed.model.likelihood == likelihood
-    assert instantiate(cfg.data).is_binary == (placed.data.binarize != "none" or placed.data.source == "sprites")
 
 
 def test_a_variants_yaml_holds_only_what_differs() -> None:

@@ -123,8 +123,6 @@ def test_training_order_follows_the_seed_and_validation_does_not() -> None:
 
 
 def test_evaluation_is_binarised_once_and_training_anew() -> None:
-    data = digits(binarize="dynamic")
-    assert data.is_binary
     by_seed = [torch.cat([x for x, _ in batches(digits(binarize="dynamic", seed=seed), "val")]) for seed in (0, 1)]
     assert torch.equal(by_seed[0], by_seed[1])
     whole = digits(binarize="dynamic", batch_size=1200)

@@ -143,7 +143,6 @@ def test_batches_hold_binary_images_and_five_factors(tmp_path: Path) -> None:
     assert set(x.unique().tolist()) == {0.0, 1.0}
     cells = np.ravel_multi_index(tuple(y.T.numpy()), sprites.SIZES)
     assert np.array_equal(x[:, 0].numpy(), images(cells))
-    assert data.is_binary
 
 
 @pytest.fixture

@@ -249,9 +249,9 @@ interrupts.run(work)
 STARTS = """
 import os, sys, time
 from pathlib import Path
-from vaezoo.benchmark import processes
-task = processes.Task("task", (sys.executable, "-c", {stubborn!r}), Path("task.log"))
-processes.start(task, dict(os.environ))
+from vaezoo.benchmark import executor, local_pool
+task = executor.Task("task", (sys.executable, "-c", {stubborn!r}), Path("task.log"))
+local_pool.start(task, dict(os.environ))
 time.sleep(60)
 """
 

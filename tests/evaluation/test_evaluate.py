@@ -171,7 +171,7 @@ def test_the_command_writes_the_evaluation_and_goes_on_past_a_bad_run(
     ("mistake", "sentence"),
     [
         ("device=foo", "evaluate.device=foo is not available on this machine"),
-        ("quick=maybe", "evaluate.quick must be true or false, got 'maybe'"),
+        ("quick=maybe", "evaluate.quick must be bool, got 'maybe'"),
         ("k=many", "evaluate.k must be int, got 'many'"),
         ("k=[", "cannot read a setting"),
     ],

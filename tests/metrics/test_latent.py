@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose, participation_ratio
+from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -174,13 +174,3 @@ def test_what_does_not_fit_is_refused() -> None:
             ValueError, match=r"needs mean and logvar of the same shape \(N, D\) and at least 2 samples"
         ):
             decompose(mean, logvar, samples=samples, generator=generator())
-
-
-def test_the_participation_ratio_counts_dimensions_whatever_their_rotation_and_scale() -> None:
-    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)  # covariance I
-    rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator())).Q
-    assert participation_ratio(corners) == pytest.approx(3)
-    assert participation_ratio(7 * corners @ rotation + 5) == pytest.approx(3, abs=1e-5)
-    assert participation_ratio(corners * torch.tensor([1.0, 0.0, 0.0])) == pytest.approx(1)
-    assert participation_ratio(corners * torch.tensor([2.0, 1.0, 1.0])) == pytest.approx(6**2 / (16 + 1 + 1))
-    assert participation_ratio(torch.ones(5, 3)) == 0

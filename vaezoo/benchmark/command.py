@@ -6,16 +6,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vaezoo.benchmark import grid
-from vaezoo.benchmark.clusters import Cluster
 from vaezoo.benchmark.display import Display, Stage
+from vaezoo.benchmark.executor import Executor, StoppedError, Task
 from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.folder import Folder, fraction
 from vaezoo.benchmark.grid import Cell, Request
-from vaezoo.benchmark.local_pool import Pool, StoppedError, Task, child_options
-from vaezoo.config import hydra_config
+from vaezoo.benchmark.local_pool import Pool, child_options
+from vaezoo.config import arguments
 from vaezoo.distributed import interrupts
 from vaezoo.runs.trust import OWN, packages_of, refuse_links
 from vaezoo.runs.user_code import UserCode
@@ -48,19 +49,18 @@ time: rerun the same command to resume, or add models, seeds or values to extend
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command with these arguments; returns the exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(USAGE, end="")
-        return 0
+    return arguments.run(words, USAGE, partial(_benchmark, words))
+
+
+def _benchmark(words: Sequence[str]) -> int:
     try:
         with interrupts.cleaning_up():
-            return _Benchmark(grid.read(arguments)).run()
+            return _Benchmark(grid.read(words)).run()
     except (StoppedError, KeyboardInterrupt) as stop:
         print("stopped; rerun the same command to resume", file=sys.stderr)
         return stop.exit_code if isinstance(stop, StoppedError) else 130
-    except Exception as error:
-        return hydra_config.refuse(error)
 
 
 @dataclass
@@ -78,8 +78,8 @@ class _Benchmark:
         gpus = _preflight(cells, self.request) if len(done) < len(cells) else []
         if gpus is None:
             return 1
-        if isinstance(launcher, Pool) and all(cell.config["trainer"]["devices"] == 1 for cell in cells):
-            launcher.gpus = gpus if launcher.jobs > 1 else []
+        if all(cell.config["trainer"]["devices"] == 1 for cell in cells):
+            launcher.share_gpus(gpus)
         with folder.locked() as descriptor:
             folder.refuse_another(cells)
             folder.write_plan(cells, self.request.evaluate)
@@ -92,7 +92,7 @@ class _Benchmark:
             compared = self._compare(finished, folder, descriptor)
         return self._conclude(cells, finished, folder, compared)
 
-    def _train(self, cells: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> list[Cell]:
+    def _train(self, cells: list[Cell], folder: Folder, launcher: Executor, display: Display) -> list[Cell]:
         """Train the unfinished runs; returns all finished ones."""
         stage = display.stages[0]
         pending = {cell.name: cell for cell in cells if folder.state(cell) != "finished"}
@@ -121,7 +121,7 @@ class _Benchmark:
         launcher.run(tasks, ended, watch)
         return [cell for cell in cells if folder.state(cell) == "finished"]
 
-    def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Pool | Cluster, display: Display) -> None:
+    def _evaluate(self, finished: list[Cell], folder: Folder, launcher: Executor, display: Display) -> None:
         """Evaluate the finished runs that have not been evaluated yet."""
         stage = display.stages[1]
         stage.total = len(finished)
@@ -206,7 +206,7 @@ def _packages(cells: Sequence[Cell], added: UserCode) -> list[str]:
     return [f"packages=[{','.join(own)}]"] if own else []
 
 
-def _launcher(request: Request) -> Pool | Cluster:
+def _launcher(request: Request) -> Executor:
     """The launcher that runs the tasks."""
     if request.launcher == "local":
         return Pool(request.jobs or 1)

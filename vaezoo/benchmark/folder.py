@@ -15,10 +15,11 @@ from typing import Any, Literal
 from vaezoo import runs
 from vaezoo.benchmark.grid import Cell
 from vaezoo.config.errors import RunError
+from vaezoo.config.reading import flat
 from vaezoo.runs import renamed
 from vaezoo.runs.checkpoints import RESUMABLE
 from vaezoo.runs.files import write_text
-from vaezoo.runs.resuming import flat, take_chosen
+from vaezoo.runs.resuming import take_chosen
 
 PLAN, LOG, JOBS = "benchmark.json", "benchmark.log", "jobs"
 OWNER, RUNS = "benchmark.lock", "runs.lock"
@@ -143,7 +144,7 @@ class Folder:
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
     """A sentence on the first setting that differs, ignoring the paths of runs and images; None if none does."""
     first, second = (
-        {key: value for key, value in flat(portable(each)).items() if key != "data.root"} for each in (there, here)
+        {key: value for key, value in flat(portable(each), whole=True) if key != "data.root"} for each in (there, here)
     )
     for key in sorted(first.keys() | second.keys()):
         if first.get(key) != second.get(key):

@@ -3,12 +3,11 @@
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from vaezoo.benchmark.clusters import Cluster, JobResult, work
+from vaezoo.benchmark.clusters import Cluster, work
+from vaezoo.benchmark.executor import JobResult, Task
 from vaezoo.benchmark.folder import PLAN
-from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.extras import LAUNCHERS, missing
 from vaezoo.config.validation import did_you_mean
@@ -18,11 +17,8 @@ REMOTE = {"num_cpus": 1, "max_calls": 1, "max_retries": 0}
 """Default options of ``ray.remote``; launcher.remote. settings override them, such as launcher.remote.num_gpus=1."""
 
 
-@dataclass
 class Ray(Cluster):
-    """Runs tasks on Ray, which stops them when this process exits."""
-
-    _waiting: dict[int, tuple[Task, Any]] = field(default_factory=dict)
+    """Runs tasks on Ray, which stops them when this process exits, so that none are left over."""
 
     def check(self) -> None:
         """Raise ConfigError if Ray is not installed, or for a setting that ``ray.init`` does not have."""
@@ -37,8 +33,8 @@ class Ray(Cluster):
                     f"launcher.{name} is not a setting of ray.init; {did_you_mean(name, [*known, 'remote'])}"
                 )
 
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Create a job per task. A job starts in ``result``, when fewer than ``jobs`` are running."""
+    def submit(self, tasks: Sequence[Task]) -> list["_Job"]:
+        """Submit each task to Ray."""
         import ray
 
         if not ray.is_initialized():
@@ -47,7 +43,8 @@ class Ray(Cluster):
                 ray.init(**{**DEFAULTS, **init})
             except (ConnectionError, ValueError, RuntimeError, TypeError) as error:
                 raise ConfigError(f"Ray does not start: {' '.join(str(error).split())}") from error
-        return {task.name: _Job(task, str((self.folder / PLAN).absolute()), self) for task in tasks}
+        remote, seen = ray.remote(**self.options())(work), str((self.folder / PLAN).absolute())
+        return [_Job(remote.remote(task.command, str(task.log.absolute()), seen), time.monotonic()) for task in tasks]
 
     def options(self) -> dict[str, Any]:
         """Options of ``ray.remote``."""
@@ -55,47 +52,24 @@ class Ray(Cluster):
         return {**REMOTE, **self.settings.get("remote", {}), **own}
 
     def result(self, job: "_Job") -> JobResult | None:
-        """The result of a job, or None. Starts the job if it has not started and fewer than ``jobs`` are running."""
         import ray
 
-        if job.reference is None:
-            if self.jobs is not None and len(self._waiting) >= self.jobs:
-                return None
-            remote = ray.remote(**self.options())(work)
-            job.reference = remote.remote(job.task.command, str(job.task.log.absolute()), job.seen)
-            job.since = time.monotonic()
-            self._waiting[id(job)] = (job.task, job.reference)
         if not ray.wait([job.reference], timeout=0)[0]:
             return None
-        self._waiting.pop(id(job), None)
         try:
             return JobResult(*ray.get(job.reference))
         except (ray.exceptions.RayError, KeyboardInterrupt) as error:
             last = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), "")
             return JobResult(1, time.monotonic() - job.since, f"Ray lost the task: {last or type(error).__name__}")
 
-    def left_over(self) -> int:
-        """0: Ray stops tasks when the process that submitted them exits."""
-        return 0
-
-    def cancel_left_over(self) -> None:
-        """Nothing to cancel."""
-
     def cancel(self, jobs: Sequence["_Job"], *, at_once: bool) -> None:
         """Cancel by ``ray.cancel``; a command exits with the Ray worker that started it."""
         import ray
 
         for job in jobs:
-            if job.reference is None:
-                job.reference = ray.put((130, 0.0, ""))  # it never started
-            else:
-                ray.cancel(job.reference, force=at_once)
+            ray.cancel(job.reference, force=at_once)
 
 
-@dataclass
-class _Job:
-    task: Task
-    seen: str
-    of: Ray
-    reference: Any = None
-    since: float = 0.0
+class _Job(NamedTuple):
+    reference: Any
+    since: float

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from vaezoo.benchmark.clusters import Cluster, JobResult, work
+from vaezoo.benchmark.clusters import Cluster, work
+from vaezoo.benchmark.executor import JobResult, Task
 from vaezoo.benchmark.folder import JOBS, PLAN
-from vaezoo.benchmark.local_pool import Task
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.extras import LAUNCHERS, missing
 from vaezoo.config.validation import did_you_mean
@@ -57,11 +57,15 @@ class Slurm(Cluster):
                 raise ConfigError(f"launcher.{name} is not a setting of submitit; {did_you_mean(name, known)}")
 
     @property
+    def limit(self) -> None:
+        """None: the array itself runs ``jobs`` at a time."""
+
+    @property
     def name(self) -> str:
         """Name of this folder's jobs in the queue."""
         return "vaezoo-" + hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:12]
 
-    def submit(self, tasks: Sequence[Task]) -> dict[str, Any]:
+    def submit(self, tasks: Sequence[Task]) -> list[Any]:
         """Submit all tasks as one array; ConfigError with SLURM's message if it rejects them.
 
         submitit's files are pickles. They are in a new folder, because existing files may be untrusted.
@@ -84,7 +88,7 @@ class Slurm(Cluster):
             raise ConfigError(f"SLURM rejected the jobs: {lines[-1].strip()}; see the settings launcher.") from error
         self._queued = {job.job_id for job in jobs}
         self._queried_at = -1e9
-        return {task.name: job for task, job in zip(tasks, jobs, strict=True)}
+        return jobs
 
     def result(self, job: Any) -> JobResult | None:
         """The result of a job, or None. A job that has left the queue without a result is lost."""

@@ -13,11 +13,9 @@ from omegaconf import DictConfig
 from vaezoo import __version__
 from vaezoo.commands import sweeps
 from vaezoo.config import hydra_config
-from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import interrupts, threads
 from vaezoo.distributed.rank_zero import is_rank_zero
-from vaezoo.runs import user_code
 
 COMMANDS = {
     "evaluate": "vaezoo.commands.evaluate",
@@ -25,6 +23,7 @@ COMMANDS = {
     "compare": "vaezoo.commands.compare",
     "export": "vaezoo.commands.export.command",
     "check": "vaezoo.commands.check.command",
+    "list": "vaezoo.commands.list_choices",
 }
 """Commands that parse their own arguments, and the modules with their ``main``."""
 
@@ -42,9 +41,6 @@ def main() -> None:
     if sys.argv[1:2] == ["train"]:
         train(sys.argv[:2])
         return
-    if sys.argv[1:2] == ["list"] and not {"-h", "--help"} & set(sys.argv):
-        _in_one_sentence(partial(list_choices, sys.argv[2:]))
-        return
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and fairly compare autoencoders.")
@@ -56,22 +52,8 @@ def main() -> None:
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
-    usage = "vaezoo list [--config-dir=FOLDER] [packages=[NAME]]"
-    commands.add_parser("list", help="list every option", usage=usage)
+    commands.add_parser("list", help="list every option", add_help=False)
     parser.parse_args()
-
-
-def list_choices(words: Sequence[str] = ()) -> None:
-    """Print all options of config groups, including those in the user's config folder."""
-    added, rest = user_code.parse(words)
-    if rest:
-        raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
-    print("model=            ", *added.options("model"))
-    print("data=             ", *added.options("data"))
-    print("model.network=    ", *NETWORKS)
-    print("model.likelihood= ", "auto", *LIKELIHOODS)
-    for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
-        print(f"{group + '=':18s}", *added.options(group))
 
 
 def train(program: Sequence[str] | None = None) -> None:

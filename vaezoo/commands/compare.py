@@ -1,11 +1,13 @@
 """``vaezoo compare RUN... out=DIR``: writes a comparison report."""
 
-import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from vaezoo.config.errors import ConfigError, VaezooError
+from vaezoo.config import arguments
+from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 from vaezoo.runs.paths import folder
 
@@ -21,36 +23,36 @@ Put runs side by side on one page, with tables, charts and pictures, from what t
 """
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit code."""
-    if {"-h", "--help"} & set(arguments):
-        print(HELP, end="")
-        return 0
-    try:
-        paths, out, packages = parse(arguments)
-        from vaezoo.comparison.report import build
+@dataclass(frozen=True)
+class Words:
+    """Settings of the command."""
 
-        refused = build(paths, out, packages)
-    except VaezooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for refusal in refused:
+    out: str
+
+
+def main(words: list[str]) -> int:
+    """Compare the runs that the command line names; returns the exit code."""
+    return arguments.run(words, HELP, partial(_compare, words))
+
+
+def _compare(words: Sequence[str]) -> int:
+    paths, out, packages = parse(words)
+    from vaezoo.comparison.report import build
+
+    for refusal in build(paths, out, packages):
         print(f"left out: {refusal.reason}", file=sys.stderr)
     print(f"report  {out / 'report.html'}")
     return 0
 
 
-def parse(arguments: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
+def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
     """Run folders, the report's folder and the user's packages; ConfigError for anything else.
 
     --config-dir is accepted for consistency with other commands, but not used: runs have their own configs.
     """
-    added, arguments = user_code.parse(arguments)
-    settings = [argument for argument in arguments if argument.startswith("out=")]
-    unknown = [a for a in arguments if "=" in a and a not in settings and not os.path.exists(a)]
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is not a setting here; write {USAGE}")
-    paths = [argument for argument in arguments if argument not in settings]
-    if not paths or len(settings) != 1:
-        raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(arguments) or 'nothing'}: {USAGE}")
-    return paths, folder(settings[0].removeprefix("out="), "out"), added.packages
+    added, words = user_code.parse(words)
+    paths, settings = arguments.split(words)
+    (given,) = arguments.read(settings, Words, prefix="compare.")
+    if not paths or not given:
+        raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(words) or 'nothing'}: {USAGE}")
+    return paths, folder(given["out"], "out"), added.packages

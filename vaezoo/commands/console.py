@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 
 from vaezoo.distributed import threads
 from vaezoo.distributed.rank_zero import is_rank_zero
+from vaezoo.evaluation.cost import count_parameters
 from vaezoo.metrics.catalogue import CATALOGUE, mostly_unused
 from vaezoo.runs import RunFolder
 
@@ -30,7 +30,6 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     """Log run folder, data, model and objective, with notes on unusual settings."""
     data = datamodule.describe()
     channels, height, width = model.image_shape
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     log.info("run folder  %s", cfg.run_dir)
     log.info(
         "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, fit=%s, binarize=%s",
@@ -50,36 +49,21 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
         name,
         network,
         model.latent_dim,
-        f"{parameters:,}",
+        f"{count_parameters(model):,}",
     )
-    if (busy := threads.busy_line(cfg.threads)) and "VAEZOO_RUNS_AT_ONCE" not in os.environ:
+    if (busy := threads.busy_line(cfg.threads)) and threads.RUNS_AT_ONCE not in os.environ:
         log.warning("note        %s", busy)
     for line in objective_lines(model):
         log.info("objective   %s", line)
     x, _ = datamodule.examples(64)
     if not bool(model.likelihood.supports(x).all()):
-        log.warning(
-            "note        the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and"
-            " is not comparable with that of other likelihoods; data.binarize=dynamic or"
-            " model.likelihood=continuous_bernoulli gives a proper likelihood"
-        )
+        log.warning("note        %s", model.likelihood.unsupported)
 
 
 def objective_lines(model: "Autoencoder") -> list[str]:
-    """Sentences on the objective, in nats per image, and on the meaning of beta for models with a prior."""
-    lines = [f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"]
-    if model.log_prior(torch.zeros(1, model.latent_dim)) is not None:
-        beta = float(model.hparams.get("beta", 1.0))
-        unit = "nat" if beta == 1 else "nats"
-        lines.append(
-            f"beta {beta:g}: a nat of KL, summed over {model.latent_dim} dimensions, costs as much as {beta:g} {unit}"
-            f" of recon, summed over {model.pixels:,} pixels"
-        )
-        lines.append(
-            f"equivalent beta for a loss averaged over pixels: {beta / model.pixels:.4g};"
-            f" averaged over pixels and dimensions (beta_norm): {beta * model.latent_dim / model.pixels:.4g}"
-        )
-    return lines
+    """Sentences on the objective, in nats per image, and on the meaning of its weights."""
+    objective = f"{model.formula()}, in nats per image, under a {model.likelihood.describe()} likelihood"
+    return [objective, *model.explain_weights()]
 
 
 @contextmanager

@@ -1,18 +1,18 @@
 """``vaezoo evaluate RUN... [KEY=VALUE...]``: evaluates runs and writes evaluation.json."""
 
 import math
-import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaezoo import runs
+from vaezoo.config import arguments
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import ConfigError, VaezooError, printable
-from vaezoo.config.hydra_config import read_value
 from vaezoo.config.validation import check_threads
 from vaezoo.distributed import interrupts, threads
 from vaezoo.runs import locks
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vaezoo.data import ImageDataModule
     from vaezoo.evaluation import Settings
+    from vaezoo.evaluation.settings import Words
     from vaezoo.models.loading import Run
 
 USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
@@ -36,23 +37,17 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 """
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Evaluate all runs; returns the exit code. An error in one run is printed and does not stop the others."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE + _settings_in_words())
-        return 0 if arguments else 2
-    try:
-        paths, changes = read(arguments)
-        options = {name: changes.pop(name, None) for name in ("quick", "device", "data.root", "packages")}
-        _settings(options, changes)  # to report mistakes before the first run
-        _device(options["device"])
-    except VaezooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return arguments.run(words, USAGE + _settings_in_words(), partial(_evaluate_all, words))
+
+
+def _evaluate_all(words: Sequence[str]) -> int:
+    paths, asked, sizes = read(words)
     failed = 0
     for path in paths:
         try:
-            evaluate(path, options, changes)
+            evaluate(path, asked, sizes)
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
@@ -62,47 +57,43 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def read(arguments: list[str]) -> tuple[list[Path], dict[str, Any]]:
-    """Run folders and settings; an argument is a folder if one of that name exists, even if it contains ``=``."""
-    folders = [Path(argument) for argument in arguments if os.path.isdir(argument) or "=" not in argument]
-    settings = [argument for argument in arguments if "=" in argument and not os.path.isdir(argument)]
+def read(words: Sequence[str]) -> tuple[list[Path], "Words", "Settings"]:
+    """Parse the command line into run folders, options and sample sizes; ConfigError for invalid arguments."""
+    from vaezoo.evaluation.settings import FULL, QUICK, Settings, Words, with_changes
+
+    folders, settings = arguments.split(words)
     if not folders:
         raise ConfigError("vaezoo evaluate needs at least one run folder")
-    return folders, {setting.partition("=")[0]: read_value(setting) for setting in settings}
+    options, changes = arguments.read(settings, Words, Settings, prefix="evaluate.")
+    asked = Words(**options)
+    allowed_packages(asked.packages)
+    _device(asked.device)
+    return list(map(Path, folders)), asked, with_changes(QUICK if asked.quick else FULL, changes)
 
 
-def _settings(options: dict[str, Any], changes: dict[str, Any]) -> Any:
-    from vaezoo.evaluation.settings import FULL, QUICK, with_changes
-
-    allowed_packages(options["packages"])
-    if options["quick"] not in (None, True, False):
-        raise ConfigError(f"evaluate.quick must be true or false, got {options['quick']!r}")
-    return with_changes(QUICK if options["quick"] else FULL, changes)
-
-
-def _device(name: Any) -> Any:
+def _device(name: str | None) -> Any:
     """The device of that name, or None for the default; ConfigError if it is not available."""
     import torch
 
     if name is None:
         return None
     try:
-        torch.zeros(1, device=str(name))
+        torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
             f"evaluate.device={name} is not available on this machine; use cpu, or cuda with a GPU"
         ) from error
-    return torch.device(str(name))
+    return torch.device(name)
 
 
 def _settings_in_words() -> str:
     from vaezoo.evaluation.settings import FULL
 
     defaults = ", ".join(f"{name}={value}" for name, value in FULL.as_dict().items())
-    return f"\nSample sizes and their defaults: {defaults}"
+    return f"\nSample sizes and their defaults: {defaults}\n"
 
 
-def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> None:
+def evaluate(path: Path, asked: "Words", sizes: "Settings") -> None:
     """Evaluate one run and write its evaluation.json."""
     from vaezoo.commands import console
     from vaezoo.evaluation.model import count_steps
@@ -111,15 +102,13 @@ def evaluate(path: Path, options: dict[str, Any], changes: dict[str, Any]) -> No
 
     quieten()
     run = Run(path)
-    packages = allowed_packages(options["packages"])
+    packages = allowed_packages(asked.packages)
     refuse_links(path)
-    root = options["data.root"]
-    data = run.data(packages=packages, root=None if root is None else str(root))
+    data = run.data(packages=packages, root=asked.root)
     status = run.summary["status"]
     if status != "finished":
         print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
-    device = _device(options["device"])
-    sizes = _settings(options, changes)
+    device = _device(asked.device)
     with (
         threads.limited_to(threads_of(run)),
         interrupts.cleaning_up(),

@@ -15,6 +15,7 @@ from vaezoo.commands.evaluate import evaluate_run
 from vaezoo.config.errors import DataError, RunError
 from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation import FULL, QUICK, count_steps
+from vaezoo.evaluation.cost import count_parameters
 from vaezoo.models.loading import Run
 from vaezoo.runs import checkpoints, environment, resuming, trust
 from vaezoo.training import fsdp, trackers
@@ -97,7 +98,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),
         "seed": run.cfg.seed,
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "parameters": count_parameters(run.model),
         "epochs": run.trainer.current_epoch,
         "steps": run.trainer.global_step,
         "skipped_steps": run.model.guard.skipped,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaezoo.comparison.records import Refusal, RunRecord
-from vaezoo.config.reading import is_number
+from vaezoo.config.reading import flat, is_number
 
 Settings = dict[str, Any]
 SIZES = ("n", "k")
@@ -154,7 +154,8 @@ def identifying_settings(config: dict[str, Any]) -> Settings:
     kept["data"] = {name: config["data"].get(name) for name in DATA}
     kept["trainer"] = {name: config["trainer"].get(name) for name in TRAINER}
     kept["averages"] = averaging(config)
-    return {name: value for name, value in _flat(kept) if not name.endswith("_convert_") and value is not None}
+    values = flat(kept, whole=True)
+    return {name: value for name, value in values if not name.endswith("_convert_") and value not in (None, {})}
 
 
 def averaging(config: dict[str, Any]) -> dict[str, Any]:
@@ -211,14 +212,6 @@ def sweeps(seed_groups: Sequence[SeedGroup]) -> list[tuple[str, list[SeedGroup]]
 
 def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _flat(node: Any, key: str = "") -> Iterable[tuple[str, Any]]:
-    if not isinstance(node, dict):
-        yield key, node
-        return
-    for name, child in node.items():
-        yield from _flat(child, f"{key}.{name}" if key else str(name))
 
 
 def _natural(text: str) -> list[tuple[int, float, str]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,24 @@ def check_plain(values: Any, where: str) -> None:
             )
 
 
-def flat(node: Any, key: str = "") -> list[tuple[str, Any]]:
-    """All values in nested mappings and lists, with dotted keys such as ``model.widths.0``."""
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else None
-    if children is None:
+def flat(node: Any, key: str = "", *, whole: bool = False) -> list[tuple[str, Any]]:
+    """All values in nested mappings and lists, with dotted keys such as ``model.widths.0``.
+
+    With ``whole``, lists and empty mappings are returned as values.
+    """
+    lists = isinstance(node, list | tuple)
+    if (not isinstance(node, dict) and (whole or not lists)) or (whole and not node):
         return [(key, node)]
-    return [found for name, child in children for found in flat(child, f"{key}.{name}" if key else str(name))]
+    children = enumerate(node) if lists else node.items()
+    named = ((f"{key}.{name}" if key else str(name), child) for name, child in children)
+    return [found for name, child in named for found in flat(child, name, whole=whole)]
+
+
+def plain(value: Any) -> Any:
+    """The same with lists for tuples and dicts for other mappings."""
+    if isinstance(value, Mapping):
+        return {key: plain(child) for key, child in value.items()}
+    return [plain(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def is_number(value: Any) -> bool:

@@ -50,7 +50,7 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
             raise ConfigError(f"{key}.{name} is set by the program and cannot be changed")
         if name not in known:
             raise ConfigError(f"{key}.{name} is not a setting here; {did_you_mean(name, set(known) - set(extra))}")
-        _check_type(value, known[name], f"{key}.{name}")
+        check_type(value, known[name], f"{key}.{name}")
 
 
 def at_least(value: float, least: float, key: str) -> None:
@@ -97,13 +97,14 @@ def _named(function: Any) -> dict[str, Any]:
     return {parameter.name: hints.get(parameter.name, Any) for parameter in signature if parameter.kind in named}
 
 
-def _check_type(value: Any, annotation: Any, key: str) -> None:
-    from typeguard import TypeCheckError, check_type  # slow to import, and --help and list need no checks
+def check_type(value: Any, annotation: Any, key: str) -> None:
+    """ConfigError if the ``value`` of the setting ``key`` does not have the annotated type."""
+    import typeguard  # slow to import, and --help and list need no checks
 
     wrong_bool = isinstance(value, bool) and annotation in (int, float, int | None, float | None)
     try:
-        check_type(value, annotation)
-    except TypeCheckError:
+        typeguard.check_type(value, annotation)
+    except typeguard.TypeCheckError:
         wrong_bool = True
     if wrong_bool:
         raise ConfigError(f"{key} must be {_in_words(annotation)}, got {shown(value)} ({type(value).__name__})")

@@ -12,7 +12,6 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
 
-from vaezoo.config import automatic
 from vaezoo.config.errors import ConfigError
 from vaezoo.data import decoding_bottleneck, ranges, settings
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
@@ -298,11 +297,6 @@ class ImageDataModule(LightningDataModule):
         else:
             positions, pixels, labels = np.arange(count), images.pixels[:count], images.labels[:count]
         return as_float(binarize_once(pixels, positions, self.binarize), self.image_shape), labels
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether all pixels are 0 or 1 in evaluation."""
-        return automatic.is_binary(self.source.name, self.binarize)
 
     @property
     def has_known_factors(self) -> bool:

@@ -21,6 +21,9 @@ NUMBER = "OMP_NUM_THREADS"
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Environment variables of OpenMP: the number of threads, and how they wait."""
 
+RUNS_AT_ONCE = "VAEZOO_RUNS_AT_ONCE"
+"""Environment variable with the number of runs on a device at the same time; recorded by ``callbacks.timing``."""
+
 PROBES, PROBE_SECONDS = 25, 0.01
 """Number and interval of load measurements before the machine counts as busy: NumPy's idle threads spin up to 0.1 s."""
 

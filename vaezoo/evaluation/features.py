@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaezoo.data import ImageDataModule
+from vaezoo.nn.networks import halvings
 from vaezoo.runs.checkpoints import check_archive
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Classifier(nn.Module):
     def __init__(self, image_shape: Sequence[int], classes: Sequence[int]) -> None:
         super().__init__()
         channels, height, width = image_shape
-        depth = max(1, round(math.log2(min(height, width) / 4)))
+        depth = halvings(image_shape)
         widths = [channels, *([16] * (depth - 3) + [32, 64, 64][:depth])]
         stages: list[nn.Module] = []
         for before, after in pairwise(widths):

@@ -118,7 +118,7 @@ def _pca(model: Any, inputs: Inputs) -> Numbers:
     numbers |= sections.interpolation(pca, inputs)[0]
     numbers |= sections.probed(inputs, train_codes, test_codes)
     numbers |= sections.disentanglement(inputs, train_codes, test_codes)
-    if model.hparams["likelihood"] in ("gaussian", "learned_gaussian"):
+    if model.likelihood.is_gaussian:
         exact = inputs.map(pca.log_likelihood_of_images, inputs.test)
         numbers["log_likelihood"] = sections.mean_of(exact)
     return numbers | {"code_bits": {"value": code_bits(pca)}}

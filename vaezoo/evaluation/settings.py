@@ -1,8 +1,9 @@
 """Settings of an evaluation: sample sizes and seeds, which must be equal for models that are compared."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from vaezoo.config.arguments import KEY
 from vaezoo.config.validation import check_arguments, within
 
 BOUNDS = {
@@ -55,6 +56,16 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """The settings as a dict of plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the command evaluate takes beside sample sizes."""
+
+    quick: bool = False
+    device: str | None = None
+    packages: Any = None
+    root: str | None = field(default=None, metadata={KEY: "data.root"})
 
 
 FULL = Settings()

@@ -21,19 +21,6 @@ BUDGET = 2**20
 
 
 @torch.no_grad()
-def importance_weights(
-    model: Any, x: Tensor, samples: int, generator: torch.Generator | None = None, *, budget: int = BUDGET
-) -> Tensor:
-    """log p(x|z) + log p(z) - log q(z|x) of draws z ~ q(z|x), in nats: (B, C, H, W) -> (samples, B), float64.
-
-    ``x`` and ``generator`` must be on the model's device. ValueError if the model has no posterior or prior, or is in
-    training mode.
-    """
-    _check(model, x, samples, "samples")
-    return _log_weights(model, x, _posterior(model, x), samples, generator, budget)
-
-
-@torch.no_grad()
 def importance_weighted_bound(
     model: Any, x: Tensor, k: int, *, seed: int = 0, budget: int = BUDGET
 ) -> tuple[Tensor, Tensor]:

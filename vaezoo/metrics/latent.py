@@ -124,15 +124,3 @@ def _score(codes: Tensor, mean: Tensor, logvar: Tensor) -> tuple[Tensor, Tensor]
         joint += log_prob
         marginals[:, dimension] = log_prob.logsumexp(1)
     return joint.logsumexp(1), marginals
-
-
-def participation_ratio(codes: Tensor) -> float:
-    """Effective number of dimensions of codes (N, D): (sum v)^2 / sum v^2, with v the variances of principal axes.
-
-    Between 1 and D, and invariant to rotation and scale; 0 if all codes are equal. The counterpart of active units for
-    models without posteriors.
-    """
-    centred = codes.double() - codes.double().mean(0)
-    covariance = centred.T @ centred / len(codes)
-    squares = covariance.square().sum()
-    return (covariance.trace().square() / squares).item() if squares > 0 else 0.0

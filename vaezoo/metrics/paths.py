@@ -1,4 +1,4 @@
-"""Evenness and straightness of interpolation paths, and the choice of image pairs to interpolate.
+"""Evenness of interpolation paths, and the choice of image pairs to interpolate.
 
 A path is (B, T, ...): T images (B, T, C, H, W) or features (B, T, F); steps are L2 distances. All scores of a constant
 path (up to rounding) are 1, so a decoder that ignores its code looks perfect: read them together with a reconstruction
@@ -19,13 +19,6 @@ def path_speed(path: Tensor) -> Tensor:
     steps = step_lengths(path)
     mean = steps.mean(1, keepdim=True)
     return torch.where(_moves(path)[:, None], steps / mean, torch.ones_like(steps))
-
-
-def straightness(path: Tensor) -> Tensor:
-    """Distance of the ends divided by the path's length, 1 for a straight line: (B, T, ...) -> (B,)."""
-    length = step_lengths(path).sum(1)
-    chord = step_lengths(path[:, [0, -1]])[:, 0]
-    return torch.where(_moves(path), chord / length, torch.ones_like(length))
 
 
 def step_lengths(path: Tensor) -> Tensor:

@@ -109,6 +109,10 @@ class Autoencoder(ImageAPI, Loop):
         """-log p(x|z) of each image given its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
         return self.likelihood.nll(x, self.outputs(code))
 
+    def explain_weights(self) -> list[str]:
+        """Sentences on what the weights of the objective mean, for the head of a run."""
+        return []
+
     def log_prior(self, code: Tensor) -> Tensor | None:
         """log p(z) in nats, (B, D) -> (B,); None if the model has no prior."""
         return None

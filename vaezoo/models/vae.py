@@ -30,6 +30,16 @@ class VAE(Autoencoder):
     def formula(self) -> str:
         return "recon + kl"
 
+    def explain_weights(self) -> list[str]:
+        beta = float(self.hparams.get("beta", 1.0))  # of variants that have one
+        unit = "nat" if beta == 1 else "nats"
+        return [
+            f"beta {beta:g}: a nat of KL, summed over {self.latent_dim} dimensions, costs as much as {beta:g} {unit}"
+            f" of recon, summed over {self.pixels:,} pixels",
+            f"equivalent beta for a loss averaged over pixels: {beta / self.pixels:.4g};"
+            f" averaged over pixels and dimensions (beta_norm): {beta * self.latent_dim / self.pixels:.4g}",
+        ]
+
     def log_prior(self, code: Tensor) -> Tensor:
         """Log density of the standard normal prior, in nats: (B, D) -> (B,)."""
         return gaussian_log_prob(code, torch.zeros_like(code), torch.zeros_like(code)).sum(1)

@@ -19,9 +19,16 @@ class Likelihood(nn.Module):
     """Distribution of an image given the decoder outputs, with independent pixels.
 
     ``discrete`` marks probabilities instead of densities; only then are bits per dimension meaningful.
+    ``is_gaussian`` marks Gaussians with one variance for all pixels, comparable with probabilistic PCA.
     """
 
     discrete = False
+    is_gaussian = False
+    unsupported = (
+        "the likelihood is not defined on these images, so its recon is not comparable with that of other likelihoods;"
+        " choose another model.likelihood"
+    )
+    """What to say of images that it does not support."""
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         """log p(x|z) summed over pixels and channels, in nats: (B, C, H, W) twice -> (B,)."""
@@ -48,6 +55,11 @@ class Bernoulli(Likelihood):
     """Bernoulli for pixels of 0 or 1; for grey levels its value is a cross-entropy, not a log probability."""
 
     discrete = True
+    unsupported = (
+        "the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and is not comparable"
+        " with that of other likelihoods; data.binarize=dynamic or model.likelihood=continuous_bernoulli gives a proper"
+        " likelihood"
+    )
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         return -self.nll(x, outputs)
@@ -101,6 +113,7 @@ class ContinuousBernoulli(Likelihood):
 class Gaussian(Likelihood):
     """N(mean, sigma^2) with one fixed ``sigma`` (for pixels in [0, 1]); ConfigError if it is not positive."""
 
+    is_gaussian = True
     logvar: Tensor
 
     def __init__(self, *, sigma: float = 0.1) -> None:
@@ -127,6 +140,7 @@ class LearnedGaussian(Likelihood):
     scores would not give a density. ConfigError for other values.
     """
 
+    is_gaussian = True
     MOMENTUM = 0.01
     FLOOR = math.log(1e-3)
     """Minimum log sigma, a quarter of a grey level; without it, perfect reconstructions have unbounded likelihood."""

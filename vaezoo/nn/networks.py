@@ -118,7 +118,7 @@ class Crop(nn.Module):
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def _depth(image_shape: ImageShape) -> int:
+def halvings(image_shape: Sequence[int]) -> int:
     """Number of halvings that bring the shorter side closest to 4 pixels: 1 at 8x8, 3 at 28x28, 4 at 64x64."""
     return max(1, round(math.log2(min(image_shape[1:]) / SMALLEST_GRID)))
 
@@ -144,7 +144,7 @@ def _conv(
     The first half of the encoder's stages has 4x4 kernels (by default 32 channels), the second half 2x2 (64 channels);
     all decoder stages have 4x4. A fully connected layer of 256 units connects them to the code.
     """
-    depth = _depth(image_shape) if widths is None else len(widths)
+    depth = halvings(image_shape) if widths is None else len(widths)
     wide_kernels = -(-depth // 2)
     widths = tuple([32] * wide_kernels + [64] * (depth - wide_kernels) if widths is None else widths)
     size = _padded(image_shape, "conv", depth)
@@ -207,7 +207,7 @@ def _resnet(
     image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
 ) -> tuple[nn.Module, nn.Module]:
     """One residual block per stage; downsampling by strided, upsampling by nearest-neighbour and convolution."""
-    depth = _depth(image_shape) if widths is None else len(widths)
+    depth = halvings(image_shape) if widths is None else len(widths)
     widths = tuple([min(32 << stage, 128) for stage in range(depth)] if widths is None else widths)
     size = _padded(image_shape, "resnet", depth)
     grid = (widths[-1], size[0] >> depth, size[1] >> depth)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import RunError
-from vaezoo.config.reading import MOST_JSON, read_text
+from vaezoo.config.reading import MOST_JSON, flat, plain, read_text
 from vaezoo.runs.files import write_text
 
 CHANGES = "changes.json"
@@ -68,7 +68,7 @@ def override(cfg: DictConfig, overrides: list[str]) -> DictConfig:
 
 def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> list[Change]:
     """All settings that differ between two configs, except those with a prefix in ``beside``."""
-    one, other = (flat(OmegaConf.to_container(cfg, resolve=True)) for cfg in (was, now))
+    one, other = (dict(flat(OmegaConf.to_container(cfg, resolve=True), whole=True)) for cfg in (was, now))
     keys = [key for key in {**one, **other} if not key.startswith((*beside, "run_dir", "resume"))]
     return [Change(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
@@ -138,13 +138,12 @@ def refuse_other_model(
     differing = [
         key
         for key, value in wanted.items()
-        if key in arguments and key not in changed and _with_builtin_types(arguments[key]) != _with_builtin_types(value)
+        if key in arguments and key not in changed and plain(arguments[key]) != plain(value)
     ]
     ours = model["_target_"].rpartition(".")[2]
     if differing or (name != ours and "_target_" not in changed):
         there, here = (
-            ", ".join(f"{key}={_with_builtin_types(values[key])!r}" for key in differing)
-            for values in (arguments, wanted)
+            ", ".join(f"{key}={plain(values[key])!r}" for key in differing) for values in (arguments, wanted)
         )
         raise RunError(
             f"{path} is of another model than the run's config: {name}{f' with {there}' if there else ''} in the"
@@ -192,21 +191,6 @@ def record(run_dir: Path, step: int, found: Sequence[Change]) -> None:
     new = [change for change in ({"step": step, **change._asdict()} for change in found) if change not in before]
     if new:
         write_text(run_dir / CHANGES, json.dumps([*before, *new], indent=1) + "\n")
-
-
-def flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Nested settings as a flat dict of dotted names."""
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    pairs = ((f"{key}.{name}" if key else str(name), child) for name, child in node.items())
-    return {each: value for name, child in pairs for each, value in flat(child, name).items()}
-
-
-def _with_builtin_types(value: Any) -> Any:
-    """The value with tuples converted to lists and mappings to dicts."""
-    if isinstance(value, Mapping):
-        return {key: _with_builtin_types(child) for key, child in value.items()}
-    return [_with_builtin_types(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def image_shape(path: Path, cfg: DictConfig, arguments: Mapping[str, Any]) -> list[int]:

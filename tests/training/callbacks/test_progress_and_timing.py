@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vaezoo import Run
-from vaezoo.benchmark.local_pool import RUNS_AT_ONCE
 from vaezoo.commands.console import cost_line, unused_line
+from vaezoo.distributed.threads import RUNS_AT_ONCE
 from vaezoo.models import Autoencoder
 from vaezoo.training.callbacks import Cost, ProgressBar
 from vaezoo.training.callbacks.pictures import Picture

@@ -1,9 +1,10 @@
 """``vaezoo check model=NAME``: checks a model against the contract."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vaezoo.config import automatic, hydra_config
+from vaezoo.config import arguments, automatic, hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 
@@ -20,22 +21,20 @@ code is 0 if it satisfies all of them.
 """
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Run the command; returns the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE, end="")
-        return 0 if arguments else 2
-    try:
-        make = read(arguments)
-        make()
-    except Exception as error:
-        return hydra_config.refuse(error)
+    return arguments.run(words, USAGE, partial(_check, words))
+
+
+def _check(words: Sequence[str]) -> int:
+    make = read(words)
+    make()
     return check(make)
 
 
-def read(arguments: Sequence[str]) -> "Make":
+def read(words: Sequence[str]) -> "Make":
     """A function that creates the model of the command line; ConfigError for invalid arguments."""
-    added, words = user_code.parse(arguments)
+    added, words = user_code.parse(words)
     if sum(word.startswith("model=") for word in words) != 1:
         raise ConfigError(f"vaezoo check needs one model=NAME, got {' '.join(words) or 'none'}")
     if other := [word for word in words if not word.lstrip("+~").startswith(("model=", "model."))]:

@@ -1,15 +1,14 @@
 """``vaezoo export RUN out=FILE [KEY=VALUE...]``: writes a run's weights and programs, and checks them."""
 
-import os
-import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaezoo.commands.export.request import PROGRAMS, Request
-from vaezoo.config.errors import ConfigError, RunError, VaezooError
-from vaezoo.config.hydra_config import read_value
+from vaezoo.commands.export.request import Request, Words
+from vaezoo.config import arguments
+from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.distributed import interrupts
 from vaezoo.runs import paths
 from vaezoo.runs.trust import allowed_packages
@@ -28,37 +27,26 @@ model, and programs of its encoder and decoder that do not need vaezoo. All are 
 """
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Run the command; returns the exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE, end="")
-        return 0 if arguments else 2
-    try:
-        export(read(arguments))
-    except VaezooError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return arguments.run(words, USAGE, partial(_export, words))
+
+
+def _export(words: Sequence[str]) -> int:
+    export(read(words))
     return 0
 
 
-def read(arguments: Sequence[str]) -> Request:
+def read(words: Sequence[str]) -> Request:
     """Parse the command line; ConfigError for invalid arguments."""
-    folders = [word for word in arguments if "=" not in word or os.path.isdir(word)]
-    values = {word.partition("=")[0]: read_value(word) for word in arguments if word not in folders}
-    out, root = values.pop("out", None), values.pop("data.root", None)
-    packages = allowed_packages(values.pop("packages", None))
-    if len(folders) != 1 or out is None:
+    folders, settings = arguments.split(words)
+    (given,) = arguments.read(settings, Words, prefix="export.")
+    if len(folders) != 1 or "out" not in given:
         raise ConfigError("vaezoo export needs one run folder and out=FILE")
-    wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
-    for name, choices in wanted.items():
-        if name in values and values[name] not in choices:
-            said = ", ".join(str(choice).lower() for choice in choices)
-            raise ConfigError(f"export.{name} must be one of {said}, got {values[name]!r}")
-    if unknown := values.keys() - wanted.keys() - {"licence"}:
-        raise ConfigError(f"export.{min(unknown)} is not a setting here; see vaezoo export --help")
-    place = paths.file(out, "out")
+    place = paths.file(given.pop("out"), "out")
     place = place.with_suffix("") if place.suffix == ".safetensors" else place
-    return Request(Path(folders[0]), place, packages=packages, root=None if root is None else str(root), **values)
+    packages = allowed_packages(given.pop("packages", None))
+    return Request(Path(folders[0]), place, packages=packages, **given)
 
 
 def export(request: Request) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import torch
 
 from vaezoo.commands.export import check, programs
 from vaezoo.commands.export.request import Request
+from vaezoo.config.reading import plain
+from vaezoo.evaluation.cost import count_parameters
 from vaezoo.models import Autoencoder, model_card
 from vaezoo.models.loading import Run, load_exported
 from vaezoo.runs import environment
@@ -64,9 +66,9 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
         "schema": model_card.SCHEMA,
         "model": {
             "class": f"{cls.__module__}.{cls.__qualname__}",
-            "hyper_parameters": _json_values(dict(model.hparams)),
+            "hyper_parameters": plain(dict(model.hparams)),
             "latent_dim": model.latent_dim,
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "parameters": count_parameters(model),
         },
         "training": {name: summary.get(name) for name in FROM_SUMMARY} | {"checkpoint": checkpoint},
         "data": summary.get("data"),
@@ -80,13 +82,6 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
             "exported": environment.describe(torch.device("cpu")) | tools,
         },
     }
-
-
-def _json_values(node: Any) -> Any:
-    """Convert nested mappings and sequences to plain dicts and lists for JSON."""
-    if isinstance(node, dict):
-        return {name: _json_values(child) for name, child in node.items()}
-    return [_json_values(child) for child in node] if isinstance(node, list | tuple) else node
 
 
 def _described(path: Path) -> dict[str, Any]:

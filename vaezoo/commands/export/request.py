@@ -1,12 +1,27 @@
 """The request of ``vaezoo export``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
+from vaezoo.config.arguments import KEY
 from vaezoo.runs.trust import OWN
 
 PROGRAMS = {"none": (), "torch": ("torch",), "onnx": ("onnx",), "both": ("torch", "onnx")}
+
+
+@dataclass(frozen=True)
+class Words:
+    """Settings of the command, as they are typed."""
+
+    out: str
+    program: Literal["none", "torch", "onnx", "both"]
+    checkpoint: Literal["best", "last"]
+    overwrite: bool
+    licence: str | None
+    packages: Any
+    root: str | None = field(metadata={KEY: "data.root"})
 
 
 @dataclass(frozen=True)

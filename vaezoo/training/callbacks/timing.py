@@ -8,6 +8,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from vaezoo.distributed.batch_shares import images_in
+from vaezoo.distributed.threads import RUNS_AT_ONCE
 
 SAVED_FIELDS = (
     "images",
@@ -111,7 +112,7 @@ class Cost(Callback):
 
 def _runs_at_once() -> int:
     """How many runs the command that started this one runs in parallel on its device."""
-    setting = os.environ.get("VAEZOO_RUNS_AT_ONCE", "")
+    setting = os.environ.get(RUNS_AT_ONCE, "")
     return int(setting) if setting.isdecimal() else 1
 
 
