@@ -29,11 +29,6 @@ class Summary:
     largest: float
     repeats: int
 
-    def text(self, form: str) -> str:
-        """The median and, if there are several numbers, the range."""
-        middle, least, largest = (form.format(value) for value in (self.median, self.least, self.largest))
-        return middle if self.repeats == 1 else f"{middle} ({least} to {largest})"
-
 
 def of_contestant(measurements: Sequence[Measurement], load: str, contestant: str) -> list[Measurement]:
     """All measurements of a contestant on a load."""
@@ -205,58 +200,50 @@ def tables(measurements: Sequence[Measurement], verdicts: Sequence[Verdict], dev
         rows = []
         for name, (title, _) in COMMANDS.items():
             seconds = summarise(measurements, START, name, "seconds")
-            rows.append((title, failure(measurements, START, name) or (seconds.text("{:.2f}") if seconds else "")))
+            rows.append((title, failure(measurements, START, name) or _text(seconds, "{:.2f}")))
         found.append(Table("Starting up", ("", "seconds"), rows))
-    outcomes = [
-        (one.what, one.bound, one.measured.text("{:.2f}") if one.measured else "", one.outcome) for one in verdicts
-    ]
+    outcomes = [(one.what, one.bound, _text(one.measured, "{:.2f}"), one.outcome) for one in verdicts]
     return [*found, Table("Targets", ("", "target", "measured", "outcome"), outcomes)]
 
 
 def load_table(measurements: Sequence[Measurement], load: str, device: str) -> Table:
     """Speed and memory of every contestant that was asked for."""
-    memory = (
-        ("cuda_allocated_bytes", "cuda_reserved_bytes")
-        if device == "cuda"
-        else ("process_bytes", "above_imports_bytes")
-    )
+    if device == "cuda":
+        peak, part, part_title = "cuda_allocated_bytes", "cuda_reserved_bytes", "reserved"
+    else:
+        peak, part, part_title = "process_bytes", "above_imports_bytes", "above imports"
     rows: list[tuple[str, ...]] = []
     for name in CONTESTANTS:
-        if not of_contestant(measurements, load, name):
-            continue
         if reason := failure(measurements, load, name):
             rows.append((name, reason, "", "", "", ""))
-            continue
-        quantities = (SPEED, f"{SPEED}_with_validation", *memory)
-        speed, validated, *held = (summarise(measurements, load, name, quantity) for quantity in quantities)
-        ratio = compare(measurements, load, name, "bare", SPEED)
-        rows.append(
-            (
-                name,
-                speed.text("{:,.0f}") if speed else "",
-                f"{validated.median:,.0f}" if validated else "",
-                ratio.text("{:.2f}") if ratio else "",
-                *(f"{one.median / 2**20:,.0f}" if one else "" for one in held),
+        elif of_contestant(measurements, load, name):
+            validated, *memory = (
+                summarise(measurements, load, name, quantity) for quantity in (f"{SPEED}_with_validation", peak, part)
             )
-        )
-    columns = ("", "images/s", "with validation", "ratio to bare", "peak memory, MiB")
-    return Table(f"{load}: {LOADS[load].title}", (*columns, "reserved" if device == "cuda" else "above imports"), rows)
+            speed = _text(summarise(measurements, load, name, SPEED), "{:,.0f}")
+            ratio = _text(compare(measurements, load, name, "bare", SPEED), "{:.2f}")
+            held = (f"{one.median / 2**20:,.0f}" if one else "" for one in memory)
+            rows.append((name, speed, f"{validated.median:,.0f}" if validated else "", ratio, *held))
+    columns = ("", "images/s", "with validation", "ratio to bare", "peak memory, MiB", part_title)
+    return Table(f"{load}: {LOADS[load].title}", columns, rows)
+
+
+def _text(found: Summary | None, form: str) -> str:
+    """The median and, of several repeats, the range."""
+    if found is None:
+        return ""
+    middle, least, largest = (form.format(value) for value in (found.median, found.least, found.largest))
+    return middle if found.repeats == 1 else f"{middle} ({least} to {largest})"
 
 
 def machine_line(machine: dict[str, Any]) -> str:
     """The machine in a sentence."""
-    parts = [machine["cpu"], f"{machine['cores']} cores", _count(machine["threads"], "thread")]
-    parts.append(f"{machine['memory_bytes'] / 2**30:.0f} GiB")
-    line = ", ".join(parts)
-    if machine["gpu"]:
-        line += f"; {machine['gpu']}, CUDA {machine['cuda']}"
-    if machine.get("busy"):
-        line += f", with {_count(machine['busy'], 'other busy process', 'es')}"
+    threads, busy = machine["threads"], machine.get("busy", 0)
+    line = f"{machine['cpu']}, {machine['cores']} cores, {threads} thread{'' if threads == 1 else 's'}"
+    line += f", {machine['memory_bytes'] / 2**30:.0f} GiB"
+    line += f"; {machine['gpu']}, CUDA {machine['cuda']}" if machine["gpu"] else ""
+    line += f", with {busy} other busy process{'' if busy == 1 else 'es'}" if busy else ""
     return f"{line}; torch {machine['torch']}, lightning {machine['lightning']}, Python {machine['python']}."
-
-
-def _count(number: int, what: str, plural: str = "s") -> str:
-    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 # chart ---------------------------------------------------------------------------------------------------------------
