@@ -52,8 +52,8 @@ def read(arguments: Sequence[str]) -> Request:
     wanted = {"program": tuple(PROGRAMS), "checkpoint": ("best", "last"), "overwrite": (True, False)}
     for name, choices in wanted.items():
         if name in values and values[name] not in choices:
-            said = ", ".join(str(choice).lower() for choice in choices)
-            raise ConfigError(f"export.{name} must be one of {said}, got {values[name]!r}")
+            allowed = ", ".join(str(choice).lower() for choice in choices)
+            raise ConfigError(f"export.{name} must be one of {allowed}, got {values[name]!r}")
     if unknown := values.keys() - wanted.keys() - {"licence"}:
         raise ConfigError(f"export.{min(unknown)} is not a setting here; see vaezoo export --help")
     place = paths.file(out, "out")
