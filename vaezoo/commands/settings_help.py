@@ -63,19 +63,19 @@ def _included(lines: Iterable[str]) -> list[str]:
 def _of_keys(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Dotted keys with the comment behind or above each; continuation lines in the same column are joined."""
     path: list[tuple[int, str]] = []
-    said: list[str] = []
+    pending: list[str] = []
     key, column = "", -1
     for line in [*lines, "end:"]:
         comment, setting = COMMENT.search(line), KEY.match(COMMENT.sub("", line).rstrip())
         if key and comment and not setting and comment.start() == column:
-            said.append(comment["text"])
+            pending.append(comment["text"])
             continue
-        if key and said:
-            yield key, " ".join(said)
+        if key and pending:
+            yield key, " ".join(pending)
         if key or not line.strip():
-            said = []
+            pending = []
         key, column = "", -1
-        said += [comment["text"]] if comment else []
+        pending += [comment["text"]] if comment else []
         if setting:
             path = [part for part in path if part[0] < len(setting["indent"])]
             path.append((len(setting["indent"]), setting["name"]))
