@@ -5,6 +5,11 @@ if __name__ == "__main__":
 
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # from here on Ctrl-C leaves no traceback
 
-    from vaezoo.__main__ import train
+    from vaezoo.distributed import interrupts
 
-    train()
+    def train() -> None:
+        from vaezoo.commands import command_line
+
+        command_line.train()
+
+    interrupts.run(train)

@@ -2,11 +2,14 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import vaezoo
+from vaezoo.config import VERSION
 from vaezoo.config.choices import LIKELIHOODS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +33,6 @@ FLOORS = {
     "config": 1,
 }
 """Packages may import those on lower floors. The empty name is the package's own ``__init__``."""
-
-VERSION = "vaezoo.__version__"
-"""What all floors may import, since the package it stands in is there before any of its modules."""
 
 BUILDING_BLOCKS = ("models.base", "nn", "metrics.divergences", "config.validation", "config.errors")
 VARIANTS_IMPORT = (*BUILDING_BLOCKS, "training.terms", "training.schedules")
@@ -70,6 +70,11 @@ def names_and_calls(path: Path) -> Iterator[ast.AST]:
     yield from ast.walk(ast.parse(path.read_text()))
 
 
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION == vaezoo.__version__
+
+
 def test_each_package_has_a_floor() -> None:
     assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} == FLOORS.keys() - {
         "",
@@ -84,9 +89,7 @@ def test_imports_lead_downwards(path: Path) -> None:
     upwards = [
         f"line {line}: {imported}"
         for imported, line in imports(path)
-        if (there := module_of(imported).partition(".")[0]) != here
-        and imported != VERSION
-        and FLOORS[there] >= FLOORS[here]
+        if (there := module_of(imported).partition(".")[0]) != here and FLOORS[there] >= FLOORS[here]
     ]
     assert not upwards
 
@@ -95,7 +98,7 @@ def test_there_is_no_circle() -> None:
     """Packages' ``__init__`` are left out: they import what they offer, and are imported by what is in them."""
     packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
     graph = {
-        name: {module_of(imported) for imported, _ in imports(path) if imported != VERSION} - packages - {name}
+        name: {module_of(imported) for imported, _ in imports(path)} - packages - {name}
         for name, path in MODULES.items()
         if name not in packages
     }

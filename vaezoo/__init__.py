@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from vaezoo.config import VERSION as __version__
+
 TYPE_CHECKING = False  # type checkers treat this as True; importing typing takes longer than the rest of this module
 if TYPE_CHECKING:
     from typing import Any
@@ -9,8 +11,6 @@ if TYPE_CHECKING:
     from vaezoo.data import ImageDataModule
     from vaezoo.models import AE, VAE, Autoencoder, BetaVAE, ConvVAE
     from vaezoo.models.loading import Run, load
-
-__version__ = "0.1.0"
 
 # Imported on first access, so that `import vaezoo` and the command line start without importing torch.
 _HOME = {

@@ -1,4 +1,4 @@
-"""Entry points of ``vaezoo``, ``python -m vaezoo`` and train.py. Ctrl-C exits without a traceback."""
+"""Entry point of ``vaezoo`` and ``python -m vaezoo``. Ctrl-C exits without a traceback."""
 
 import _signal  # type: ignore[import-not-found]  # the C part of signal, which needs no further imports
 
@@ -12,21 +12,10 @@ def main() -> None:
     interrupts.run(_main)
 
 
-def train() -> None:
-    """Entry point of train.py."""
-    interrupts.run(_train)
-
-
 def _main() -> None:
     from vaezoo.commands import command_line
 
     command_line.main()
-
-
-def _train() -> None:
-    from vaezoo.commands import command_line
-
-    command_line.train()
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from vaezoo import __version__
 from vaezoo.commands import sweeps
-from vaezoo.config import hydra_config
+from vaezoo.config import VERSION, hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import interrupts, threads
 from vaezoo.distributed.rank_zero import is_rank_zero
@@ -44,7 +43,7 @@ def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         sys.exit(import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="vaezoo", description="Train, understand and fairly compare autoencoders.")
-    parser.add_argument("--version", action="version", version=f"vaezoo {__version__}")
+    parser.add_argument("--version", action="version", version=f"vaezoo {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("train", help="train a model: vaezoo train model=beta_vae data=mnist", add_help=False)
     commands.add_parser("evaluate", help="measure trained runs: vaezoo evaluate RUN...", add_help=False)

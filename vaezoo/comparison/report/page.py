@@ -6,12 +6,12 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vaezoo import __version__
 from vaezoo.comparison import Refusal
 from vaezoo.comparison.report.charts import metric_label
 from vaezoo.comparison.report.drawing import SERIES, colour
 from vaezoo.comparison.report.exports import as_markdown, escape_markup
 from vaezoo.comparison.report.part import Part
+from vaezoo.config import VERSION
 from vaezoo.metrics.catalogue import CATALOGUE
 
 
@@ -32,7 +32,7 @@ def render(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
         series=[colour(index) for index in range(len(SERIES))],
         style=(templates / "style.css").read_text(),
         script=(templates / "script.js").read_text(),
-        version=__version__,
+        version=VERSION,
         day=datetime.now(UTC).strftime("%-d %B %Y"),
     )
 
