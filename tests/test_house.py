@@ -35,7 +35,7 @@ FLOORS = {
 """Packages may import those on lower floors. The empty name is the package's own ``__init__``."""
 
 BUILDING_BLOCKS = ("models.base", "nn", "metrics.divergences", "config.validation", "config.errors")
-VARIANTS_IMPORT = (*BUILDING_BLOCKS, "training.terms", "training.schedules")
+VARIANTS_IMPORT = (*BUILDING_BLOCKS, "training.terms", "training.weight_schedules")
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

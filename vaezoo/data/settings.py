@@ -16,7 +16,7 @@ MOST_WORKERS = 1024
 
 
 def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
-    """(channels, height, width), from an ``image_size`` that is a number or [height, width]."""
+    """(channels, height, width), from an ``image_size`` that is a number or [height, width]; else ConfigError."""
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
     if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
@@ -33,7 +33,7 @@ def checked_shape(image_size: int | list[int], channels: int, source: str) -> Sh
 
 
 def check_names(source: str, dataset: str | None, binarize: str) -> None:
-    """Check ``source``, ``dataset`` and ``binarize``."""
+    """ConfigError for impossible values of ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
     check_choice("binarize", binarize, BINARIZE)
     if (source == "torchvision") != (dataset is not None):
@@ -44,7 +44,7 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
 
 
 def check_fit(fit: Any, levels: Any, source: str) -> None:
-    """Check ``fit`` and ``range``."""
+    """ConfigError for impossible values of ``fit`` and ``range``."""
     check_choice("fit", fit, FITS)
     if levels not in ("auto", "full") and not _is_range(levels):
         raise ConfigError(

@@ -7,8 +7,8 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.models.vae import VAE
-from vaezoo.training.schedules import fraction, linear
 from vaezoo.training.terms import Terms, Weights
+from vaezoo.training.weight_schedules import fraction, linear
 
 
 class BetaVAE(VAE):

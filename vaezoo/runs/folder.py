@@ -50,7 +50,7 @@ class RunFolder:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The content of ``summary.json``; only the status ``unfinished`` if the file does not exist."""
+        """The content of ``summary.json``; only the status ``unfinished`` if there is none; RunError if invalid."""
         path = self.path / "summary.json"
         if not path.is_file():
             return {"status": "unfinished"}
@@ -63,7 +63,7 @@ class RunFolder:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """The content of ``evaluation.json``; None if the file does not exist."""
+        """The content of ``evaluation.json``; None if there is none, RunError if it is invalid."""
         path = self.path / "evaluation.json"
         try:
             return reading.read_json(path) if path.is_file() else None

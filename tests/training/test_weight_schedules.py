@@ -3,7 +3,7 @@
 import pytest
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.training.schedules import fraction
+from vaezoo.training.weight_schedules import fraction
 
 
 def test_constant_is_always_full() -> None:
