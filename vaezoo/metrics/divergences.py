@@ -17,5 +17,5 @@ def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
 
 
 def gaussian_log_prob(value: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """log N(value; mean, exp(logvar)) elementwise, in nats, with the normalising constant: the shape that all broadcast to."""
+    """log N(value; mean, exp(logvar)) elementwise, in nats, with its constant; shapes broadcast."""
     return -0.5 * ((value - mean).square() * torch.exp(-logvar) + logvar + LOG_2PI)
