@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vaezoo
 from vaezoo import Run
-from vaezoo.commands.assembly import made_data
+from vaezoo.commands.assembly import made_data, made_model
 from vaezoo.commands.train import train as retrain
 from vaezoo.config.errors import ConfigError
 
@@ -365,3 +365,9 @@ def test_a_data_module_of_another_kind_is_one_sentence() -> None:
     settings = OmegaConf.create({"_target_": "lightning.pytorch.LightningDataModule"})
     with pytest.raises(ConfigError, match="or a subclass, got lightning"):
         made_data(settings)
+
+
+def test_a_model_of_another_kind_is_one_sentence() -> None:
+    settings = OmegaConf.create({"_target_": "builtins.dict"})
+    with pytest.raises(ConfigError, match=r"must be a subclass of vaezoo\.Autoencoder, got builtins\.dict"):
+        made_model(settings, [1, 8, 8])

@@ -13,7 +13,7 @@ from vaezoo.benchmark.executor import Executor, Task, is_at_work
 from vaezoo.benchmark.local_pool import THREAD_VARIABLES, start
 from vaezoo.distributed.interrupts import GRACE_SECONDS
 
-POLL_SECONDS = 0.25
+COMMAND_POLL_SECONDS = 0.25
 
 
 @dataclass
@@ -49,7 +49,7 @@ def work(command: tuple[str, ...], log: str, seen: str) -> tuple[int, float, str
     process = start(Task("", command, Path(log)), environment())
     try:
         while process.poll() is None:  # Ray's interrupt does not end a wait without a timeout
-            time.sleep(POLL_SECONDS)
+            time.sleep(COMMAND_POLL_SECONDS)
     except BaseException:
         _end(process)
         raise

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from vaezoo.benchmark.folder import portable
-from vaezoo.config import arguments, hydra_config
+from vaezoo.config import hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import interrupts
 
@@ -76,9 +76,9 @@ def check_images(data: dict[str, Any]) -> None:
 
 def check_evaluation(words: list[str]) -> None:
     """Raise what ``vaezoo evaluate`` would raise for these settings."""
-    from vaezoo.evaluation.settings import FULL, Settings, Words, with_changes
+    from vaezoo.evaluation import settings
 
-    with_changes(FULL, arguments.read(words, Words, Settings, prefix="evaluate.")[1])
+    settings.read(words)
 
 
 if __name__ == "__main__":

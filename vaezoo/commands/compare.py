@@ -24,8 +24,8 @@ Put runs side by side on one page, with tables, charts and pictures, from what t
 
 
 @dataclass(frozen=True)
-class Words:
-    """Settings of the command."""
+class Options:
+    """Options of the command."""
 
     out: str
 
@@ -52,7 +52,7 @@ def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
     """
     added, words = user_code.parse(words)
     paths, settings = arguments.split(words)
-    (given,) = arguments.read(settings, Words, prefix="compare.")
+    (given,) = arguments.read(settings, Options, prefix="compare.")
     if not paths or not given:
         raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(words) or 'nothing'}: {USAGE}")
     return paths, folder(given["out"], "out"), added.packages

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vaezoo.data import ImageDataModule
     from vaezoo.evaluation import Settings
-    from vaezoo.evaluation.settings import Words
+    from vaezoo.evaluation.settings import Options
     from vaezoo.models.loading import Run
 
 USAGE = """usage: vaezoo evaluate RUN... [KEY=VALUE...]
@@ -43,11 +43,11 @@ def main(words: list[str]) -> int:
 
 
 def _evaluate_all(words: Sequence[str]) -> int:
-    paths, asked, sizes = read(words)
+    paths, options, sizes = read(words)
     failed = 0
     for path in paths:
         try:
-            evaluate(path, asked, sizes)
+            evaluate(path, options, sizes)
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
@@ -57,18 +57,17 @@ def _evaluate_all(words: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def read(words: Sequence[str]) -> tuple[list[Path], "Words", "Settings"]:
+def read(words: Sequence[str]) -> tuple[list[Path], "Options", "Settings"]:
     """Parse the command line into run folders, options and sample sizes; ConfigError for invalid arguments."""
-    from vaezoo.evaluation.settings import FULL, QUICK, Settings, Words, with_changes
+    from vaezoo.evaluation import settings
 
-    folders, settings = arguments.split(words)
+    folders, changes = arguments.split(words)
     if not folders:
         raise ConfigError("vaezoo evaluate needs at least one run folder")
-    options, changes = arguments.read(settings, Words, Settings, prefix="evaluate.")
-    asked = Words(**options)
-    allowed_packages(asked.packages)
-    _device(asked.device)
-    return list(map(Path, folders)), asked, with_changes(QUICK if asked.quick else FULL, changes)
+    options, sizes = settings.read(changes)
+    allowed_packages(options.packages)
+    _device(options.device)
+    return list(map(Path, folders)), options, sizes
 
 
 def _device(name: str | None) -> Any:
@@ -93,7 +92,7 @@ def _settings_in_words() -> str:
     return f"\nSample sizes and their defaults: {defaults}\n"
 
 
-def evaluate(path: Path, asked: "Words", sizes: "Settings") -> None:
+def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
     """Evaluate one run and write its evaluation.json."""
     from vaezoo.commands import console
     from vaezoo.evaluation.model import count_steps
@@ -102,27 +101,20 @@ def evaluate(path: Path, asked: "Words", sizes: "Settings") -> None:
 
     quieten()
     run = Run(path)
-    packages = allowed_packages(asked.packages)
+    packages = allowed_packages(options.packages)
     refuse_links(path)
-    data = run.data(packages=packages, root=asked.root)
+    data = run.data(packages=packages, root=options.root)
     status = run.summary["status"]
     if status != "finished":
         print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
-    device = _device(asked.device)
+    device = _device(options.device)
     with (
         threads.limited_to(threads_of(run)),
         interrupts.cleaning_up(),
         locks.held(path),
         console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
     ):
-        found = evaluate_run(
-            run,
-            sizes,
-            data=data,
-            packages=packages,
-            device=device,
-            report=report,
-        )
+        found = evaluate_run(run, sizes, data=data, packages=packages, device=device, report=report)
         runs.write_evaluation(path, found)
     print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 

@@ -1,4 +1,4 @@
-"""`vaezoo list`: the names that settings take."""
+"""``vaezoo list``: prints the names that settings accept."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +15,7 @@ List every option, those of your own folder of configs among them.
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the names that settings take; returns the exit code."""
+    """Run the command; returns the exit code."""
     return arguments.run(words, USAGE, partial(_list, words), needs_words=False)
 
 

@@ -1,9 +1,10 @@
 """Settings of an evaluation: sample sizes and seeds, which must be equal for models that are compared."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vaezoo.config.arguments import KEY
+from vaezoo.config import arguments
 from vaezoo.config.validation import check_arguments, within
 
 BOUNDS = {
@@ -59,13 +60,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the command evaluate takes beside sample sizes."""
+class Options:
+    """Options of ``vaezoo evaluate`` beside sample sizes; ``root`` is where the images are."""
 
     quick: bool = False
     device: str | None = None
     packages: Any = None
-    root: str | None = field(default=None, metadata={KEY: "data.root"})
+    root: str | None = field(default=None, metadata={arguments.KEY: "data.root"})
 
 
 FULL = Settings()
@@ -84,6 +85,12 @@ QUICK = Settings(
 
 BOUND_FLOPS = 2e13
 """Budget of the importance-weighted bound in FLOPs, if ``bound_images`` is not set: minutes on a CPU."""
+
+
+def read(words: Sequence[str]) -> tuple[Options, Settings]:
+    """Parse ``KEY=VALUE`` words into options and sample sizes; ConfigError for invalid ones."""
+    options, changes = arguments.read(words, Options, Settings, prefix="evaluate.")
+    return Options(**options), with_changes(QUICK if options.get("quick") else FULL, changes)
 
 
 def with_changes(settings: Settings, changes: dict[str, Any]) -> Settings:

@@ -17,7 +17,7 @@ from vaezoo.models import model_card
 from vaezoo.models.base import Autoencoder
 from vaezoo.runs import checkpoints, resuming, trust
 from vaezoo.runs.folder import RunFolder
-from vaezoo.runs.trust import belongs
+from vaezoo.runs.trust import OWN, belongs
 
 
 class Run(RunFolder):
@@ -26,7 +26,7 @@ class Run(RunFolder):
     The constructor raises RunError if the folder is not a run; methods raise it for missing or unreadable parts.
     """
 
-    def data(self, *, packages: Sequence[str] = trust.OWN, root: str | None = None) -> ImageDataModule:
+    def data(self, *, packages: Sequence[str] = OWN, root: str | None = None) -> ImageDataModule:
         """The data module of the run's config, reading images from ``root`` if given.
 
         Its loaders yield (x, y): x float32 (B, C, H, W) in [0, 1], y int64 (see ``ImageDataModule``). RunError if the
@@ -46,7 +46,7 @@ class Run(RunFolder):
             raise RunError(f"{self.path}/config.yaml cannot be used: {sentence}") from error
         return made
 
-    def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
+    def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
         """The trained model, on the CPU in evaluation mode (see ``load``); RunError if it does not match the config."""
         path = self.checkpoint(checkpoint)
         model = load_checkpoint(path, packages=packages)
@@ -55,7 +55,7 @@ class Run(RunFolder):
         return model
 
 
-def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
+def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model in a run folder or in a file, on the CPU in evaluation mode.
 
     Args:
@@ -74,7 +74,7 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
     return Run(path).model(checkpoint, packages=packages)
 
 
-def load_checkpoint(path: Path, *, packages: Sequence[str] = ("vaezoo",)) -> Autoencoder:
+def load_checkpoint(path: Path, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model in a checkpoint file; RunError if it is damaged, not vaezoo's, or its class is not in ``packages``."""
     content = checkpoints.read(path)
     return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
@@ -106,7 +106,7 @@ def _model_class(module: str, name: str) -> type[Autoencoder]:
     return cls
 
 
-def load_exported(path: Path, *, packages: Sequence[str] = trust.OWN) -> Autoencoder:
+def load_exported(path: Path, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model of exported weights or their card, on the CPU in evaluation mode.
 
     The other file is found in the same folder by the SHA-256 in the card, whatever its name. RunError if it is missing
@@ -132,7 +132,7 @@ def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | N
             model: Autoencoder = instantiate(cfg.model, image_shape=list(image_shape))
             return model
     except InstantiationException:
-        if belongs(str(cfg.model["_target_"]), trust.OWN):
+        if belongs(str(cfg.model["_target_"]), OWN):
             raise
         return None
 
@@ -147,7 +147,7 @@ def _build(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping
         with torch.device("meta"):
             wanted = {name: tensor.shape for name, tensor in cls(**settings).state_dict().items()}
     except (NotImplementedError, RuntimeError):
-        if belongs(cls.__module__, trust.OWN):
+        if belongs(cls.__module__, OWN):
             raise
         wanted = {name: tensor.shape for name, tensor in weights.items()}
     wrong = [name for name, shape in wanted.items() if name in weights and weights[name].shape != shape]

@@ -14,6 +14,8 @@ class VAE(Autoencoder):
 
     features_per_dimension = 2
     selection = ("val/elbo", "max")
+    beta = 1.0
+    """Weight of the KL in the objective."""
 
     def posterior(self, x: Tensor) -> DiagonalGaussian:
         mean, logvar = self.features(x).chunk(2, dim=1)
@@ -31,8 +33,7 @@ class VAE(Autoencoder):
         return "recon + kl"
 
     def explain_weights(self) -> list[str]:
-        beta = float(self.hparams.get("beta", 1.0))  # of variants that have one
-        unit = "nat" if beta == 1 else "nats"
+        beta, unit = self.beta, "nat" if self.beta == 1 else "nats"
         return [
             f"beta {beta:g}: a nat of KL, summed over {self.latent_dim} dimensions, costs as much as {beta:g} {unit}"
             f" of recon, summed over {self.pixels:,} pixels",

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from tests.comparison.test_comparison import record
 from vaezoo.commands.compare import main, parse
-from vaezoo.comparison import RunRecord, check, group, unranked
-from vaezoo.comparison.report import build
+from vaezoo.comparison import RunRecord, SeedGroup, check, group, unranked
+from vaezoo.comparison.report import build, charts
 from vaezoo.comparison.report.drawing import chart, key_of, panel, styled
 from vaezoo.comparison.report.strips import errors, strip
 from vaezoo.comparison.report.tables import tables
@@ -436,3 +437,15 @@ def test_runs_of_before_images_had_a_fit_and_a_range_are_compared(copied: Callab
     assert "fit" not in json.loads((run / "summary.json").read_text())["data"]
     build([run], tmp_path / "out")
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_legend_names_only_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charts, "panel", lambda figure, name, alt, out, key: [artist.get_label() for artist in key])
+    line = (np.array([1.0, 2.0]), np.array([3.0, 2.0]))
+    runs = [(0, "without", charts.Curves()), (1, "with", charts.Curves({("val", "-elbo"): line}, None))]
+    assert charts.curves(runs, "-elbo", "t", "n", tmp_path, by_clock=False) == ["with", "validation", "training"]
+    groups = [
+        SeedGroup("without", {}, [record(0, parameters=9)]),
+        SeedGroup("with", {}, [record(0, parameters=9, elbo=1)]),
+    ]
+    assert charts.cost(groups, [0, 1], "parameters", "elbo", "n", tmp_path) == ["with"]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vaezoo.commands.export.request import Request, Words
+from vaezoo.commands.export.request import Options, Request
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.distributed import interrupts
@@ -40,7 +40,7 @@ def _export(words: Sequence[str]) -> int:
 def read(words: Sequence[str]) -> Request:
     """Parse the command line; ConfigError for invalid arguments."""
     folders, settings = arguments.split(words)
-    (given,) = arguments.read(settings, Words, prefix="export.")
+    (given,) = arguments.read(settings, Options, prefix="export.")
     if len(folders) != 1 or "out" not in given:
         raise ConfigError("vaezoo export needs one run folder and out=FILE")
     place = paths.file(given.pop("out"), "out")

@@ -12,8 +12,8 @@ PROGRAMS = {"none": (), "torch": ("torch",), "onnx": ("onnx",), "both": ("torch"
 
 
 @dataclass(frozen=True)
-class Words:
-    """Settings of the command, as they are typed."""
+class Options:
+    """Options of the command, as typed."""
 
     out: str
     program: Literal["none", "torch", "onnx", "both"]

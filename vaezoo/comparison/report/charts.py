@@ -106,17 +106,20 @@ def cost(
     title = f"{metric_label(quality)} {y.arrow} by {metric_label(against)}"
     figure, axes = chart(title, _with_unit(against), _with_unit(quality))
     largest, smallest = 0.0, np.inf
+    drawn: dict[int, str] = {}
     for seed_group, index in zip(seed_groups, indices, strict=True):
         costs, values = seed_group.values(against), seed_group.values(quality)
         shared = [seed for seed in costs if seed in values]
         points = np.array([(costs[seed], values[seed]) for seed in shared]).reshape(-1, 2)
+        if len(points):
+            drawn[index] = seed_group.label
         axes.plot(*points.T, linestyle="", marker=marker(index), color=colour(index), markersize=7, alpha=0.8)
         largest, smallest = max(largest, *points[:, 0], 0.0), min(smallest, *points[:, 0], np.inf)
     if x.better == "lower" and largest > 20 * smallest > 0:
         axes.set_xscale("log")
     else:
         axes.set_xlim(0, largest * 1.08 or 1)
-    return panel(figure, name, title, out, _key(seed_groups, indices))
+    return panel(figure, name, title, out, key_of(drawn))
 
 
 def _with_unit(name: str) -> str:
@@ -163,7 +166,8 @@ def curves(
     """One quantity over training, solid for validation and dashed for training images; None if no run has it."""
     figure, axes = chart(title, "seconds since the start" if by_clock else "optimiser steps", "nats per image")
     ends: list[float] = []
-    for index, _, run in runs:
+    drawn: dict[int, str] = {}
+    for index, label, run in runs:
         for stage, style, width in (("train", "--", 0.8), ("val", "-", 1.6)):
             steps, values = run.series.get((stage, quantity), (np.empty(0), np.empty(0)))
             if by_clock:
@@ -171,12 +175,13 @@ def curves(
             if not len(steps):
                 continue
             axes.plot(steps, values, color=colour(index), linestyle=style, linewidth=width, alpha=0.9)
+            drawn[index] = label
             ends += [float(values[-1]), float(np.quantile(values, 0.1)), float(np.quantile(values, 0.85))]
     if not ends:
         return None
     axes.set_ylim(limits_of(ends))
     axes.set_xlim(left=0)
-    key = key_of({index: label for index, label, _ in runs}, lines=True)
+    key = key_of(drawn, lines=True)
     return panel(
         figure, name, title, out, [*key, line("validation", "-", width=1.6), line("training", "--", width=0.8)]
     )

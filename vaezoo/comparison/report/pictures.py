@@ -161,7 +161,8 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
                 _strip(seed_group.label, draws.images, index=index, note=note),
                 _strip("", draws.nearest, note="nearest training image", minor=True),
             ]
-            rows += [(seed_group.label, draws.images), ("nearest training image", draws.nearest)]
+            label = f"{seed_group.label}, no prior" if note else seed_group.label
+            rows += [(label, draws.images), ("nearest training image", draws.nearest)]
         _file(picture, rows, title, out / f"{prefix}samples-{source}")
         pictures.append(picture)
     return pictures
