@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,9 @@ LARGEST = 2**30
 SMALLEST_GRID = 4
 """Pixels of the shorter side after the encoder's last stage, by default."""
 
+SPATIAL_GRID = 8
+"""The same for spatial codes: positions of the shorter side."""
+
 
 def make_networks(
     name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None = None
@@ -33,6 +37,35 @@ def make_networks(
     the image (conv, resnet); None takes the defaults for the network and image size. ConfigError for an unknown name,
     an image below 8x8 pixels, too many stages, or a model that does not fit into memory.
     """
+    _check(name, image_shape, widths)
+    maker = _mlp if name == "mlp" else partial(_flat, name)
+    make = partial(maker, image_shape, latent_dim, features, widths)
+    remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
+    return _created(make, remedy)
+
+
+def make_spatial_networks(
+    name: str, image_shape: ImageShape, channels: int, features: int, widths: Sequence[int] | None = None
+) -> tuple[nn.Module, nn.Module, ImageShape]:
+    """Encoder (B, C, H, W) -> (B, features, h, w), decoder (B, channels, h, w) -> (B, C, H, W), and (channels, h, w).
+
+    They have the stages of ``make_networks``, without its fully connected layers. ``widths`` are the channels of the
+    stages, each of which halves the image; by default, as many as bring the shorter side closest to 8 positions.
+    ConfigError as for ``make_networks``, and for mlp.
+    """
+    _check(name, image_shape, widths)
+    if name == "mlp":
+        raise ConfigError(
+            "model.network=mlp has no grid of positions, which a spatial code needs; choose conv or resnet"
+        )
+    depth = halvings(image_shape, SPATIAL_GRID) if widths is None else len(widths)
+    size = _padded(image_shape, name, depth)
+    make = partial(_spatial, name, image_shape, channels, features, widths, depth)
+    remedy = "choose fewer channels of the code, smaller model.widths or data.image_size, or a smaller network"
+    return *_created(make, remedy), (channels, size[0] >> depth, size[1] >> depth)
+
+
+def _check(name: str, image_shape: ImageShape, widths: Sequence[int] | None) -> None:
     if name not in NETWORKS:
         raise ConfigError(f"model.network must be one of {', '.join(NETWORKS)}, got {name!r}")
     channels, height, width = image_shape
@@ -41,21 +74,22 @@ def make_networks(
         raise ConfigError(f"images must be at least 8x8 pixels, got {height}x{width}; set data.image_size")
     for size in widths or ():
         within(size, 1, LARGEST, "each of model.widths")
-    makers: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {"mlp": _mlp, "conv": _conv, "resnet": _resnet}
-    make = partial(makers[name], image_shape, latent_dim, features, widths)
+
+
+def _created(make: Callable[[], tuple[nn.Module, nn.Module]], remedy: str) -> tuple[nn.Module, nn.Module]:
+    """The networks of ``make`` with initial weights; ConfigError with ``remedy`` if they do not fit into memory."""
     if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 ignores `with torch.device`
-        _refuse_too_large(make)
+        _refuse_too_large(make, remedy)
     encoder, decoder = make()
     encoder.apply(_initialise)
     decoder.apply(_initialise)
     return encoder, decoder
 
 
-def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]]) -> None:
+def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]], remedy: str) -> None:
     """ConfigError for networks that do not fit into memory, counted on torch's meta device."""
     with torch.device("meta"):
         count = sum(parameter.numel() for network in make() for parameter in network.parameters())
-    remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
     memory.refuse_beyond(4 * count, f"a model of {count:,} parameters", remedy)
 
 
@@ -118,9 +152,9 @@ class Crop(nn.Module):
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def halvings(image_shape: Sequence[int]) -> int:
-    """Number of halvings that bring the shorter side closest to 4 pixels: 1 at 8x8, 3 at 28x28, 4 at 64x64."""
-    return max(1, round(math.log2(min(image_shape[1:]) / SMALLEST_GRID)))
+def halvings(image_shape: Sequence[int], grid: int = SMALLEST_GRID) -> int:
+    """Number of halvings that bring the shorter side closest to ``grid`` pixels; for 4, 1 at 8x8 and 3 at 28x28."""
+    return max(1, round(math.log2(min(image_shape[1:]) / grid)))
 
 
 def _padded(image_shape: ImageShape, name: str, depth: int) -> tuple[int, int]:
@@ -136,19 +170,28 @@ def _padded(image_shape: ImageShape, name: str, depth: int) -> tuple[int, int]:
     return -(-height // step) * step, -(-width // step) * step
 
 
-def _conv(
-    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
-) -> tuple[nn.Module, nn.Module]:
+class Stages(NamedTuple):
+    """The convolutions of an encoder and a decoder, between padded images and a ``grid`` of (channels, h, w).
+
+    ``opening`` is what the decoder's first stage needs after a convolution without activation.
+    """
+
+    size: tuple[int, int]
+    grid: ImageShape
+    downward: list[nn.Module]
+    opening: list[nn.Module]
+    upward: list[nn.Module]
+
+
+def _conv(image_shape: ImageShape, widths: Sequence[int] | None, depth: int) -> Stages:
     """The network of Locatello et al. (2019) at 64x64, with the depth adapted to other sizes.
 
     The first half of the encoder's stages has 4x4 kernels (by default 32 channels), the second half 2x2 (64 channels);
-    all decoder stages have 4x4. A fully connected layer of 256 units connects them to the code.
+    all decoder stages have 4x4.
     """
-    depth = halvings(image_shape) if widths is None else len(widths)
     wide_kernels = -(-depth // 2)
     widths = tuple([32] * wide_kernels + [64] * (depth - wide_kernels) if widths is None else widths)
     size = _padded(image_shape, "conv", depth)
-    grid = (widths[-1], size[0] >> depth, size[1] >> depth)
     downward: list[nn.Module] = []
     for stage, (before, after) in enumerate(zip((image_shape[0], *widths), widths, strict=False)):
         kernel, padding = (4, 1) if stage < wide_kernels else (2, 0)
@@ -156,25 +199,7 @@ def _conv(
     upward: list[nn.Module] = []
     for before, after in zip(widths[::-1], (*widths[-2::-1], image_shape[0]), strict=True):
         upward += [nn.ReLU(), nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
-    return _around(image_shape, size, grid, latent_dim, features, downward, upward[1:])
-
-
-def _around(
-    image_shape: ImageShape,
-    size: tuple[int, int],
-    grid: ImageShape,
-    latent_dim: int,
-    features: int,
-    downward: list[nn.Module],
-    upward: list[nn.Module],
-) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder from convolutional stages, with padding and a fully connected layer of 256 units."""
-    flat, hidden = math.prod(grid), 256
-    encoder = nn.Sequential(
-        Pad(image_shape, size), *downward, nn.Flatten(), *_dense(flat, hidden), nn.Linear(hidden, features)
-    )
-    decoder = nn.Sequential(*_dense(latent_dim, hidden, flat), nn.Unflatten(1, grid), *upward, Crop(image_shape, size))
-    return encoder, decoder
+    return Stages(size, (widths[-1], size[0] >> depth, size[1] >> depth), downward, upward[:1], upward[1:])
 
 
 class ResidualBlock(nn.Module):
@@ -203,14 +228,10 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(8, channels), channels)
 
 
-def _resnet(
-    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
-) -> tuple[nn.Module, nn.Module]:
+def _resnet(image_shape: ImageShape, widths: Sequence[int] | None, depth: int) -> Stages:
     """One residual block per stage; downsampling by strided, upsampling by nearest-neighbour and convolution."""
-    depth = halvings(image_shape) if widths is None else len(widths)
     widths = tuple([min(32 << stage, 128) for stage in range(depth)] if widths is None else widths)
     size = _padded(image_shape, "resnet", depth)
-    grid = (widths[-1], size[0] >> depth, size[1] >> depth)
     downward: list[nn.Module] = []
     for before, after in zip((image_shape[0], *widths), widths, strict=False):
         downward += [nn.Conv2d(before, after, 4, stride=2, padding=1), ResidualBlock(after)]
@@ -219,6 +240,37 @@ def _resnet(
     for before, after in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True):
         upward += [ResidualBlock(before), nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1)]
     upward += [_norm(widths[0]), nn.SiLU(), nn.Conv2d(widths[0], image_shape[0], 3, padding=1)]
-    encoder, decoder = _around(image_shape, size, grid, latent_dim, features, downward, upward)
-    # 3x3 convolutions are a fifth faster on a CPU in this layout; the strided ones of `conv` are not.
-    return encoder.to(memory_format=torch.channels_last), decoder.to(memory_format=torch.channels_last)
+    return Stages(size, (widths[-1], size[0] >> depth, size[1] >> depth), downward, [], upward)
+
+
+_STAGES: dict[str, Callable[[ImageShape, Sequence[int] | None, int], Stages]] = {"conv": _conv, "resnet": _resnet}
+
+
+def _flat(
+    name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
+) -> tuple[nn.Module, nn.Module]:
+    """Stages, joined to the code by a fully connected layer of 256 units."""
+    depth = halvings(image_shape) if widths is None else len(widths)
+    size, grid, downward, _, upward = _STAGES[name](image_shape, widths, depth)
+    flat, hidden = math.prod(grid), 256
+    encoder = nn.Sequential(
+        Pad(image_shape, size), *downward, nn.Flatten(), *_dense(flat, hidden), nn.Linear(hidden, features)
+    )
+    decoder = nn.Sequential(*_dense(latent_dim, hidden, flat), nn.Unflatten(1, grid), *upward, Crop(image_shape, size))
+    return _laid_out(name, encoder), _laid_out(name, decoder)
+
+
+def _spatial(
+    name: str, image_shape: ImageShape, channels: int, features: int, widths: Sequence[int] | None, depth: int
+) -> tuple[nn.Module, nn.Module]:
+    """Stages, joined to the code by a 1x1 convolution after the encoder's and a 3x3 one before the decoder's."""
+    size, grid, downward, opening, upward = _STAGES[name](image_shape, widths, depth)
+    encoder = nn.Sequential(Pad(image_shape, size), *downward, nn.Conv2d(grid[0], features, 1))
+    entry = nn.Conv2d(channels, grid[0], 3, padding=1)
+    decoder = nn.Sequential(entry, *opening, *upward, Crop(image_shape, size))
+    return _laid_out(name, encoder), _laid_out(name, decoder)
+
+
+def _laid_out(name: str, network: nn.Module) -> nn.Module:
+    """3x3 convolutions are a fifth faster on a CPU with channels last; the strided ones of conv are not."""
+    return network.to(memory_format=torch.channels_last) if name == "resnet" else network
