@@ -2,6 +2,7 @@
 
 NETWORKS = ("mlp", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
+QUANTIZERS = ("vq",)
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
 EVALUATIONS = ("quick", "full", "none")
 STEPPING = ("fast", "lightning")

@@ -72,6 +72,11 @@ def within_share(current: BatchShare | None) -> Iterator[None]:
         _current = before
 
 
+def current() -> BatchShare | None:
+    """The share of the innermost ``within_share``."""
+    return _current
+
+
 def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the shape of ``values`` (B, ...): this share's rows of the whole batch's noise.
 
@@ -101,3 +106,20 @@ def _mean_of_all(values: Tensor, counts: bool) -> Tensor:
     together = torch.stack([values.double().sum(), values.new_tensor(values.numel(), dtype=torch.float64)]) * counts
     torch.distributed.all_reduce(together)
     return (together[0] / together[1]).to(values.dtype)
+
+
+def sum_of_all(values: Tensor) -> Tensor:
+    """The detached sum of ``values`` over ranks, to which a rank with a stand-in image adds nothing.
+
+    Same shape. Collective within a share; otherwise the values themselves.
+    """
+    if _current is None:
+        return values.detach()
+    return _sum_of_all(values.detach(), bool(_current.size))
+
+
+@torch.compiler.disable
+def _sum_of_all(values: Tensor, counts: bool) -> Tensor:
+    together = values.clone() if counts else torch.zeros_like(values)
+    torch.distributed.all_reduce(together)
+    return together

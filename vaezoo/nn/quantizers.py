@@ -1,0 +1,257 @@
+"""Quantisers: grids of vectors to grids of codes from a finite set, with indices and a gradient estimator."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaezoo.config.choices import QUANTIZERS
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import above, at_least, check_arguments, within
+from vaezoo.distributed import batch_shares, memory
+from vaezoo.nn import codebooks
+
+START_IMAGES = 1024
+"""Images whose vectors k-means starts from."""
+
+
+class Quantized(NamedTuple):
+    """A quantised batch.
+
+    ``code`` (B, c, h, w) has the values of codes and the gradient of the estimator; ``indices`` is long
+    (B, levels, h, w); ``penalties`` are unweighted and (B,), summed over channels and positions.
+    """
+
+    code: Tensor
+    indices: Tensor
+    penalties: dict[str, Tensor]
+
+
+class Quantizer(nn.Module):
+    """Map from vectors to codes, in float32 whatever the precision; ``sizes`` is the number of codes of each level."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def wants_images(self) -> int:
+        """Number of images whose vectors ``start`` needs, 0 if it needs none or was called."""
+        return 0
+
+    def forward(self, z: Tensor) -> Quantized:
+        """The code of each vector: (B, c, h, w)."""
+        raise NotImplementedError
+
+    def codes(self, indices: Tensor) -> Tensor:
+        """The code with these indices: long (B, levels, h, w) -> (B, c, h, w)."""
+        raise NotImplementedError
+
+    def start(self, vectors: Tensor) -> None:
+        """Fit the codes to vectors (N, c) before training; these must be the same on all ranks."""
+
+    def update(self, restarts: bool = True) -> None:
+        """Take over what training batches since the last call have gathered; called before each optimiser step."""
+
+    def formula(self) -> str:
+        """What is added to the objective besides the weighted commitment, in words: " + codebook", or nothing."""
+        return ""
+
+
+class VectorQuantizer(Quantizer):
+    """The nearest of ``size`` learned codes (van den Oord et al., 2017).
+
+    The penalty ``commitment`` is |z - sg(e)|^2, whose gradient moves the encoder. With ``update="ema"`` the codes are
+    moving averages with ``decay`` of their vectors (appendix A.1 there), with counts smoothed by ``eps``; a code whose
+    count is below ``restart`` times the mean becomes a random vector of the batch (0: never). With
+    ``update="gradient"`` they follow the gradient of the penalty ``codebook``, |sg(z) - e|^2, and the last three
+    options have no effect. ConfigError for an option out of range, or codes that do not fit into memory.
+    """
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+    started: Tensor
+    restarted: Tensor
+    """Number of codes that the last update restarted: ()."""
+    batch_counts: Tensor
+    batch_sums: Tensor
+    candidates: Tensor
+    keys: Tensor
+    """Random numbers of the candidates, which are the vectors with the largest ones; negative: no candidate."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int = 512,
+        update: Literal["ema", "gradient"] = "ema",
+        decay: float = 0.99,
+        eps: float = 1e-5,
+        restart: float = 0.1,
+        estimator: Literal["straight_through", "rotation"] = "straight_through",
+    ) -> None:
+        super().__init__()
+        _check_options(channels, size, decay, eps, restart)
+        self.sizes, self.ema = (size,), update == "ema"
+        self.decay, self.eps, self.restart = decay, eps, restart
+        self.estimator = codebooks.ESTIMATORS[estimator]
+        codebook = torch.randn(size, channels) / math.sqrt(channels)
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("restarted", torch.zeros(()), persistent=False)
+        if not self.ema:
+            self.codebook = nn.Parameter(codebook)
+            return
+        self.register_buffer("codebook", codebook)
+        self.register_buffer("counts", torch.ones(size))
+        self.register_buffer("sums", codebook.clone())
+        self.register_buffer("batch_counts", torch.zeros(size), persistent=False)
+        self.register_buffer("batch_sums", torch.zeros(size, channels), persistent=False)
+        self.register_buffer("candidates", torch.zeros(size if restart else 0, channels), persistent=False)
+        self.register_buffer("keys", torch.full((size if restart else 0,), -1.0), persistent=False)
+
+    @property
+    def wants_images(self) -> int:
+        return 0 if self.started.item() else START_IMAGES
+
+    @torch.no_grad()
+    def start(self, vectors: Tensor) -> None:
+        """Codes from k-means of vectors (N, c), each with a count of 1."""
+        self.codebook.copy_(codebooks.k_means(vectors, len(self.codebook)))
+        if self.ema:
+            self.counts.fill_(1)
+            self.sums.copy_(self.codebook)
+        self.started.fill_(True)
+
+    def forward(self, z: Tensor) -> Quantized:
+        with torch.autocast(z.device.type, enabled=False):
+            vectors = z.float().movedim(1, -1)
+            indices = codebooks.nearest(vectors.detach().flatten(0, -2), self.codebook.detach())
+            codes = F.embedding(indices, self.codebook).view(vectors.shape)
+            penalties = {"commitment": (vectors - codes.detach()).square().sum((1, 2, 3))}
+            if not self.ema:
+                penalties["codebook"] = (vectors.detach() - codes).square().sum((1, 2, 3))
+            elif self.training:
+                self._gather(vectors.detach(), indices)
+            code = self.estimator(vectors, codes).movedim(-1, 1)
+        return Quantized(code, indices.view(len(z), 1, *z.shape[2:]), penalties)
+
+    def codes(self, indices: Tensor) -> Tensor:
+        return F.embedding(indices[:, 0], self.codebook).movedim(-1, 1)
+
+    def formula(self) -> str:
+        return "" if self.ema else " + codebook"
+
+    # moving averages -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _gather(self, vectors: Tensor, indices: Tensor) -> None:
+        """Add this batch's vectors (B, h, w, c), of all ranks, to what the next update takes over."""
+        flat = vectors.flatten(0, -2)
+        counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(flat[:, 0]))
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
+        parts = [counts[:, None], sums]
+        if self.restart:
+            keys, chosen = self._draw(vectors)
+            parts.append(self._own_rows(vectors, chosen))
+        together = batch_shares.sum_of_all(torch.cat(parts, 1))
+        self.batch_counts += together[:, 0]
+        self.batch_sums += together[:, 1 : 1 + flat.shape[1]]
+        if self.restart:
+            kept = self.candidates[chosen.clamp(max=len(keys) - 1)]
+            self.candidates.copy_(torch.where((chosen < len(keys))[:, None], kept, together[:, 1 + flat.shape[1] :]))
+            self.keys.copy_(keys)
+
+    def _draw(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """New ``keys`` (K,), and which vectors have them: first the K candidates so far, then those of the batch.
+
+        The largest of independent random numbers are a draw without replacement, also from several batches in turn.
+        Ranks draw for the vectors of all, and so the same.
+        """
+        share = batch_shares.current()
+        images = len(vectors) if share is None else share.total
+        drawn = torch.rand(images * vectors.shape[1] * vectors.shape[2], device=vectors.device)
+        keys, chosen = torch.cat([self.keys, drawn]).topk(len(self.keys))
+        return keys, chosen
+
+    def _own_rows(self, vectors: Tensor, chosen: Tensor) -> Tensor:
+        """The chosen vectors (K, c) of this rank's part of the batch, zeros for others."""
+        share = batch_shares.current()
+        flat = vectors.flatten(0, -2)
+        positions = vectors.shape[1] * vectors.shape[2]
+        first = 0 if share is None else share.start * positions
+        count = len(flat) if share is None else share.size * positions
+        row = chosen - len(self.keys) - first
+        own = (row >= 0) & (row < count)
+        return torch.where(own[:, None], flat[row.clamp(0, len(flat) - 1)], 0.0)
+
+    @torch.no_grad()
+    def update(self, restarts: bool = True) -> None:
+        """One step of the moving averages, then restarts of unused codes; nothing without finite gathered vectors."""
+        if not self.ema:
+            return
+        counts = torch.lerp(self.batch_counts, self.counts, self.decay)
+        sums = torch.lerp(self.batch_sums, self.sums, self.decay)
+        total = counts.sum()
+        smoothed = (counts + self.eps) / (total + len(counts) * self.eps) * total
+        codes = sums / smoothed[:, None]
+        restarted = torch.zeros_like(self.restarted)
+        if self.restart and restarts:
+            threshold = self.restart * total / len(counts)
+            dead = counts < threshold
+            place = (dead.cumsum(0) - 1).clamp(min=0)
+            dead = dead & (self.keys[place] >= 0)
+            codes = torch.where(dead[:, None], self.candidates[place], codes)
+            counts = torch.where(dead, 2 * threshold, counts)
+            sums = torch.where(dead[:, None], 2 * threshold * codes, sums)
+            restarted = dead.sum().to(restarted)
+        self._take_over(codes, counts, sums, restarted)
+
+    def _take_over(self, codes: Tensor, counts: Tensor, sums: Tensor, restarted: Tensor) -> None:
+        gathered = (self.batch_counts.sum() > 0) & self.batch_sums.isfinite().all()
+        new = {"codebook": codes, "counts": counts, "sums": sums, "restarted": restarted}
+        for name, value in new.items():
+            buffer = self.get_buffer(name)
+            buffer.copy_(torch.where(gathered, value, buffer))
+        self.batch_counts.zero_()
+        self.batch_sums.zero_()
+        self.keys.fill_(-1)
+
+
+def _check_options(channels: int, size: int, decay: float, eps: float, restart: float) -> None:
+    key = "model.quantizer_options"
+    at_least(size, 1, f"{key}.size")
+    at_least(decay, 0, f"{key}.decay")
+    if decay >= 1:
+        raise ConfigError(f"{key}.decay must be below 1, at which codes do not move, got {decay:g}")
+    above(eps, 0, f"{key}.eps")
+    within(restart, 0, 1, f"{key}.restart")
+    if torch.empty(0).device.type != "meta":
+        memory.refuse_beyond(4 * 4 * size * channels, f"a codebook of {size:,} codes", f"choose a smaller {key}.size")
+
+
+_CLASSES: dict[str, type[Quantizer]] = dict(zip(QUANTIZERS, (VectorQuantizer,), strict=True))
+
+
+def make_quantizer(name: str, channels: int, options: Mapping[str, Any] | None = None) -> Quantizer:
+    """The quantiser called ``name`` of vectors with ``channels``; ConfigError for an unknown name or option."""
+    if name not in _CLASSES:
+        raise ConfigError(f"model.quantizer must be one of {', '.join(QUANTIZERS)}, got {name!r}")
+    options = dict(options or {})
+    check_arguments(_CLASSES[name], options, key="model.quantizer_options", extra=("channels",))
+    made: Any = _CLASSES[name]
+    quantizer: Quantizer = made(channels, **options)
+    return quantizer
+
+
+def usage(indices: Tensor, sizes: Sequence[int], level: int = 0) -> Tensor:
+    """How often each image has each code of a level: indices (B, levels, h, w), with ``sizes``, -> (B, K)."""
+    found = indices[:, level].flatten(1)
+    ones = torch.ones(found.shape, device=found.device)
+    return ones.new_zeros(len(found), sizes[level]).scatter_add_(1, found, ones)
+
+
+def uniform_rate(positions: int, sizes: Sequence[int]) -> float:
+    """-log of a uniform prior over the codes of ``positions`` (h times w) and of all levels, in nats per image."""
+    return positions * sum(math.log(size) for size in sizes)
