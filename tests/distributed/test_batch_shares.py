@@ -1,8 +1,14 @@
 """Shares of a batch: noise of the whole in each process, and means that are over images."""
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 import torch
 
+from tests.conftest import ROOT
+from tests.distributed import shared_steps
 from vaezoo.data.pixels import draw_binary
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import BatchShare, even_share, share_of, within_share
@@ -52,3 +58,79 @@ def test_batches_of_a_loader_that_says_nothing_are_equal_shares() -> None:
     assert share_of(batch, rank=0, world_size=1) is None
     assert batch_shares.images_in(batch, world_size=3) == 12
     assert batch_shares.images_in((*batch, BatchShare(0, 4, 11, 3)), world_size=3) == 11
+
+
+# statistics of the whole batch ---------------------------------------------------------------------------------------
+
+
+def test_without_shares_a_whole_batch_is_what_is_at_hand() -> None:
+    values = torch.randn(3, 2)
+    assert batch_shares.whole(values) is values
+    assert batch_shares.own(values, 3) is values
+    assert batch_shares.statistic(values.sum()).item() == values.sum().item()
+
+
+@pytest.mark.parametrize("total", [1, 3, 8])
+def test_own_rows_are_those_of_a_share_or_of_its_stand_in(total: int) -> None:
+    values = torch.arange(total)
+    for rank in range(3):
+        share = even_share(total, rank, 3)
+        with within_share(share):
+            found = batch_shares.own(values, max(share.size, 1))
+        assert found.tolist() == list(range(share.start, share.start + max(share.size, 1)))
+
+
+@pytest.mark.parametrize("total", [1, 3, 8])
+def test_the_gradients_of_a_statistic_add_up_to_its_own_after_weighting_and_averaging(total: int) -> None:
+    """A function that is no mean over images: the square of the sum of the whole batch."""
+    values = torch.rand(total, dtype=torch.double)
+    averaged = torch.zeros(total, dtype=torch.double)
+    for rank in range(3):
+        share = even_share(total, rank, 3)
+        rows = values.clone().requires_grad_()
+        constant = values.clone()
+        with within_share(share):
+            mine = rows[share.start : share.start + share.size]
+            everything = torch.cat([constant[: share.start], mine, constant[share.start + share.size :]])
+            statistic = batch_shares.statistic(everything.sum().square())
+        assert statistic.item() == pytest.approx(values.sum().square().item())
+        (statistic * share.weight).backward()
+        assert rows.grad is not None
+        averaged += rows.grad / 3
+    torch.testing.assert_close(averaged, 2 * values.sum().expand(total))
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The results of ``shared_steps`` of each of two or three processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "tests.distributed.shared_steps", str(folder)]
+    started = [
+        subprocess.Popen([*command, str(rank), str(request.param)], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for rank in range(request.param)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert not any(process.returncode for process in started), "\n".join(errors)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
+
+
+@pytest.mark.parametrize("total", shared_steps.TOTALS)
+@pytest.mark.parametrize("name", shared_steps.NAMES)
+def test_penalties_of_shares_have_the_values_and_gradients_of_one_process(
+    name: str, total: int, ranks: list[Any]
+) -> None:
+    alone = shared_steps.step(name, total, None)
+    parts = [part[name, total] for part in ranks]
+    for value in alone.keys() & {"penalty", "critic"}:
+        torch.testing.assert_close(torch.cat([part.pop(value) for part in parts]), alone.pop(value))
+    for part in parts:
+        assert torch.equal(part.pop("state"), alone["state"])
+        assert part.keys() == alone.keys() - {"state"}
+        for gradient, found in part.items():
+            torch.testing.assert_close(
+                found, alone[gradient], msg=lambda text, gradient=gradient: f"{gradient}: {text}"
+            )

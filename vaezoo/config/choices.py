@@ -3,6 +3,8 @@
 NETWORKS = ("mlp", "conv", "resnet")
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
 QUANTIZERS = ("vq",)
+BOUNDS = ("elbo", "iwae", "miwae", "ciwae")
+PENALTIES = ("total_correlation", "critic_tc")
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
 EVALUATIONS = ("quick", "full", "none")
 STEPPING = ("fast", "lightning")

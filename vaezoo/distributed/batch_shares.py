@@ -123,3 +123,41 @@ def _sum_of_all(values: Tensor, counts: bool) -> Tensor:
     together = values.clone() if counts else torch.zeros_like(values)
     torch.distributed.all_reduce(together)
     return together
+
+
+def whole(values: Tensor) -> Tensor:
+    """The rows of all ranks in the order of the whole batch, without those of stand-ins: (B, ...) -> (total, ...).
+
+    Differentiable with respect to this rank's rows; those of other ranks are constants. Identity outside of a share,
+    and collective within one.
+    """
+    if _current is None:
+        return values
+    start, size, everything = _current.start, _current.size, _gathered(values.detach(), _current)
+    return torch.cat([everything[:start], values[:size], everything[start + size :]])
+
+
+def own(whole: Tensor, count: int) -> Tensor:
+    """This rank's rows of a tensor of the whole batch: (total, ...) -> (count, ...). Identity outside of a share."""
+    return whole if _current is None else _current.rows(whole, count)
+
+
+def statistic(value: Tensor) -> Tensor:
+    """A function of ``whole`` rows, as a term of this rank's loss: () -> ().
+
+    The value is the same. The gradient is scaled such that it becomes that of the statistic when the loss has been
+    weighted with ``BatchShare.weight`` and gradients have been averaged over ranks; a stand-in contributes zero.
+    """
+    if _current is None:
+        return value
+    scale = _current.total / _current.size if _current.size else 0.0
+    return scale * (value - value.detach()) + value.detach()
+
+
+@torch.compiler.disable
+def _gathered(values: Tensor, share: BatchShare) -> Tensor:
+    # Rows of a sum of zeros, as ranks do not know each other's sizes; adding zeros is exact.
+    everything = values.new_zeros(share.total, *values.shape[1:])
+    everything[share.start : share.start + share.size] = values[: share.size]
+    torch.distributed.all_reduce(everything)
+    return everything

@@ -1,0 +1,33 @@
+"""Critics: networks trained against a model. ``call_frozen`` keeps the model's losses out of the critic's gradients."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+SLOPE = 0.2
+"""Slope of the leaky ReLU for negative inputs."""
+
+
+def call_frozen(module: nn.Module, *args: Any) -> Any:
+    """The output of ``module``, differentiable with respect to ``args`` but not to its parameters.
+
+    The values are those of ``module(*args)``. Flags of parameters do not change, so that it can be compiled.
+    """
+    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return functional_call(module, constants, args)
+
+
+def mlp_critic(inputs: int, widths: Sequence[int], outputs: int) -> nn.Sequential:
+    """Linear layers with leaky ReLUs between them: (B, inputs) -> (B, outputs)."""
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Linear(inputs, width), nn.LeakyReLU(SLOPE)]
+        inputs = width
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def density_ratio(logits: Tensor) -> Tensor:
+    """Estimated log density ratio of two classes, log p(0) - log p(1), in nats: (B, 2) -> (B,)."""
+    return logits[:, 0] - logits[:, 1]
