@@ -81,6 +81,16 @@ def test_the_loss_is_minus_the_bound(name: str, estimator: str) -> None:
     assert bound.stops_posterior == (estimator == "dreg")
 
 
+def test_only_dreg_needs_the_codes() -> None:
+    weights, nothing = log_weights(5, 3), torch.zeros(3)
+    plain, dreg = make_bound("iwae"), make_bound("iwae", {"estimator": "dreg"})
+    assert torch.equal(plain.loss(nothing, nothing, weights, None), -plain.value(weights))
+    with pytest.raises(ValueError, match="iwae_5 needs the weights and codes of 5 draws"):
+        dreg.loss(nothing, nothing, weights, None)
+    with pytest.raises(ValueError, match="iwae_5 needs"):
+        plain.loss(nothing, nothing, None, None)
+
+
 @pytest.mark.parametrize("name", IMPORTANCE)
 def test_weights_that_differ_by_thousands_of_nats_give_finite_gradients(name: str) -> None:
     bound = make_bound(name, {"estimator": "dreg"})

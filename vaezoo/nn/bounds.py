@@ -83,7 +83,10 @@ class Bound:
     label: str | None = None
 
     def loss(self, recon: Tensor, rate: Tensor, log_weights: Tensor | None, code: Tensor | None) -> Tensor:
-        """What is minimised, in nats: (B,) twice, (S, B) and (S, B, D) -> (B,), with S = ``samples``."""
+        """What is minimised, in nats: (B,) twice, (S, B) and (S, B, D) -> (B,), with S = ``samples``.
+
+        ValueError if the weights, or the codes for the DReG gradient, are needed and missing.
+        """
         raise NotImplementedError
 
     def value(self, log_weights: Tensor) -> Tensor:
@@ -121,11 +124,11 @@ class _ImportanceWeighted(Bound):
         self.stops_posterior = estimator == "dreg"
 
     def loss(self, recon: Tensor, rate: Tensor, log_weights: Tensor | None, code: Tensor | None) -> Tensor:
-        if log_weights is None or code is None:
+        if log_weights is None or (code is None and self.estimator == "dreg"):
             raise ValueError(f"{self.label} needs the weights and codes of {self.samples} draws, got None")
-        if self.estimator == "dreg":
-            return -doubly_reparametrised(self._grouped(log_weights), code, self.share)
-        return -self.value(log_weights)
+        if code is None or self.estimator == "plain":
+            return -self.value(log_weights)
+        return -doubly_reparametrised(self._grouped(log_weights), code, self.share)
 
     def value(self, log_weights: Tensor) -> Tensor:
         return combined_bound(self._grouped(log_weights), self.share)

@@ -1,0 +1,101 @@
+"""A codebook of two processes is that of one, with batches that do not divide and with restarts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, multiprocessing
+
+from vaezoo.distributed import batch_shares
+from vaezoo.distributed.batch_shares import even_share
+from vaezoo.nn.quantizers import VectorQuantizer
+
+STEPS = {
+    "even": [[4], [4]],
+    "uneven": [[5], [3], [1]],  # of one image, the second process has a stand-in
+    "accumulated": [[4, 1], [1, 1], [3, 2]],
+}
+"""Sizes of the micro-batches of each step."""
+
+RESTART = 0.8
+"""High, so that most steps restart codes."""
+
+
+def trained(case: str, rank: int, world_size: int) -> dict[str, Any]:
+    """The quantiser after the steps of a case: its buffers, its restarts by step, and the next random number."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    made = VectorQuantizer(3, size=12, decay=0.5, restart=RESTART)
+    data = torch.Generator().manual_seed(1)
+    restarts = []
+    for sizes in STEPS[case]:
+        for size in sizes:
+            step(made, torch.randn(size, 3, 2, 2, generator=data), rank, world_size)
+        made.update()
+        restarts.append(int(made.restarted))
+    return {**made.state_dict(), "restarts": restarts, "next": torch.rand(3)}
+
+
+def step(made: VectorQuantizer, z: Tensor, rank: int, world_size: int) -> None:
+    if world_size == 1:
+        made(z)
+        return
+    share = even_share(len(z), rank, world_size)
+    with batch_shares.within_share(share):
+        made(share.rows(z, max(share.size, 1)))
+
+
+def all_cases(rank: int, folder: Path) -> None:
+    """What one of two processes does."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.save({case: trained(case, rank, 2) for case in STEPS}, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
+    """Results of both processes by case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(all_cases, (folder,), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_two_processes_have_the_codebook_of_one(case: str, on_two: list[dict[str, dict[str, Any]]]) -> None:
+    alone = trained(case, 0, 1)
+    assert max(alone["restarts"]) > 0
+    first, second = (found[case] for found in on_two)
+    for name, value in alone.items():
+        torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(second[name], first[name], rtol=0, atol=0)
+
+
+def test_a_stand_in_adds_nothing_even_if_it_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Tensor] = []
+    all_reduce: Callable[[Tensor], None] = sent.append
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    values = torch.tensor([1.0, float("nan")], requires_grad=True)
+    for rank, expected in ((0, values), (1, torch.zeros(2))):
+        with batch_shares.within_share(even_share(1, rank, 2)):
+            found = batch_shares.sum_of_all(values)
+        torch.testing.assert_close(found, expected.detach(), equal_nan=True)
+        assert found is sent[-1]
+    assert len(sent) == 2
+    alone = batch_shares.sum_of_all(values)
+    assert not alone.requires_grad
+    assert torch.equal(alone.nan_to_num(), values.nan_to_num())
+
+
+def test_a_training_forward_has_one_collective_and_an_evaluation_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Tensor] = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", sent.append)
+    made = VectorQuantizer(3, size=12)
+    with batch_shares.within_share(even_share(4, 0, 2)):
+        made(torch.randn(2, 3, 2, 2))
+        assert len(sent) == 1
+        made.update()
+        made.eval()(torch.randn(2, 3, 2, 2))
+        VectorQuantizer(3, size=12, update="gradient")(torch.randn(2, 3, 2, 2))
+    assert len(sent) == 1
