@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from tests.kills import Nursery
 from vaezoo import Run
@@ -21,6 +23,12 @@ from vaezoo.models import Autoencoder
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 MODELS = hydra_config.options("model")
+SMALL = {
+    "model.penalty_options.widths": "[16]",
+    "model.prior_options.components": "7",
+    "model.quantizer_options.size": "8",
+}
+"""Settings of parts of models that are too large for tests, for those that have them."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Feature classifiers of the tests are kept for the tests alone."""
     before = os.environ.get("VAEZOO_CACHE")
     os.environ["VAEZOO_CACHE"] = str(tmp_path_factory.mktemp("cache"))
@@ -67,13 +75,22 @@ def free_port() -> Callable[[], int]:
     return port
 
 
+@cache
+def small(variant: str) -> tuple[str, ...]:
+    """Overrides that make a model of the zoo small enough for tests."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
+        cfg = compose("train", overrides=[f"model={variant}"])
+    return tuple(f"{key}={value}" for key, value in SMALL.items() if OmegaConf.select(cfg, key) is not None)
+
+
 @pytest.fixture
 def make_model() -> Callable[..., Autoencoder]:
     """A model from its yaml: make_model("vae", "model.latent_dim=2", image_shape=[1, 8, 8])."""
 
     def make(variant: str, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
+        words = [f"model={variant}", *small(variant), *overrides]
         with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
-            cfg = compose("train", overrides=[f"model={variant}", *overrides], return_hydra_config=True)
+            cfg = compose("train", overrides=words, return_hydra_config=True)
         automatic.resolve(cfg)
         model: Any = instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
         return model

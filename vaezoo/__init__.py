@@ -9,22 +9,33 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vaezoo.data import ImageDataModule
-    from vaezoo.models import AE, VAE, Autoencoder, BetaVAE, ConvVAE
+    from vaezoo.models import AE, IWAE, VAE, VQVAE, Autoencoder, BetaVAE, ConvVAE, FactorVAE, VampVAE
     from vaezoo.models.loading import Run, load
 
 # Imported on first access, so that `import vaezoo` and the command line start without importing torch.
+_MODELS = ("AE", "IWAE", "VAE", "VQVAE", "Autoencoder", "BetaVAE", "ConvVAE", "FactorVAE", "VampVAE")
 _HOME = {
-    "AE": "vaezoo.models",
-    "VAE": "vaezoo.models",
-    "Autoencoder": "vaezoo.models",
-    "BetaVAE": "vaezoo.models",
-    "ConvVAE": "vaezoo.models",
+    **dict.fromkeys(_MODELS, "vaezoo.models"),
     "ImageDataModule": "vaezoo.data",
     "Run": "vaezoo.models.loading",
     "load": "vaezoo.models.loading",
 }
 
-__all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE", "ImageDataModule", "Run", "__version__", "load"]
+__all__ = [
+    "AE",
+    "IWAE",
+    "VAE",
+    "VQVAE",
+    "Autoencoder",
+    "BetaVAE",
+    "ConvVAE",
+    "FactorVAE",
+    "ImageDataModule",
+    "Run",
+    "VampVAE",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> "Any":

@@ -20,7 +20,7 @@ from vaezoo.nn.posteriors import DiagonalGaussian
 def test_each_process_draws_its_images_rows_of_the_noise_of_one(total: int, parts: int) -> None:
     mean, logvar = torch.randn(total, 4), torch.randn(total, 4)
     torch.manual_seed(3)
-    alone, after = DiagonalGaussian(mean, logvar).sample(), torch.get_rng_state()
+    alone, after = DiagonalGaussian(mean, logvar).draw().code[0], torch.get_rng_state()
     x = torch.rand(total, 1, 8, 8)
     binary = draw_binary(x, seed=5)
     for rank in range(parts):
@@ -28,7 +28,7 @@ def test_each_process_draws_its_images_rows_of_the_noise_of_one(total: int, part
         rows = slice(own.start, own.start + max(own.size, 1))
         torch.manual_seed(3)
         with within_share(own):
-            code = DiagonalGaussian(mean[rows], logvar[rows]).sample()
+            code = DiagonalGaussian(mean[rows], logvar[rows]).draw().code[0]
         assert torch.equal(code, alone[rows])
         assert torch.equal(torch.get_rng_state(), after)
         assert torch.equal(draw_binary(x[rows], 5, own), binary[rows])
@@ -36,9 +36,9 @@ def test_each_process_draws_its_images_rows_of_the_noise_of_one(total: int, part
 
 def test_a_generator_of_ones_own_draws_for_what_is_at_hand() -> None:
     posterior = DiagonalGaussian(torch.zeros(2, 3), torch.zeros(2, 3))
-    plain = posterior.sample(torch.Generator().manual_seed(1))
+    plain = posterior.draw(2, torch.Generator().manual_seed(1)).code
     with within_share(even_share(5, 1, 2)):
-        assert torch.equal(posterior.sample(torch.Generator().manual_seed(1)), plain)
+        assert torch.equal(posterior.draw(2, torch.Generator().manual_seed(1)).code, plain)
     assert batch_shares._current is None
 
 

@@ -37,11 +37,11 @@ def test_counting_leaves_the_model_as_it_was(make_model: Make) -> None:
 
 
 def test_a_code_takes_32_bits_a_dimension(make_model: Make) -> None:
-    assert cost.code_bits(make_model("ae", "model.latent_dim=7")) == 224
+    assert make_model("ae", "model.latent_dim=7").code_bits == 224
 
 
 def test_pca_has_a_cost_too() -> None:
     pca = PCA(torch.rand(20, 1, 4, 4), latent_dim=3)
     assert cost.flops_per_image(pca) == 2 * (16 * 3 + 3 * 16)
-    assert cost.code_bits(pca) == 96
+    assert pca.code_bits == 96
     assert cost.count_parameters(pca) == 0

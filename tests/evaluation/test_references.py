@@ -96,7 +96,7 @@ def test_pca_has_the_image_api_of_a_model_without_posterior() -> None:
     assert pca.image_shape == (1, 4, 6)
     assert pca.latent_dim == 3
     assert pca.posterior(x) is None
-    assert pca.log_prior(pca.encode(x)) is None
+    assert pca.prior() is None
     path = pca.interpolate(x[:2], x[2:], steps=5, method="spherical")
     assert path.shape == (2, 5, 1, 4, 6)
     torch.testing.assert_close(path[:, 0], pca.reconstruct(x[:2]))

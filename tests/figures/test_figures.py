@@ -161,7 +161,10 @@ def plane(labels: Labels, *, dimensions: int = 2, prior: bool = True, decoded: b
     ellipses = np.tile([0.5, 0.3, 20.0], (10, 1))
     pixels = np.random.default_rng(0).uniform(size=(40, 40, 3)) if decoded else None
     where = Limits(-4, 4, -4, 4)
-    return Plane(points, where, ("z0", "z1"), labels, Prior((0, 0), ellipses) if prior else None, pixels, "a note")
+    return Plane(
+        points, where, ("z0", "z1"), labels, Prior((0, 0, 4, 4, 0)) if prior else None, pixels, "a note",
+        ellipses=ellipses if prior else ellipses[:0],
+    )  # fmt: skip
 
 
 def some_labels(count: int, names: tuple[str | float, ...] = (), title: str = "") -> Labels:

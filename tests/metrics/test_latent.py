@@ -1,6 +1,7 @@
 """The averaged KL taken apart, against Gaussians whose parts have closed forms and against brute force."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,16 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose
+from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.priors import StandardNormal
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def parts(mean: Tensor, logvar: Tensor, **settings: Any) -> Decomposition:
+    return decompose(DiagonalGaussian(mean, logvar), StandardNormal(mean.shape[-1], mean.device), **settings)
 
 
 def gaussian_means(count: int, covariance: Tensor) -> Tensor:
@@ -34,7 +41,7 @@ def test_gaussian_means_give_the_closed_forms_of_a_gaussian_aggregate() -> None:
     covariance = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
     variance = torch.tensor([0.05, 0.05], dtype=torch.float64)
     mean = gaussian_means(6000, covariance - variance.diag())
-    result = decompose(mean, variance.log().expand_as(mean), samples=4000, generator=generator())
+    result = parts(mean, variance.log().expand_as(mean), samples=4000, generator=generator())
     total_correlation = -0.5 * math.log(1 - 0.81)
     assert total_correlation == pytest.approx(0.8303656, abs=1e-7)
     information = 0.5 * (torch.logdet(covariance) - variance.log().sum()).item()
@@ -53,7 +60,7 @@ def test_dimensionwise_kl_is_that_of_the_marginals() -> None:
     covariance = torch.tensor([4.0, 0.25], dtype=torch.float64).diag()
     variance = torch.tensor([0.4, 0.1], dtype=torch.float64)
     mean = gaussian_means(6000, covariance - variance.diag())
-    result = decompose(mean, variance.log().expand_as(mean), samples=4000, generator=generator())
+    result = parts(mean, variance.log().expand_as(mean), samples=4000, generator=generator())
     prior = MultivariateNormal(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
     expected = kl_divergence(MultivariateNormal(prior.mean, covariance), prior).item()
     check(result, {"dimensionwise_kl": expected, "aggregate_kl": expected, "total_correlation": 0}, bias=0.02)
@@ -88,7 +95,7 @@ def test_two_posteriors_on_a_line_against_numerical_integration() -> None:
     step = 24 / 200_000
     information = (each.exp() * (each - mixture)).sum().item() * step / 2
     marginal = (mixture.exp() * (mixture - prior)).sum().item() * step
-    result = decompose(mean, logvar, samples=40_000, generator=generator())
+    result = parts(mean, logvar, samples=40_000, generator=generator())
     check(result, {"mutual_information": information, "dimensionwise_kl": marginal, "aggregate_kl": marginal})
     assert result.total_correlation == pytest.approx(0, abs=1e-12)
     assert max(result.standard_errors.values()) < 0.01
@@ -96,7 +103,7 @@ def test_two_posteriors_on_a_line_against_numerical_integration() -> None:
 
 def test_the_parts_add_up_to_the_averaged_kl() -> None:
     mean, logvar = random_posteriors(300, 6)
-    result = decompose(mean, logvar, samples=6000, generator=generator())
+    result = parts(mean, logvar, samples=6000, generator=generator())
     total = result.mutual_information + result.total_correlation + result.dimensionwise_kl
     assert result.kl == pytest.approx(gaussian_kl(mean, logvar).sum(1).mean().item(), rel=1e-6)
     assert result.aggregate_kl == pytest.approx(result.total_correlation + result.dimensionwise_kl, abs=1e-12)
@@ -107,7 +114,7 @@ def test_the_parts_add_up_to_the_averaged_kl() -> None:
 
 def test_a_collapsed_posterior_has_nothing_in_any_part() -> None:
     mean = 1e-3 * torch.randn(500, 4, generator=generator())
-    result = decompose(mean, torch.zeros(500, 4), generator=generator())
+    result = parts(mean, torch.zeros(500, 4), generator=generator())
     for name in ("kl", "mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"):
         assert getattr(result, name) == pytest.approx(0, abs=1e-4)
     assert not result.saturated
@@ -115,7 +122,7 @@ def test_a_collapsed_posterior_has_nothing_in_any_part() -> None:
 
 def test_posteriors_far_apart_tell_every_image() -> None:
     mean = 100.0 * torch.arange(64.0)[:, None].expand(64, 2)
-    result = decompose(mean, torch.zeros(64, 2), generator=generator())
+    result = parts(mean, torch.zeros(64, 2), generator=generator())
     assert result.mutual_information == pytest.approx(math.log(64), abs=1e-9)
     assert result.total_correlation == pytest.approx(math.log(64), abs=1e-9)  # each dimension tells the other
     assert result.saturated
@@ -125,7 +132,7 @@ def test_posteriors_far_apart_tell_every_image() -> None:
 @pytest.mark.parametrize("shift", [-6.0, 0.0, 2.0])
 def test_the_bounds_of_mutual_information_and_total_correlation_hold(dimensions: int, shift: float) -> None:
     mean, logvar = random_posteriors(100, dimensions)
-    result = decompose(mean, logvar + shift, samples=500, generator=generator())
+    result = parts(mean, logvar + shift, samples=500, generator=generator())
     error = result.standard_errors["mutual_information"]
     assert -3 * error <= result.mutual_information <= min(math.log(100) + 1e-9, result.kl + 3 * error)
     assert result.total_correlation >= -3 * result.standard_errors["total_correlation"] - 1e-9
@@ -133,7 +140,7 @@ def test_the_bounds_of_mutual_information_and_total_correlation_hold(dimensions:
 
 def test_the_standard_errors_are_the_spread_over_draws() -> None:
     mean, logvar = random_posteriors(200, 3)
-    results = [decompose(mean, logvar, samples=400, generator=generator(seed)) for seed in range(100)]
+    results = [parts(mean, logvar, samples=400, generator=generator(seed)) for seed in range(100)]
     for name, error in results[0].standard_errors.items():
         spread = torch.tensor([getattr(result, name) for result in results]).std().item()
         assert 0.7 * error < spread < 1.2 * error, name
@@ -142,24 +149,23 @@ def test_the_standard_errors_are_the_spread_over_draws() -> None:
 def test_an_image_more_often_in_the_set_is_no_new_information() -> None:
     mean, logvar = random_posteriors(50, 2)
     once, twice = (
-        decompose(mean.repeat(times, 1), logvar.repeat(times, 1), samples=20_000, generator=generator())
-        for times in (1, 2)
+        parts(mean.repeat(times, 1), logvar.repeat(times, 1), samples=20_000, generator=generator()) for times in (1, 2)
     )
     check(twice, {name: getattr(once, name) for name in once.standard_errors}, bias=0.03)
 
 
 def test_more_images_than_wanted_are_cut_to_a_number_that_is_reported() -> None:
     mean, logvar = random_posteriors(90, 2)
-    cut = decompose(mean, logvar, posteriors=30, samples=50, generator=generator())
+    cut = parts(mean, logvar, posteriors=30, samples=50, generator=generator())
     assert (cut.n, cut.samples) == (30, 50)
-    assert cut == decompose(mean, logvar, posteriors=30, samples=50, generator=generator())
-    assert cut.kl != decompose(mean, logvar, posteriors=30, samples=50, generator=generator(1)).kl
-    assert decompose(mean, logvar, generator=generator()).n == 90
+    assert cut == parts(mean, logvar, posteriors=30, samples=50, generator=generator())
+    assert cut.kl != parts(mean, logvar, posteriors=30, samples=50, generator=generator(1)).kl
+    assert parts(mean, logvar, generator=generator()).n == 90
 
 
 def test_the_chunk_changes_nothing() -> None:
     mean, logvar = random_posteriors(50, 3)
-    small, large = (decompose(mean, logvar, samples=40, chunk=chunk, generator=generator()) for chunk in (1, 2**20))
+    small, large = (parts(mean, logvar, samples=40, chunk=chunk, generator=generator()) for chunk in (1, 2**20))
     for name in small.standard_errors:
         assert getattr(small, name) == pytest.approx(getattr(large, name), rel=1e-12)
 
@@ -170,7 +176,5 @@ def test_what_does_not_fit_is_refused() -> None:
         (torch.zeros(0, 2), torch.zeros(0, 2), 9),
         (torch.zeros(3, 2), torch.zeros(3, 2), 1),
     ):
-        with pytest.raises(
-            ValueError, match=r"needs mean and logvar of the same shape \(N, D\) and at least 2 samples"
-        ):
-            decompose(mean, logvar, samples=samples, generator=generator())
+        with pytest.raises(ValueError, match=r"needs posteriors with means \(N, D\) and at least 2 samples"):
+            parts(mean, logvar, samples=samples, generator=generator())

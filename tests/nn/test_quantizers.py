@@ -329,8 +329,11 @@ def test_fewer_vectors_than_codes_are_taken_several_times() -> None:
 
 def test_usage_counts_the_codes_of_each_image() -> None:
     indices = torch.tensor([[[[0, 2], [2, 2]], [[1, 1], [1, 1]]], [[[1, 1], [0, 3]], [[0, 0], [0, 0]]]])
-    assert usage(indices, (4, 2)).tolist() == [[1, 0, 3, 0], [1, 2, 0, 1]]
-    assert usage(indices, (4, 2), level=1).tolist() == [[0, 4], [4, 0]]
+    assert {name: counts.tolist() for name, counts in usage(indices, (4, 2)).items()} == {
+        "1": [[1, 0, 3, 0], [1, 2, 0, 1]],
+        "2": [[0, 4], [4, 0]],
+    }
+    assert usage(indices[:, :1], (4,)).keys() == {""}
 
 
 def test_rates_and_perplexities_are_the_known_ones(known: dict[str, Tensor]) -> None:

@@ -487,8 +487,8 @@ def test_outputs_of_a_program_that_reuses_its_memory_are_copied(monkeypatch: pyt
     monkeypatch.setattr(torch, "compile", compile)
     model = small(BetaVAE)
     model.compile_losses("reduce-overhead")
-    first, values = model.losses(torch.ones(2, 1, 8, 8), model.weights())
-    model.losses(torch.zeros(2, 1, 8, 8), model.weights())
+    first, values = model.losses((torch.ones(2, 1, 8, 8),), model.weights())
+    model.losses((torch.zeros(2, 1, 8, 8),), model.weights())
     assert modes == ["reduce-overhead"]
     assert first == 1
     assert values["loss"].tolist() == [1, 1]

@@ -103,15 +103,25 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
         callbacks=[*bar, *resuming_callbacks, beginning, cost, *callbacks, stopping],
     )
     refuse_unknown_version(trainer)
-    fsdp.check(trainer, compiled=bool(cfg.compile))
+    fsdp.check(trainer, model, compiled=bool(cfg.compile))
     ranks.check(trainer, {name: getattr(datamodule, name) for name in ("batch_size", "eval_batch_size")})
     if is_rank_zero():  # to report unreadable images before anything is written; other ranks wait in Lightning
         datamodule.prepare_data()
         datamodule.setup("fit")
         datamodule.train_dataloader()
         keep_range(cfg, datamodule)
+        _refuse_missing_labels(model, datamodule)
     cfg.threads = choose_threads(cfg.get("threads", AUTO), model, trainer, datamodule.batch_size)
     return Training(cfg, run_dir, datamodule, model, trainer, cost, stopping, beginning)
+
+
+def _refuse_missing_labels(model: Autoencoder, datamodule: ImageDataModule) -> None:
+    """ConfigError if a model wants labels and the data have none."""
+    if model.wants_labels and int(datamodule.examples(1, "train")[1].min()) < 0:
+        raise ConfigError(
+            f"{type(model).__name__} needs a label for each image, and {datamodule.name} has none; choose data with"
+            " labels, such as a folder with one subfolder for each class, or another model"
+        )
 
 
 def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
@@ -119,6 +129,8 @@ def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
     model = instantiate(settings, image_shape=list(image_shape))
     if not isinstance(model, Autoencoder):
         raise ConfigError(f"model._target_ must be a subclass of vaezoo.Autoencoder, got {settings._target_}")
+    if model.critics:
+        model.example_states()  # creates the optimiser, which may not have the settings of the critic's group
     return model
 
 

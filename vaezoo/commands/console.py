@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
+SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units", "perplexity", "codes_used")
 """Metrics of the final table, in this order."""
 
 
@@ -45,10 +45,11 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     network = model.hparams["network"]
     name = type(model).__name__
     log.info(
-        "model       %s, %s network, %d latent dimensions, %s parameters",
+        "model       %s, %s network, %d latent dimensions%s, %s parameters",
         name,
         network,
         model.latent_dim,
+        f" ({'x'.join(map(str, model.code_shape))})" if len(model.code_shape) > 1 else "",
         f"{count_parameters(model):,}",
     )
     if (busy := threads.busy_line(cfg.threads)) and threads.RUNS_AT_ONCE not in os.environ:

@@ -1,10 +1,14 @@
 """The values that settings may take. It imports nothing slow, so that the command line can list them immediately."""
 
 NETWORKS = ("mlp", "conv", "resnet")
+GRIDS = ("conv", "resnet")
+"""Networks with a grid of positions, for spatial codes."""
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
-QUANTIZERS = ("vq",)
+POSTERIORS = ("diagonal", "full")
+PRIORS = ("normal", "vamp", "mixture")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae")
 PENALTIES = ("total_correlation", "critic_tc")
+QUANTIZERS = ("vq",)
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
 EVALUATIONS = ("quick", "full", "none")
 STEPPING = ("fast", "lightning")

@@ -98,16 +98,25 @@ def _named(function: Any) -> dict[str, Any]:
 
 
 def check_type(value: Any, annotation: Any, key: str) -> None:
-    """ConfigError if the ``value`` of the setting ``key`` does not have the annotated type."""
+    """ConfigError if the ``value`` of the setting ``key`` does not have the annotated type; a list may be a tuple."""
     import typeguard  # slow to import, and --help and list need no checks
 
     wrong_bool = isinstance(value, bool) and annotation in (int, float, int | None, float | None)
+    if wrong_bool or not any(_has_type(typeguard, each, annotation) for each in _readings(value)):
+        raise ConfigError(f"{key} must be {_in_words(annotation)}, got {shown(value)} ({type(value).__name__})")
+
+
+def _readings(value: Any) -> list[Any]:
+    """The values that a setting may stand for: configs have no tuples."""
+    return [value, tuple(value)] if isinstance(value, list) else [value]
+
+
+def _has_type(typeguard: Any, value: Any, annotation: Any) -> bool:
     try:
         typeguard.check_type(value, annotation)
     except typeguard.TypeCheckError:
-        wrong_bool = True
-    if wrong_bool:
-        raise ConfigError(f"{key} must be {_in_words(annotation)}, got {shown(value)} ({type(value).__name__})")
+        return False
+    return True
 
 
 def shown(value: Any) -> str:

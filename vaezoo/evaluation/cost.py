@@ -6,21 +6,12 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-BITS = 32
-"""Bits per latent dimension: codes are stored in single precision."""
-
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of parameters of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def code_bits(model: nn.Module) -> int:
-    """Bits of the uncompressed code of one image: 32 per latent dimension.
-
-    An ideal coder of a stochastic code would need its rate, kl / ln 2.
-    """
-    return BITS * int(model.latent_dim)  # type: ignore[arg-type]
+    """Number of parameters of a model, without critics, which only its training needs."""
+    critics = [model.get_submodule(name) for name in getattr(model, "critics", ())]
+    theirs = sum(parameter.numel() for critic in critics for parameter in critic.parameters())
+    return sum(parameter.numel() for parameter in model.parameters()) - theirs
 
 
 PASSES = 3

@@ -5,7 +5,7 @@ from typing import Any
 
 from vaezoo.data import ImageDataModule
 from vaezoo.evaluation import references, sections
-from vaezoo.evaluation.cost import code_bits, count_parameters, flops_per_image
+from vaezoo.evaluation.cost import count_parameters, flops_per_image
 from vaezoo.evaluation.inputs import Inputs
 from vaezoo.evaluation.sections import Numbers, Vectors
 from vaezoo.evaluation.settings import FULL, Settings
@@ -80,7 +80,7 @@ def _static_cost(model: Any) -> Numbers:
     found = {
         "parameters": count_parameters(model),
         "flops_per_image": flops_per_image(model),
-        "code_bits": code_bits(model),
+        "code_bits": model.code_bits,
     }
     return {name: {"value": value} for name, value in found.items()}
 
@@ -121,4 +121,4 @@ def _pca(model: Any, inputs: Inputs) -> Numbers:
     if model.likelihood.is_gaussian:
         exact = inputs.map(pca.log_likelihood_of_images, inputs.test)
         numbers["log_likelihood"] = sections.mean_of(exact)
-    return numbers | {"code_bits": {"value": code_bits(pca)}}
+    return numbers | {"code_bits": {"value": pca.code_bits}}

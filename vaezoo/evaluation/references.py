@@ -60,9 +60,22 @@ class PCA(nn.Module):
         """None: the code of an image is a point."""
         return None
 
-    def log_prior(self, code: Tensor) -> None:
+    def prior(self) -> None:
         """None: without a posterior there is no prior."""
         return None
+
+    def path_code(self, x: Tensor) -> Tensor:
+        """Codes between which paths are drawn: (B, C, H, W) -> (B, D)."""
+        return self.encode(x)
+
+    def project(self, code: Tensor) -> Tensor:
+        """Codes as they are: any code can be decoded."""
+        return code
+
+    @property
+    def code_bits(self) -> int:
+        """32 bits for each component."""
+        return 32 * self.latent_dim
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Projection of images onto the principal components: (B, C, H, W) -> (B, C, H, W)."""

@@ -16,7 +16,7 @@ from vaezoo.config.errors import DataError
 from vaezoo.evaluation.features import FeatureExtractor
 from vaezoo.evaluation.inputs import CHUNK, Inputs
 from vaezoo.evaluation.settings import BOUND_FLOPS
-from vaezoo.metrics import bounds, generation, latent, paths, probes
+from vaezoo.metrics import bounds, codebooks, generation, latent, paths, probes
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.metrics.disentanglement import Sizes, evaluate_disentanglement
 from vaezoo.metrics.images import ssim
@@ -57,17 +57,27 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     recon, kl = recon.cpu(), kl.cpu()
     names = [name for name in names_of("likelihood") if name != "log_likelihood"]  # only PCA has it
     numbers = missing(names, NO_POSTERIOR) | {"recon": mean_of(recon)}
-    if subject.posterior(inputs.test[:1].to(inputs.device)) is None:
+    if not kl.shape[1]:
         return numbers, {"recon_of_images": recon.tolist()}
-    elbo = -recon - kl.sum(1)
-    numbers |= {"elbo": mean_of(elbo), "kl": mean_of(kl.sum(1))}
-    vectors = {"elbo_of_images": elbo.tolist(), "kl_of_dimensions": kl.mean(0).tolist()}
+    elbo, posterior = -recon - kl.sum(1), _example(subject, inputs)
+    numbers |= {"elbo": mean_of(elbo), "kl": mean_of(kl.sum(1)), "bits_per_dim": _bits_per_dim(subject, inputs, elbo)}
+    vectors = {"elbo_of_images": elbo.tolist()}
+    if posterior is None:
+        return numbers | missing(["iw_bound", "iw_ess"], "all draws of a point are equal"), vectors
+    if posterior.kl_by(subject.prior()) == "dimension":
+        vectors["kl_of_dimensions"] = kl.mean(0).tolist()
     images = inputs.test[: _bound_images(subject, inputs)]
     bound, ess = bounds.importance_weighted_bound(subject, images, inputs.settings.k, seed=seed)
     numbers["iw_bound"] = mean_of(bound.cpu(), k=inputs.settings.k)
     numbers["iw_ess"] = {"value": float(ess.median()), "n": len(ess), "k": inputs.settings.k}
     vectors["iw_bound_of_images"] = bound.tolist()
-    return numbers | {"bits_per_dim": _bits_per_dim(subject, inputs, elbo)}, vectors
+    return numbers, vectors
+
+
+def _example(subject: Any, inputs: Inputs) -> Any:
+    """The posterior of one image, which shows whether there is one and of which family; None without a posterior."""
+    with torch.no_grad():
+        return subject.posterior(inputs.test[:1].to(inputs.device))
 
 
 def _bits_per_dim(subject: Any, inputs: Inputs, elbo: Tensor) -> Number:
@@ -107,13 +117,16 @@ def reconstruction(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
 def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vectors]:
     """Distances of prior samples, mixture samples and reconstructions from the test set, in each feature space."""
     count = min(inputs.settings.samples, len(inputs.test))
-    mixture = generation.fit_mixture(codes, seed=inputs.settings.seed)
-    drawn = mixture.sample(count, torch.Generator().manual_seed(inputs.settings.seed))
     sources: dict[str, Callable[[], Iterator[Tensor]] | str] = {
         "prior": lambda: _prior_samples(subject, inputs, count),
-        "mixture": lambda: (subject.decode(part.to(inputs.device)) for part in drawn.split(CHUNK)),
+        "mixture": generation.no_mixture(codes),
         "reconstruction": lambda: (subject.reconstruct(x.to(inputs.device)) for x in inputs.test.split(CHUNK)),
     }
+    if not sources["mixture"]:
+        drawn = generation.fit_mixture(codes, seed=inputs.settings.seed).sample(count, _seeded(inputs))
+        sources["mixture"] = lambda: (
+            subject.decode(subject.project(part.to(inputs.device))) for part in drawn.split(CHUNK)
+        )
     if subject.sample(1, torch.Generator()) is None:
         sources["prior"] = "the model has no prior to draw codes from"
     numbers: Numbers = {}
@@ -124,8 +137,12 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
     return numbers, {}
 
 
+def _seeded(inputs: Inputs) -> torch.Generator:
+    return torch.Generator().manual_seed(inputs.settings.seed)
+
+
 def _prior_samples(subject: Any, inputs: Inputs, count: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(inputs.settings.seed)
+    generator = _seeded(inputs)
     for start in range(0, count, CHUNK):
         yield subject.sample(min(CHUNK, count - start), generator)
 
@@ -182,14 +199,15 @@ def interpolation(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     """Distances of interpolation midpoints from the test set, and the evenness of the paths."""
     extractor = inputs.extractors["classifier"]
     start, end = inputs.pairs
-    codes = inputs.map(subject.encode, inputs.test)
+    codes = inputs.map(subject.path_code, inputs.test)
     middles = {method: path(codes[start], codes[end], 3)[:, 1] for method, path in METHODS.items()}
     numbers: Numbers = {}
     for place, chosen in {"endpoints": codes[start], **middles}.items():
         if isinstance(extractor, str):
             numbers |= missing([f"interpolation_{short}_{place}" for short in ("fd", "kd")], extractor)
         else:
-            decoded = (subject.decode(part.to(inputs.device)) for part in chosen.split(CHUNK))
+            projected = (subject.project(part.to(inputs.device)) for part in chosen.split(CHUNK))
+            decoded = (subject.decode(part) for part in projected)
             numbers |= _distances_at(inputs, place, extractor, decoded)
     for method in METHODS:
         numbers |= _paces(subject, inputs, method, extractor)
@@ -231,26 +249,60 @@ def _paces(subject: Any, inputs: Inputs, method: str, extractor: FeatureExtracto
 
 
 def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> tuple[Numbers, Vectors]:
-    """Active units, the decomposition of the average KL, in nats, and the accuracy of probes."""
+    """Active units, the decomposition of the average KL, in nats, usage of codebooks, and the accuracy of probes."""
     numbers, vectors = _posterior_statistics(subject, inputs)
-    return numbers | probed(inputs, train_codes, test_codes), vectors
+    return numbers | _codebooks(subject, inputs) | probed(inputs, train_codes, test_codes), vectors
 
 
 def _posterior_statistics(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
-    names = ["active_units", "mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"]
-    if subject.posterior(inputs.test[:1].to(inputs.device)) is None:
-        return missing(names, NO_POSTERIOR), {}
-    both = inputs.map(lambda x: torch.cat(subject.posterior(x), dim=1), inputs.test)
-    mean, logvar = both.chunk(2, dim=1)
-    variance = mean.double().var(0, correction=0)
-    parts = latent.decompose(mean, logvar, generator=torch.Generator().manual_seed(inputs.settings.seed))
-    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(mean)}}
-    for name in names[1:]:
+    names = ["mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"]
+    if _example(subject, inputs) is None:
+        return missing(["active_units", *names], NO_POSTERIOR), {}
+    posterior, prior = _posterior_of(subject, inputs), subject.prior().to(torch.device("cpu"))
+    variance = posterior.mean.double().var(0, correction=0)
+    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(posterior.mean)}}
+    vectors = {"variance_of_means": variance.tolist()}
+    if not hasattr(posterior, "log_prob"):
+        return numbers | missing(names, "the posterior has no density of given codes"), vectors
+    parts = latent.decompose(posterior, prior, generator=_seeded(inputs))
+    reasons = {
+        "total_correlation": "the dimensions of the posterior are not independent",
+        "dimensionwise_kl": "the dimensions of the posterior or of the prior are not independent",
+    }
+    for name in names:
+        if getattr(parts, name) is None:
+            numbers |= missing([name], reasons[name])
+            continue
         sizes = {"se": parts.standard_errors[name], "n": parts.n, "samples": parts.samples}
         numbers[name] = {"value": getattr(parts, name), **sizes}
         if parts.saturated:
             numbers[name]["note"] = f"mutual information is at its limit of log n = {math.log(parts.n):.2f} nats"
-    return numbers, {"variance_of_means": variance.tolist()}
+    return numbers, vectors
+
+
+@torch.no_grad()
+def _posterior_of(subject: Any, inputs: Inputs) -> Any:
+    """The posteriors of all test images on the CPU, a named tuple of tensors (N, ...)."""
+    found = [subject.posterior(x.to(inputs.device)) for x in inputs.test.split(CHUNK)]
+    return type(found[0])(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*found, strict=True)))
+
+
+def _codebooks(subject: Any, inputs: Inputs) -> Numbers:
+    """Perplexity and share of used codes, over the whole test set; with several levels, their means."""
+    names = ["perplexity", "codes_used"]
+    if subject.index_shape is None:
+        return missing(names, "the codes are not discrete")
+    indices = inputs.map(subject.indices, inputs.test)
+    counts = [
+        torch.bincount(level.flatten(), minlength=size)
+        for level, size in zip(indices.unbind(1), subject.codebook_sizes, strict=True)
+    ]
+    scores = {"perplexity": codebooks.perplexity, "codes_used": codebooks.codes_used}
+    sizes = {"n": len(indices), "positions": math.prod(subject.index_shape[1:]), "codes": list(subject.codebook_sizes)}
+    return {
+        name: {"value": sum(float(score(level)) for level in counts) / len(counts), **sizes}
+        for name, score in scores.items()
+    }
 
 
 def probed(inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> Numbers:

@@ -1,13 +1,15 @@
 """Figures from tensors and arrays."""
 
 from vaezoo.figures.canvas import raster, write_vector
-from vaezoo.figures.images import interpolations, reconstructions, samples, traversals
-from vaezoo.figures.latents import Labels, Plane, Prior, latent_kl, latent_line, latent_map
+from vaezoo.figures.images import codebook, interpolations, reconstructions, samples, traversals
+from vaezoo.figures.latents import Labels, Plane, Prior, draw_prior, latent_kl, latent_line, latent_map
 
 __all__ = [
     "Labels",
     "Plane",
     "Prior",
+    "codebook",
+    "draw_prior",
     "interpolations",
     "latent_kl",
     "latent_line",

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaezoo.figures.canvas import FAINT, NOTE, draw_text, mark, mosaic_page, titled
-from vaezoo.figures.mosaics import interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
+from vaezoo.figures.mosaics import compose, interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
 
 
 def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -> Figure:
@@ -74,4 +74,13 @@ def traversals(
         if abs(value) <= extent
     ]
     mark(figure, own_places)
+    return figure
+
+
+def codebook(rows: Mapping[str, Tensor], shares: Sequence[float], subject: str = "", note: str = "") -> Figure:
+    """Rows of images by label, (K, C, H, W) each, one image for each code; ``shares`` (K,) label the columns."""
+    mosaic = compose([list(images) for images in rows.values()])
+    columns = [f"{share:.1%}" for share in shares]
+    title = titled("Codes of the codebook", subject)
+    figure, _ = mosaic_page(mosaic, title, note, row_labels=list(rows), column_labels=columns)
     return figure

@@ -1,7 +1,7 @@
 """Figures of latent spaces: KL over training, codes in a plane or on a line."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.patches import Ellipse
 
 from vaezoo.figures.canvas import (
     FAINT,
@@ -90,18 +90,22 @@ class Labels:
 
 @dataclass
 class Prior:
-    """The centre of the standard normal prior in the plane, and the posteriors of the first M points as ellipses.
+    """The prior in a plane.
 
-    ``ellipses``: width, height and angle in degrees, (M, 3).
+    ``ellipse`` is that of a Gaussian: x and y of its centre, width, height and angle in degrees; ``draws`` (N, 2) stand
+    for any other prior.
     """
 
-    centre: tuple[float, float]
-    ellipses: np.ndarray
+    ellipse: tuple[float, float, float, float, float] | None = None
+    draws: np.ndarray | None = None
 
 
 @dataclass
 class Plane:
-    """Points (N, 2) in a plane; ``decoded`` (H, W, 3) is the decoder's output over the same square."""
+    """Points (N, 2) in a plane; ``decoded`` (H, W, 3) is the decoder's output over the same square.
+
+    ``ellipses`` are the posteriors of the first M points: width, height and angle in degrees, (M, 3).
+    """
 
     points: np.ndarray
     limits: Limits
@@ -112,6 +116,7 @@ class Plane:
     note: str = ""
     density: np.ndarray | None = None
     """Density of the prior along a one-dimensional axis from left to right, (K,), if there is a prior."""
+    ellipses: np.ndarray = field(default_factory=lambda: np.empty((0, 3)))
 
 
 def latent_map(plane: Plane, subject: str = "") -> Figure:
@@ -134,7 +139,7 @@ def latent_map(plane: Plane, subject: str = "") -> Figure:
         second.tick_params(labelleft=False)
         second.imshow(plane.decoded, extent=plane.limits, aspect="auto")
         if plane.prior is not None:
-            second.add_patch(_circle(plane.prior, "#ffd27f"))
+            draw_prior(second, plane.prior, "#ffd27f")
     if key:
         _draw_key(figure, right + 16, top, plane.labels)
     return figure
@@ -220,12 +225,11 @@ def _square(figure: Figure, left: float, top: float, plane: Plane) -> Axes:
 
 
 def _draw_distributions(axes: Axes, plane: Plane) -> None:
-    if plane.prior is None:
+    if plane.prior is not None:
+        draw_prior(axes, plane.prior, FAINT)
+    if not len(plane.ellipses):
         return
-    axes.add_patch(_circle(plane.prior, FAINT))
-    if not len(plane.prior.ellipses):
-        return
-    shapes, colours = plane.prior.ellipses, plane.labels.colours()[: len(plane.prior.ellipses)]
+    shapes, colours = plane.ellipses, plane.labels.colours()[: len(plane.ellipses)]
     places: dict[str, Any] = {"offsets": plane.points[: len(shapes)], "offset_transform": axes.transData}
     for alpha, face, edge in ((0.15, colours, "none"), (0.7, "none", colours)):
         axes.add_collection(
@@ -236,9 +240,33 @@ def _draw_distributions(axes: Axes, plane: Plane) -> None:
         )
 
 
-def _circle(prior: Prior, colour: str) -> Circle:
-    """A circle of two standard deviations of the prior."""
-    return Circle(prior.centre, 2, fill=False, edgecolor=colour, linestyle="--", linewidth=1, zorder=2)
+def draw_prior(axes: Axes, prior: Prior, colour: str, linewidth: float = 1.0, zorder: float = 2) -> None:
+    """Draw the outline of a Gaussian prior, dashed, or draws of any other prior as crosses."""
+    if prior.ellipse is not None:
+        x, y, width, height, angle = prior.ellipse
+        axes.add_patch(
+            Ellipse(
+                (x, y),
+                width,
+                height,
+                angle=angle,
+                fill=False,
+                edgecolor=colour,
+                linestyle="--",
+                linewidth=linewidth,
+                zorder=zorder,
+            )
+        )
+    if prior.draws is not None:
+        axes.scatter(
+            prior.draws[:, 0],
+            prior.draws[:, 1],
+            marker="x",
+            color=colour,
+            s=8,
+            linewidths=0.7 * linewidth,
+            zorder=zorder,
+        )
 
 
 def _histogram(axes: Axes, plane: Plane) -> None:

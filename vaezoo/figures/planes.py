@@ -54,15 +54,15 @@ def _shares(values: Tensor, variance: Tensor) -> Tensor:
     return values.clamp(min=0) / variance.sum().clamp(min=torch.finfo(variance.dtype).tiny)
 
 
-def limits(points: Tensor, reach: float = 0.0, prior_centre: Tensor | None = None) -> Limits:
+def limits(points: Tensor, reach: float = 0.0, prior_centre: Tensor | None = None, prior_std: float = 1.0) -> Limits:
     """A square around all points (N, 2) with a margin of ``reach``, and around the prior if its centre (2,) is given.
 
     For points (N, 1) both axes are the same.
     """
     low, high = points.amin(0) - reach, points.amax(0) + reach
     if prior_centre is not None:
-        low = torch.minimum(low, prior_centre - PRIOR_BULK)
-        high = torch.maximum(high, prior_centre + PRIOR_BULK)
+        low = torch.minimum(low, prior_centre - PRIOR_BULK * prior_std)
+        high = torch.maximum(high, prior_centre + PRIOR_BULK * prior_std)
     middle = (low + high) / 2
     half = max(float((high - low).max()) / 2 * 1.04, 1e-3)
     x, y = middle.expand(2).tolist()

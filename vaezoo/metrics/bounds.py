@@ -30,7 +30,7 @@ def importance_weighted_bound(
     it is small, the bound is loose and its error is underestimated.
 
     Args:
-        model: in evaluation mode, with ``posterior``, ``log_prior`` and ``log_likelihood``.
+        model: in evaluation mode, with ``posterior``, ``prior`` and ``log_likelihood``.
         x: images (B, C, H, W).
         k: draws per image; for k = 1 the bound is the ELBO in expectation.
         budget: maximum number of elements decoded at once, but at least one image.
@@ -49,10 +49,11 @@ def importance_weighted_bound(
 
 @torch.no_grad()
 def elbo_terms(model: Any, x: Tensor, *, seed: int = 0, draws: int = 1, budget: int = BUDGET) -> tuple[Tensor, Tensor]:
-    """The terms of the negative ELBO, in nats: (B, C, H, W) -> recon (B,) and kl (B, D), float64.
+    """The terms of the negative ELBO, in nats: (B, C, H, W) -> recon (B,) and kl (B, G), float64.
 
-    ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact. Without a posterior, D = 0 and
-    ``recon`` is that of the model's code: a distortion, but not part of a bound. ValueError as above.
+    ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact where there is a closed form, and
+    else estimated from the same draws. Without a posterior, ``recon`` is that of the model's code, and ``kl`` its
+    rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound. ValueError as above.
     """
     _check(model, x, draws, "draws")
     blocks = [
@@ -64,13 +65,15 @@ def elbo_terms(model: Any, x: Tensor, *, seed: int = 0, draws: int = 1, budget: 
 
 def _bound_of_block(model: Any, x: Tensor, k: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
     x = x.to(model.device)
-    posterior = _posterior(model, x)
+    posterior, prior = _distributions(model, x)
     generator = torch.Generator(x.device).manual_seed(seed)
     at_once = max(1, budget // x.numel())
     log_sum = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     log_sum_of_squares = log_sum.clone()
     for start in range(0, k, at_once):
-        log_weights = _log_weights(model, x, posterior, min(at_once, k - start), generator, budget)
+        draw = posterior.draw(min(at_once, k - start), generator)
+        log_prior, log_likelihood = prior.log_prob(draw.code), _log_likelihood(model, x, draw.code, budget)
+        log_weights = log_likelihood + log_prior.double() - draw.log_prob.double()
         log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
         log_sum_of_squares = torch.logaddexp(log_sum_of_squares, (2 * log_weights).logsumexp(0))
     return log_sum - math.log(k), torch.exp(2 * log_sum - log_sum_of_squares)
@@ -80,26 +83,10 @@ def _terms_of_block(model: Any, x: Tensor, draws: int, seed: int, budget: int) -
     x = x.to(model.device)
     posterior = model.posterior(x)
     if posterior is None:
-        log_likelihood = _log_likelihood(model, x, model.encode(x)[None], budget)
-        return -log_likelihood[0], log_likelihood.new_zeros(len(x), 0)
-    codes = _draw(posterior, draws, torch.Generator(x.device).manual_seed(seed))
-    return -_log_likelihood(model, x, codes, budget).mean(0), posterior.kl().double()
-
-
-def _log_weights(
-    model: Any, x: Tensor, posterior: Any, samples: int, generator: torch.Generator | None, budget: int
-) -> Tensor:
-    codes = _draw(posterior, samples, generator)
-    log_prior = model.log_prior(codes.flatten(0, 1))
-    if log_prior is None:
-        raise ValueError("an importance-weighted bound needs a prior, and this model's log_prior returns None")
-    log_likelihood = _log_likelihood(model, x, codes, budget)
-    return log_likelihood + log_prior.double().view_as(log_likelihood) - posterior.log_prob(codes).double()
-
-
-def _draw(posterior: Any, samples: int, generator: torch.Generator | None) -> Tensor:
-    """Codes drawn one set at a time, so that the first sets do not depend on ``samples``: (samples, B, D)."""
-    return torch.stack([posterior.sample(generator) for _ in range(samples)])
+        log_likelihood, rate = _log_likelihood(model, x, model.encode(x)[None], budget), model.rate(x)
+        return -log_likelihood[0], log_likelihood.new_zeros(len(x), 0) if rate is None else rate.double()[:, None]
+    draw = posterior.draw(draws, torch.Generator(x.device).manual_seed(seed))
+    return -_log_likelihood(model, x, draw.code, budget).mean(0), posterior.kl(model.prior(), draw).double()
 
 
 def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor:
@@ -110,11 +97,13 @@ def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor
     return torch.cat([model.log_likelihood(x[of], code).double() for of, code in chunks]).view(codes.shape[:2])
 
 
-def _posterior(model: Any, x: Tensor) -> Any:
-    posterior = model.posterior(x)
-    if posterior is None:
-        raise ValueError("an importance-weighted bound needs a posterior, and this model's posterior returns None")
-    return posterior
+def _distributions(model: Any, x: Tensor) -> tuple[Any, Any]:
+    """Posterior of images, and prior; ValueError if the model lacks one of them."""
+    found = {"posterior": model.posterior(x), "prior": model.prior()}
+    for name, one in found.items():
+        if one is None:
+            raise ValueError(f"an importance-weighted bound needs a {name}, and this model's {name} returns None")
+    return found["posterior"], found["prior"]
 
 
 def _blocks(x: Tensor, seed: int) -> Iterator[tuple[Tensor, int]]:

@@ -40,7 +40,8 @@ _LIKELIHOOD = _section(
         "kl",
         NATS,
         "",
-        "Rate: KL divergence of the posterior from the prior, in closed form, summed over latent dimensions.",
+        "Rate: KL divergence of the posterior from the prior, in closed form or, where there is none, from the draw of"
+        " recon; for indices of N positions and K codes, N log K.",
     ),
     ("iw_bound", NATS, "higher", "Importance-weighted bound on log p(x) from K draws (Burda et al., 2016)."),
     ("iw_ess", "draws", "higher", "Effective number of the K draws, (sum w)² / sum w², median over images."),
@@ -196,6 +197,13 @@ _LATENT = _section(
         "",
         "KL divergence of the aggregate posterior from the prior: total correlation + dimension-wise KL.",
     ),
+    (
+        "perplexity",
+        "codes",
+        "",
+        "Effective number of codes in use: exp of the entropy of their frequencies over all test images.",
+    ),
+    ("codes_used", "share", "", "Share of the codebook that occurs among the codes of the test images."),
     ("probe_accuracy", "share", "higher", "Accuracy of a logistic regression from codes to labels."),
     ("knn_accuracy", "share", "higher", "Accuracy of a vote of the 20 nearest training codes (Euclidean) on labels."),
 )
@@ -254,7 +262,12 @@ _COST = _section(
     ("images_per_second", "1/s", "higher", "Training images per second, without validation and pictures."),
     ("seconds", "s", "lower", "Wall-clock time of training, with validation and pictures."),
     ("peak_memory_bytes", "bytes", "lower", "Peak memory: on a GPU allocated by torch, otherwise used by the process."),
-    ("code_bits", "bits", "lower", "Size of an image's stored code: 32 bits for each latent dimension."),
+    (
+        "code_bits",
+        "bits",
+        "lower",
+        "Size of an image's stored code: 32 bits for each latent dimension, or log2 K for each index.",
+    ),
 )
 
 

@@ -153,6 +153,17 @@ MOST_CODES = 10_000
 """Maximum number of codes for fitting a mixture; more are slower and hardly better."""
 
 
+MOST_DIMENSIONS = 256
+"""Maximum number of dimensions: the full covariances of more take minutes, and more codes than there are."""
+
+
+def no_mixture(codes: Array) -> str:
+    """Why no mixture can be fitted to codes (N, D), or an empty string."""
+    if codes.shape[1] <= MOST_DIMENSIONS:
+        return ""
+    return f"a mixture is fitted to codes of at most {MOST_DIMENSIONS} dimensions, and these have {codes.shape[1]:,}"
+
+
 def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture:
     """Mixture of ``components`` Gaussians with full covariances, fitted to codes (N, D) (Ghosh et al., 2020).
 

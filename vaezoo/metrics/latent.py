@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
+from vaezoo.metrics.divergences import gaussian_log_prob
 
 SAMPLES = 2000
 """Draws from the aggregate posterior."""
@@ -20,11 +21,14 @@ CHUNK = 2**17
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The averaged KL(q(z|x) || N(0, I)) and its three parts, in nats; see ``decompose``.
+    """The averaged KL(q(z|x) || p(z)) and its three parts, in nats; see ``decompose``.
 
     ``kl`` = ``mutual_information`` + ``total_correlation`` + ``dimensionwise_kl`` up to the sampling error, and
     ``aggregate_kl`` is exactly the sum of the last two. ``standard_errors`` are the sampling errors of the parts by
-    name; ``kl`` is exact for its ``n`` images.
+    name; ``kl`` is exact for its ``n`` images if there is a closed form.
+
+    ``total_correlation`` is None unless the dimensions of posteriors are independent, and ``dimensionwise_kl`` is None
+    unless those of the prior are independent as well.
 
     Mutual information cannot exceed log n, so the excess of a larger ``kl`` appears in the other two parts. If
     ``saturated``, these are inflated by the small number of images, and are not estimates for the data distribution.
@@ -32,8 +36,8 @@ class Decomposition:
 
     kl: float
     mutual_information: float
-    total_correlation: float
-    dimensionwise_kl: float
+    total_correlation: float | None
+    dimensionwise_kl: float | None
     aggregate_kl: float
     standard_errors: dict[str, float]
     n: int
@@ -47,8 +51,8 @@ class Decomposition:
 
 @torch.no_grad()
 def decompose(
-    mean: Tensor,
-    logvar: Tensor,
+    posterior: Any,
+    prior: Any,
     *,
     generator: torch.Generator,
     samples: int = SAMPLES,
@@ -62,7 +66,8 @@ def decompose(
     sampling error, unlike for minibatch estimators. Compare only results of equal ``n``.
 
     Args:
-        mean, logvar: parameters of the posteriors, (N, D); the prior is N(0, I).
+        posterior: those of N images, a named tuple of tensors (N, ...) with ``mean`` (N, D) and ``log_prob``.
+        prior: with ``log_prob``.
         generator: draws codes, and images if there are more than ``posteriors``; on any device.
         samples: draws of q(z), at least 2; each posterior is used equally often, up to one draw.
         posteriors: maximum number of images.
@@ -71,36 +76,46 @@ def decompose(
     Raises:
         ValueError: wrong shapes, no images, or fewer than 2 samples.
     """
-    if mean.shape != logvar.shape or mean.ndim != 2 or len(mean) == 0 or samples < 2:
-        raise ValueError(
-            "needs mean and logvar of the same shape (N, D) and at least 2 samples, got"
-            f" {tuple(mean.shape)}, {tuple(logvar.shape)} and {samples}"
-        )
+    mean = posterior.mean
+    fits = all(part.shape[:2] == mean.shape for part in posterior)  # (N, D) or (N, D, ...)
+    if mean.ndim != 2 or len(mean) == 0 or samples < 2 or not fits:
+        shapes = ", ".join(str(tuple(part.shape)) for part in posterior)
+        raise ValueError(f"needs posteriors with means (N, D) and at least 2 samples, got {shapes} and {samples}")
     kept = _permutation(len(mean), generator)[:posteriors].to(mean.device)
-    mean, logvar = mean[kept].double(), logvar[kept].double()
-    codes, log_conditional = _draw(mean, logvar, samples, generator)
-    log_joint, log_marginals = aggregate_log_density(codes, mean, logvar, chunk=chunk)
-    log_product = log_marginals.sum(1)
-    log_prior = gaussian_log_prob(codes, torch.zeros_like(codes), torch.zeros_like(codes)).sum(1)
-    parts = {
-        "mutual_information": log_conditional - log_joint,
-        "total_correlation": log_joint - log_product,
-        "dimensionwise_kl": log_product - log_prior,
-        "aggregate_kl": log_joint - log_prior,
-    }
-    values = {name: part.mean().item() for name, part in parts.items()}
+    posterior = type(posterior)(*(part[kept].double() for part in posterior))
+    codes, log_conditional = _draw(posterior, samples, generator)
+    moments, log_prior = posterior.moments(), prior.log_prob(codes)
+    log_joint, log_marginals = (
+        (aggregate_density(codes, posterior, chunk=chunk), None)
+        if moments is None
+        else aggregate_log_density(codes, *moments, chunk=chunk)
+    )
+    parts = {"mutual_information": log_conditional - log_joint, "aggregate_kl": log_joint - log_prior}
+    if log_marginals is not None:
+        parts["total_correlation"] = log_joint - log_marginals.sum(1)
+    if log_marginals is not None and prior.factorises:
+        parts["dimensionwise_kl"] = log_marginals.sum(1) - log_prior
+    values: dict[str, Any] = {"total_correlation": None, "dimensionwise_kl": None}
+    values |= {name: part.mean().item() for name, part in parts.items()}
     errors = {name: (part.std() / samples**0.5).item() for name, part in parts.items()}
-    kl = gaussian_kl(mean, logvar).sum(1).mean().item()
-    return Decomposition(kl=kl, **values, standard_errors=errors, n=len(mean), samples=samples)
+    kl = posterior.kl(prior, posterior.draw(1, generator)).sum(1).mean().item()
+    return Decomposition(kl=kl, **values, standard_errors=errors, n=len(posterior.mean), samples=samples)
 
 
-def _draw(mean: Tensor, logvar: Tensor, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw(posterior: Any, samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draws of the mixture (samples, D), and log q(z|x) of each under its own posterior (samples,)."""
-    rounds = [_permutation(len(mean), generator) for _ in range(-(-samples // len(mean)))]
-    own = torch.cat(rounds)[:samples].to(mean.device)
-    noise = torch.randn(samples, mean.shape[1], generator=generator, device=generator.device, dtype=mean.dtype)
-    codes = mean[own] + torch.exp(0.5 * logvar[own]) * noise.to(mean.device)
-    return codes, gaussian_log_prob(codes, mean[own], logvar[own]).sum(1)
+    count = len(posterior.mean)
+    rounds = [_permutation(count, generator) for _ in range(-(-samples // count))]
+    own = torch.cat(rounds)[:samples].to(posterior.mean.device)
+    code, log_prob = type(posterior)(*(part[own] for part in posterior)).draw(1, generator)
+    return code[0], log_prob[0]
+
+
+def aggregate_density(codes: Tensor, posterior: Any, *, chunk: int = CHUNK) -> Tensor:
+    """log q(z) of codes (S, D) under the mixture of N posteriors of any family, in nats: (S,)."""
+    at_once = max(1, chunk // posterior.mean.numel())
+    scored = [posterior.log_prob(part[:, None]).logsumexp(1) for part in codes.split(at_once)]
+    return torch.cat(scored) - math.log(len(posterior.mean))
 
 
 def _permutation(count: int, generator: torch.Generator) -> Tensor:

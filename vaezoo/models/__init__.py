@@ -4,6 +4,10 @@ from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.conv_vae import ConvVAE
+from vaezoo.models.factor_vae import FactorVAE
+from vaezoo.models.iwae import IWAE
 from vaezoo.models.vae import VAE
+from vaezoo.models.vamp_vae import VampVAE
+from vaezoo.models.vqvae import VQVAE
 
-__all__ = ["AE", "VAE", "Autoencoder", "BetaVAE", "ConvVAE"]
+__all__ = ["AE", "IWAE", "VAE", "VQVAE", "Autoencoder", "BetaVAE", "ConvVAE", "FactorVAE", "VampVAE"]

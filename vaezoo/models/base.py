@@ -7,13 +7,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
 from vaezoo.nn.image_api import ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
-from vaezoo.nn.networks import LARGEST, make_networks
+from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
+from vaezoo.nn.priors import Prior
 from vaezoo.training.module import Loop
 from vaezoo.training.terms import Batch
+
+BITS_PER_DIMENSION = 32
+"""Continuous codes are stored in single precision."""
 
 
 class Prediction(NamedTuple):
@@ -27,12 +32,15 @@ class Autoencoder(ImageAPI, Loop):
     """Encoder, decoder and likelihood, with everything that does not depend on the objective.
 
     A variant implements ``loss_terms``, ``objective`` and ``formula``, and, if it has a posterior or a prior,
-    ``posterior``, ``log_prior`` and ``sample``. All arguments are plain values, stored in ``hparams``, so that a
-    checkpoint is self-contained.
+    ``posterior`` and ``prior``. All arguments are plain values, stored in ``hparams``, so that a checkpoint is
+    self-contained.
+
+    A code is one flat tensor (D,), whatever its parts. A spatial code has ``code_shape`` (C, h, w), and D = C h w.
 
     Args:
         image_shape: channels, height and width of the images.
-        latent_dim: dimensions of the code.
+        latent_dim: dimensions of a flat code; None for a spatial code, whose size follows from the network's grid.
+        code_channels: channels of a spatial code; None for a flat code.
         network: encoder and decoder by name (see ``vaezoo.nn.networks``); widths: their sizes, None for the defaults.
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
         optimizer: name of a class of ``torch.optim`` and its arguments; None is ``{"name": "Adam", "lr": 1e-3}``.
@@ -42,14 +50,21 @@ class Autoencoder(ImageAPI, Loop):
         ConfigError: an argument is out of range, or torch cannot train with the optimiser or scheduler.
     """
 
-    features_per_dimension = 1
-    """Encoder outputs per latent dimension, such as 2 for mean and logvar."""
+    code_shape: tuple[int, ...]
+    """(D,), or channels, height and width of a spatial code."""
+
+    index_shape: tuple[int, int, int] | None = None
+    """Levels, height and width of the indices of a discrete code; None for a continuous one."""
+
+    codebook_sizes: tuple[int, ...] = ()
+    """Entries of the codebook of each level of a discrete code."""
 
     def __init__(
         self,
         *,
         image_shape: Sequence[int],
-        latent_dim: int = 10,
+        latent_dim: int | None = 10,
+        code_channels: int | None = None,
         network: str = "mlp",
         widths: list[int] | None = None,
         likelihood: str = "bernoulli",
@@ -59,13 +74,35 @@ class Autoencoder(ImageAPI, Loop):
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         self.save_hyperparameters()
-        within(latent_dim, 1, LARGEST, "model.latent_dim")
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
-        self.latent_dim = latent_dim
         self.likelihood = make_likelihood(likelihood, likelihood_options)
-        features = self.features_per_dimension * latent_dim
-        self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
+        self._make_networks(network, widths, latent_dim, code_channels)
+
+    def _make_networks(
+        self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
+    ) -> None:
+        """Create encoder and decoder, and set the shape of the code."""
+        if (latent_dim is None) == (code_channels is None):
+            raise ConfigError(
+                "a code is flat or spatial: set either model.latent_dim or model.code_channels and the other to null,"
+                f" got {latent_dim} and {code_channels}"
+            )
+        if latent_dim is not None:
+            within(latent_dim, 1, LARGEST, "model.latent_dim")
+            features, self.code_shape = self.count_features(latent_dim), (latent_dim,)
+            self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
+        elif code_channels is not None:
+            within(code_channels, 1, LARGEST, "model.code_channels")
+            features = self.count_features(code_channels)
+            self.encoder, self.decoder, self.code_shape = make_spatial_networks(
+                network, self.image_shape, code_channels, features, widths
+            )
+        self.latent_dim = math.prod(self.code_shape)
+
+    def count_features(self, dimensions: int) -> int:
+        """Encoder outputs for a code of so many dimensions, or channels if it is spatial."""
+        return dimensions
 
     @property
     def pixels(self) -> int:
@@ -74,12 +111,12 @@ class Autoencoder(ImageAPI, Loop):
     # the networks, in their own precision; everything after them is in float32 or higher
 
     def features(self, x: Tensor) -> Tensor:
-        """Encoder outputs, in float32 or higher: (B, C, H, W) -> (B, latent_dim * features_per_dimension)."""
-        return _at_least_float32(self.encoder(x.to(self.dtype)))
+        """Encoder outputs, in float32 or higher: (B, C, H, W) -> (B, F), F = ``count_features`` times the positions."""
+        return _at_least_float32(self.encoder(x.to(self.dtype))).flatten(1)
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
-        return _at_least_float32(self.decoder(code.to(self.dtype)))
+        return _at_least_float32(self.decoder(code.to(self.dtype).unflatten(1, self.code_shape)))
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #
@@ -109,13 +146,52 @@ class Autoencoder(ImageAPI, Loop):
         """-log p(x|z) of each image given its code, in nats: (B, C, H, W) and (B, D) -> (B,)."""
         return self.likelihood.nll(x, self.outputs(code))
 
+    def nll_of_draws(self, x: Tensor, code: Tensor) -> Tensor:
+        """-log p(x|z) of each image given each of its K codes, in nats: (B, C, H, W) and (K, B, D) -> (K, B)."""
+        again = x.expand(len(code), *x.shape).flatten(0, 1)
+        return self.nll(again, code.flatten(0, 1)).unflatten(0, code.shape[:2])
+
     def explain_weights(self) -> list[str]:
         """Sentences on what the weights of the objective mean, for the head of a run."""
         return []
 
+    def prior(self) -> Prior | None:
+        """p(z), evaluated once for a step or an evaluation; None if the model has no prior."""
+        return None
+
     def log_prior(self, code: Tensor) -> Tensor | None:
         """log p(z) in nats, (B, D) -> (B,); None if the model has no prior."""
+        prior = self.prior()
+        return None if prior is None else prior.log_prob(code)
+
+    def rate(self, x: Tensor) -> Tensor | None:
+        """Nats that the codes of a model without posterior cost, such as those of indices: (B, C, H, W) -> (B,), or
+        None."""
         return None
+
+    def path_code(self, x: Tensor) -> Tensor:
+        """Codes between which paths are drawn, (B, C, H, W) -> (B, D): those of ``encode``, before quantisation if
+        codes are discrete."""
+        return self.encode(x)
+
+    def project(self, code: Tensor) -> Tensor:
+        """The nearest codes that the encoder can give, such as those of a codebook: (B, D) -> (B, D)."""
+        return code
+
+    def indices(self, x: Tensor) -> Tensor | None:
+        """Indices of discrete codes, (B, C, H, W) -> (B, *index_shape), int64; None for continuous codes."""
+        return None
+
+    def codes_at(self, indices: Tensor) -> Tensor:
+        """The codes that indices stand for: (B, *index_shape) -> (B, D)."""
+        raise NotImplementedError(f"the codes of {type(self).__name__} are not discrete")
+
+    @property
+    def code_bits(self) -> float:
+        """Bits of the uncompressed code of an image: 32 for each dimension, or what its indices need."""
+        if self.index_shape is None:
+            return BITS_PER_DIMENSION * self.latent_dim
+        return math.prod(self.index_shape[1:]) * sum(math.log2(size) for size in self.codebook_sizes)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -129,13 +205,14 @@ class Autoencoder(ImageAPI, Loop):
         (B, C, H, W) twice -> (B, steps, C, H, W), or (C, H, W) twice -> (steps, C, H, W). ``method`` is linear or
         spherical (see ``vaezoo.nn.interpolation``).
         """
-        codes = METHODS[method](self.encode(start), self.encode(end), steps)
-        return self.decode(codes.flatten(0, 1)).unflatten(0, codes.shape[:2])
+        codes = METHODS[method](self.path_code(start), self.path_code(end), steps)
+        return self.decode(self.project(codes.flatten(0, 1))).unflatten(0, codes.shape[:2])
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Images decoded from draws of the prior, without gradients: (count, C, H, W); None without a prior."""
-        return None
+        prior = self.prior()
+        return None if prior is None else self.decode(prior.sample(count, generator))
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
         """Codes and reconstructions of a batch (x, y) or x; each rank returns those of its own images."""

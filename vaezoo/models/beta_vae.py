@@ -23,7 +23,7 @@ class BetaVAE(VAE):
             their equation, kl is that of one image; the batch mean, which is often used, depends on the batch size.
 
     Raises:
-        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule.
+        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule, or another bound is set.
     """
 
     def __init__(
@@ -37,6 +37,10 @@ class BetaVAE(VAE):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
+        if self.bound.label is not None:
+            raise ConfigError(
+                f"model.beta weighs the KL of model.bound=elbo; set it instead of {self.hparams['bound']}"
+            )
         at_least(beta, 0, "model.beta")
         at_least(schedule_steps, 1, "model.schedule_steps")
         at_least(capacity_steps, 1, "model.capacity_steps")
@@ -53,12 +57,12 @@ class BetaVAE(VAE):
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights
 
-    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+    def negative_bound(self, terms: Terms, weights: Weights) -> Tensor:
         if self.capacity is None:
             return terms.recon + weights["beta"] * terms.rate
         return terms.recon + weights["beta"] * (terms.rate - weights["capacity"]).abs()
 
-    def formula(self) -> str:
+    def bound_formula(self) -> str:
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
         moving = {"linear": " (beta rises to it in {:,} steps)", "cyclic": " (beta cycles up to it every {:,} steps)"}

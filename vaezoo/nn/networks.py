@@ -27,6 +27,9 @@ SMALLEST_GRID = 4
 SPATIAL_GRID = 8
 """The same for spatial codes: positions of the shorter side."""
 
+FEWEST_HALVINGS = 2
+"""Halvings for a spatial code of images that are large enough, so that it has fewer positions than they have pixels."""
+
 
 def make_networks(
     name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None = None
@@ -58,7 +61,8 @@ def make_spatial_networks(
         raise ConfigError(
             "model.network=mlp has no grid of positions, which a spatial code needs; choose conv or resnet"
         )
-    depth = halvings(image_shape, SPATIAL_GRID) if widths is None else len(widths)
+    fewest = min(FEWEST_HALVINGS, halvings(image_shape))
+    depth = max(fewest, halvings(image_shape, SPATIAL_GRID)) if widths is None else len(widths)
     size = _padded(image_shape, name, depth)
     make = partial(_spatial, name, image_shape, channels, features, widths, depth)
     remedy = "choose fewer channels of the code, smaller model.widths or data.image_size, or a smaller network"

@@ -1,12 +1,68 @@
-"""Posterior distributions over codes."""
+"""Posterior distributions q(z|x) over codes."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from vaezoo.config.choices import POSTERIORS
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import check_arguments
 from vaezoo.distributed import batch_shares
-from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
+from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_log_prob
+from vaezoo.nn.priors import Prior, StandardNormal
+
+Moments = tuple[Tensor, Tensor]
+"""Mean and log variance of independent Gaussian dimensions, each (B, D)."""
+
+
+class Draw(NamedTuple):
+    """Codes drawn from a posterior, and their log density.
+
+    ``code`` (K, B, D) is differentiable where the family is; ``log_prob`` (K, B) is log q(z|x) of each code, in nats.
+    """
+
+    code: Tensor
+    log_prob: Tensor
+
+
+class Posterior(Protocol):
+    """q(z|x) of each image of a batch; made anew for each batch, of tensors only.
+
+    A family whose density of given codes is known without a draw also has ``log_prob(code)``, (K, B, D) -> (K, B).
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        """The code that ``encode`` returns: (B, D)."""
+
+    def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
+        """``samples`` codes per image, one after another, so that the first do not depend on ``samples``."""
+
+    def kl(self, prior: Prior, draw: Draw) -> Tensor:
+        """KL divergence from a prior, in nats: (B, G), exact if there is a closed form, else estimated from ``draw``.
+
+        ``kl_by`` says what the G columns are.
+        """
+
+    def kl_by(self, prior: Prior) -> str:
+        """What the columns of ``kl`` are: ``dimension``, ``level``, or ``whole`` for a single number per image."""
+
+    def detached(self) -> "Posterior":
+        """The same distribution without gradients for its parameters."""
+
+    def moments(self) -> Moments | None:
+        """Mean and log variance if the dimensions are independent Gaussians, else None."""
+
+
+def sampled_kl(prior: Prior, draw: Draw) -> Tensor:
+    """Estimate of the KL divergence from the codes of a draw, log q(z|x) - log p(z), in nats: (B, 1).
+
+    It can be negative for a single image; its expectation cannot.
+    """
+    return (draw.log_prob - prior.log_prob(draw.code)).mean(0)[:, None]
 
 
 class DiagonalGaussian(NamedTuple):
@@ -15,24 +71,135 @@ class DiagonalGaussian(NamedTuple):
     mean: Tensor
     logvar: Tensor
 
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of each dimension: (B, D)."""
-        return _std(self.logvar)
+    def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
+        """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
+        std = torch.exp(0.5 * self.logvar)
+        code = torch.stack([self.mean + std * noise for noise in _noises(self.mean, samples, generator)])
+        return Draw(code, self.log_prob(code))
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One code per image, differentiable by the reparametrisation trick: (B, D)."""
-        # Not ``self.std``: torch.compile of 2.6 breaks the graph at a property of a named tuple.
-        return self.mean + _std(self.logvar) * batch_shares.normal_like(self.mean, generator)
+    def kl(self, prior: Prior, draw: Draw) -> Tensor:
+        """KL divergence in nats: per dimension (B, D) from N(0, I), else estimated from the draw, (B, 1)."""
+        return gaussian_kl(self.mean, self.logvar) if _is_standard(prior) else sampled_kl(prior, draw)
 
-    def kl(self) -> Tensor:
-        """KL divergence from the standard normal prior per dimension, in nats: (B, D)."""
-        return gaussian_kl(self.mean, self.logvar)
+    def kl_by(self, prior: Prior) -> str:
+        """``dimension`` for the prior N(0, I), else ``whole``."""
+        return "dimension" if _is_standard(prior) else "whole"
 
     def log_prob(self, code: Tensor) -> Tensor:
         """Log density of ``code`` (..., B, D), summed over dimensions, in nats: (..., B)."""
         return gaussian_log_prob(code, self.mean, self.logvar).sum(-1)
 
+    def detached(self) -> "DiagonalGaussian":
+        """The same distribution without gradients for its parameters."""
+        return DiagonalGaussian(self.mean.detach(), self.logvar.detach())
 
-def _std(logvar: Tensor) -> Tensor:
-    return torch.exp(0.5 * logvar)
+    def moments(self) -> Moments:
+        """Mean and log variance, each (B, D)."""
+        return self.mean, self.logvar
+
+
+class FullGaussian(NamedTuple):
+    """N(mean, L L') for each image of a batch, with correlated dimensions.
+
+    ``mean`` is (B, D); ``factor`` (B, D, D) is the lower triangular L with a positive diagonal.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
+        """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
+        noise = torch.stack(_noises(self.mean, samples, generator))
+        code = self.mean + torch.einsum("...ij,k...j->k...i", self.factor, noise)
+        return Draw(code, self._log_prob_of(noise))
+
+    def kl(self, prior: Prior, draw: Draw) -> Tensor:
+        """KL divergence in nats, (B, 1): in closed form from N(0, I), else estimated from the draw."""
+        if not _is_standard(prior):
+            return sampled_kl(prior, draw)
+        squares = self.factor.square().sum((-2, -1)) + self.mean.square().sum(-1)
+        return 0.5 * (squares - self.mean.shape[-1] - 2 * self._log_diagonal())[..., None]
+
+    def kl_by(self, prior: Prior) -> str:
+        """``whole``: the KL divergence of correlated dimensions is no sum over dimensions."""
+        return "whole"
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density of ``code`` (..., B, D), in nats: (..., B)."""
+        difference = (code - self.mean)[..., None]
+        factor = self.factor.expand(*difference.shape[:-2], *self.factor.shape[-2:])
+        return self._log_prob_of(torch.linalg.solve_triangular(factor, difference, upper=False)[..., 0])
+
+    def detached(self) -> "FullGaussian":
+        """The same distribution without gradients for its parameters."""
+        return FullGaussian(self.mean.detach(), self.factor.detach())
+
+    def moments(self) -> None:
+        """None: the dimensions are not independent."""
+        return None
+
+    def _log_prob_of(self, noise: Tensor) -> Tensor:
+        """Log density of the code mean + L noise: (..., B, D) -> (..., B)."""
+        return -0.5 * (noise.square() + LOG_2PI).sum(-1) - self._log_diagonal()
+
+    def _log_diagonal(self) -> Tensor:
+        return self.factor.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+
+
+def _is_standard(prior: Prior) -> bool:
+    return isinstance(prior, StandardNormal)
+
+
+def _noises(mean: Tensor, samples: int, generator: torch.Generator | None) -> list[Tensor]:
+    """Standard normal noise, one draw after another, each of the shape of ``mean``."""
+    return [batch_shares.normal_like(mean, generator) for _ in range(samples)]
+
+
+class DiagonalFamily:
+    """Diagonal Gaussians: mean and log variance of each dimension."""
+
+    makes_moments, is_flat = True, False
+
+    def features(self, latent_dim: int) -> int:
+        """Encoder outputs that it needs for ``latent_dim`` dimensions."""
+        return 2 * latent_dim
+
+    def __call__(self, features: Tensor) -> DiagonalGaussian:
+        """Encoder outputs (B, F) -> the posterior."""
+        mean, logvar = features.chunk(2, dim=1)
+        return DiagonalGaussian(mean, logvar)
+
+
+class FullFamily:
+    """Gaussians with full covariances: mean, and log diagonal and lower triangle of a Cholesky factor.
+
+    The triangle is scaled down by ``SMALL``, so that an untrained posterior is nearly diagonal.
+    """
+
+    makes_moments, is_flat = False, True
+    SMALL = 0.01
+
+    def features(self, latent_dim: int) -> int:
+        """Encoder outputs that it needs for ``latent_dim`` dimensions."""
+        return 2 * latent_dim + latent_dim * (latent_dim - 1) // 2
+
+    def __call__(self, features: Tensor) -> FullGaussian:
+        """Encoder outputs (B, F) -> the posterior."""
+        size = (math.isqrt(8 * features.shape[1] + 9) - 3) // 2
+        mean, log_diagonal, lower = features.split([size, size, features.shape[1] - 2 * size], dim=1)
+        row, column = torch.tril_indices(size, size, -1, device=features.device)
+        triangle = features.new_zeros(len(features), size, size)
+        triangle[:, row, column] = self.SMALL * lower
+        return FullGaussian(mean, triangle + torch.diag_embed(torch.exp(log_diagonal)))
+
+
+_FAMILIES: dict[str, Any] = dict(zip(POSTERIORS, (DiagonalFamily, FullFamily), strict=True))
+
+
+def make_posterior_family(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The family called ``name``, created with ``options``; ConfigError for an unknown name or option."""
+    if name not in _FAMILIES:
+        raise ConfigError(f"model.posterior must be one of {', '.join(POSTERIORS)}, got {name!r}")
+    options = dict(options or {})
+    check_arguments(_FAMILIES[name], options, key="model.posterior_options")
+    return _FAMILIES[name](**options)

@@ -245,11 +245,17 @@ def make_quantizer(name: str, channels: int, options: Mapping[str, Any] | None =
     return quantizer
 
 
-def usage(indices: Tensor, sizes: Sequence[int], level: int = 0) -> Tensor:
-    """How often each image has each code of a level: indices (B, levels, h, w), with ``sizes``, -> (B, K)."""
-    found = indices[:, level].flatten(1)
-    ones = torch.ones(found.shape, device=found.device)
-    return ones.new_zeros(len(found), sizes[level]).scatter_add_(1, found, ones)
+def usage(indices: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """How often each image has each code: indices (B, levels, h, w), with ``sizes``, -> (B, K) by number of the level.
+
+    The name of the level is empty if there is only one.
+    """
+    found = {}
+    for number, (level, size) in enumerate(zip(indices.flatten(2).unbind(1), sizes, strict=True), 1):
+        ones = torch.ones(level.shape, device=level.device)
+        counts = ones.new_zeros(len(level), size).scatter_add_(1, level, ones)
+        found[str(number) if len(sizes) > 1 else ""] = counts
+    return found
 
 
 def uniform_rate(positions: int, sizes: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""Classes that have moved since a run was recorded: old names in its config and their new ones."""
+"""What has changed since a run was recorded: classes that have moved, and settings that did not exist."""
 
 from typing import Any
 
@@ -11,14 +11,21 @@ RENAMED = {
 }
 """Old and new prefixes of a ``_target_``."""
 
+_OF_VAES = {"posterior": "diagonal", "prior": "normal", "bound": "elbo"}
+ADDED = {f"vaezoo.models.{name}": _OF_VAES for name in ("VAE", "BetaVAE", "ConvVAE")}
+"""Settings that a class did not have, with the values that do what it did then."""
+
 
 def current(node: Any) -> Any:
-    """The plain settings with each ``_target_`` replaced by its current name."""
+    """The plain settings with each ``_target_`` replaced by its current name, and the settings added since."""
     if isinstance(node, list):
         return [current(value) for value in node]
     if not isinstance(node, dict):
         return node
-    return {name: _target(value) if name == "_target_" else current(value) for name, value in node.items()}
+    found = {name: _target(value) if name == "_target_" else current(value) for name, value in node.items()}
+    return found | {
+        name: value for name, value in ADDED.get(str(found.get("_target_")), {}).items() if name not in found
+    }
 
 
 def _target(name: Any) -> Any:

@@ -64,14 +64,15 @@ def _average(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
     return total / mesh.size()
 
 
-def check(trainer: Any, *, compiled: bool) -> None:
-    """ConfigError for settings that sharded weights do not support."""
+def check(trainer: Any, model: Any, *, compiled: bool) -> None:
+    """ConfigError for settings and models that sharded weights do not support."""
     if not isinstance(trainer.strategy, FullyShardedStrategy):
         return
     reasons = {
         "has its weights averaged (callbacks=ema), which needs unsharded weights": any(
             isinstance(callback, WeightAveraging) for callback in trainer.callbacks
         ),
+        "has a critic, which is used with and without gradients in the same step": bool(model.critics),
         "is compiled as a whole (compile=true), because it gathers weights layer by layer": compiled,
     }
     for reason, holds in reasons.items():

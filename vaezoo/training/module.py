@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -16,13 +16,23 @@ from vaezoo import metrics
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import BatchShare
+from vaezoo.metrics.codebooks import codes_used, perplexity
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
-from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors import Posterior
 from vaezoo.training.fsdp import FUSED_WHEN_SHARDED, is_sharded, whole
 from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.nonfinite import DIVERGED, WEIGHTS_KEPT, Guard
-from vaezoo.training.optimizers import adapt, check_settings, example_states, make_optimizer, make_scheduler
+from vaezoo.training.optimizers import (
+    CRITIC,
+    Groups,
+    adapt,
+    check_settings,
+    example_states,
+    make_optimizer,
+    make_scheduler,
+    parameter_groups,
+)
 from vaezoo.training.rng import random_states, restore
 from vaezoo.training.running_means import RunningMeans, state_of_rank
 from vaezoo.training.stepping import InnerLoop, reason_against
@@ -50,9 +60,19 @@ class Loop(L.LightningModule):
     stepping = "fast"
     """``lightning`` runs each batch through Lightning's loop, ``fast`` uses ``InnerLoop``. Only the speed differs."""
 
+    critics: Sequence[str] = ()
+    """Names of submodules that play against the rest of the model: a parameter group of their own."""
+
+    wants_labels = False
+    """Whether ``loss_terms`` takes the labels of the images as its second argument."""
+
+    train_images: int | None = None
+    """Number of training images, for statistics that depend on it; None if unknown."""
+
     likelihood: Likelihood
     latent_statistics: dict[str, Tensor]
-    """From the last evaluation: ``kl`` (D,) in nats, ``variance`` (D,) of posterior means; empty without posterior."""
+    """From the last evaluation: ``kl`` (D,) in nats, if there is one for each dimension, and ``variance`` (D,) of
+    posterior means; empty without a posterior. ``usage`` (K,) of a codebook as ``usage`` or ``usage_NAME``."""
 
     def __init__(self, *, optimizer: dict[str, Any] | None, scheduler: dict[str, Any] | None) -> None:
         super().__init__()
@@ -63,13 +83,17 @@ class Loop(L.LightningModule):
         self._sums = {"train": RunningMeans(), "val": RunningMeans(), "test": RunningMeans()}
         self.guard = Guard(self._sums["train"])
         self._logged_step = 0
+        self._steps = 0
         self._planned_steps: int | None = None
         self._inner_loop: InnerLoop | None = None
 
     # what a model implements -----------------------------------------------------------------------------------------
 
     def loss_terms(self, x: Tensor) -> Terms:
-        """Unweighted loss terms in nats per image, from one draw of the code: (B, C, H, W) -> Terms."""
+        """Unweighted loss terms in nats per image, from draws of the code: (B, C, H, W) -> Terms.
+
+        A model that ``wants_labels`` gets the labels (B,) or (B, F) as its second argument.
+        """
         raise NotImplementedError
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
@@ -84,8 +108,27 @@ class Loop(L.LightningModule):
         """Weights of the objective at the current optimiser step, by name; they are logged."""
         return {}
 
-    def posterior(self, x: Tensor) -> DiagonalGaussian | None:
-        """q(z|x), or None for a deterministic encoder: (B, C, H, W) -> mean and logvar, each (B, D).
+    def critic_settings(self) -> dict[str, Any]:
+        """Optimiser settings of the critics' parameter group; the others are those of the model."""
+        return {}
+
+    def progress(self) -> float:
+        """Share of the training steps taken, 0 if their number is unknown."""
+        return self.global_step / self._steps if self._steps else 0.0
+
+    def update_statistics(self) -> None:
+        """Called before each optimiser step, for buffers that follow the encoder, such as a codebook's averages."""
+
+    @property
+    def wants_images(self) -> int:
+        """Number of training images that ``start_from`` wants before the first step of a new model; 0 for none."""
+        return 0
+
+    def start_from(self, images: Tensor) -> None:
+        """Set parameters that start from training images, (B, C, H, W)."""
+
+    def posterior(self, x: Tensor) -> Posterior | None:
+        """q(z|x), or None for a deterministic encoder: (B, C, H, W) -> a distribution with a mean of (B, D).
 
         Accepts a single image too: (C, H, W) -> (D,). Differentiable.
         """
@@ -101,6 +144,16 @@ class Loop(L.LightningModule):
 
     # training --------------------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Count the training images, and start from some of them unless training resumes."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage != "fit" or data is None:
+            return
+        if hasattr(data, "describe"):
+            self.train_images = data.describe()["train"]
+        if self.wants_images and self.trainer.ckpt_path is None:
+            self.start_from(data.examples(self.wants_images, "train")[0].to(self.device))
+
     def on_fit_start(self) -> None:
         self._inner_loop = None
         # Every rank draws the noise of the whole batch from the same seed and uses the rows of its own images.
@@ -109,7 +162,7 @@ class Loop(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         share = self._share_of(batch)
         with unchecked(), batch_shares.within_share(share):
-            loss, values = self.losses(batch[0], self.weights())
+            loss, values = self.losses(self.inputs(batch), self.weights())
         if share is not None:
             loss, values = loss * share.weight, share.counted(values)
         self.record_step(loss, values)
@@ -120,14 +173,22 @@ class Loop(L.LightningModule):
             return None
         return batch_shares.share_of(batch, self.global_rank, self.trainer.world_size)
 
-    def losses(self, x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean objective (), and the logged per-image values (B,) by name, the objective among them as ``loss``.
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """The arguments of ``loss_terms`` in a batch: images (B, C, H, W), and labels if the model wants them."""
+        return tuple(batch[: 1 + self.wants_labels])
 
-        The whole forward pass of a step as a pure function, so that ``torch.compile`` can take it.
+    def losses(self, inputs: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a step minimises, (), and the logged values (B,) by name, the objective of each image as ``loss``.
+
+        It minimises the mean objective plus the mean loss of the critics, whose gradients do not meet. The whole
+        forward pass of a step as a pure function, so that ``torch.compile`` can take it.
         """
-        terms = self.loss_terms(x)
+        terms = self.loss_terms(*inputs)
         objective = self.objective(terms, weights)
-        return objective.mean(), {"loss": objective, **_named(terms)}
+        values = {"loss": objective, **_named(terms)}
+        if terms.critic is None:
+            return objective.mean(), values
+        return (objective + terms.critic).mean(), {**values, "critic": terms.critic}
 
     def compile_losses(self, mode: str | None = None) -> None:
         """Compile ``losses`` for training. State-dict keys do not change.
@@ -136,11 +197,11 @@ class Loop(L.LightningModule):
         """
         compiled = torch.compile(self.losses, mode=mode)
 
-        def losses(x: Tensor, weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
+        def losses(inputs: tuple[Tensor, ...], weights: Weights) -> tuple[Tensor, dict[str, Tensor]]:
             # Python numbers would be compiled in as constants, so that each new value triggers a recompilation. A CPU
             # tensor would rule out CUDA graphs.
-            tensors = {name: torch.as_tensor(weight, device=x.device) for name, weight in weights.items()}
-            loss, values = compiled(x, tensors)
+            tensors = {name: torch.as_tensor(weight, device=inputs[0].device) for name, weight in weights.items()}
+            loss, values = compiled(inputs, tensors)
             if mode is None:
                 return loss, values
             # The next replay of the graph overwrites its outputs, which are needed until they are logged.
@@ -153,10 +214,13 @@ class Loop(L.LightningModule):
         self.guard.record_loss(self, loss, values)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.update_statistics()  # before the guard, which restores buffers if it skips the step
         self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
         self._inner_loop, reason = self._choose_inner_loop()
+        steps = self.trainer.estimated_stepping_batches
+        self._steps = int(steps) if 0 < steps < math.inf else 0
         self.guard.start(self)
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
@@ -193,8 +257,9 @@ class Loop(L.LightningModule):
         """Log the means since the last log point. The only place where training synchronises with the device."""
         self.check_finite()
         weights = {f"train/{name}": weight for name, weight in self.weights().items()}
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self._log({**self._means("train"), **weights, "train/lr": rate})
+        groups = self.trainer.optimizers[0].param_groups
+        rates = {"train/lr" + ("_critic" if group.get("name") == CRITIC else ""): group["lr"] for group in groups[::-1]}
+        self._log({**self._means("train"), **weights, **rates})
         self._sums["train"].reset()
 
     def check_finite(self) -> None:
@@ -207,10 +272,10 @@ class Loop(L.LightningModule):
     # validation and test ---------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["val"], self._share_of(batch))
+        self._evaluate(self.inputs(batch), self._sums["val"], self._share_of(batch))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch[0], self._sums["test"], self._share_of(batch))
+        self._evaluate(self.inputs(batch), self._sums["test"], self._share_of(batch))
 
     def on_validation_epoch_start(self) -> None:
         self.check_finite()  # else validation would report a failure of training as its own
@@ -226,15 +291,23 @@ class Loop(L.LightningModule):
         self._end_evaluation("test")
 
     @unchecked()
-    def _evaluate(self, x: Tensor, sums: RunningMeans, share: BatchShare | None = None) -> None:
+    def _evaluate(self, inputs: tuple[Tensor, ...], sums: RunningMeans, share: BatchShare | None = None) -> None:
+        x = inputs[0]
         with batch_shares.within_share(share):
-            terms = self.loss_terms(x)
+            terms = self.loss_terms(*inputs)
         code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
-        values = {"loss": self.objective(terms, self.weights()), **_named(terms), "mse": mse, "psnr": metrics.psnr(mse)}
+        # A biased statistic of a batch has no mean over batches, and neither has an objective that contains it.
+        values = {} if terms.batch_statistics else {"loss": self.objective(terms, self.weights())}
+        values |= {name: value for name, value in _named(terms).items() if name not in terms.batch_statistics}
+        values |= {"mse": mse, "psnr": metrics.psnr(mse)}
+        if terms.has_rate:
+            values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x)}
+        if terms.has_posterior and terms.kl_by == "dimension":
+            values["kl_of_dimensions"] = terms.kl
         if terms.has_posterior:
-            values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x), "kl_of_dimensions": terms.kl}
             values |= {"mean": code, "square": code.double().square()}
+        values |= {f"usage_{name}".rstrip("_"): counts for name, counts in terms.usage.items()}
         sums.add(values if share is None else share.counted(values))
 
     def _start_evaluation(self, stage: str) -> None:
@@ -246,12 +319,18 @@ class Loop(L.LightningModule):
         restore(self._random_states, self.device)
         means = self._means(stage)
         prefix = f"{stage}/"
-        if f"{prefix}elbo" in means:
+        statistics = {"kl": means.pop(prefix + "kl_of_dimensions", None)}
+        if f"{prefix}mean" in means:
             variance = means.pop(prefix + "square") - means.pop(prefix + "mean").square()
-            self.latent_statistics = {"kl": means.pop(prefix + "kl_of_dimensions"), "variance": variance}
+            statistics["variance"] = variance
             means[prefix + "active_units"] = metrics.active_units(variance)
-            if means.pop(prefix + "supported") == 1 and self.likelihood.discrete:
-                means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
+        if means.pop(prefix + "supported", 0) == 1 and self.likelihood.discrete:
+            means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
+        for name in [name for name in means if name.startswith(f"{prefix}usage")]:
+            statistics[name.removeprefix(prefix)] = counts = means.pop(name)
+            book = name.removeprefix(f"{prefix}usage")
+            means |= {f"{prefix}perplexity{book}": perplexity(counts), f"{prefix}codes_used{book}": codes_used(counts)}
+        self.latent_statistics = {name: value for name, value in statistics.items() if value is not None}
         scalars = _scalars(means)
         wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
         if wrong:
@@ -287,13 +366,30 @@ class Loop(L.LightningModule):
                 logger.log_metrics({"epoch": self.current_epoch, **scalars}, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = make_optimizer(self.parameters(), self._optimizer, fused=self._can_be_fused())
+        optimizer = make_optimizer(self._groups(), self._optimizer, fused=self._can_be_fused())
         if self._scheduler is None:
             return optimizer
         scheduler = make_scheduler(optimizer, self._scheduler, self._steps_to_plan())
         scheduler.setdefault("frequency", self._epochs_between_validations(scheduler))
         self._refuse_longer_than(scheduler)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
+
+    def _groups(self) -> Groups:
+        return parameter_groups(self, self.critics, self.critic_settings())
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients of each parameter group by itself, so that a critic's do not shrink the model's."""
+        if not self.critics or not gradient_clip_val:
+            return super().clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        by_value = gradient_clip_algorithm == "value"
+        clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+        for group in optimizer.param_groups:
+            clip(group["params"], gradient_clip_val)
 
     def _can_be_fused(self) -> bool:
         """Whether the fused implementation of an optimiser may be used, if it has one."""
@@ -344,7 +440,7 @@ class Loop(L.LightningModule):
         """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS."""
         if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
             return {}
-        return example_states(self.parameters(), self._optimizer, self._scheduler)
+        return example_states(self._groups(), self._optimizer, self._scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
@@ -363,7 +459,7 @@ class Loop(L.LightningModule):
         # Some strategies create the schedule before they call this hook.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)
         self._logged_step = checkpoint["global_step"]
-        adapt(checkpoint, self._optimizer)
+        adapt(checkpoint, self._optimizer, self.critic_settings())
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:
@@ -380,8 +476,10 @@ class _LogTraining(L.Callback):
 
 
 def _named(terms: Terms) -> dict[str, Tensor]:
-    """The terms by the names under which they are logged, each (B,)."""
-    kl = {"kl": terms.rate} if terms.has_posterior else {}
+    """The terms by the names under which they are logged, each (B,); ``kl`` is the rate, and levels are numbered."""
+    kl = {"kl": terms.rate} if terms.has_rate else {}
+    if terms.kl_by == "level":
+        kl |= {f"kl_{level}": column for level, column in enumerate(terms.kl.unbind(1), 1)}
     return {"recon": terms.recon, **kl, **terms.penalties}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -15,6 +16,9 @@ from vaezoo.config.validation import parameters as parameters_of
 
 LIGHTNING_KEYS = ("interval", "frequency", "monitor")
 """Settings of a schedule that Lightning reads; the others are passed to torch."""
+
+CRITIC = "critic"
+"""Name of the parameter group of critics."""
 
 TRIAL_STEPS = 3
 """Trial steps that ``check_settings`` takes."""
@@ -59,13 +63,36 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def make_optimizer(parameters: Iterable[Parameter], settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
+Groups = Iterable[Parameter] | list[dict[str, Any]]
+"""Parameters of an optimiser, or groups of them, each with its ``params``, its ``name`` and settings of its own."""
+
+
+def parameter_groups(model: nn.Module, critics: Iterable[str], settings: Mapping[str, Any]) -> Groups:
+    """A model's parameters; those of ``critics``, which are names of its submodules, are a second group.
+
+    Gradients of model and critics are kept apart, so that one step with two groups equals two optimisers that step at
+    the same time. ``settings`` are those of the critics' group; the others are the model's.
+    """
+    parts = [model.get_submodule(name) for name in critics]
+    if not parts:
+        return model.parameters()
+    theirs = [parameter for part in parts for parameter in part.parameters()]
+    known = {id(parameter) for parameter in theirs}
+    own = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    return [{"params": own, "name": "model"}, {"params": theirs, "name": CRITIC, **settings}]
+
+
+def make_optimizer(parameters: Groups, settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
     """The class of ``torch.optim`` called ``settings["name"]``, with the other settings as its arguments.
 
     ``fused`` selects the fused implementation if there is one and the settings set neither ``fused`` nor ``foreach``.
     ConfigError for an unknown name or argument.
     """
     cls, arguments = _split(torch.optim, settings, "model.optimizer", Optimizer)
+    groups = parameters if isinstance(parameters, list) else []
+    for group in (group for group in groups if isinstance(group, dict)):
+        own = {key: value for key, value in group.items() if key not in ("params", "name")}
+        check_arguments(cls, own, key=f"the {group['name']}'s optimiser, {settings['name']}", extra=("params",))
     if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
         arguments.setdefault("fused", True)
     optimizer: Optimizer = _make("model.optimizer", cls, parameters, **arguments)
@@ -88,23 +115,32 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     return {"scheduler": _make("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 
-def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any]) -> None:
+def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any], critic: Mapping[str, Any]) -> None:
     """Put changed optimiser settings into a checkpoint, whose saved ones would otherwise override them on resume.
 
-    A schedule continues in proportion to the new learning rate.
+    The group of critics has the settings ``critic`` of its own, and follows ``settings`` in all others. A schedule
+    continues in proportion to the new learning rate.
     """
     before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
     changed = {key: value for key, value in settings.items() if key in before and before[key] != value}
     schedules = checkpoint.get("lr_schedulers") or []
-    ratio = changed["lr"] / before["lr"] if "lr" in changed and schedules else None
-    for group in (group for state in checkpoint.get("optimizer_states", []) for group in state["param_groups"]):
-        group |= {key: value for key, value in changed.items() if key in group and (key != "lr" or ratio is None)}
-        if ratio is not None:
-            group |= {key: group[key] * ratio for key in ("lr", "initial_lr") if key in group}
-    for schedule in schedules if ratio is not None else []:
-        schedule |= {
-            key: [rate * ratio for rate in schedule[key]] for key in ("base_lrs", "_last_lr") if key in schedule
-        }
+    for state in checkpoint.get("optimizer_states", []):
+        for number, group in enumerate(state["param_groups"]):
+            own = dict(critic) if group.get("name") == CRITIC else {}
+            new = {key: value for key, value in {**changed, **own}.items() if key in group}
+            if schedules and "lr" in new:
+                start = before["lr"] if "lr" not in own else group.get("initial_lr", group["lr"])
+                _scale(group, schedules, number, new.pop("lr") / start)
+            group |= new
+
+
+def _scale(group: dict[str, Any], schedules: Iterable[dict[str, Any]], number: int, ratio: float) -> None:
+    """Scale the learning rates of a parameter group, and those that schedules keep for it."""
+    group |= {key: group[key] * ratio for key in ("lr", "initial_lr") if key in group}
+    for schedule in schedules:
+        for key in ("base_lrs", "_last_lr"):
+            if key in schedule:
+                schedule[key] = [rate * ratio if at == number else rate for at, rate in enumerate(schedule[key])]
 
 
 def _for_torch(settings: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
@@ -134,24 +170,29 @@ def _make(key: str, cls: Any, *arguments: Any, **settings: Any) -> Any:
 
 
 def example_states(
-    parameters: Iterable[Parameter], settings: Mapping[str, Any], scheduler: Mapping[str, Any] | None
+    parameters: Groups, settings: Mapping[str, Any], scheduler: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Example states of optimiser and schedule after one step, as in a checkpoint, with parameters of one element.
 
     ``shapes`` holds the shapes of the real parameters. Integer settings become floats, because a resumed run may set
     any number.
     """
-    shapes = [parameter.shape for parameter in parameters]
-    small = [Parameter(torch.zeros([1] * len(shape))) for shape in shapes]
-    trial = make_optimizer(small, settings, fused=False)
+    groups: list[Any] = parameters if isinstance(parameters, list) else [{"params": list(parameters)}]
+    shapes = [parameter.shape for group in groups for parameter in group["params"]]
+    trial = make_optimizer([group | {"params": _small(group["params"])} for group in groups], settings, fused=False)
     schedules = [make_scheduler(trial, scheduler, total_steps=100)["scheduler"].state_dict()] if scheduler else []
-    for parameter in small:
+    for parameter in (parameter for group in trial.param_groups for parameter in group["params"]):
         parameter.grad = torch.zeros_like(parameter)
     trial.step()
     state = trial.state_dict()
     groups = [{name: _as_number(value) for name, value in group.items()} for group in state["param_groups"]]
     example = {"state": state["state"], "param_groups": groups, "shapes": dict(enumerate(shapes))}
     return {"optimizer_states": [example], "lr_schedulers": schedules}
+
+
+def _small(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Parameters of one element with as many dimensions."""
+    return [Parameter(torch.zeros([1] * parameter.dim())) for parameter in parameters]
 
 
 def _as_number(value: Any) -> Any:

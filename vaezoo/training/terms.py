@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vaezoo.nn.posteriors import Draw, Posterior
+
 Batch = Sequence[Any]
 """Images (B, C, H, W) in [0, 1], labels, and, if several devices split a batch, the ``BatchShare``."""
 
@@ -17,27 +19,51 @@ Weights = Mapping[str, float | Tensor]
 class Terms:
     """Unweighted loss terms of each image of a batch, in nats.
 
-    ``recon`` (B,) is -log p(x|z), summed over pixels and channels. ``kl`` (B, D) is the KL divergence of the posterior
-    from the prior in each latent dimension; D = 0 without a posterior. ``penalties`` are further terms (B,) by name.
-    ``code`` (B, D), optional, is the code without noise (the posterior mean); it spares validation a second encoder
-    pass.
+    Args:
+        recon: -log p(x|z), summed over pixels and channels, mean over the draws of the code: (B,).
+        kl: KL divergence of the posterior from the prior, (B, G); G = 0 without a posterior.
+        penalties: further terms (B,) by name.
+        code: the code without noise, such as the posterior mean, (B, D); it spares validation a second encoder pass.
+        rate: nats that the code of each image costs, (B,): the sum of ``kl`` unless given, as by discrete codes; None
+            without a posterior if not given, and then there is no ELBO.
+        kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy, or ``whole`` (G = 1). An
+            estimate for the whole can be negative for a single image.
+        log_weights: log p(x, z) - log q(z|x) of each draw, (K, B), for bounds of several draws.
+        posterior, draw: what the terms were computed from.
+        batch_statistics: names of penalties that are biased statistics of a batch: for training only, never logged in
+            validation and test.
+        critic: what the critics minimise, (B,); not part of the objective.
+        usage: how often each image uses each entry of a codebook, (B, K) by name of the codebook.
     """
 
     recon: Tensor
     kl: Tensor
     penalties: dict[str, Tensor] = field(default_factory=dict)
     code: Tensor | None = None
-    rate: Tensor = field(init=False)
+    rate: Tensor = None  # type: ignore[assignment]
+    kl_by: str = "dimension"
+    log_weights: Tensor | None = None
+    posterior: Posterior | None = None
+    draw: Draw | None = None
+    batch_statistics: frozenset[str] = frozenset()
+    critic: Tensor | None = None
+    usage: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rate = self.kl.sum(1)
+        if self.rate is None and self.has_posterior:
+            self.rate = self.kl.sum(1)
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether codes have a rate; only then is there an ELBO."""
+        return self.rate is not None
 
     @property
     def has_posterior(self) -> bool:
-        """Whether the model has a posterior; only then are rate and ELBO defined."""
+        """Whether the model has a posterior, of which there are statistics such as active units."""
         return self.kl.shape[1] > 0
 
     @property
     def elbo(self) -> Tensor:
-        """Evidence lower bound log p(x|z) - KL, in nats, at beta = 1 whatever the objective: (B,)."""
+        """Evidence lower bound log p(x|z) - rate, in nats, at beta = 1 whatever the objective: (B,)."""
         return -self.recon - self.rate

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaezoo.training.terms import Terms
+from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.models.vae import VAE
+from vaezoo.training.terms import Terms
 
 
 class Noisy(VAE):
@@ -35,8 +36,8 @@ class Noisy(VAE):
         posterior = self.posterior(x)
         uniform = torch.rand_like(posterior.mean) - 0.5
         noise = torch.distributions.Laplace(torch.zeros_like(uniform), self.spread).rsample()
-        code = torch.nn.functional.dropout(posterior.mean + posterior.std * (uniform + noise), 0.1)
-        return Terms(self.nll(x, code), kl=posterior.kl(), code=posterior.mean)
+        code = torch.nn.functional.dropout(posterior.mean + torch.exp(0.5 * posterior.logvar) * (uniform + noise), 0.1)
+        return Terms(self.nll(x, code), kl=gaussian_kl(*posterior), code=posterior.mean)
 '''
 
 BROKEN = '''
@@ -91,7 +92,7 @@ class Numpys(VAE):
     def loss_terms(self, x: Tensor) -> Terms:
         posterior = self.posterior(x)
         noise = torch.from_numpy(np.random.default_rng().normal(size=posterior.mean.shape)).float()
-        return Terms(self.nll(x, posterior.mean + noise), posterior.kl())
+        return Terms(self.nll(x, posterior.mean + noise), gaussian_kl(*posterior))
 
 
 class Global(VAE):

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor
 from vaezoo.commands.check.error import ContractError, demand
 from vaezoo.commands.check.noise import EqualNoise
 from vaezoo.config import reading
-from vaezoo.config.choices import LIKELIHOODS, NETWORKS
-from vaezoo.config.errors import RunError
+from vaezoo.config.choices import GRIDS, LIKELIHOODS, NETWORKS
+from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.models import Autoencoder
 from vaezoo.training.terms import Terms
 
@@ -22,6 +23,8 @@ Make = Callable[..., Autoencoder]
 SHAPES = ([1, 8, 8], [3, 20, 13], [2, 33, 64])
 """Image shapes (C, H, W) with various channels and sides, some of them odd."""
 STEPS = 150
+EVIDENCE = 100_000
+"""Draws of the prior for an estimate of log p(x)."""
 
 
 def hyper_parameters_are_plain(make: Make) -> None:
@@ -49,27 +52,35 @@ def hyper_parameters_are_plain(make: Make) -> None:
 
 
 def terms_are_of_images(make: Make) -> None:
-    """Terms are one number for each image, and the KL one for each image and latent dimension."""
-    model = make("model.latent_dim=3")
+    """Terms are one number for each image, and the KL one for each image and latent dimension, level or as a whole."""
+    model = _made(make, 3)
     terms = model.loss_terms(torch.rand(5, 1, 16, 16))
-    for name, term in {"recon": terms.recon, **terms.penalties, "objective": _objective(model, terms)}.items():
+    found = {"recon": terms.recon, **terms.penalties, "objective": _objective(model, terms)}
+    found |= {name: term for name, term in {"rate": terms.rate, "critic": terms.critic}.items() if term is not None}
+    for name, term in found.items():
         demand(
             term.shape == (5,),
             f"{name} is {list(term.shape)} for 5 images, but must be (B,): do not reduce over images",
         )
-    rows, columns = terms.kl.shape
-    right = rows == 5 and (columns == 0 or columns == model.latent_dim)
-    demand(right, f"kl is {list(terms.kl.shape)} for 5 images, but must be (B, D), or (B, 0) without a posterior")
+    (rows, columns), wanted = terms.kl.shape, {"dimension": model.latent_dim, "whole": 1}.get(terms.kl_by)
+    right = rows == 5 and (columns == 0 or wanted in (None, columns))
+    said = f"kl is {list(terms.kl.shape)} for 5 images and kl_by={terms.kl_by!r}"
+    demand(right, f"{said}, but must be (B, D) by dimension, (B, 1) by whole, or (B, 0) without a posterior")
 
 
 def nothing_depends_on_the_batch(make: Make) -> None:
-    """Terms and objective of an image do not depend on which other images, or how many, are in its batch."""
+    """Terms and objective of an image do not depend on which other images, or how many, are in its batch.
+
+    Biased statistics of a batch may, if ``batch_statistics`` names them, and the loss of a critic.
+    """
     model, x = make(), torch.rand(6, 1, 16, 16)
     with EqualNoise():
         together, alone = model.loss_terms(x), model.loss_terms(x[:1])
-        pairs = {name: (alone.penalties[name], together.penalties[name][:1]) for name in together.penalties}
+        names = together.penalties.keys() - together.batch_statistics
+        pairs = {name: (alone.penalties[name], together.penalties[name][:1]) for name in names}
         pairs |= {"recon": (alone.recon, together.recon[:1]), "kl": (alone.kl, together.kl[:1])}
-        pairs["objective"] = (_objective(model, alone), _objective(model, together)[:1])
+        if not together.batch_statistics:
+            pairs["objective"] = (_objective(model, alone), _objective(model, together)[:1])
     for name, (one, other) in pairs.items():
         said = f"{_said(one)} for an image alone and {_said(other)} for the same image in a batch of 6"
         demand(_close(one, other), f"{name} depends on the batch: it is {said}; sum only over pixels and dimensions")
@@ -98,11 +109,31 @@ def recon_is_in_nats(make: Make) -> None:
 def one_image_trains(make: Make) -> None:
     """A batch of one image gives every parameter a finite gradient."""
     model = make()
-    _objective(model, model.loss_terms(torch.rand(1, 1, 16, 16))).mean().backward()
+    terms = model.loss_terms(torch.rand(1, 1, 16, 16))
+    _objective(model, terms).mean().backward()
+    if terms.critic is not None:
+        terms.critic.mean().backward()
     for name, parameter in model.named_parameters():
         demand(parameter.grad is not None, f"the parameter {name} gets no gradient; use it, or leave it out")
         finite = parameter.grad is not None and bool(torch.isfinite(parameter.grad).all())
         demand(finite, f"the gradient of {name} is not finite for a batch of one image")
+
+
+def critics_are_apart(make: Make) -> None:
+    """The objective gives critics no gradient, and the critics' loss gives nothing else one."""
+    model = make()
+    theirs = tuple(f"{name}." for name in model.critics)
+    terms = model.loss_terms(torch.rand(6, 1, 16, 16))
+    demand(bool(theirs) == (terms.critic is not None), "terms.critic must be given if, and only if, there are critics")
+    if terms.critic is None:
+        return
+    for loss, of_critics in ((terms.critic, True), (_objective(model, terms), False)):
+        model.zero_grad()
+        loss.mean().backward(retain_graph=True)
+        for name, parameter in model.named_parameters():
+            leaks = name.startswith(theirs) != of_critics and parameter.grad is not None and parameter.grad.any()
+            side = "the critic's loss" if of_critics else "the objective"
+            demand(not leaks, f"{side} gives {name} a gradient; detach what the critic sees, and freeze the critic")
 
 
 def pixels_are_in_0_to_1(make: Make) -> None:
@@ -152,6 +183,28 @@ def samples_follow_their_generator(make: Make) -> None:
     )
 
 
+@torch.no_grad()
+def evidence_is_the_same_either_way(make: Make) -> None:
+    """log p(x) estimated by draws of the posterior equals that by draws of the prior.
+
+    It holds for a prior, a posterior, their densities and their draws together.
+    """
+    model = _made(make, 3, "model.widths=[16]", image_shape=[1, 8, 8]).eval()
+    x = torch.rand(2, 1, 8, 8).round()
+    posterior, prior = model.posterior(x), model.prior()
+    demand((prior is None) == (posterior is None), "posterior and prior must both be given, or neither")
+    if posterior is None or prior is None:
+        return
+    code, log_q = posterior.draw(EVIDENCE // 10)
+    by_posterior = prior.log_prob(code) - log_q - model.nll_of_draws(x, code)
+    code = prior.sample(EVIDENCE)[:, None].expand(-1, len(x), -1)
+    by_prior = -torch.cat([model.nll_of_draws(x, part) for part in code.split(10_000)])
+    one, other = ((each.logsumexp(0) - math.log(len(each))) for each in (by_posterior, by_prior))
+    said = ", ".join(f"{a:.3f} and {b:.3f}" for a, b in zip(one.tolist(), other.tolist(), strict=True))
+    hint = "look at log_prob of prior and posterior, and at their draws"
+    demand(bool(((one - other).abs() < 0.05).all()), f"log p(x) by posterior and by prior is {said} nats; {hint}")
+
+
 def noise_follows_the_seed(make: Make) -> None:
     """The same torch.manual_seed gives the same terms: noise is drawn from torch's own generator."""
     model, x, found = make(), torch.rand(6, 1, 16, 16), []
@@ -191,7 +244,12 @@ def takes_every_network_and_image(make: Make) -> None:
 
 def takes_network_and_image(make: Make, network: str, image_shape: list[int]) -> None:
     """One network on images of one shape encodes, reconstructs and has a finite objective."""
-    model = make(f"model.network={network}", "model.latent_dim=2", image_shape=image_shape)
+    if network not in GRIDS and _is_spatial(make):
+        with suppress(ConfigError):
+            make(f"model.network={network}", image_shape=image_shape)
+            demand(False, f"a spatial code cannot come from model.network={network}; raise ConfigError")
+        return
+    model = _made(make, 2, f"model.network={network}", image_shape=image_shape)
     x, case = torch.rand(2, *image_shape), f"with model.network={network} on images of {image_shape}"
     code, pixels = model.encode(x), model.reconstruct(x)
     demand(code.shape == (2, model.latent_dim), f"encode returns {list(code.shape)} {case}, but must return (B, D)")
@@ -228,9 +286,11 @@ CLAUSES: tuple[Callable[[Make], None], ...] = (
     recon_is_summed_over_pixels,
     recon_is_in_nats,
     one_image_trains,
+    critics_are_apart,
     pixels_are_in_0_to_1,
     an_interpolation_ends_at_reconstructions,
     samples_follow_their_generator,
+    evidence_is_the_same_either_way,
     noise_follows_the_seed,
     losses_are_in_single_precision,
     objective_is_in_words,
@@ -238,6 +298,16 @@ CLAUSES: tuple[Callable[[Make], None], ...] = (
     learns_with_every_likelihood,
 )
 """All clauses, in the order of checking."""
+
+
+def _is_spatial(make: Make) -> bool:
+    return len(make().code_shape) > 1
+
+
+def _made(make: Make, latent_dim: int, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
+    """A model with so many latent dimensions, unless its code is spatial, whose size follows from its network."""
+    size = [] if _is_spatial(make) else [f"model.latent_dim={latent_dim}"]
+    return make(*size, *overrides, image_shape=image_shape)
 
 
 def _objective(model: Autoencoder, terms: Terms) -> Tensor:

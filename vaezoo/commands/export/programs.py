@@ -1,7 +1,7 @@
 """Encoder and decoder as programs that run without vaezoo, by torch.export or ONNX.
 
-Programs accept any batch size. The encoder returns mean and log variance of the posterior, or the code if there is no
-posterior; the decoder returns pixels in [0, 1].
+Programs accept any batch size. The encoder returns mean and log variance of the posterior, its mean alone if the
+dimensions are not independent, or the code if there is no posterior; the decoder returns pixels in [0, 1].
 """
 
 import copy
@@ -26,7 +26,7 @@ Run = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Encoder(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> mean and logvar (B, D), or the code (B, D) without a posterior."""
+    """Images (B, C, H, W) in [0, 1] -> mean and logvar, mean alone, or code without a posterior, each (B, D)."""
 
     inputs = ("images",)
 
@@ -34,11 +34,19 @@ class Encoder(nn.Module):
         super().__init__()
         self.model = _without(model, "decoder")
         with torch.no_grad():
-            self.outputs = ("code",) if model.posterior(_blank(model)) is None else ("mean", "logvar")
+            posterior = model.posterior(_blank(model))
+        self.outputs: tuple[str, ...] = ("code",)
+        if posterior is not None:
+            self.outputs = ("mean",) if posterior.moments() is None else ("mean", "logvar")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.outputs != ("mean", "logvar"):
+            return (self.model.encode(images),)
         posterior = self.model.posterior(images)
-        return (self.model.encode(images),) if posterior is None else (posterior.mean, posterior.logvar)
+        assert posterior is not None
+        moments = posterior.moments()
+        assert moments is not None
+        return moments
 
 
 class Decoder(nn.Module):

@@ -7,16 +7,19 @@ import torch
 from matplotlib.artist import Artist
 from matplotlib.collections import EllipseCollection
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 
 from vaezoo.comparison.report.drawing import FAINT, INK, WIDTH, Panel, chart, line, panel
-from vaezoo.comparison.report.model_outputs import ModelOutputs
-from vaezoo.figures import Labels, planes
+from vaezoo.comparison.report.model_outputs import LINE, ModelOutputs
+from vaezoo.figures import Labels, Prior, draw_prior, planes
 from vaezoo.training.callbacks.latents import SIGMAS, axis_names
 
 
 def latent_map(outputs: ModelOutputs, labels: Labels, title: str, name: str, out: Path) -> Panel:
-    """Codes by label, with two standard deviations of N(0, I) as a circle and of posteriors as ellipses."""
+    """Codes by label, with two standard deviations of posteriors as ellipses, and the prior.
+
+    A Gaussian prior is a dashed ellipse of two standard deviations, and any other is shown by draws; without a prior,
+    N(0, I) is drawn for reference.
+    """
     if outputs.axes is None:
         return _line(outputs, labels, title, name, out)
     first, second = axis_names(outputs.axes)
@@ -24,7 +27,7 @@ def latent_map(outputs: ModelOutputs, labels: Labels, title: str, name: str, out
     axes.set(xlim=outputs.plane[:2], ylim=outputs.plane[2:], aspect="equal")
     axes.grid(False)
     points, colours = outputs.axes.project(outputs.codes).numpy(), labels.colours()
-    if outputs.kl is not None:
+    if len(outputs.outlines):
         shapes = planes.uncrowded(outputs.outlines, outputs.axes.project(outputs.codes))
         outlines = EllipseCollection(
             *shapes.T, units="xy", facecolors="none", edgecolors=colours[: len(shapes)], alpha=0.35, linewidths=0.6,
@@ -32,12 +35,28 @@ def latent_map(outputs: ModelOutputs, labels: Labels, title: str, name: str, out
         )  # fmt: skip
         axes.add_collection(outlines, autolim=False)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=7, linewidths=0, alpha=0.85, rasterized=True)
-    x, y = outputs.axes.project(torch.zeros_like(outputs.codes[0])).tolist()
-    axes.add_patch(Circle((x, y), SIGMAS, fill=False, edgecolor=INK, linestyle="--", linewidth=1.4, zorder=4))
-    key = [*_key(labels), line(f"{SIGMAS}σ of N(0, I)", "--", INK, 1.4)]
-    if outputs.kl is not None:
+    key = _key(labels)
+    if (prior := outputs.prior or _reference(outputs)) is not None:
+        draw_prior(axes, prior, INK, linewidth=1.4, zorder=4)
+        key.append(_prior_key(outputs, prior))
+    if len(outputs.outlines):
         key.append(line(f"{SIGMAS}σ of posteriors", "-", FAINT, 0.6))
     return panel(figure, name, f"Latent map of {title}", out, key)
+
+
+def _reference(outputs: ModelOutputs) -> Prior | None:
+    """N(0, I), for a model with continuous codes but without a prior."""
+    if outputs.axes is None or outputs.is_discrete:
+        return None
+    x, y = outputs.axes.project(torch.zeros_like(outputs.codes[0])).tolist()
+    return Prior((x, y, 2.0 * SIGMAS, 2.0 * SIGMAS, 0.0))
+
+
+def _prior_key(outputs: ModelOutputs, prior: Prior) -> Artist:
+    """Legend entry of the prior."""
+    if prior.draws is not None:
+        return Line2D([], [], color=INK, linestyle="", marker="x", markersize=4, label="draws of the prior")
+    return line(f"{SIGMAS}σ of the prior" if outputs.prior else f"{SIGMAS}σ of N(0, I)", "--", INK, 1.4)
 
 
 def _key(labels: Labels) -> list[Artist]:
@@ -56,9 +75,12 @@ def _line(outputs: ModelOutputs, labels: Labels, title: str, name: str, out: Pat
     edges = np.linspace(*outputs.plane[:2], 61)
     groups = [codes[labels.values == value] for value in palette] or [codes]
     axes.hist(groups, edges.tolist(), stacked=True, density=True, color=list(palette.values()) or [FAINT])
-    normal = np.exp(-0.5 * edges**2) / np.sqrt(2 * np.pi)
-    axes.plot(edges, normal, color=FAINT, linestyle="--", linewidth=1.1)
-    return panel(figure, name, f"Latent line of {title}", out, [*_key(labels), line("N(0, I)", "--", width=1.1)])
+    places = np.linspace(*outputs.plane[:2], LINE)
+    normal = np.exp(-0.5 * places**2) / np.sqrt(2 * np.pi)
+    density = normal if outputs.density is None else outputs.density
+    axes.plot(places, density, color=FAINT, linestyle="--", linewidth=1.1)
+    label = "N(0, I)" if outputs.density is None else "prior"
+    return panel(figure, name, f"Latent line of {title}", out, [*_key(labels), line(label, "--", width=1.1)])
 
 
 def _shorter(axis: str) -> str:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from vaezoo import metrics
-from vaezoo.figures import planes
-from vaezoo.metrics.generation import fit_mixture
+from vaezoo.figures import Prior, planes
+from vaezoo.metrics.generation import fit_mixture, no_mixture
 from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.images import traversal_codes
-from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane
-from vaezoo.training.callbacks.pictures import decode, encode, finite, posteriors
+from vaezoo.training.callbacks.images import codebook_images, traversal_codes
+from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane, limits_around, prior_in_plane
+from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite
 
 IMAGES, TRAINING, MAP = 1000, 10_000, 1000
 """Maximum numbers of test images, of training images, and of points on a map."""
@@ -24,6 +24,8 @@ MOST_PIXELS = 2**26
 COLUMNS, PAIRS, STEPS, FINE_STEPS, DRAWS = 8, 3, 7, 33, 10
 ROWS, EXTENT = 6, 2.5
 """Number of traversed dimensions, and their range in standard deviations to each side."""
+LINE = 200
+"""Places at which the density of a prior over a one-dimensional code is computed."""
 ELLIPSES = 50
 SEED = 0
 
@@ -60,8 +62,17 @@ class Draws:
 
 
 @dataclass
+class Traversal:
+    """Rows of images that show what parts of the code stand for, (R, S, C, H, W), with labels of rows and columns."""
+
+    strips: Tensor
+    rows: list[str]
+    columns: list[str]
+
+
+@dataclass
 class ModelOutputs:
-    """Outputs of one model, on the CPU; ``kl``, (M, D) in nats, is None without a posterior."""
+    """Outputs of one model, on the CPU; ``kl``, (M, D) in nats, is None if there is none of each dimension."""
 
     recon: Tensor
     psnr: Tensor
@@ -73,13 +84,16 @@ class ModelOutputs:
     outlines: np.ndarray
     """Posteriors of the first points as ellipses: width, height and angle in degrees, (E, 3)."""
     kl: Tensor | None
+    is_discrete: bool
+    prior: Prior | None
+    """In the plane of the map."""
+    density: np.ndarray | None
+    """Density of the prior at ``LINE`` places of a one-dimensional code; None for other codes or without a prior."""
     plane: planes.Limits
     axes: planes.Axes2 | None
     decoded: np.ndarray | None
     draws: dict[str, Draws]
-    traversal: Tensor
-    dimensions: list[int]
-    spread: list[float]
+    traversal: "Traversal"
 
 
 def images_of(data: Any) -> Images:
@@ -98,13 +112,16 @@ def images_of(data: Any) -> Images:
 def compute_outputs(model: Any, images: Images) -> ModelOutputs:
     """Compute a model's outputs; FloatingPointError if they are not finite."""
     recon = decode(model, encode(model, images.test))
-    codes, variance, kl = posteriors(model, images.test[:MAP])
+    codes, variance, kl, _ = codes_of(model, images.test[:MAP])
     strips = {method: _path(model, images, method, STEPS) for method in METHODS}
     axes = planes.principal_axes(codes) if codes.shape[1] > 1 else None
-    outlines = planes.ellipses(variance[:ELLIPSES], axes, SIGMAS) if axes and kl is not None else np.empty((0, 3))
-    reach = float(outlines[:, :2].max(initial=0)) / 2
-    where = planes.limits(axes.project(codes) if axes else codes, reach, _origin(codes, axes))
-    traversal, dimensions, spread = _traverse(model, codes, variance, kl)
+    outlines = planes.ellipses(variance[:ELLIPSES], axes, SIGMAS) if axes and variance.any() else np.empty((0, 3))
+    reach, prior = float(outlines[:, :2].max(initial=0)) / 2, prior_in_plane(model, axes) if axes else None
+    where = (
+        limits_around(axes.project(codes), reach, prior)
+        if axes
+        else planes.limits(codes, prior_centre=codes.new_zeros(1))
+    )
     return ModelOutputs(
         recon=recon,
         psnr=metrics.psnr(metrics.mse(images.test, recon)),
@@ -113,13 +130,14 @@ def compute_outputs(model: Any, images: Images) -> ModelOutputs:
         codes=codes,
         outlines=outlines,
         kl=kl,
+        is_discrete=model.index_shape is not None,
+        prior=prior,
+        density=_density(model, where) if axes is None else None,
         plane=where,
         axes=axes,
         decoded=decoded_plane(model, where, 16) if codes.shape[1] == 2 else None,
         draws=_draw(model, images),
-        traversal=traversal,
-        dimensions=dimensions,
-        spread=spread,
+        traversal=(_traverse(model, codes, variance, kl) if model.index_shape is None else _codebook(model, images)),
     )
 
 
@@ -130,21 +148,32 @@ def _path(model: Any, images: Images, method: str, steps: int) -> Tensor:
     return finite(strips, "interpolations")
 
 
-def _origin(codes: Tensor, axes: planes.Axes2 | None) -> Tensor:
-    origin = torch.zeros(codes.shape[1], dtype=codes.dtype)
-    return axes.project(origin) if axes else origin
+def _density(model: Any, where: planes.Limits) -> np.ndarray | None:
+    prior = model.prior()
+    if prior is None:
+        return None
+    places = torch.linspace(where.left, where.right, LINE, device=model.device)
+    return np.asarray(prior.log_prob(places[:, None]).exp().cpu())
 
 
 def _draw(model: Any, images: Images) -> dict[str, Draws]:
-    """Decoded draws from N(0, I) ("prior") and from a Gaussian mixture fitted to training codes ("mixture")."""
-    noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
-    known = model.log_prior(noise) is not None
-    of_prior = "prior" if known else "no prior: N(0, I), on which this model was not trained"
-    mixed = fit_mixture(encode(model, images.training)).sample(DRAWS, torch.Generator().manual_seed(SEED))
-    return {
-        "prior": _with_nearest(decode(model, noise), images.training, of_prior),
-        "mixture": _with_nearest(decode(model, mixed), images.training, "mixture"),
-    }
+    """Decoded draws of the model's prior ("prior") and of a mixture fitted to training codes ("mixture").
+
+    A model without a prior decodes draws of N(0, I) instead, which shows what it was not trained on; one with discrete
+    codes has no draws of its prior, and one with very many dimensions none of a mixture.
+    """
+    found, codes = {}, encode(model, images.training)
+    samples = model.sample(DRAWS, torch.Generator().manual_seed(SEED))
+    if samples is not None:
+        found["prior"] = _with_nearest(finite(samples, "samples"), images.training, "prior")
+    elif model.index_shape is None:
+        noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
+        of_noise = "no prior: N(0, I), on which this model was not trained"
+        found["prior"] = _with_nearest(decode(model, noise), images.training, of_noise)
+    if not no_mixture(codes):
+        mixed = fit_mixture(codes).sample(DRAWS, torch.Generator().manual_seed(SEED))
+        found["mixture"] = _with_nearest(decode(model, mixed), images.training, "mixture")
+    return found
 
 
 def _with_nearest(drawn: Tensor, training: Tensor, source: str) -> Draws:
@@ -152,15 +181,21 @@ def _with_nearest(drawn: Tensor, training: Tensor, source: str) -> Draws:
     return Draws(drawn, training[near], source)
 
 
-def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> tuple[Tensor, list[int], list[float]]:
-    """Traversals (R, S, C, H, W) through the mean code, their dimensions, and the KL or variance of each.
-
-    Dimensions are sorted by mean KL in nats, or by variance without a posterior, largest first.
-    """
+def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> Traversal:
+    """One row per latent dimension, sorted by mean KL in nats, or by variance without such a KL, largest first."""
     std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
-    spread = std.square() if kl is None else kl.mean(0)
+    spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
     dimensions = spread.argsort(descending=True, stable=True)[:ROWS]
     centre = codes.mean(0)
     paths = traversal_codes(centre, centre, std, dimensions, STEPS, EXTENT)
     strips = decode(model, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-    return strips, dimensions.tolist(), spread[dimensions].tolist()
+    offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
+    columns = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
+    return Traversal(strips, [f"z{at}: {spread[at]:.2f} {unit}" for at in dimensions.tolist()], columns)
+
+
+def _codebook(model: Any, images: Images) -> Traversal:
+    """The most used codes of a codebook: in every position, and in the central one of a test image."""
+    everywhere, at_centre, shares, _ = codebook_images(model, images.test, images.test[images.random[0]], STEPS)
+    rows = ["code in every position", "in the centre of an image"]
+    return Traversal(torch.stack([everywhere, at_centre]), rows, [f"{share:.1%}" for share in shares])

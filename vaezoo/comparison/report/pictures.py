@@ -11,7 +11,7 @@ from torch import Tensor
 from vaezoo.comparison import SeedGroup
 from vaezoo.comparison.report import charts, strips
 from vaezoo.comparison.report.drawing import Panel
-from vaezoo.comparison.report.model_outputs import COLUMNS, EXTENT, STEPS, Images, ModelOutputs
+from vaezoo.comparison.report.model_outputs import COLUMNS, STEPS, Images, ModelOutputs
 
 Models = Sequence[tuple[int, SeedGroup, ModelOutputs]]
 """Index in the group, seed group, and outputs of the model with its lowest seed."""
@@ -141,20 +141,24 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
 def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
     """Samples from the prior and from a mixture, each with the nearest training image."""
     texts = {
-        "prior": ("Samples from the prior", "the same draws of N(0, I) for every model with as many dimensions"),
+        "prior": ("Samples from the prior", "draws of the model's prior, the same for all models with the same prior"),
         "mixture": (
             "Samples from a Gaussian mixture",
             "draws from ten Gaussians fitted to each model's training codes",
         ),
     }
+    without = {"prior": "a prior to draw from", "mixture": "a mixture, because their codes have too many dimensions"}
     pictures = []
     for source, (title, drawn) in texts.items():
         read = (
             f"Each row shows {drawn}; the row below it shows the training images nearest in pixels, to reveal memorised"
             " training images."
         )
-        picture, rows = Picture(title, read), []
+        picture, rows, left_out = Picture(title, read), [], list[str]()
         for index, seed_group, outputs in models:
+            if source not in outputs.draws:
+                left_out.append(seed_group.label)
+                continue
             draws = outputs.draws[source]
             note = draws.source if draws.source.startswith("no prior") else ""
             picture.strips += [
@@ -163,27 +167,31 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
             ]
             label = f"{seed_group.label}, no prior" if note else seed_group.label
             rows += [(label, draws.images), ("nearest training image", draws.nearest)]
-        _file(picture, rows, title, out / f"{prefix}samples-{source}")
-        pictures.append(picture)
+        if left_out:
+            picture.how_to_read += f" Without {without[source]}: {', '.join(left_out)}."
+        if rows:
+            _file(picture, rows, title, out / f"{prefix}samples-{source}")
+            pictures.append(picture)
     return pictures
 
 
 def traversals(models: Models, prefix: str, out: Path) -> Picture:
-    """Traversals around each model's mean code, one latent dimension per row, sorted by KL."""
+    """Traversals around each model's mean code, one latent dimension per row, or a codebook's most used codes."""
     picture = Picture(
         "Traversals",
         "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
         " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
         " an unused dimension changes nothing.",
     )
+    if any(outputs.is_discrete for _, _, outputs in models):
+        picture.how_to_read += (
+            " Discrete codes have no dimensions to move; instead, each column shows one of the codes in most use, with"
+            " its share of all positions."
+        )
     for index, seed_group, outputs in models:
-        unit = "variance" if outputs.kl is None else "nats"
-        rows = []
-        for at, dimension in enumerate(outputs.dimensions):
-            note = f"z{dimension}: {outputs.spread[at]:.2f} {unit}"
-            picture.strips.append(_strip("", outputs.traversal[at], note=note, block=seed_group.label))
-            rows.append((note, outputs.traversal[at]))
-        offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
-        picture.strips[-1].below = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
+        rows = list(zip(outputs.traversal.rows, outputs.traversal.strips, strict=True))
+        for note, images in rows:
+            picture.strips.append(_strip("", images, note=note, block=seed_group.label))
+        picture.strips[-1].below = outputs.traversal.columns
         _file(picture, rows, f"Traversals of {seed_group.label}", out / f"{prefix}traversals-{index}")
     return picture

@@ -18,10 +18,11 @@ def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Pictu
     picture = Picture(
         "Where the encoder puts the same test images",
         "Each dot is one image" + (", coloured by its label" if known else "; the data have no labels")
-        + ". The dashed circle is two standard deviations of N(0,\u00a0I) and contains 86% of its draws; ellipses are"
-        " two standard deviations of posteriors, fewer where they would hide the dots. A plain autoencoder places codes"
-        " anywhere and leaves gaps; the KL of a VAE pulls them into the circle and spreads each over an ellipse, so"
-        " that draws from the prior decode to images. Note the different axes: each map has its own scale.",
+        + ". The dashed circle is two standard deviations of the prior (without a prior, of N(0,\u00a0I)) and contains"
+        " 86% of its draws; crosses are draws of a prior that is no Gaussian. Ellipses are two standard deviations of"
+        " posteriors, fewer where they would hide the dots. A plain autoencoder places codes anywhere and leaves gaps;"
+        " the KL of a VAE pulls them towards the prior and spreads each over an ellipse, so that draws from the prior"
+        " decode to images. Note the different axes: each map has its own scale.",
         above=[f"{labels.name(value)}|{tint}" for value, tint in labels.palette().items()] if labels.few else [],
     )  # fmt: skip
     for index, seed_group, outputs in models:

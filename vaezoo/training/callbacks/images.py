@@ -11,10 +11,12 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.metrics.paths import choose_pairs
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.pictures import MOST_TILES, Picture, decode, encode, examples, finite, posteriors
+from vaezoo.training.callbacks.pictures import CHUNK, MOST_TILES, Picture, codes_of, decode, encode, examples, finite
 
 SEED = 0
 """Seed of the draws for figures: the same codes in every epoch and run."""
+CODES = 16
+"""Codes of a codebook that are shown."""
 
 
 class Reconstructions(Picture):
@@ -83,6 +85,8 @@ class Samples(Picture):
         codes = gaussian_like(encode(model, x), self.count, torch.Generator().manual_seed(SEED))
         title, subject = "Samples from a fitted Gaussian, not a prior", self.subject(model, data)
         note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} validation images"
+        if model.index_shape is not None:
+            note += " and moved to the nearest ones of the codebook"
         return figures.samples(decode(model, codes), self.columns, title, subject, note)
 
 
@@ -96,9 +100,9 @@ def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tens
 class Traversals(Picture):
     """Latent traversals: each row varies one latent dimension, the others stay at one image's code.
 
-    Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without a posterior. A row covers the
+    Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without such a KL. A row covers the
     aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
-    ``fit_images`` validation images.
+    ``fit_images`` validation images. Discrete codes have no dimensions to move; of them, the most used are shown.
     """
 
     name = "traversals"
@@ -123,7 +127,9 @@ class Traversals(Picture):
 
     def figure(self, model: Any, data: Any) -> Figure | None:
         x, _ = examples(model, data, max(self.fit_images, self.image + 1))
-        codes, variance, kl = posteriors(model, x)
+        if model.index_shape is not None:
+            return self._codebook(model, x, self.subject(model, data))
+        codes, variance, kl, _ = codes_of(model, x)
         std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
         spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
         order = spread.argsort(descending=True, stable=True)[: self.rows]
@@ -138,6 +144,35 @@ class Traversals(Picture):
             f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         )
         return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
+
+    def _codebook(self, model: Any, x: Tensor, subject: str) -> Figure:
+        """What the most used codes stand for: discrete codes have no dimensions that could be moved."""
+        image = x[min(self.image, len(x) - 1)]
+        everywhere, at_centre, shares, used = codebook_images(model, x, image, CODES)
+        note = (
+            f"the {len(shares)} most used of {used} codes in use, of {model.codebook_sizes[0]}, with their share among"
+            f" {len(x)} validation images; above in every position, below in the central one of the image"
+        )
+        rows = {"everywhere": everywhere, "in the centre": at_centre}
+        return figures.codebook(rows, shares, subject, note)
+
+
+def codebook_images(model: Any, x: Tensor, image: Tensor, count: int) -> tuple[Tensor, Tensor, list[float], int]:
+    """Decoded images of the ``count`` codes that images (N, C, H, W) use most.
+
+    Returns images with each code in every position, ``image`` (C, H, W) with each code in its central position, both
+    (K, C, H, W), the share of each code, and the number of codes in use. Of several levels, the first varies.
+    """
+    counts = torch.bincount(
+        torch.cat([model.indices(part)[:, 0].flatten() for part in x.split(CHUNK)]), minlength=model.codebook_sizes[0]
+    )
+    chosen = counts.argsort(descending=True, stable=True)[: min(count, int((counts > 0).sum()))]
+    everywhere = model.indices(image[None]).repeat(len(chosen), 1, 1, 1)
+    at_centre, (height, width) = everywhere.clone(), everywhere.shape[2:]
+    everywhere[:, 0] = chosen[:, None, None]
+    at_centre[:, 0, height // 2, width // 2] = chosen
+    decoded = [decode(model, model.codes_at(indices)) for indices in (everywhere, at_centre)]
+    return decoded[0], decoded[1], (counts[chosen] / counts.sum()).tolist(), int((counts > 0).sum())
 
 
 def traversal_codes(

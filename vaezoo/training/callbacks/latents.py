@@ -12,8 +12,10 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import at_least, within
 from vaezoo.figures import Labels, Plane, Prior, mosaics, planes
 from vaezoo.figures.planes import Axes2, Limits
-from vaezoo.training.callbacks.pictures import Picture, decode, examples, posteriors, validates_training
+from vaezoo.training.callbacks.pictures import Codes, Picture, codes_of, decode, examples, validates_training
 
+PRIOR_DRAWS = 300
+"""Draws of a prior that is no Gaussian."""
 SIGMAS = 2
 """Standard deviations at which ellipses are drawn."""
 MOST_COLUMNS = 256
@@ -23,7 +25,7 @@ TILE = 32
 
 
 class LatentKL(Picture):
-    """Heat map of the KL of each dimension over training, with the number of active ones; none without a posterior.
+    """Heat map of the KL of each dimension over training, with the number of active ones; none without such a KL.
 
     Every validation adds a column. The history is saved in checkpoints: 9 bytes per dimension and validation.
     """
@@ -44,7 +46,7 @@ class LatentKL(Picture):
 
     def remember(self, step: int, statistics: dict[str, Tensor]) -> None:
         """Add the statistics of a validation to the history, once per step."""
-        if not statistics or step in self.history["steps"][-1:]:
+        if "kl" not in statistics or step in self.history["steps"][-1:]:
             return
         self.history["steps"].append(step)
         self.history["kl"].append(statistics["kl"].tolist())
@@ -85,33 +87,71 @@ class LatentMap(Picture):
 
     def figure(self, model: Any, data: Any) -> Figure | None:
         x, y = examples(model, data, self.count)
-        codes, variance, kl = posteriors(model, x)
+        codes = codes_of(model, x)
         labels = labels_of(y, getattr(data, "factors", ()))
-        place = self._line if codes.shape[1] == 1 else self._plane
-        draw = figures.latent_line if codes.shape[1] == 1 else figures.latent_map
-        return draw(place(model, codes, variance if kl is not None else None, labels), self.subject(model, data))
+        line = codes.mean.shape[1] == 1
+        place, draw = (self._line, figures.latent_line) if line else (self._plane, figures.latent_map)
+        return draw(place(model, codes, labels), self.subject(model, data))
 
-    def _plane(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Plane:
-        axes = planes.principal_axes(codes)
-        points, prior, note, reach, centre = axes.project(codes), None, f"{len(codes)} images", 0.0, None
-        if variance is not None:
-            shapes = planes.ellipses(variance[: self.ellipses], axes, SIGMAS)
-            reach, centre = float(shapes[:, :2].max(initial=0)) / 2, axes.project(torch.zeros_like(axes.centre))
+    def _plane(self, model: Any, codes: Codes, labels: Labels) -> Plane:
+        axes = planes.principal_axes(codes.mean)
+        points, prior = axes.project(codes.mean), prior_in_plane(model, axes)
+        shapes, note, reach = np.empty((0, 3)), f"{len(codes.mean)} images", 0.0
+        if codes.variance.any():
+            shapes = planes.ellipses(codes.variance[: self.ellipses], axes, SIGMAS)
+            reach = float(shapes[:, :2].max(initial=0)) / 2
             shapes = planes.uncrowded(shapes, points)
-            prior = Prior((float(centre[0]), float(centre[1])), shapes)
-            note += f"; {SIGMAS}σ ellipses of {len(shapes)} posteriors; dashed: {SIGMAS}σ of the prior"
-        where = planes.limits(points, reach, centre)
-        decoded = decoded_plane(model, where, self.grid) if codes.shape[1] == 2 else None
-        return Plane(points.numpy(), where, axis_names(axes), labels, prior, decoded, note)
+            note += f"; {SIGMAS}σ ellipses of {len(shapes)} posteriors"
+        if prior is not None:
+            note += f"; dashed: {SIGMAS}σ of the prior" if prior.draws is None else "; crosses: draws of the prior"
+        where = limits_around(points, reach, prior)
+        decoded = decoded_plane(model, where, self.grid) if codes.mean.shape[1] == 2 else None
+        return Plane(points.numpy(), where, axis_names(axes), labels, prior, decoded, note, ellipses=shapes)
 
-    def _line(self, model: Any, codes: Tensor, variance: Tensor | None, labels: Labels) -> Plane:
-        has_prior = variance is not None
-        where = planes.limits(codes, prior_centre=torch.zeros(1, dtype=codes.dtype) if has_prior else None)
+    def _line(self, model: Any, codes: Codes, labels: Labels) -> Plane:
+        prior = model.prior()
+        where = planes.limits(torch.cat([codes.mean, *_bulk_on_line(prior)]))
         decoded = decoded_plane(model, where, self.grid, dimensions=1)
-        axis = torch.linspace(where.left, where.right, 200).numpy()
-        density = np.exp(-0.5 * axis**2) / np.sqrt(2 * np.pi) if has_prior else None
-        note = f"{len(codes)} images" + ("; dashed: density of the prior" if has_prior else "")
-        return Plane(codes.numpy(), where, ("z0", ""), labels, None, decoded, note, density)
+        axis = torch.linspace(where.left, where.right, 200)
+        density = None if prior is None else prior.log_prob(axis[:, None].to(model.device)).exp().cpu().numpy()
+        note = f"{len(codes.mean)} images" + ("" if prior is None else "; dashed: density of the prior")
+        return Plane(codes.mean.numpy(), where, ("z0", ""), labels, None, decoded, note, density)
+
+
+def prior_in_plane(model: Any, axes: Axes2) -> Prior | None:
+    """A model's prior in a plane: ``SIGMAS`` standard deviations of a Gaussian, or draws of any other."""
+    prior = model.prior()
+    if prior is None:
+        return None
+    moments = prior.moments()
+    if moments is None:
+        draws = prior.sample(PRIOR_DRAWS, torch.Generator().manual_seed(0)).cpu()
+        return Prior(draws=axes.project(draws.to(axes.centre)).numpy())
+    mean, variance = (moment.cpu().to(axes.centre) for moment in moments)
+    (x, y), (width, height, angle) = axes.project(mean).tolist(), planes.ellipses(variance[None], axes, SIGMAS)[0]
+    return Prior((x, y, float(width), float(height), float(angle)))
+
+
+def limits_around(points: Tensor, reach: float, prior: Prior | None) -> Limits:
+    """Limits of a plane with points (N, 2), a margin of ``reach`` around them, and a prior."""
+    if prior is not None and prior.draws is not None:
+        points = torch.cat([points, torch.from_numpy(prior.draws)])
+    if prior is None or prior.ellipse is None:
+        return planes.limits(points, reach)
+    x, y, width, height, _ = prior.ellipse
+    return planes.limits(points, reach, points.new_tensor([x, y]), max(width, height) / (2 * SIGMAS))
+
+
+def _bulk_on_line(prior: Any) -> list[Tensor]:
+    """Codes (N, 1) between which most of a one-dimensional prior lies; none without a prior."""
+    if prior is None:
+        return []
+    moments = prior.moments()
+    if moments is None:
+        return [prior.sample(PRIOR_DRAWS, torch.Generator().manual_seed(0)).cpu().double()]
+    mean, variance = (moment.double().cpu() for moment in moments)
+    spread = planes.PRIOR_BULK * variance.sqrt()
+    return [torch.stack([mean - spread, mean + spread])]
 
 
 def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) -> np.ndarray:

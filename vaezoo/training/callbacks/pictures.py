@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import lightning.pytorch as L
 import numpy as np
@@ -217,9 +217,12 @@ def encode(model: Any, x: Tensor) -> Tensor:
 
 
 def decode(model: Any, codes: Tensor) -> Tensor:
-    """Decoded images on the CPU: (B, D) -> (B, C, H, W). FloatingPointError if they are not finite."""
+    """Decoded images on the CPU, of the codes that the model has nearest to these: (B, D) -> (B, C, H, W).
+
+    FloatingPointError if they are not finite.
+    """
     codes = codes.float().to(model.device)
-    return finite(torch.cat([model.decode(part) for part in codes.split(CHUNK)]), "decoded images")
+    return finite(torch.cat([model.decode(model.project(part)) for part in codes.split(CHUNK)]), "decoded images")
 
 
 def finite(values: Tensor, what: str) -> Tensor:
@@ -230,14 +233,29 @@ def finite(values: Tensor, what: str) -> Tensor:
     return values
 
 
-def posteriors(model: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes, posterior variances and KL in nats, each (B, D), float64; without a posterior, variances 0 and KL None."""
+class Codes(NamedTuple):
+    """Codes of images and what is known of their posteriors, each (B, D), float64, on the CPU."""
+
+    mean: Tensor
+    """Codes without noise."""
+    variance: Tensor
+    """Variances of the posteriors; 0 without a posterior, or one of dependent dimensions."""
+    kl: Tensor | None
+    """KL divergence of each dimension in nats; None if it is not a sum over dimensions."""
+    has_posterior: bool
+
+
+def codes_of(model: Any, x: Tensor) -> Codes:
+    """The codes of images (B, C, H, W); FloatingPointError if they are not finite."""
     found = [model.posterior(part) for part in x.split(CHUNK)]
-    if found[0] is None:
+    if found[0] is None or found[0].moments() is None:
         codes = encode(model, x)
-        return codes, torch.zeros_like(codes), None
-    mean, std, kl = (
-        finite(torch.cat(parts), "posteriors").double()
-        for parts in ([q.mean for q in found], [q.std for q in found], [q.kl() for q in found])
-    )
-    return mean, std.square(), kl
+        return Codes(codes, torch.zeros_like(codes), None, found[0] is not None)
+    moments, prior = [q.moments() for q in found], model.prior()
+    mean, variance = ([part[side] for part in moments] for side in (0, 1))
+    std = finite(torch.exp(0.5 * torch.cat(variance)), "posteriors").double()
+    kl = None
+    if found[0].kl_by(prior) == "dimension":
+        generator = torch.Generator(x.device).manual_seed(0)
+        kl = finite(torch.cat([q.kl(prior, q.draw(1, generator)) for q in found]), "posteriors").double()
+    return Codes(finite(torch.cat(mean), "posteriors").double(), std.square(), kl, has_posterior=True)

@@ -1,0 +1,240 @@
+"""Priors p(z) over codes: the distributions, and the modules that evaluate them once per step."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaezoo.config.choices import PRIORS
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import check_arguments, parameters, within
+from vaezoo.metrics.divergences import LOG_2PI, gaussian_log_prob
+
+
+class Prior(Protocol):
+    """p(z), evaluated: all networks that it depends on have run, so that many codes can be scored against it."""
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats: (..., D) -> (...)."""
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws (count, D) on the device of the prior, whatever that of the generator."""
+
+    @property
+    def factorises(self) -> bool:
+        """Whether the dimensions are independent, which dimension-wise KL divergences require."""
+
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance, each (D,), of a Gaussian with independent dimensions; None for any other distribution."""
+
+    def to(self, device: torch.device) -> "Prior":
+        """The same distribution on another device."""
+
+
+class StandardNormal(NamedTuple):
+    """N(0, I) of ``dimensions`` dimensions."""
+
+    dimensions: int
+    device: torch.device
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats: (..., D) -> (...)."""
+        return gaussian_log_prob(code, torch.zeros_like(code), torch.zeros_like(code)).sum(-1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (count, D)."""
+        return _normal((count, self.dimensions), self.device, generator)
+
+    @property
+    def factorises(self) -> bool:
+        """True: the dimensions are independent."""
+        return True
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean 0 and variance 1, each (D,)."""
+        return torch.zeros(self.dimensions, device=self.device), torch.ones(self.dimensions, device=self.device)
+
+    def to(self, device: torch.device) -> "StandardNormal":
+        """The same distribution on another device."""
+        return self._replace(device=device)
+
+
+class Mixture(NamedTuple):
+    """Mixture of C Gaussians with independent dimensions: mean and logvar (C, D), log_weight (C,) summing to 1."""
+
+    mean: Tensor
+    logvar: Tensor
+    log_weight: Tensor
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats: (..., D) -> (...).
+
+        The squares are expanded into matrix products, in double precision, so that memory does not grow with D.
+        """
+        wide = torch.float32 if code.device.type == "mps" else torch.float64  # mps has no float64
+        z, mean, logvar = code.to(wide), self.mean.to(wide), self.logvar.to(wide)
+        precision = torch.exp(-logvar)
+        constant = (mean.square() * precision + logvar + LOG_2PI).sum(-1)
+        squares = z.square() @ precision.T - 2 * z @ (mean * precision).T + constant
+        return (self.log_weight.to(wide) - 0.5 * squares).logsumexp(-1).to(code.dtype)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (count, D): a component by its weight, then a code from it."""
+        device = self.mean.device if generator is None else generator.device
+        weights = self.log_weight.exp().to(device)
+        chosen = torch.multinomial(weights, count, replacement=True, generator=generator).to(self.mean.device)
+        noise = _normal((count, self.mean.shape[1]), self.mean.device, generator)
+        return self.mean[chosen] + torch.exp(0.5 * self.logvar[chosen]) * noise
+
+    @property
+    def factorises(self) -> bool:
+        """False, but for a single component."""
+        return len(self.mean) == 1
+
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance of a single component, each (D,); None for several."""
+        return (self.mean[0], self.logvar[0].exp()) if len(self.mean) == 1 else None
+
+    def to(self, device: torch.device) -> "Mixture":
+        """The same distribution on another device."""
+        return Mixture(*(part.to(device) for part in self))
+
+
+def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Standard normal draws on ``device``, drawn where the generator is."""
+    where = device if generator is None else generator.device
+    return torch.randn(size, generator=generator, device=where).to(device)
+
+
+# modules -------------------------------------------------------------------------------------------------------------
+
+
+class PriorModel(nn.Module):
+    """Parameters of a prior. ``forward`` evaluates it, once per step, given the model's encoder.
+
+    ``needs_moments`` marks priors made of posteriors, which must be diagonal Gaussians.
+    """
+
+    needs_moments = False
+
+    @property
+    def wants_images(self) -> int:
+        """Number of training images that ``start_from`` wants before the first step; 0 for none."""
+        return 0
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> Prior:
+        """The prior on ``device``; ``posterior`` maps images (B, C, H, W) to their posteriors."""
+        raise NotImplementedError
+
+    def start_from(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
+        """Set parameters that start from training images."""
+
+    def describe(self) -> str:
+        """The prior as text."""
+        raise NotImplementedError
+
+
+class _Started(PriorModel):
+    """A prior whose parameters start from training images, once in the life of a model."""
+
+    started: Tensor
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.components = components
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def wants_images(self) -> int:
+        """One image per component, until it has started."""
+        return 0 if bool(self.started) else self.components
+
+    @torch.no_grad()
+    def start_from(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
+        """Start one component at each image (B, C, H, W); images are used again if there are fewer."""
+        self._start(images[torch.arange(self.components, device=images.device) % len(images)], posterior)
+        self.started.fill_(True)
+
+    def _start(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
+        raise NotImplementedError
+
+
+class Normal(PriorModel):
+    """N(0, I)."""
+
+    def __init__(self, *, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> StandardNormal:
+        return StandardNormal(self.latent_dim, device)
+
+    def describe(self) -> str:
+        return "N(0, I)"
+
+
+class Vamp(_Started):
+    """VampPrior: the mean of the posteriors of learned pseudo-inputs (Tomczak and Welling, 2018).
+
+    Pseudo-inputs are the sigmoid of parameters, which start at training images, and pass through the model's own
+    encoder. Their posteriors must be diagonal Gaussians.
+    """
+
+    needs_moments = True
+    MARGIN = 0.01
+    """Distance of the first pseudo-pixels from 0 and 1, where the gradient of a sigmoid would vanish."""
+
+    def __init__(self, *, image_shape: tuple[int, int, int], components: int = 500) -> None:
+        within(components, 1, 2**20, "model.prior_options.components")
+        super().__init__(components)
+        self.pseudo_inputs = nn.Parameter(torch.empty(components, *image_shape).normal_(0, 1))
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> Mixture:
+        mean, logvar = posterior(torch.sigmoid(self.pseudo_inputs)).moments()
+        return Mixture(mean, logvar, mean.new_full((len(mean),), -math.log(len(mean))))
+
+    def _start(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
+        self.pseudo_inputs.copy_(torch.logit((1 - 2 * self.MARGIN) * images + self.MARGIN))
+
+    def describe(self) -> str:
+        return f"VampPrior with {self.components:,} pseudo-inputs"
+
+
+class GaussianMixture(_Started):
+    """Mixture of learned Gaussians, whose means start at the codes of training images (Dilokthanakul et al., 2016)."""
+
+    LEAST_LOGVAR = -10.0
+
+    def __init__(self, *, latent_dim: int, components: int = 100) -> None:
+        within(components, 1, 2**20, "model.prior_options.components")
+        super().__init__(components)
+        self.mean = nn.Parameter(torch.empty(components, latent_dim).normal_(0, 1))
+        self.logvar = nn.Parameter(torch.zeros(components, latent_dim))
+        self.logit = nn.Parameter(torch.zeros(components))
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> Mixture:
+        return Mixture(self.mean, self.logvar.clamp(min=self.LEAST_LOGVAR), self.logit.log_softmax(0))
+
+    def _start(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
+        self.mean.copy_(posterior(images).mean)
+
+    def describe(self) -> str:
+        return f"mixture of {self.components:,} Gaussians"
+
+
+_CLASSES: dict[str, type[PriorModel]] = dict(zip(PRIORS, (Normal, Vamp, GaussianMixture), strict=True))
+
+
+def make_prior(
+    name: str, image_shape: tuple[int, int, int], latent_dim: int, options: Mapping[str, Any] | None = None
+) -> PriorModel:
+    """The prior called ``name``, created with ``options``; ConfigError for an unknown name or option."""
+    if name not in _CLASSES:
+        raise ConfigError(f"model.prior must be one of {', '.join(PRIORS)}, got {name!r}")
+    options, sizes = dict(options or {}), {"image_shape": image_shape, "latent_dim": latent_dim}
+    cls = _CLASSES[name]
+    check_arguments(cls, options, key="model.prior_options", extra=tuple(sizes))
+    taken = parameters(cls)
+    return cls(**{key: value for key, value in sizes.items() if key in taken}, **options)
