@@ -2,6 +2,7 @@
 
 import json
 import math
+from shutil import which
 from typing import Any
 
 import numpy as np
@@ -401,8 +402,12 @@ def test_vector_quantize_pytorch_has_the_same_opinion() -> None:
     close(ours.codebook, theirs._codebook.embed[0])
 
 
+NATIVE = [pytest.mark.nightly, pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")]
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NATIVE)])
 @pytest.mark.parametrize("update", ["ema", "gradient"])
-def test_forward_and_update_are_one_program(update: str) -> None:
+def test_forward_and_update_are_one_program(update: str, backend: str) -> None:
     torch.compiler.reset()
     z, codes = far_codes()
     results = []
@@ -415,7 +420,9 @@ def test_forward_and_update_are_one_program(update: str) -> None:
             made.update()
             return found.code.sum() + found.penalties["commitment"].mean()
 
-        run = torch.compile(step, backend="eager", fullgraph=True) if compiled else step
+        # with fallback_random, inductor draws what torch draws
+        options = {"fallback_random": True} if backend == "inductor" else None
+        run = torch.compile(step, backend=backend, fullgraph=True, options=options) if compiled else step
         results.append((run(z), run(z[:1]), run(z), made.codebook.detach(), made.state_dict()))
     for eager, other in zip(*results, strict=True):
         torch.testing.assert_close(other, eager)
