@@ -37,7 +37,10 @@ def latent_map(outputs: ModelOutputs, labels: Labels, title: str, name: str, out
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=7, linewidths=0, alpha=0.85, rasterized=True)
     key = _key(labels)
     if (prior := outputs.prior or _reference(outputs)) is not None:
-        draw_prior(axes, prior, INK, linewidth=1.4, zorder=4)
+        if prior.draws is None:
+            draw_prior(axes, prior, INK, linewidth=1.4, zorder=4)
+        else:
+            draw_prior(axes, prior, FAINT, linewidth=0.8, zorder=1)  # they would hide the codes
         key.append(_prior_key(outputs, prior))
     if len(outputs.outlines):
         key.append(line(f"{SIGMAS}σ of posteriors", "-", FAINT, 0.6))
@@ -55,7 +58,7 @@ def _reference(outputs: ModelOutputs) -> Prior | None:
 def _prior_key(outputs: ModelOutputs, prior: Prior) -> Artist:
     """Legend entry of the prior."""
     if prior.draws is not None:
-        return Line2D([], [], color=INK, linestyle="", marker="x", markersize=4, label="draws of the prior")
+        return Line2D([], [], color=FAINT, linestyle="", marker="x", markersize=4, label="draws of the prior")
     return line(f"{SIGMAS}σ of the prior" if outputs.prior else f"{SIGMAS}σ of N(0, I)", "--", INK, 1.4)
 
 

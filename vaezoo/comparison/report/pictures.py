@@ -193,5 +193,6 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
         for note, images in rows:
             picture.strips.append(_strip("", images, note=note, block=seed_group.label))
         picture.strips[-1].below = outputs.traversal.columns
-        _file(picture, rows, f"Traversals of {seed_group.label}", out / f"{prefix}traversals-{index}")
+        title = f"{'Codes' if outputs.is_discrete else 'Traversals'} of {seed_group.label}"
+        _file(picture, rows, title, out / f"{prefix}traversals-{index}")
     return picture
