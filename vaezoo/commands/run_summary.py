@@ -94,6 +94,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "status": status,
         "model": run.cfg.model._target_.rpartition(".")[2],
         "network": choices["network"],
+        "code_shape": list(run.model.code_shape),
         "likelihood": choices["likelihood"],
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),

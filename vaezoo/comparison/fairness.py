@@ -67,6 +67,12 @@ def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {values.get(name)}" for name in names)
 
 
+def _dimensions(record: RunRecord) -> str:
+    """Dimensions of a code, as positions times channels if it is spatial; runs of earlier versions have flat codes."""
+    shape = record.summary.get("code_shape") or [record.config["model"].get("latent_dim")]
+    return " × ".join(map(str, shape))
+
+
 def _weights(record: RunRecord) -> str:
     averages = averaging(record.config)
     return f"averaged, decay {averages.get('decay')}" if averages else "not averaged"
@@ -120,7 +126,7 @@ RULES = (
     ),
     Rule(
         "latent dimensions",
-        _model("latent_dim"),
+        _dimensions,
         "warning",
         "Codes differ in size; larger codes reconstruct better with any model.",
     ),

@@ -60,10 +60,26 @@ class VAE(Autoencoder):
                     f"model.{key}={self.hparams[key]} needs a posterior of independent Gaussian dimensions; set"
                     f" model.posterior=diagonal instead of {self.hparams['posterior']}"
                 )
+        self._refuse_monitor()
         if self._family.is_flat and len(self.code_shape) > 1:
             raise ConfigError(
                 f"model.posterior={self.hparams['posterior']} is for flat codes, and model.code_channels gives a"
                 " spatial one; set model.posterior=diagonal"
+            )
+
+    def _refuse_monitor(self) -> None:
+        """ConfigError for a schedule that watches an objective which validation does not have."""
+        watched = {"monitor": "val/loss", **(self._scheduler or {})}
+        if (
+            self.penalty is not None
+            and self.penalty.is_batch_statistic
+            and watched.get("name") == "ReduceLROnPlateau"
+            and watched["monitor"] == "val/loss"
+        ):
+            raise ConfigError(
+                f"model.scheduler watches val/loss, which model.penalty={self.hparams['penalty']} does not have in"
+                " validation, because it is a biased statistic of training batches; set model.scheduler.monitor=val/elbo"
+                " and model.scheduler.mode=max"
             )
 
     def count_features(self, dimensions: int) -> int:
