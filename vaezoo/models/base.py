@@ -50,6 +50,9 @@ class Autoencoder(ImageAPI, Loop):
         ConfigError: an argument is out of range, or torch cannot train with the optimiser or scheduler.
     """
 
+    auxiliary: Sequence[str] = ()
+    """Names of submodules that neither encode nor decode, such as priors and critics."""
+
     code_shape: tuple[int, ...]
     """(D,), or channels, height and width of a spatial code."""
 

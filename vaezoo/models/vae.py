@@ -28,6 +28,7 @@ class VAE(Autoencoder):
     """
 
     selection = ("val/elbo", "max")
+    auxiliary = ("prior_model", "penalty")
     beta = 1.0
     """Weight of the KL in the objective."""
 

@@ -19,7 +19,7 @@ def nearest(vectors: Tensor, codebook: Tensor) -> Tensor:
     """Index of the code at the smallest Euclidean distance, the lowest of several: (N, c), (K, c) -> long (N,)."""
     squares = codebook.square().sum(1)
     rows = max(1, MOST_DISTANCES // len(codebook))
-    if len(vectors) <= rows:
+    if torch.compiler.is_compiling() or len(vectors) <= rows:  # a comparison would fix the size of an exported batch
         return _nearest(vectors, codebook, squares)
     return torch.cat([_nearest(part, codebook, squares) for part in vectors.split(rows)])
 

@@ -135,7 +135,7 @@ class VectorQuantizer(Quantizer):
             elif self.training:
                 self._gather(vectors.detach(), indices)
             code = self.estimator(vectors, codes).movedim(-1, 1)
-        return Quantized(code, indices.view(len(z), 1, *z.shape[2:]), penalties)
+        return Quantized(code, indices.view(z.shape[0], 1, *z.shape[2:]), penalties)
 
     def codes(self, indices: Tensor) -> Tensor:
         return F.embedding(indices[:, 0], self.codebook).movedim(-1, 1)

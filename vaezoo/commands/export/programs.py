@@ -67,9 +67,10 @@ def _blank(model: Autoencoder, count: int = 2) -> Tensor:
 
 
 def _without(model: Autoencoder, part: str) -> Autoencoder:
-    """A copy of a model without one of its networks, to keep its weights out of the program."""
+    """A copy of a model without one of its networks and auxiliary parts, to keep their weights out of the program."""
     trimmed = copy.deepcopy(model).eval().requires_grad_(False)
-    setattr(trimmed, part, nn.Identity())
+    for name in (part, *model.auxiliary):
+        setattr(trimmed, name, nn.Identity())
     return trimmed
 
 
