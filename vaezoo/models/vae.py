@@ -79,8 +79,8 @@ class VAE(Autoencoder):
         ):
             raise ConfigError(
                 f"model.scheduler watches val/loss, which model.penalty={self.hparams['penalty']} does not have in"
-                " validation, because it is a biased statistic of training batches; set model.scheduler.monitor=val/elbo"
-                " and model.scheduler.mode=max"
+                " validation, because it is a biased statistic of training batches; set model.scheduler.monitor to"
+                " val/elbo and model.scheduler.mode to max"
             )
 
     def count_features(self, dimensions: int) -> int:

@@ -28,11 +28,11 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, VAE, Autoencoder
+from vaezoo.models import AE, VAE, VQVAE, Autoencoder
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
-from vaezoo.training.callbacks.latents import LatentKL, LatentMap, decoded_plane, labels_of
+from vaezoo.training.callbacks.latents import PRIOR_DRAWS, LatentKL, LatentMap, decoded_plane, labels_of
 from vaezoo.training.callbacks.pictures import Picture, undisturbed
 
 PICTURES = (Reconstructions, Interpolations, Samples, Traversals, LatentKL, LatentMap)
@@ -88,9 +88,11 @@ class Recorder(Picture):
         self.modes.append(model.training or torch.is_grad_enabled())
 
 
-def small(kind: type[Autoencoder] = VAE, shape: tuple[int, int, int] = (1, 8, 8), latent_dim: int = 2) -> Any:
+def small(
+    kind: type[Autoencoder] = VAE, shape: tuple[int, int, int] = (1, 8, 8), latent_dim: int | None = 2, **more: Any
+) -> Any:
     torch.manual_seed(0)
-    return kind(image_shape=list(shape), latent_dim=latent_dim, widths=[16])
+    return kind(image_shape=list(shape), latent_dim=latent_dim, widths=[16], **more)
 
 
 def train(
@@ -441,7 +443,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Picture, Any], dict[str,
     def keep(signature: inspect.Signature) -> Callable[..., None]:
         return lambda *values, **named: found.update(signature.bind(*values, **named).arguments)
 
-    for name in ("reconstructions", "interpolations", "samples", "traversals", "latent_map", "latent_line"):
+    for name in ("reconstructions", "interpolations", "samples", "traversals", "codebook", "latent_map", "latent_line"):
         monkeypatch.setattr(figures, name, keep(inspect.signature(getattr(figures, name))))
 
     def arguments(picture: Picture, model: Any) -> dict[str, Any]:
@@ -539,6 +541,9 @@ class Painter:
     device = torch.device("cpu")
     image_shape = (3, 6, 4)
 
+    def project(self, code: Tensor) -> Tensor:
+        return code
+
     def decode(self, code: Tensor) -> Tensor:
         colour = torch.zeros(len(code), 3)
         colour[:, : code.shape[1]] = code
@@ -567,8 +572,8 @@ def test_the_map_shows_the_codes_and_the_bulk_of_the_prior(shown: Any) -> None:
     model = small()
     plane = shown(LatentMap(count=20, ellipses=7, grid=4), model)["plane"]
     assert np.allclose(plane.points, model.encode(RandomImages().x[32:]).detach(), atol=1e-6)
-    assert plane.prior.centre == (0, 0)
-    assert plane.prior.ellipses.shape == (FEWEST, 3)  # of 7, all as wide as the prior
+    assert plane.prior.ellipse[:4] == pytest.approx((0, 0, 4, 4))
+    assert plane.ellipses.shape == (FEWEST, 3)  # of 7, all as wide as the prior
     assert plane.limits.left <= -3
     assert plane.limits.right >= 3
     assert "2σ ellipses of 5 posteriors" in plane.note
@@ -586,7 +591,72 @@ def test_the_two_panels_of_the_map_have_the_same_limits() -> None:
 
 
 def test_a_model_without_posterior_has_no_ellipses_and_no_prior(shown: Any) -> None:
-    assert shown(LatentMap(grid=4), small(AE))["plane"].prior is None
+    plane = shown(LatentMap(grid=4), small(AE))["plane"]
+    assert plane.prior is None
+    assert not len(plane.ellipses)
+
+
+def test_a_prior_that_is_no_gaussian_is_shown_by_draws(shown: Any) -> None:
+    model = small(latent_dim=4, prior="vamp", prior_options={"components": 3})
+    plane = shown(LatentMap(), model)["plane"]
+    assert plane.prior.ellipse is None
+    assert plane.prior.draws.shape == (PRIOR_DRAWS, 2)
+    assert "crosses: draws of the prior" in plane.note
+    assert len(plane.ellipses) >= FEWEST
+    left, right, bottom, top = plane.limits
+    assert ((plane.prior.draws > (left, bottom)) & (plane.prior.draws < (right, top))).all()
+
+
+def test_the_density_of_any_prior_is_drawn_over_a_line(shown: Any) -> None:
+    for options in ({}, {"prior": "vamp", "prior_options": {"components": 3}}):
+        model = small(latent_dim=1, **options)
+        plane = shown(LatentMap(grid=4), model)["plane"]
+        axis = torch.linspace(plane.limits.left, plane.limits.right, len(plane.density))
+        assert np.allclose(plane.density, model.prior().log_prob(axis[:, None]).exp().detach(), atol=1e-6)
+        assert np.trapezoid(plane.density, axis) == pytest.approx(1, abs=0.02)
+
+
+def test_a_posterior_of_dependent_dimensions_has_a_map_without_ellipses(shown: Any) -> None:
+    plane = shown(LatentMap(), small(latent_dim=3, posterior="full"))["plane"]
+    assert not len(plane.ellipses)
+    assert plane.prior.ellipse is not None
+
+
+def discrete() -> VQVAE:
+    model = small(VQVAE, quantizer_options={"size": 6}, code_channels=2, latent_dim=None, network="conv")
+    model.start_from(RandomImages().x)
+    return model
+
+
+def test_instead_of_traversals_of_discrete_codes_the_most_used_codes_are_shown(shown: Any) -> None:
+    model = discrete()
+    found = shown(Traversals(image=1), model)
+    x = RandomImages().x[32:]
+    indices = model.indices(x)
+    counts = torch.bincount(indices.flatten(), minlength=6)
+    assert found["shares"] == (counts.sort(descending=True).values / counts.sum())[: (counts > 0).sum()].tolist()
+    everywhere, centre = found["rows"].values()
+    most = counts.argmax()
+    alone = model.decode(model.codes_at(torch.full_like(indices[:1], int(most))))
+    torch.testing.assert_close(everywhere[:1], alone)
+    swapped = indices[1:2].clone()
+    swapped[0, 0, 2, 2] = most
+    torch.testing.assert_close(centre[:1], model.decode(model.codes_at(swapped)))
+
+
+def test_draws_for_discrete_codes_are_moved_to_the_codebook(shown: Any) -> None:
+    model, decoded = discrete(), []
+    decode = model.decode
+    model.decode = lambda code: decoded.append(code) or decode(code)  # type: ignore[assignment, func-returns-value]
+    assert "moved to the nearest ones of the codebook" in shown(Samples(), model)["note"]
+    (codes,) = decoded
+    assert torch.equal(codes, model.project(codes))
+
+
+def test_a_kl_that_is_no_sum_over_dimensions_has_no_heat_map() -> None:
+    callback = LatentKL()
+    callback.remember(5, {"variance": torch.ones(3)})
+    assert callback.figure(small(), RandomImages()) is None
 
 
 def test_points_are_coloured_by_the_first_factor_that_varies() -> None:
