@@ -437,8 +437,12 @@ class Loop(L.LightningModule):
         return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
 
     def example_states(self) -> dict[str, Any]:
-        """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS."""
-        if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
+        """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS.
+
+        ConfigError for an optimiser without the settings of the critics' group.
+        """
+        single_group = self._optimizer["name"] == "LBFGS" and not self.critics
+        if type(self).configure_optimizers is not Loop.configure_optimizers or single_group:
             return {}
         return example_states(self._groups(), self._optimizer, self._scheduler)
 
@@ -449,6 +453,7 @@ class Loop(L.LightningModule):
         for logger in self.trainer.loggers:  # a resumed run relies on what was logged before this checkpoint
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
+        checkpoint["critic_settings"] = self.critic_settings()
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["skipped_steps"] = self.guard.state_dict()
         checkpoint["training_sums"] = self._sums["train"].gathered_states(self.trainer.world_size)
