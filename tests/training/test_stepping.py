@@ -12,6 +12,9 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
+from tests.commands.test_train import interrupt_at
+from tests.conftest import small as small_parts
+from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
 from vaezoo.data import ImageDataModule
 from vaezoo.models import AE, VAE, BetaVAE
@@ -290,28 +293,22 @@ def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
     assert_equal_weights(fast.model("best"), slow.model("best"))
 
 
-@pytest.mark.parametrize(("before", "after"), [("fast", "lightning"), ("lightning", "fast")])
-def test_a_run_goes_on_in_the_other_way_exactly(
-    before: str, after: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_variant_goes_on_in_the_other_way_exactly(
+    variant: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=4"]
+    settings = [f"model={variant}", *small_parts(variant), "data.binarize=dynamic", "trainer.log_every_n_steps=2"]
+    settings += ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=3"]
     whole = train("whole", *settings)
-    record_step = VAE.record_step
-
-    def interrupted(self: VAE, *arguments: Any) -> None:
-        if self.global_step == 7:
-            raise KeyboardInterrupt
-        record_step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VAE, "record_step", interrupted)
-        usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
-        assert program("train", f"run_dir={tmp_path / 'run'}", *usual, *settings, f"stepping={before}")[0] == 130
-    run = Run(tmp_path / "run")
-    code, printed = program("train", f"resume={run.path}", f"stepping={after}")
-    assert code == 0, printed
-    assert_equal_weights(run.model("last"), whole.model("last"))
-    assert run.metrics == whole.metrics
+    usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", *settings]
+    for before, after in (("fast", "lightning"), ("lightning", "fast")):
+        run_dir = tmp_path / before
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 7)
+            assert program("train", f"run_dir={run_dir}", *usual, f"stepping={before}")[0] == 130
+        assert torch.load(Run(run_dir).checkpoint("last"), weights_only=True)["global_step"] == 6
+        code, printed = program("train", f"resume={run_dir}", f"stepping={after}")
+        assert code == 0, printed
+        assert same(whole.path, run_dir)
 
 
 READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")

@@ -20,7 +20,8 @@ from vaezoo.metrics.codebooks import codes_used, perplexity
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import Posterior
-from vaezoo.training.fsdp import FUSED_WHEN_SHARDED, is_sharded, whole
+from vaezoo.training import fsdp
+from vaezoo.training.fsdp import whole
 from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.nonfinite import DIVERGED, WEIGHTS_KEPT, Guard
 from vaezoo.training.optimizers import (
@@ -396,8 +397,8 @@ class Loop(L.LightningModule):
         facts: Any = self.trainer
         # Lightning refuses to clip gradients of fused optimisers under mixed precision.
         scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
-        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_WHEN_SHARDED
-        return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
+        suits = self.device.type in ("cpu", "cuda") and fsdp.can_be_fused(self, self._optimizer["name"])
+        return suits and not scaled
 
     def _steps_to_plan(self) -> int:
         """Optimiser steps of the whole run, for schedules with ``total_steps``; ConfigError if they are unlimited."""
