@@ -86,6 +86,8 @@ SHARDED: dict[str, list[str]] = {
         "trainer.gradient_clip_val=5",
         "+model.optimizer.weight_decay=0.1",
     ],
+    "sharded with pseudo-inputs": ["model=vamp_vae", "model.prior_options.components=7"],
+    "sharded with a codebook": [*VQVAE, *ONE_LEFT, "model.optimizer.name=SGD"],
     "sharded with a shared sigma": [
         "model=vae",
         "model.likelihood=learned_gaussian",

@@ -36,7 +36,12 @@ def small(cls: type[VAE] | type[AE] = VAE, **settings: Any) -> Any:
 
 
 def fit(
-    model: Any, stepping: str, callbacks: list[L.Callback] | None = None, data: Any = None, **settings: Any
+    model: Any,
+    stepping: str,
+    callbacks: list[L.Callback] | None = None,
+    data: Any = None,
+    ckpt_path: Path | None = None,
+    **settings: Any,
 ) -> L.Trainer:
     """A training on the digits without a run folder."""
     model.stepping = stepping
@@ -51,7 +56,7 @@ def fit(
         **chosen,
     )
     torch.manual_seed(1)
-    trainer.fit(model, datamodule=data or digits())
+    trainer.fit(model, datamodule=data or digits(), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -465,6 +470,18 @@ def test_a_compiled_run_goes_on_as_one_that_was_not_stopped(traced: list[int], t
 @pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
 def test_a_really_compiled_autoencoder_learns_the_same(train: Train) -> None:
     eager, compiled = train("eager", "model=ae"), train("compiled", "model=ae", "compile=true")
+    assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["iwae", "vamp_vae", "factor_vae", "vqvae"])
+def test_really_compiled_bounds_priors_critics_and_codebooks_learn_the_same(model: str, train: Train) -> None:
+    settings = [f"model={model}", *small_parts(model), "data.binarize=dynamic", "trainer.log_every_n_steps=1"]
+    eager, compiled = train("eager", *settings), train("compiled", *settings, "compile=true")
+    assert len(compiled.metrics) == len(eager.metrics)
+    for row, same_row in zip(compiled.metrics, eager.metrics, strict=True):
+        assert row == pytest.approx(same_row, rel=1e-3)
     assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
 
 

@@ -122,7 +122,10 @@ class Loop(L.LightningModule):
 
     @property
     def wants_images(self) -> int:
-        """Number of training images that ``start_from`` wants before the first step of a new model; 0 for none."""
+        """Number of training images that ``start_from`` wants before the first step, 0 for none or if it was called.
+
+        A model that starts from images remembers in a buffer that it has started, so that it does so once.
+        """
         return 0
 
     def start_from(self, images: Tensor) -> None:
@@ -146,14 +149,10 @@ class Loop(L.LightningModule):
     # training --------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Count the training images, and start from some of them unless training resumes."""
+        """Count the training images."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage != "fit" or data is None:
-            return
-        if hasattr(data, "describe"):
+        if stage == "fit" and hasattr(data, "describe"):
             self.train_images = data.describe()["train"]
-        if self.wants_images and self.trainer.ckpt_path is None:
-            self.start_from(data.examples(self.wants_images, "train")[0].to(self.device))
 
     def on_fit_start(self) -> None:
         self._inner_loop = None
@@ -219,12 +218,25 @@ class Loop(L.LightningModule):
         self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
+        if self.wants_images and not self.global_step:  # here, a checkpoint has been loaded with every strategy
+            self._start_from(self.trainer.datamodule)  # type: ignore[attr-defined]
         self._inner_loop, reason = self._choose_inner_loop()
         steps = self.trainer.estimated_stepping_batches
         self._steps = int(steps) if 0 < steps < math.inf else 0
         self.guard.start(self)
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
+
+    @torch.no_grad()
+    def _start_from(self, data: Any) -> None:
+        """Start from images of a data module; without any, warn that the model does not."""
+        if hasattr(data, "examples"):
+            self.start_from(data.examples(self.wants_images, "train")[0].to(self.device))
+        elif self.trainer.is_global_zero:
+            given = (
+                "there is no data module" if data is None else f"{type(data).__name__} has no examples(count, split)"
+            )
+            log.warning("warning     %s starts from random numbers, because %s", type(self).__name__, given)
 
     def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
         """The inner loop, if one is used, and otherwise the reason why ``stepping`` cannot be honoured."""
