@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.commands.test_train import interrupt_at
+from tests.training.callbacks.test_exact_resume import same
 from tests.training.test_stepping import assert_equal_weights, small
 from vaezoo import Run
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
@@ -92,9 +94,9 @@ class Overflowing(Overflow, VAE):
 
 
 class SmallVQVAE(VQVAE):
-    def __init__(self, **settings: Any) -> None:
-        sizes = {"latent_dim": None, "code_channels": 4, "network": "conv", "quantizer_options": {"size": 8}}
-        super().__init__(**{**settings, **sizes})
+    def __init__(self, *, latent_dim: int | None = None, network: str = "conv", **settings: Any) -> None:
+        settings["code_channels"] = 4
+        super().__init__(latent_dim=None, network="conv", quantizer_options={"size": 8}, **settings)
 
 
 class OverflowingVQVAE(Overflow, SmallVQVAE):
@@ -400,6 +402,31 @@ def test_skipped_steps_are_told_counted_and_left_out_of_the_means(
     assert code == 1
     assert "4 steps skipped, more than trainer.max_skipped=3" in printed
     assert run.summary["status"] == "failed"
+
+
+@pytest.mark.parametrize("stepping", ["fast", "lightning"])
+def test_a_run_with_a_codebook_goes_on_exactly_around_skipped_steps(
+    stepping: str, program: Program, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Digits, "__init__", _as_the_yaml_has_it)
+    settings = [
+        f"data._target_={Digits.__module__}.Digits",
+        "+data.nan_from=0",
+        f"stepping={stepping}",
+        "data.limit=144",
+    ]
+    settings += ["model=vqvae", "model.network=conv", "model.quantizer_options.size=8", "model.widths=[8]"]
+    settings += ["callbacks=none", "callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "evaluation=none"]
+    settings += ["trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.on_nonfinite=skip"]
+    settings += ["data.limit=144", "data.batch_size=32"]
+    whole = train("whole", *settings)
+    assert whole.summary["skipped_steps"] == 2
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        assert program("train", f"run_dir={tmp_path / 'part'}", *settings)[0] == 130
+    code, printed = program("train", f"resume={tmp_path / 'part'}", "packages=[tests]")
+    assert code == 0, printed
+    assert same(whole.path, tmp_path / "part")
 
 
 def test_many_skipped_steps_in_a_row_stop() -> None:
