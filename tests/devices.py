@@ -13,8 +13,10 @@ from torch import Tensor
 
 from vaezoo.commands.train import train
 from vaezoo.config import hydra_config
+from vaezoo.models import VAE
 from vaezoo.training.fsdp import whole
 from vaezoo.training.module import Loop
+from vaezoo.training.terms import Terms, Weights
 
 SMALL = [
     "model.widths=[16]",
@@ -35,6 +37,24 @@ SMALL = [
 DYNAMIC = "data.binarize=dynamic"
 ONE_LEFT = ["data.limit=33", "data.eval_batch_size=2", DYNAMIC]  # one image for two processes, everywhere
 
+VQVAE = ["model=vqvae", "model.network=conv", "model.widths=[8]", "model.quantizer_options.size=8"]
+
+
+class Labelled(VAE):
+    """Pulls the first dimension of the codes towards the labels."""
+
+    wants_labels = True
+
+    def loss_terms(self, x: Tensor, labels: Tensor) -> Terms:  # type: ignore[override]
+        terms = super().loss_terms(x)
+        assert terms.code is not None
+        terms.penalties["distance"] = (terms.code[:, 0] - labels).square()
+        return terms
+
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+        return super().objective(terms, weights) + terms.penalties["distance"]
+
+
 CASES: dict[str, list[str]] = {
     "ae": ["model=ae"],
     "beta_vae": ["model=beta_vae", "model.beta_schedule=linear", "model.schedule_steps=7"],
@@ -47,6 +67,13 @@ CASES: dict[str, list[str]] = {
     "shared sigma": ["model=vae", "model.likelihood=learned_gaussian"],
     "optimal sigma": ["model=vae", "model.likelihood=learned_gaussian", "model.likelihood_options={sigma: optimal}"],
     "bf16": ["model=vae", "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=50"],
+    "iwae": ["model=iwae", DYNAMIC],
+    "vamp_vae": ["model=vamp_vae", "model.prior_options.components=7", DYNAMIC],
+    "factor_vae": ["model=factor_vae", "model.penalty_options.widths=[16]", *ONE_LEFT],
+    "total correlation": ["model=vae", "model.penalty=total_correlation", *ONE_LEFT],
+    "vqvae": [*VQVAE, *ONE_LEFT],
+    "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
+    "labels": ["model=vae", "model._target_=tests.devices.Labelled"],
 }
 """Every variant, sizes that do not divide, and what takes part in a step."""
 
@@ -59,6 +86,8 @@ SHARDED: dict[str, list[str]] = {
         "trainer.gradient_clip_val=5",
         "+model.optimizer.weight_decay=0.1",
     ],
+    "sharded with pseudo-inputs": ["model=vamp_vae", "model.prior_options.components=7"],
+    "sharded with a codebook": [*VQVAE, *ONE_LEFT, "model.optimizer.name=SGD"],
     "sharded with a shared sigma": [
         "model=vae",
         "model.likelihood=learned_gaussian",

@@ -17,20 +17,21 @@ from vaezoo.commands.assembly import made_data, made_model
 from vaezoo.commands.train import train as retrain
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_kl
+from vaezoo.training.module import Loop
 
 Train = Callable[..., Run]
 
 
 def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
-    """Press Ctrl-C when so many steps of a VAE are done."""
-    record_step = vaezoo.VAE.record_step
+    """Press Ctrl-C when so many steps of a model are done."""
+    record_step = Loop.record_step
 
-    def interrupted(self: vaezoo.VAE, *arguments: Any) -> None:
+    def interrupted(self: Loop, *arguments: Any) -> None:
         if self.global_step == step:
             raise KeyboardInterrupt
         record_step(self, *arguments)
 
-    patch.setattr(vaezoo.VAE, "record_step", interrupted)
+    patch.setattr(Loop, "record_step", interrupted)
 
 
 Program = Callable[..., tuple[int, str]]

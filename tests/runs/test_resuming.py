@@ -88,6 +88,26 @@ def test_a_forced_learning_rate_is_what_training_goes_on_with(scheduler: str, tr
     assert rates[5] / rates[4] == pytest.approx(halved)
 
 
+@pytest.mark.parametrize("scheduler", ["null", "{name: ExponentialLR, gamma: 0.5}"])
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [("model.optimizer.lr=0.01", "train/lr"), ("model.penalty_options.lr=0.001", "train/lr_critic")],
+)
+def test_a_forced_learning_rate_is_that_of_model_or_critic_alone(
+    change: str, moved: str, scheduler: str, train: Train, program: Program
+) -> None:
+    settings = ["model=factor_vae", "model.penalty_options.widths=[8]", f"model.scheduler={scheduler}"]
+    run = train("run", *settings, "trainer.log_every_n_steps=1", "trainer.max_epochs=1", "test=false")
+    code, printed = program("train", f"resume={run.path}", "trainer.max_epochs=2", change, "resume.force=true")
+    assert code == 0, printed
+    halved = 1 if scheduler == "null" else 0.5
+    for name, start in (("train/lr", 1e-3), ("train/lr_critic", 1e-4)):
+        rates = [row[name] for row in run.metrics if name in row]
+        assert rates[0] == pytest.approx(halved * start)
+        assert [rates[3] / rates[2], rates[5] / rates[4]] == pytest.approx([halved, halved])
+        assert rates[4] / rates[3] == pytest.approx(halved * (10 if name == moved else 1))
+
+
 def test_what_cannot_be_forced_is_said(train: Train, refused: Callable[..., str]) -> None:
     run = train("run")
     on = ["train", f"resume={run.path}", "resume.force=true"]

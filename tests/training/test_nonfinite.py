@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.commands.test_train import interrupt_at
+from tests.training.callbacks.test_exact_resume import same
 from tests.training.test_stepping import assert_equal_weights, small
 from vaezoo import Run
 from vaezoo.config.errors import ConfigError, NonFiniteLossError
 from vaezoo.data import ImageDataModule
 from vaezoo.data.order import TrainingOrder
-from vaezoo.models import VAE
+from vaezoo.models import VAE, VQVAE, Autoencoder, FactorVAE
 from vaezoo.training.callbacks import LastCheckpoint
 from vaezoo.training.finite_watch import Watch, any_nonfinite
 from vaezoo.training.nonfinite import MAX_CONSECUTIVE_SKIPS
@@ -77,13 +79,40 @@ class Steep(VAE):
         return super().objective(terms, weights) + terms.penalties["steep"]
 
 
-class Overflowing(VAE):
+class Overflow(Autoencoder):
     """Gives white images an infinite reconstruction term, in training."""
 
     def loss_terms(self, x: Tensor) -> Terms:
         terms = super().loss_terms(x)
         if self.training:
             terms.recon = torch.where(is_white(x), torch.inf, terms.recon)
+        return terms
+
+
+class Overflowing(Overflow, VAE):
+    """A VAE whose loss overflows, but not its codes."""
+
+
+class SmallVQVAE(VQVAE):
+    def __init__(self, *, latent_dim: int | None = None, network: str = "conv", **settings: Any) -> None:
+        settings["code_channels"] = 4
+        super().__init__(latent_dim=None, network="conv", quantizer_options={"size": 8}, **settings)
+
+
+class OverflowingVQVAE(Overflow, SmallVQVAE):
+    """A VQ-VAE whose loss overflows, but not the vectors that its codebook follows."""
+
+
+class BadCritic(FactorVAE):
+    """Gives white images an infinite loss of the critic."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(penalty_options={"widths": [8]}, **settings)
+
+    def loss_terms(self, x: Tensor) -> Terms:
+        terms = super().loss_terms(x)
+        if terms.critic is not None:
+            terms.critic = torch.where(is_white(x), torch.inf, terms.critic)
         return terms
 
 
@@ -148,9 +177,10 @@ def test_an_infinite_gradient_of_a_finite_loss_is_what_is_named(stepping: str, e
 
 
 @pytest.mark.usefixtures("looking")
-def test_an_infinite_term_is_told_from_the_others() -> None:
-    said = error_of(small(Overflowing), Digits())
-    assert f"not finite at step {place_of(WHITE)}, because of recon of 1 of 32 images (index 77 of" in said
+@pytest.mark.parametrize(("cls", "term"), [(Overflowing, "recon"), (BadCritic, "critic")])
+def test_an_infinite_term_is_told_from_the_others(cls: Any, term: str) -> None:
+    said = error_of(small(cls), Digits())
+    assert f"not finite at step {place_of(WHITE)}, because of {term} of 1 of 32 images (index 77 of" in said
 
 
 @pytest.mark.usefixtures("looking")
@@ -312,9 +342,9 @@ class Weights(L.Callback):
 SKIPPING = {"on_nonfinite": "skip", "log_every_n_steps": 1}
 
 
-@pytest.mark.parametrize("cls", [VAE, Steep, Overflowing])
+@pytest.mark.parametrize("cls", [VAE, Steep, Overflowing, SmallVQVAE, OverflowingVQVAE, BadCritic])
 def test_a_skipped_step_leaves_weights_and_optimiser_as_they_were(cls: Any) -> None:
-    data = {"nan_from": 0} if cls is VAE else {}
+    data = {"nan_from": 0} if cls in (VAE, SmallVQVAE) else {}
     models, watched = (small(cls), small(cls)), (Weights(), Weights())
     for model, seen, stepping in zip(models, watched, ("fast", "lightning"), strict=True):
         trainer = fit(model, Digits(**data), stepping, callbacks=[seen], max_epochs=2, **SKIPPING)
@@ -372,6 +402,31 @@ def test_skipped_steps_are_told_counted_and_left_out_of_the_means(
     assert code == 1
     assert "4 steps skipped, more than trainer.max_skipped=3" in printed
     assert run.summary["status"] == "failed"
+
+
+@pytest.mark.parametrize("stepping", ["fast", "lightning"])
+def test_a_run_with_a_codebook_goes_on_exactly_around_skipped_steps(
+    stepping: str, program: Program, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Digits, "__init__", _as_the_yaml_has_it)
+    settings = [
+        f"data._target_={Digits.__module__}.Digits",
+        "+data.nan_from=0",
+        f"stepping={stepping}",
+        "data.limit=144",
+    ]
+    settings += ["model=vqvae", "model.network=conv", "model.quantizer_options.size=8", "model.widths=[8]"]
+    settings += ["callbacks=none", "callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "evaluation=none"]
+    settings += ["trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.on_nonfinite=skip"]
+    settings += ["data.limit=144", "data.batch_size=32"]
+    whole = train("whole", *settings)
+    assert whole.summary["skipped_steps"] == 2
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        assert program("train", f"run_dir={tmp_path / 'part'}", *settings)[0] == 130
+    code, printed = program("train", f"resume={tmp_path / 'part'}", "packages=[tests]")
+    assert code == 0, printed
+    assert same(whole.path, tmp_path / "part")
 
 
 def test_many_skipped_steps_in_a_row_stop() -> None:

@@ -12,6 +12,9 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
+from tests.commands.test_train import interrupt_at
+from tests.conftest import small as small_parts
+from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
 from vaezoo.data import ImageDataModule
 from vaezoo.models import AE, VAE, BetaVAE
@@ -33,7 +36,12 @@ def small(cls: type[VAE] | type[AE] = VAE, **settings: Any) -> Any:
 
 
 def fit(
-    model: Any, stepping: str, callbacks: list[L.Callback] | None = None, data: Any = None, **settings: Any
+    model: Any,
+    stepping: str,
+    callbacks: list[L.Callback] | None = None,
+    data: Any = None,
+    ckpt_path: Path | None = None,
+    **settings: Any,
 ) -> L.Trainer:
     """A training on the digits without a run folder."""
     model.stepping = stepping
@@ -48,7 +56,7 @@ def fit(
         **chosen,
     )
     torch.manual_seed(1)
-    trainer.fit(model, datamodule=data or digits())
+    trainer.fit(model, datamodule=data or digits(), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -290,28 +298,22 @@ def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
     assert_equal_weights(fast.model("best"), slow.model("best"))
 
 
-@pytest.mark.parametrize(("before", "after"), [("fast", "lightning"), ("lightning", "fast")])
-def test_a_run_goes_on_in_the_other_way_exactly(
-    before: str, after: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_variant_goes_on_in_the_other_way_exactly(
+    variant: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=4"]
+    settings = [f"model={variant}", *small_parts(variant), "data.binarize=dynamic", "trainer.log_every_n_steps=2"]
+    settings += ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=3"]
     whole = train("whole", *settings)
-    record_step = VAE.record_step
-
-    def interrupted(self: VAE, *arguments: Any) -> None:
-        if self.global_step == 7:
-            raise KeyboardInterrupt
-        record_step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VAE, "record_step", interrupted)
-        usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none"]
-        assert program("train", f"run_dir={tmp_path / 'run'}", *usual, *settings, f"stepping={before}")[0] == 130
-    run = Run(tmp_path / "run")
-    code, printed = program("train", f"resume={run.path}", f"stepping={after}")
-    assert code == 0, printed
-    assert_equal_weights(run.model("last"), whole.model("last"))
-    assert run.metrics == whole.metrics
+    usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", *settings]
+    for before, after in (("fast", "lightning"), ("lightning", "fast")):
+        run_dir = tmp_path / before
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 7)
+            assert program("train", f"run_dir={run_dir}", *usual, f"stepping={before}")[0] == 130
+        assert torch.load(Run(run_dir).checkpoint("last"), weights_only=True)["global_step"] == 6
+        code, printed = program("train", f"resume={run_dir}", f"stepping={after}")
+        assert code == 0, printed
+        assert same(whole.path, run_dir)
 
 
 READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
@@ -468,6 +470,18 @@ def test_a_compiled_run_goes_on_as_one_that_was_not_stopped(traced: list[int], t
 @pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
 def test_a_really_compiled_autoencoder_learns_the_same(train: Train) -> None:
     eager, compiled = train("eager", "model=ae"), train("compiled", "model=ae", "compile=true")
+    assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("model", ["iwae", "vamp_vae", "factor_vae", "vqvae"])
+def test_really_compiled_bounds_priors_critics_and_codebooks_learn_the_same(model: str, train: Train) -> None:
+    settings = [f"model={model}", *small_parts(model), "data.binarize=dynamic", "trainer.log_every_n_steps=1"]
+    eager, compiled = train("eager", *settings), train("compiled", *settings, "compile=true")
+    assert len(compiled.metrics) == len(eager.metrics)
+    for row, same_row in zip(compiled.metrics, eager.metrics, strict=True):
+        assert row == pytest.approx(same_row, rel=1e-3)
     assert compiled.summary["test"] == pytest.approx(eager.summary["test"], rel=1e-3)
 
 

@@ -114,7 +114,8 @@ class TotalCorrelation(Penalty):
             )
         rows = batch_shares.whole(torch.cat([code, *moments], 1))
         whole_code, mean, logvar = rows.chunk(3, 1)
-        mean_of_batch = total_correlation(whole_code, mean, logvar, images or len(rows)).mean()
+        # An evaluation's batch may be larger than a small training set.
+        mean_of_batch = total_correlation(whole_code, mean, logvar, max(images or 0, len(rows))).mean()
         return batch_shares.statistic(mean_of_batch).expand(len(code)), None
 
 

@@ -21,7 +21,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.training.lightning_internals import AllDevicesShard
 
 FUSED_WHEN_SHARDED = ("Adam", "AdamW")
-"""Optimisers of torch whose fused implementation supports sharded weights."""
+"""Optimisers of torch whose fused implementation supports sharded weights, if all are sharded."""
 
 
 class FullyShardedStrategy(AllDevicesShard):
@@ -83,6 +83,14 @@ def check(trainer: Any, model: Any, *, compiled: bool) -> None:
 def is_sharded(module: nn.Module) -> bool:
     """Whether any parameter of a module is sharded."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def can_be_fused(module: nn.Module, optimizer: str) -> bool:
+    """Whether the fused implementation of this class of ``torch.optim`` takes the module's parameters as they are."""
+    if not is_sharded(module):
+        return True
+    everywhere = all(isinstance(parameter, DTensor) for parameter in module.parameters())
+    return everywhere and optimizer in FUSED_WHEN_SHARDED
 
 
 def whole(value: Tensor) -> Tensor:

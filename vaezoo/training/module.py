@@ -20,7 +20,8 @@ from vaezoo.metrics.codebooks import codes_used, perplexity
 from vaezoo.nn.image_api import unchecked
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import Posterior
-from vaezoo.training.fsdp import FUSED_WHEN_SHARDED, is_sharded, whole
+from vaezoo.training import fsdp
+from vaezoo.training.fsdp import whole
 from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.nonfinite import DIVERGED, WEIGHTS_KEPT, Guard
 from vaezoo.training.optimizers import (
@@ -121,7 +122,10 @@ class Loop(L.LightningModule):
 
     @property
     def wants_images(self) -> int:
-        """Number of training images that ``start_from`` wants before the first step of a new model; 0 for none."""
+        """Number of training images that ``start_from`` wants before the first step, 0 for none or if it was called.
+
+        A model that starts from images remembers in a buffer that it has started, so that it does so once.
+        """
         return 0
 
     def start_from(self, images: Tensor) -> None:
@@ -145,14 +149,10 @@ class Loop(L.LightningModule):
     # training --------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Count the training images, and start from some of them unless training resumes."""
+        """Count the training images."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage != "fit" or data is None:
-            return
-        if hasattr(data, "describe"):
+        if stage == "fit" and hasattr(data, "describe"):
             self.train_images = data.describe()["train"]
-        if self.wants_images and self.trainer.ckpt_path is None:
-            self.start_from(data.examples(self.wants_images, "train")[0].to(self.device))
 
     def on_fit_start(self) -> None:
         self._inner_loop = None
@@ -218,12 +218,25 @@ class Loop(L.LightningModule):
         self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
+        if self.wants_images and not self.global_step:  # here, a checkpoint has been loaded with every strategy
+            self._start_from(self.trainer.datamodule)  # type: ignore[attr-defined]
         self._inner_loop, reason = self._choose_inner_loop()
         steps = self.trainer.estimated_stepping_batches
         self._steps = int(steps) if 0 < steps < math.inf else 0
         self.guard.start(self)
         if reason is not None and self.trainer.is_global_zero:
             log.info("stepping    not %s: %s", self.stepping, reason)
+
+    @torch.no_grad()
+    def _start_from(self, data: Any) -> None:
+        """Start from images of a data module; without any, warn that the model does not."""
+        if hasattr(data, "examples"):
+            self.start_from(data.examples(self.wants_images, "train")[0].to(self.device))
+        elif self.trainer.is_global_zero:
+            given = (
+                "there is no data module" if data is None else f"{type(data).__name__} has no examples(count, split)"
+            )
+            log.warning("warning     %s starts from random numbers, because %s", type(self).__name__, given)
 
     def _choose_inner_loop(self) -> tuple[InnerLoop | None, str | None]:
         """The inner loop, if one is used, and otherwise the reason why ``stepping`` cannot be honoured."""
@@ -396,8 +409,8 @@ class Loop(L.LightningModule):
         facts: Any = self.trainer
         # Lightning refuses to clip gradients of fused optimisers under mixed precision.
         scaled = facts.precision == "16-mixed" or (facts.precision == "bf16-mixed" and facts.gradient_clip_val)
-        in_pieces = is_sharded(self) and self._optimizer["name"] not in FUSED_WHEN_SHARDED
-        return self.device.type in ("cpu", "cuda") and not scaled and not in_pieces
+        suits = self.device.type in ("cpu", "cuda") and fsdp.can_be_fused(self, self._optimizer["name"])
+        return suits and not scaled
 
     def _steps_to_plan(self) -> int:
         """Optimiser steps of the whole run, for schedules with ``total_steps``; ConfigError if they are unlimited."""
@@ -437,8 +450,12 @@ class Loop(L.LightningModule):
         return (self.trainer.check_val_every_n_epoch or 1) if by_epoch and scheduler.get("reduce_on_plateau") else 1
 
     def example_states(self) -> dict[str, Any]:
-        """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS."""
-        if type(self).configure_optimizers is not Loop.configure_optimizers or self._optimizer["name"] == "LBFGS":
+        """Example states of optimiser and schedule as in a checkpoint; empty for custom optimisers and LBFGS.
+
+        ConfigError for an optimiser without the settings of the critics' group.
+        """
+        single_group = self._optimizer["name"] == "LBFGS" and not self.critics
+        if type(self).configure_optimizers is not Loop.configure_optimizers or single_group:
             return {}
         return example_states(self._groups(), self._optimizer, self._scheduler)
 
@@ -449,6 +466,7 @@ class Loop(L.LightningModule):
         for logger in self.trainer.loggers:  # a resumed run relies on what was logged before this checkpoint
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
+        checkpoint["critic_settings"] = self.critic_settings()
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["skipped_steps"] = self.guard.state_dict()
         checkpoint["training_sums"] = self._sums["train"].gathered_states(self.trainer.world_size)

@@ -92,7 +92,8 @@ def make_optimizer(parameters: Groups, settings: Mapping[str, Any], *, fused: bo
     groups = parameters if isinstance(parameters, list) else []
     for group in (group for group in groups if isinstance(group, dict)):
         own = {key: value for key, value in group.items() if key not in ("params", "name")}
-        check_arguments(cls, own, key=f"the {group['name']}'s optimiser, {settings['name']}", extra=("params",))
+        if own:
+            check_arguments(cls, own, key=f"the {group['name']}'s optimiser, {settings['name']}", extra=("params",))
     if fused and "fused" in parameters_of(cls) and "foreach" not in arguments:
         arguments.setdefault("fused", True)
     optimizer: Optimizer = _make("model.optimizer", cls, parameters, **arguments)
@@ -122,16 +123,16 @@ def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any], critic: Mappi
     continues in proportion to the new learning rate.
     """
     before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
-    changed = {key: value for key, value in settings.items() if key in before and before[key] != value}
+    of_critic = checkpoint.get("critic_settings", critic)
     schedules = checkpoint.get("lr_schedulers") or []
     for state in checkpoint.get("optimizer_states", []):
         for number, group in enumerate(state["param_groups"]):
-            own = dict(critic) if group.get("name") == CRITIC else {}
-            new = {key: value for key, value in {**changed, **own}.items() if key in group}
-            if schedules and "lr" in new:
-                start = before["lr"] if "lr" not in own else group.get("initial_lr", group["lr"])
-                _scale(group, schedules, number, new.pop("lr") / start)
-            group |= new
+            plays = group.get("name") == CRITIC
+            was, now = ({**before, **of_critic}, {**settings, **critic}) if plays else (before, settings)
+            changed = {key: value for key, value in now.items() if key in group and key in was and was[key] != value}
+            if schedules and "lr" in changed:
+                _scale(group, schedules, number, changed.pop("lr") / was["lr"])
+            group |= changed
 
 
 def _scale(group: dict[str, Any], schedules: Iterable[dict[str, Any]], number: int, ratio: float) -> None:

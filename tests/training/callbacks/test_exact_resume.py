@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
 
 SMALL = ("model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", "callbacks.last.min_seconds=0")
+FACTOR_VAE = ("model=factor_vae", "model.penalty_options.widths=[8]")
+VQVAE = ("model=vqvae", "model.quantizer_options.size=8")
 
 
 @pytest.mark.parametrize("most", [2, pytest.param(30, marks=pytest.mark.nightly)])
@@ -23,6 +26,13 @@ SMALL = ("model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=no
         ("model.scheduler={name: CosineAnnealingLR, T_max: total_steps}",),
         ("trainer.max_steps=10", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=9"),
         ("trainer.val_check_interval=3",),
+        (
+            *FACTOR_VAE,
+            "model.scheduler={name: ReduceLROnPlateau, monitor: val/recon, patience: 0, factor: 0.5, threshold: 0.5}",
+        ),
+        (*FACTOR_VAE, "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps}"),
+        (*FACTOR_VAE, "trainer.accumulate_grad_batches=2"),
+        (*VQVAE, "trainer.accumulate_grad_batches=2"),
         ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.latent_map=null"),
     ],
 )
@@ -63,9 +73,18 @@ def stop_after(count: int, patch: pytest.MonkeyPatch) -> None:
 
 def same(one: Path, two: Path) -> bool:
     here, there = (torch.load(Run(folder).checkpoint("last"), weights_only=True) for folder in (one, two))
-    weights = all(torch.equal(here["state_dict"][name], there["state_dict"][name]) for name in here["state_dict"])
+    state = all(equal(here[name], there[name]) for name in ("state_dict", "optimizer_states", "lr_schedulers"))
     metrics = (one / "metrics.csv").read_text() == (two / "metrics.csv").read_text()
-    return weights and metrics and Run(one).summary["test"] == Run(two).summary["test"]
+    return state and metrics and Run(one).summary["test"] == Run(two).summary["test"]
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether tensors are equal to the bit, and everything else in nested dictionaries and lists too."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 def test_a_run_with_averaged_weights_that_is_made_longer_equals_one_that_was_as_long(

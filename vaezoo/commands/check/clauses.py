@@ -191,7 +191,7 @@ def evidence_is_the_same_either_way(make: Make) -> None:
     """
     model = _made(make, 3, "model.widths=[16]", image_shape=[1, 8, 8]).eval()
     for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
-        parameter *= 0.5  # so that neither posterior nor likelihood is narrow, and 10,000 draws suffice
+        parameter.mul_(0.5)  # so that neither posterior nor likelihood is narrow, and 10,000 draws suffice
     x = torch.rand(2, 1, 8, 8).round()
     posterior, prior = model.posterior(x), model.prior()
     demand((prior is None) == (posterior is None), "posterior and prior must both be given, or neither")
