@@ -122,7 +122,7 @@ def test_pixels_stay_within_bounds() -> None:
 
 def test_an_untrained_model_is_of_the_same_build_with_weights_by_its_own_seed(variant: str, make_model: Make) -> None:
     torch.manual_seed(5)
-    model = make_model(variant, "model.latent_dim=3")
+    model = make_model(variant)
     state = torch.get_rng_state()
     fresh, again, other = untrained(model), untrained(model), untrained(model, seed=1)
     assert torch.equal(state, torch.get_rng_state())
