@@ -67,3 +67,10 @@ class Terms:
     def elbo(self) -> Tensor:
         """Evidence lower bound log p(x|z) - rate, in nats, at beta = 1 whatever the objective: (B,)."""
         return -self.recon - self.rate
+
+    def named(self) -> dict[str, Tensor]:
+        """The terms (B,) by the names under which they are logged; ``kl`` is the rate, and levels are numbered."""
+        kl = {"kl": self.rate} if self.has_rate else {}
+        if self.kl_by == "level":
+            kl |= {f"kl_{level}": column for level, column in enumerate(self.kl.unbind(1), 1)}
+        return {"recon": self.recon, **kl, **self.penalties}
