@@ -14,7 +14,7 @@ from torch import Tensor
 from vaezoo.commands.train import train
 from vaezoo.config import hydra_config
 from vaezoo.models import VAE
-from vaezoo.training.fsdp import whole
+from vaezoo.training import fsdp
 from vaezoo.training.module import Loop
 from vaezoo.training.terms import Terms, Weights
 
@@ -107,7 +107,7 @@ def keep_first_gradients(self: Any, optimizer: Any) -> None:
     _usual(self, optimizer)
     path = Path(self.trainer.default_root_dir, "gradients.pt")
     if self.global_step == 0:
-        gradients = {name: whole(parameter.grad) for name, parameter in self.named_parameters()}
+        gradients = {name: fsdp.whole(parameter.grad) for name, parameter in self.named_parameters()}
         if self.trainer.is_global_zero:
             torch.save(gradients, path)
 
@@ -129,5 +129,5 @@ def gradients(folder: Path) -> dict[str, Tensor]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     Loop.on_before_optimizer_step = keep_first_gradients  # type: ignore[method-assign]
-    for case in (*CASES, *SHARDED):
+    for case in (*CASES, *(SHARDED if fsdp.supported() else ())):
         run(case, Path(sys.argv[1]) / case, f"trainer={'ddp' if case in CASES else 'fsdp2'}", "trainer.devices=2")

@@ -12,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from tests.commands.test_sweeps import needs
 from vaezoo import Run, load
 from vaezoo.benchmark import grid
 from vaezoo.config import hydra_config
@@ -42,6 +43,9 @@ def train_commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("overrides", train_commands(), ids=" ".join)
 def test_every_command_of_the_readme_is_a_valid_config(overrides: list[str]) -> None:
+    for word in overrides:
+        if word.startswith("sweep="):
+            needs(word.removeprefix("sweep="))
     if any(word.startswith("model.capacity") or word.startswith("model.beta") for word in overrides):
         overrides = ["model=beta_vae", *[word for word in overrides if not word.startswith("model=")]]
     resumed = any(word.startswith("resume=") for word in overrides)

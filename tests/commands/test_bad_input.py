@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from vaezoo import Run
 
@@ -60,7 +61,11 @@ Program = Callable[..., tuple[int, str]]
             ["model.optimizer.name=SparseAdam"],
             "model.optimizer cannot train with SparseAdam: ",
         ),
-        (["model.optimizer.name=Muon"], "model.optimizer does not suit Muon"),
+        pytest.param(
+            ["model.optimizer.name=Muon"],
+            "model.optimizer does not suit Muon",
+            marks=pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon"),
+        ),
         (["model.optimizer.lr=0"], "model.optimizer.lr must be above 0"),
         (["model.optimizer.lr=inf"], "model.optimizer.lr must be a finite number, got inf"),
         (["model.scheduler={name: StepLR, step_size: 0}"], "model.scheduler cannot train with StepLR"),

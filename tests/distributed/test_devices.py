@@ -23,6 +23,7 @@ from vaezoo import Run
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import ranks
 from vaezoo.distributed.threads import processors
+from vaezoo.training import fsdp
 from vaezoo.training.module import Loop
 
 Program = Callable[..., tuple[int, str]]
@@ -31,6 +32,8 @@ SHORT = ["model.widths=[16]", "callbacks=none", "data.limit=35", "data.batch_siz
 SHORT += ["trainer.accelerator=cpu"]
 
 pytestmark = pytest.mark.skipif(processors() < 2, reason="two processes want two processors")
+shards = pytest.mark.skipif(not fsdp.supported(), reason="trainer=fsdp2 needs a newer torch")
+BOTH = [*devices.CASES, *(pytest.param(case, marks=shards) for case in devices.SHARDED)]
 
 
 def start(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +79,7 @@ def worst(found: dict[str, Any], wanted: dict[str, Any]) -> float:
     return max((found[name].double() - value.double()).abs().max().item() for name, value in wanted.items()) / largest
 
 
-@pytest.mark.parametrize("case", [*devices.CASES, *devices.SHARDED])
+@pytest.mark.parametrize("case", BOTH)
 def test_two_processes_have_the_losses_gradients_and_weights_of_one(case: str, two: Path, one: Any) -> None:
     alone, rounding = one(case), 1e-2 if case == "bf16" else 1e-5
     assert worst(devices.gradients(two / case), devices.gradients(alone)) < rounding
@@ -89,7 +92,7 @@ def test_two_processes_have_the_losses_gradients_and_weights_of_one(case: str, t
     assert [row["step"] for row in found.metrics if "train/loss" in row] == list(range(1, wanted.summary["steps"] + 1))
 
 
-@pytest.mark.parametrize("case", [*devices.CASES, *devices.SHARDED])
+@pytest.mark.parametrize("case", BOTH)
 def test_two_processes_have_the_numbers_of_one_over_uneven_sets(case: str, two: Path, one: Any) -> None:
     found, wanted = Run(two / case).summary, Run(one(case)).summary
     for stage in ("val", "test"):
@@ -97,6 +100,7 @@ def test_two_processes_have_the_numbers_of_one_over_uneven_sets(case: str, two: 
     assert found["parameters"] == wanted["parameters"]
 
 
+@shards
 def test_a_model_in_pieces_is_drawn_whole_and_goes_on_on_one_device(
     two: Path, one: Any, program: Program, tmp_path: Path
 ) -> None:
@@ -183,7 +187,11 @@ BY_PLUGIN = "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_
         ),
         (["trainer=ddp", "data.eval_batch_size=1"], "data.eval_batch_size=1 leaves some of 2 devices"),
         (["trainer=ddp", f"trainer.strategy={BY_PLUGIN}"], "NCCL connects GPUs, and this run is on the CPU"),
-        (["trainer=fsdp2", "trainer.strategy.process_group_backend=nccl"], "NCCL connects GPUs, and this run is on"),
+        pytest.param(
+            ["trainer=fsdp2", "trainer.strategy.process_group_backend=nccl"],
+            "NCCL connects GPUs, and this run is on",
+            marks=shards,
+        ),
         (
             ["trainer=ddp", "trainer.strategy=ddp_spawn"],
             "train in processes that do not outlive training; use trainer=ddp",
@@ -196,6 +204,14 @@ def test_what_does_not_suit_several_devices_is_named_before_anything_is_written(
     mistake: list[str], sentence: str, program: Program, tmp_path: Path
 ) -> None:
     refused(program, tmp_path, sentence, "trainer.accelerator=cpu", *mistake)
+
+
+def test_a_torch_that_is_too_old_for_sharded_weights_is_named(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsdp, "supported", lambda: False)
+    sentence = f"trainer=fsdp2 needs torch 2.9 or newer, and this is torch {torch.__version__}; use trainer=ddp"
+    refused(program, tmp_path, sentence, "trainer=fsdp2", "trainer.accelerator=cpu")
 
 
 def refused(program: Program, tmp_path: Path, sentence: str, *settings: str) -> None:

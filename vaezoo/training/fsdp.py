@@ -65,7 +65,7 @@ def _average(gradient: Tensor, mesh: DeviceMesh) -> Tensor:
 
 
 def check(trainer: Any, model: Any, *, compiled: bool) -> None:
-    """ConfigError for settings and models that sharded weights do not support."""
+    """ConfigError for settings, models, or a torch, that do not support sharded weights."""
     if not isinstance(trainer.strategy, FullyShardedStrategy):
         return
     reasons = {
@@ -78,6 +78,19 @@ def check(trainer: Any, model: Any, *, compiled: bool) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise ConfigError(f"trainer=fsdp2 cannot train a model that {reason}; use trainer=ddp")
+    if not supported():
+        raise ConfigError(
+            f"trainer=fsdp2 needs torch 2.9 or newer, and this is torch {torch.__version__}; use trainer=ddp"
+        )
+
+
+def supported() -> bool:
+    """Whether the installed torch computes with sharded weights what it should.
+
+    On two CPUs, torch 2.6 fails at the first step and torch 2.8 doubles gradients without a word; 2.6 and 2.7 lack what
+    ``gathered`` needs on any device.
+    """
+    return torch.__version__ >= "2.9"  # compared as a version, not as a text
 
 
 def is_sharded(module: nn.Module) -> bool:
