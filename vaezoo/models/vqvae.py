@@ -10,7 +10,6 @@ from vaezoo.models.base import Autoencoder
 from vaezoo.nn.quantizers import Quantized, make_quantizer, uniform_rate, usage
 from vaezoo.training.terms import Terms, Weights
 
-
 RESTARTED = 0.8
 """Share of training in which unused codes are restarted, so that the last ones are trained."""
 

@@ -121,8 +121,8 @@ class TotalCorrelation(Penalty):
 class CriticTC(Penalty):
     """FactorVAE (Kim and Mnih, 2018): the total correlation by a critic that tells codes from permuted ones.
 
-    ``widths`` are the critic's hidden layers. The paper has six of 1000, which are slow on a CPU; the default is smaller.
-    The penalty moves the encoder only, the critic's loss the critic only. ConfigError for invalid settings.
+    ``widths`` are the critic's hidden layers; the paper has six of 1000, which are slow on a CPU. The penalty moves the
+    encoder only, the critic's loss the critic only. ConfigError for invalid settings.
     """
 
     label = "tc"
