@@ -34,7 +34,7 @@ def train_commands() -> list[list[str]]:
         shlex.split(line.partition("python train.py")[2], comments=True) for line in lines if "train.py" in line
     ]
     inline = re.findall(r"`'?((?:model|data|trainer|callbacks|\+model|compile|stepping)[\w.+]*=[^`]+?)'?`", README)
-    commands += [[word] for word in inline if not word.endswith("=")]
+    commands += [re.split(r"'? '?(?=model\.\w+=)", words) for words in inline if not words.endswith("=")]
     return [
         [word if any(mark in word for mark in "[{") else word.split(",")[0] for word in words if word != "-m"]
         for words in commands

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from vaezoo.config import arguments
-from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POSTERIORS, PRIORS, QUANTIZERS
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 
@@ -27,6 +27,11 @@ def _list(words: Sequence[str]) -> int:
     print("data=             ", *added.options("data"))
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", "auto", *LIKELIHOODS)
+    print("model.posterior=  ", *POSTERIORS)
+    print("model.prior=      ", *PRIORS)
+    print("model.bound=      ", *BOUNDS)
+    print("model.penalty=    ", "null", *PENALTIES)
+    print("model.quantizer=  ", *QUANTIZERS)
     for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
         print(f"{group + '=':18s}", *added.options(group))
     return 0

@@ -122,8 +122,8 @@ class TotalCorrelation(Penalty):
 class CriticTC(Penalty):
     """FactorVAE (Kim and Mnih, 2018): the total correlation by a critic that tells codes from permuted ones.
 
-    ``widths`` defaults to the paper's six layers of 1000, which are slow on a CPU; three of 256 suffice for small
-    images. The penalty moves the encoder only, the critic's loss the critic only. ConfigError for invalid settings.
+    ``widths`` are the critic's hidden layers; the paper has six of 1000, which are slow on a CPU. The penalty moves the
+    encoder only, the critic's loss the critic only. ConfigError for invalid settings.
     """
 
     label = "tc"
@@ -134,7 +134,7 @@ class CriticTC(Penalty):
         latent_dim: int,
         *,
         weight: float = 35.0,
-        widths: Sequence[int] = (1000,) * 6,
+        widths: Sequence[int] = (256,) * 3,
         lr: float = 1e-4,
         betas: Sequence[float] = (0.5, 0.9),
     ) -> None:

@@ -64,7 +64,8 @@ def check(make: "Make") -> int:
     for clause in CLAUSES:
         torch.manual_seed(0)
         wrong = violation(clause, make)
-        print(f"{'ok   ' if wrong is None else 'fails'} {str(clause.__doc__).replace('``', '')}", flush=True)
+        said = str(clause.__doc__).partition("\n\n")[0].replace("``", "")
+        print(f"{'ok   ' if wrong is None else 'fails'} {said}", flush=True)
         if wrong is not None:
             failed += 1
             print(f"      {wrong}", flush=True)
