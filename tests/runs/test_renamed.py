@@ -10,7 +10,7 @@ import pytest
 import vaezoo
 from vaezoo import Run
 from vaezoo.benchmark.folder import Folder
-from vaezoo.runs.renamed import RENAMED, current
+from vaezoo.runs.renamed import ADDED, RENAMED, current
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
@@ -41,10 +41,19 @@ def test_a_former_name_leads_to_its_class(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["vaezoo.models.VAE", "mine.callbacks.X", "vaezoo.training.callbacks.Samples", "", None]
+    "name", ["vaezoo.models.AE", "mine.callbacks.X", "vaezoo.training.callbacks.Samples", "", None]
 )
 def test_other_names_stay(name: str | None) -> None:
     assert current({"_target_": name, "text": "vaezoo.callbacks.X"}) == {"_target_": name, "text": "vaezoo.callbacks.X"}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_settings_added_since_have_the_values_of_the_class_and_given_ones_stay(name: str) -> None:
+    module, _, cls = name.rpartition(".")
+    filled = current({"model": {"_target_": name, "prior": "vamp"}})["model"]
+    assert filled == {"_target_": name, **ADDED[name], "prior": "vamp"}
+    hparams = getattr(import_module(module), cls)(image_shape=[1, 8, 8]).hparams
+    assert {key: hparams[key] for key in ADDED[name]} == ADDED[name]
 
 
 def test_a_run_of_before_loads_and_resumes(train: Train, program: Program) -> None:
