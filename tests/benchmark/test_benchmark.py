@@ -260,7 +260,7 @@ def test_mistakes_in_values_are_named_before_anything_starts(capfd: pytest.Captu
     words = ["models=[vae,conv_vae]", "model.latent_dim=[2,two]", f"out={tmp_path / 'out'}"]
     assert command.main(words) == 1
     said = "".join(capfd.readouterr())
-    assert said.strip() == "error: model.latent_dim must be int, got 'two' (str)"
+    assert said.strip() == "error: model.latent_dim must be int or null, got 'two' (str)"
     assert not (tmp_path / "out").exists()
 
 

@@ -55,6 +55,38 @@ def test_what_a_model_does_not_have_is_no_number(evaluated: Any) -> None:
     assert "a point" in found["metrics"]["elbo"]["reason"]
 
 
+def test_what_other_priors_do_not_have_has_its_reason(evaluated: Any) -> None:
+    vamp = evaluated("model=vae", "model.prior=vamp", "model.prior_options={components: 5}")["metrics"]
+    assert vamp["aggregate_kl"]["value"] > -1
+    assert vamp["total_correlation"]["value"] is not None
+    assert "of the prior are not independent" in vamp["dimensionwise_kl"]["reason"]
+
+
+def test_what_other_posteriors_do_not_have_has_its_reason(evaluated: Any) -> None:
+    full = evaluated("model=vae", "model.posterior=full")["metrics"]
+    assert full["mutual_information"]["value"] is not None
+    assert full["aggregate_kl"]["value"] is not None
+    assert "of the posterior are not independent" in full["total_correlation"]["reason"]
+
+
+def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:
+    found = evaluated("model=vqvae", "model.quantizer_options.size=16")
+    got, metrics = values(found), found["metrics"]
+    assert got["kl"] == pytest.approx(64 * math.log(16))  # 16x16 pixels halved once
+    assert got["elbo"] == pytest.approx(-got["recon"] - got["kl"])
+    assert got["code_bits"] == 64 * 4
+    assert 1 <= got["perplexity"] <= 16 * got["codes_used"] <= 16
+    assert metrics["perplexity"]["positions"] == 64
+    assert "kl_of_dimensions" not in found["vectors"]
+    assert "draws of a point" in metrics["iw_bound"]["reason"]
+    assert "no prior" in metrics["prior_fd_classifier"]["reason"]
+
+
+def test_codes_of_too_many_dimensions_have_no_mixture(evaluated: Any) -> None:
+    metrics = evaluated("model=ae", "model.latent_dim=257")["metrics"]
+    assert "at most 256 dimensions, and these have 257" in metrics["mixture_fd_classifier"]["reason"]
+
+
 def test_numbers_have_errors_and_sample_sizes(evaluated: Any) -> None:
     numbers = evaluated("model=vae")["metrics"]
     assert numbers["elbo"]["n"] == 100

@@ -10,8 +10,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose
-from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.nn.priors import StandardNormal
+from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian
+from vaezoo.nn.priors import Mixture, StandardNormal
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -178,3 +178,33 @@ def test_what_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"needs posteriors with means \(N, D\) and at least 2 samples"):
             parts(mean, logvar, samples=samples, generator=generator())
+
+
+def test_posteriors_of_any_family_have_the_parts_that_they_can_have() -> None:
+    """A full Gaussian with a diagonal factor is the diagonal one."""
+    mean, logvar = random_posteriors(60, 3)
+    prior = StandardNormal(3, mean.device)
+    diagonal = decompose(DiagonalGaussian(mean, logvar), prior, samples=500, generator=generator())
+    factor = (0.5 * logvar).exp().diag_embed()
+    for chunk in (1, 2**17):
+        full = decompose(FullGaussian(mean, factor), prior, samples=500, generator=generator(), chunk=chunk)
+        assert full.total_correlation is None
+        assert full.dimensionwise_kl is None
+        for name in ("kl", "mutual_information", "aggregate_kl"):
+            assert getattr(full, name) == pytest.approx(getattr(diagonal, name), rel=1e-6), name
+
+
+def test_the_aggregate_posterior_as_the_prior_costs_the_mutual_information_alone() -> None:
+    """The mean rate is then the index-code mutual information, and the aggregate KL 0 (Tomczak and Welling, 2018)."""
+    mean, logvar = random_posteriors(40, 2)
+    prior = Mixture(mean.double(), logvar.double(), torch.full((40,), -math.log(40), dtype=torch.float64))
+    found = decompose(DiagonalGaussian(mean, logvar), prior, samples=20_000, generator=generator())
+    assert found.aggregate_kl == pytest.approx(0, abs=1e-9)
+    assert found.dimensionwise_kl is None
+    assert found.total_correlation is not None
+    rates = [
+        decompose(DiagonalGaussian(mean, logvar), prior, samples=2, generator=generator(seed)).kl for seed in range(400)
+    ]
+    mean_rate = torch.tensor(rates)
+    error = mean_rate.std().item() / 20 + found.standard_errors["mutual_information"]
+    assert mean_rate.mean().item() == pytest.approx(found.mutual_information, abs=4 * error)

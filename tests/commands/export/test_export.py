@@ -15,7 +15,7 @@ from tests.conftest import MODELS, ROOT
 from vaezoo import Run
 from vaezoo.commands.export import check, package, programs
 from vaezoo.commands.export.command import read
-from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.config.choices import GRIDS, LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.extras import need
 from vaezoo.models import Autoencoder, model_card
@@ -25,9 +25,16 @@ pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
 
 Program = Callable[..., tuple[int, str]]
 Make = Callable[..., Autoencoder]
-ALL = [(name, network, likelihood) for name in MODELS for network in NETWORKS for likelihood in LIKELIHOODS]
+SPATIAL = ("vqvae",)
+"""Models whose codes need a grid of positions."""
+ALL = [
+    (name, network, likelihood)
+    for name in MODELS
+    for network in (GRIDS if name in SPATIAL else NETWORKS)
+    for likelihood in LIKELIHOODS
+]
 SOME = [
-    *[(name, "mlp", "bernoulli") for name in MODELS],
+    *[(name, "conv" if name in SPATIAL else "mlp", "bernoulli") for name in MODELS],
     *[("vae", network, "gaussian") for network in NETWORKS],
     *[("ae", "mlp", likelihood) for likelihood in LIKELIHOODS[1:]],
 ]
@@ -47,7 +54,7 @@ def assert_program_is_the_model(model: Autoencoder, kind: str, folder: Path) -> 
     with torch.no_grad():
         posterior, code = model.posterior(images), model.encode(images)
         wanted: dict[str, tuple[Tensor, ...]] = {
-            "encoder": (code,) if posterior is None else (posterior.mean, posterior.logvar),
+            "encoder": (code,) if posterior is None else posterior.moments() or (posterior.mean,),
             "decoder": (model.decode(code),),
         }
     inputs = {"encoder": images, "decoder": code}
