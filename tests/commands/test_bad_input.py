@@ -14,7 +14,10 @@ Program = Callable[..., tuple[int, str]]
 @pytest.mark.parametrize(
     ("mistake", "sentence"),
     [
-        (["model=betavae"], "there is no model=betavae; set model= to one of ae, beta_vae, conv_vae, factor_vae, iwae, vae, vamp_vae, vqvae"),
+        (
+            ["model=betavae"],
+            "there is no model=betavae; set model= to one of ae, beta_vae, conv_vae, factor_vae, iwae, vae, vamp_vae, vqvae",
+        ),
         (["data=mnits"], "there is no data=mnits; set data= to one of celeba, cifar10, digits"),
         (["experiment=none"], "there is no experiment=none; set experiment= to one of"),
         (["modell=vae"], "modell is not a setting; did you mean 'model'?"),

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from vaezoo import Run
+from vaezoo.commands.check import CLAUSES
 
 NOISY = '''
 """A VAE whose posterior is a Laplace distribution, with noise of its own."""
@@ -202,7 +203,7 @@ def test_it_is_listed(place: Path) -> None:
 def test_it_is_checked_and_passes_with_noise_of_its_own(place: Path) -> None:
     code, printed = vaezoo(place, "check", "model=noisy", "--config-dir=conf", "packages=[ownpkg]")
     assert code == 0, printed
-    assert "16 of 16 clauses are satisfied" in printed
+    assert f"{len(CLAUSES)} of {len(CLAUSES)} clauses are satisfied" in printed
     assert "fails" not in printed
 
 
