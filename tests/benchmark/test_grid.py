@@ -139,6 +139,13 @@ def test_words_for_evaluate_are_kept_apart() -> None:
     assert (request.out, request.jobs, request.seeds) == (Path("OUT"), 3, (0, 1, 2))
 
 
+def test_words_for_compare_are_kept_apart_and_checked_before_training() -> None:
+    assert grid.read(["models=[vae]", "compare.pdf=false", "out=OUT"]).compare == ("pdf=false",)
+    for word, said in (("compare.pfd=false", "did you mean 'pdf'"), ("compare.pdf=never", "compare.pdf must be bool")):
+        with pytest.raises(ConfigError, match=said):
+            grid.read(["models=[vae]", word, "out=OUT"])
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

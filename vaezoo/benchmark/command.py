@@ -44,6 +44,7 @@ time: rerun the same command to resume, or add models, seeds or values to extend
   model.widths=[400]           a single value, since widths are a list; two values: [[400],[400,200]]
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
+  compare.pdf=false            a report without PDF files, in half the time
   --config-dir=FOLDER          a folder with configs of your own, such as model/NAME.yaml
   packages=[NAME]              your own packages that contain parts of a model, unless the configs name them
 """
@@ -160,6 +161,7 @@ class _Benchmark:
             "compare",
             *run_dirs,
             f"out={folder.path / 'report'}",
+            *self.request.compare,
             *_packages(finished, self.request.own),
         )
         task = Task("compare", command, folder.path / "compare.log")

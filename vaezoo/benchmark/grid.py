@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
-from vaezoo.config import automatic
+from vaezoo.config import arguments, automatic
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import paths, user_code
 from vaezoo.runs.user_code import UserCode
@@ -22,6 +22,8 @@ LIST_VALUED = {
     "data.image_size",
     "data.range",
     "model.optimizer.betas",
+    "model.penalty_options.betas",
+    "model.penalty_options.widths",
     "model.scheduler.milestones",
     "model.widths",
     "trainer.devices",
@@ -63,7 +65,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Request:
-    """The parsed command line. ``evaluate`` are arguments of ``vaezoo evaluate``, ``settings`` those of training.
+    """The parsed command line.
+
+    ``evaluate`` and ``compare`` are arguments of ``vaezoo evaluate`` and ``compare``, ``settings`` those of training.
 
     ``jobs`` is None if not given; ``launcher_settings`` are the ``launcher.`` settings; ``own`` are the user's config
     folder and packages.
@@ -74,6 +78,7 @@ class Request:
     out: Path
     jobs: int | None
     evaluate: tuple[str, ...]
+    compare: tuple[str, ...]
     settings: tuple[Setting, ...]
     launcher: str = "local"
     launcher_settings: dict[str, Any] = field(default_factory=dict)
@@ -116,7 +121,8 @@ def read(words: Sequence[str]) -> Request:
         seeds=tuple(_integer(seed, "seeds", 0) for seed in seeds),
         out=paths.folder(out.values[0], "out"),
         jobs=None if jobs is None else _integer(",".join(jobs.values), "jobs", 1),
-        evaluate=tuple(_for_evaluate(settings)),
+        evaluate=tuple(_for_command("evaluate.", settings)),
+        compare=tuple(_for_comparison(settings)),
         settings=tuple(settings.values()),
         launcher=name,
         launcher_settings=launcher,
@@ -229,13 +235,27 @@ def _several(setting: Setting | None, example: str) -> tuple[str, ...]:
     return setting.values
 
 
-def _for_evaluate(settings: dict[str, Setting]) -> Iterator[str]:
-    """Remove the ``evaluate.`` settings from ``settings`` and yield them as arguments of ``vaezoo evaluate``."""
-    for key in [key for key in settings if key.startswith("evaluate.")]:
+def _for_command(prefix: str, settings: dict[str, Setting]) -> Iterator[str]:
+    """Remove settings such as ``evaluate.k`` from ``settings`` and yield them as arguments of that command."""
+    for key in [key for key in settings if key.startswith(prefix)]:
         setting = settings.pop(key)
         if len(setting.overrides) > 1:
             raise ConfigError(f"{key} must be one value, so that all runs are measured in the same way, got several")
-        yield setting.overrides[0].removeprefix("evaluate.")
+        yield setting.overrides[0].removeprefix(prefix)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Options of ``vaezoo compare`` that a benchmark passes on."""
+
+    pdf: bool = True
+
+
+def _for_comparison(settings: dict[str, Setting]) -> list[str]:
+    """Remove the ``compare.`` settings from ``settings``; ConfigError, before training, for one that does not exist."""
+    words = list(_for_command("compare.", settings))
+    arguments.read(words, Comparison, prefix="compare.")
+    return words
 
 
 def _for_launcher(words: Sequence[str]) -> dict[str, Any]:

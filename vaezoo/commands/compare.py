@@ -11,13 +11,14 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 from vaezoo.runs.paths import folder
 
-USAGE = "vaezoo compare RUN... out=DIR [packages=[NAME]] [--config-dir=FOLDER]"
+USAGE = "vaezoo compare RUN... out=DIR [pdf=false] [packages=[NAME]] [--config-dir=FOLDER]"
 HELP = f"""usage: {USAGE}
 
 Put runs side by side on one page, with tables, charts and pictures, from what their folders record.
 
   RUN...              run folders, or folders that contain them, such as a benchmark's
   out=DIR             where report.html, report.md, table.csv, table.tex and figures/ are written
+  pdf=true            each figure as PDF besides PNG; false takes half the time
   packages=[NAME]     your own packages whose models may be created
   --config-dir=FOLDER accepted for consistency with the other commands; runs keep their own configs, so it is not read
 """
@@ -28,6 +29,7 @@ class Options:
     """Options of the command."""
 
     out: str
+    pdf: bool = True
 
 
 def main(words: list[str]) -> int:
@@ -36,23 +38,23 @@ def main(words: list[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    paths, out, packages = parse(words)
+    paths, out, packages, pdf = parse(words)
     from vaezoo.comparison.report import build
 
-    for refusal in build(paths, out, packages):
+    for refusal in build(paths, out, packages, pdf=pdf):
         print(f"left out: {refusal.reason}", file=sys.stderr)
     print(f"report  {out / 'report.html'}")
     return 0
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...]]:
-    """Run folders, the report's folder and the user's packages; ConfigError for anything else.
+def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...], bool]:
+    """Run folders, the report's folder, the user's packages, and whether to write PDF; ConfigError for anything else.
 
     --config-dir is accepted for consistency with other commands, but not used: runs have their own configs.
     """
     added, words = user_code.parse(words)
     paths, settings = arguments.split(words)
     (given,) = arguments.read(settings, Options, prefix="compare.")
-    if not paths or not given:
+    if not paths or "out" not in given:
         raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(words) or 'nothing'}: {USAGE}")
-    return paths, folder(given["out"], "out"), added.packages
+    return paths, folder(given["out"], "out"), added.packages, given.get("pdf", True)

@@ -77,6 +77,15 @@ def test_every_picture_is_there_as_pdf_too_with_letters_and_without_a_date(repor
     assert len(list(figures.iterdir())) == 2 * len(list(figures.glob("*.png")))
 
 
+def test_a_report_without_pdf_has_the_same_page(runs: Path, report: Path, tmp_path: Path):
+    build([runs], tmp_path, pdf=False)
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        path.name for path in (report / "figures").iterdir() if path.suffix != ".pdf"
+    }
+    pages = [re.sub(r"\d+ \w+ 20\d\d", "", (folder / "report.html").read_text()) for folder in (tmp_path, report)]
+    assert pages[0] == pages[1]
+
+
 def test_a_charts_file_has_a_legend_that_its_drawing_in_the_page_has_not(tmp_path: Path):
     with styled():
         figure, axes = chart("title")

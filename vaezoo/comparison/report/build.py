@@ -27,9 +27,10 @@ ORDER = (
 )
 
 
-def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN) -> list[Refusal]:
+def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN, *, pdf: bool = True) -> list[Refusal]:
     """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns the runs left out.
 
+    Figures are PNG, and also PDF if ``pdf``, half of whose time is spent on embedding fonts.
     ``packages`` may be imported to create models (see ``vaezoo.load``). Raises RunError if there is nothing to compare
     or ``out`` is not writable.
     """
@@ -42,7 +43,7 @@ def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN)
     figures = out / "figures"
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        with styled():
+        with styled(pdf=pdf):
             parts = [_part(found, at, len(groups), figures, packages) for at, found in enumerate(groups)]
         _write(out, parts, refused)
     except OSError as error:

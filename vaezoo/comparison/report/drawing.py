@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,25 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
+_pdf = ContextVar("pdf", default=True)
+
+
 @contextmanager
-def styled() -> Iterator[None]:
-    """Apply the page's style to charts created in this context."""
-    with matplotlib.rc_context(STYLE):
-        yield
+def styled(*, pdf: bool = True) -> Iterator[None]:
+    """Apply the page's style to charts created in this context; without ``pdf``, ``save_pdf`` writes nothing."""
+    before = _pdf.set(pdf)
+    try:
+        with matplotlib.rc_context(STYLE):
+            yield
+    finally:
+        _pdf.reset(before)
+
+
+def save_pdf(figure: Figure, path: Path) -> None:
+    """Write a figure as ``path`` with the suffix ``.pdf``, unless the context is without PDF."""
+    if _pdf.get():
+        with replacing(path.with_name(path.name + ".pdf")) as new:
+            write_vector(figure, new, "pdf")
 
 
 def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: int = HEIGHT) -> tuple[Figure, Axes]:
@@ -94,7 +109,7 @@ def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: i
 
 
 def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artist] = ()) -> Panel:
-    """Write ``folder/name.png`` and ``.pdf`` with a legend of ``key``; the returned panel has no legend."""
+    """Write ``folder/name.png`` and, by ``save_pdf``, PDF with a legend of ``key``; the returned panel has none."""
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, dpi=144)
@@ -102,8 +117,7 @@ def panel(figure: Figure, name: str, alt: str, folder: Path, key: Sequence[Artis
             _add_legend(figure, key)
         with replacing(folder / f"{name}.png") as new:
             figure.savefig(new, format="png", dpi=PRINT_DPI, facecolor="white")
-        with replacing(folder / f"{name}.pdf") as new:
-            write_vector(figure, new, "pdf")
+        save_pdf(figure, folder / name)
     return Panel(name, alt, Markup(_in_page(file.getvalue(), alt)))
 
 

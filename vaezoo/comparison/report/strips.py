@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from vaezoo.comparison.report.drawing import PRINT_DPI
-from vaezoo.figures.canvas import mosaic_page, raster, write_vector
+from vaezoo.comparison.report.drawing import PRINT_DPI, save_pdf
+from vaezoo.figures.canvas import mosaic_page, raster
 from vaezoo.figures.mosaics import Mosaic, compose, shown
 from vaezoo.runs.files import replacing
 
@@ -56,8 +56,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.set_dpi(PRINT_DPI)
     with replacing(path.with_name(path.name + ".png")) as new:
         Image.fromarray(raster(figure)).save(new, "PNG", dpi=(PRINT_DPI, PRINT_DPI))
-    with replacing(path.with_name(path.name + ".pdf")) as new:
-        write_vector(figure, new, "pdf")
+    save_pdf(figure, path)
 
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
