@@ -50,13 +50,20 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     assert list(folder.glob("events.out.tfevents.*"))
     pictures = {path.parent.name for path in folder.glob("figures/*/step=00000016.png")}
     expected = {"reconstructions", "interpolations", "samples", "traversals", "latent_map"}
-    stochastic = "kl" in summary["test"]
-    assert pictures == expected | ({"latent_kl"} if stochastic else set())
-    assert {"recon", "mse", "psnr", "loss"} <= set(summary["test"])
-    assert stochastic == ({"elbo", "active_units"} <= set(summary["test"]))
+    model, test = run.model(), set(summary["test"])
+    terms = model.loss_terms(torch.rand(2, *model.image_shape))
+    by_dimension = terms.has_posterior and terms.kl_by == "dimension"
+    assert pictures == expected | ({"latent_kl"} if by_dimension else set())
+    assert {"recon", "mse", "psnr"} <= test
+    assert terms.has_rate == ({"elbo", "kl"} <= test) == bool({"elbo", "kl"} & test)
+    assert terms.has_posterior == ("active_units" in test)
+    assert ("loss" in test) != bool(terms.batch_statistics)
+    assert (model.index_shape is not None) == ({"perplexity", "codes_used"} <= test)
     assert set(summary["val"]) == set(summary["test"])
     assert summary["cost"]["images_per_second"] > 0
-    assert summary["parameters"] == sum(p.numel() for p in run.model().parameters())
+    critics = sum(part.numel() for name in model.critics for part in model.get_submodule(name).parameters())
+    assert summary["parameters"] == sum(part.numel() for part in model.parameters()) - critics
+    assert summary["code_shape"] == list(model.code_shape)
     assert str(folder) in printed
     assert f"tensorboard --logdir {folder.parent}\n" in printed
 
