@@ -16,6 +16,7 @@ from vaezoo.config.errors import NonFiniteLossError, RunError
 from vaezoo.runs.files import replacing
 from vaezoo.training.finite_watch import NonFiniteStep, Watch, any_nonfinite
 from vaezoo.training.lightning_internals import trainer_of
+from vaezoo.training.optimizers import CRITIC
 from vaezoo.training.running_means import RunningMeans
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ def describe(trainer: Any, found: NonFiniteStep, *, remedy: bool = True) -> str:
     values = [_gathered(trainer, each) for each in found.values]
     terms = {name: torch.cat([each[name] for each in values]) for name in values[0]}
     wrong = {name: value.isfinite().logical_not() for name, value in terms.items()}
-    bad = torch.stack(list(wrong.values())).any(0)
+    bad = _images_to_blame(wrong)
     again = _reloaded(trainer, found.batches)
     saved = _save(trainer, found, terms, again)
     chosen = bad if bad.any() else torch.ones_like(bad)
@@ -189,6 +190,17 @@ def describe(trainer: Any, found: NonFiniteStep, *, remedy: bool = True) -> str:
         return sentence + saved
     advice = f"look at these images, or {ONE_BATCH}" if 0 < bad.sum() < len(bad) else f"{DIVERGED}, or {ONE_BATCH}"
     return f"{sentence}{saved}; {WEIGHTS_KEPT}; {advice}"
+
+
+def _images_to_blame(wrong: Mapping[str, Tensor]) -> Tensor:
+    """The images whose own terms are not finite: (B,), from (B,) by name.
+
+    The loss of a critic and statistics of a batch are not finite for other images too, whose codes they combine with
+    those of the image that is the cause.
+    """
+    of_terms = [values for name, values in wrong.items() if name not in ("loss", CRITIC) and values.any()]
+    of_images = [values for values in of_terms if not values.all()]
+    return torch.stack(of_images or of_terms or list(wrong.values())).any(0)
 
 
 def _named(again: Any, chosen: Tensor) -> str:
