@@ -494,7 +494,8 @@ def test_outputs_of_a_program_that_reuses_its_memory_are_copied(monkeypatch: pyt
     def compile(function: Any, mode: str | None) -> Callable[..., Any]:
         modes.append(mode)
 
-        def replay(x: Tensor, weights: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        def replay(inputs: tuple[Tensor, ...], weights: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            (x,) = inputs
             assert all(weight.device == x.device for weight in weights.values())
             memory.copy_(x.mean())
             return memory, {"loss": memory.expand(len(x))}

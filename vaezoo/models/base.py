@@ -119,7 +119,8 @@ class Autoencoder(ImageAPI, Loop):
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
-        return _at_least_float32(self.decoder(code.to(self.dtype).unflatten(1, self.code_shape)))
+        code = code.to(self.dtype)
+        return _at_least_float32(self.decoder(code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code))
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #

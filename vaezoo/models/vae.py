@@ -8,7 +8,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.models.base import Autoencoder
 from vaezoo.nn.bounds import make_bound
 from vaezoo.nn.penalties import make_penalty
-from vaezoo.nn.posteriors import Posterior, make_posterior_family
+from vaezoo.nn.posteriors import Draw, Moments, Posterior, make_posterior_family
 from vaezoo.nn.priors import Prior, make_prior
 from vaezoo.training.terms import Terms, Weights
 
@@ -96,28 +96,41 @@ class VAE(Autoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         posterior, prior = self.posterior(x), self.prior()
-        free = posterior.draw(self.bound.samples)
-        # A view, whose gradient a bound may scale; that of a penalty stays as it is.
-        draw = free._replace(code=free.code.view_as(free.code))
-        nll = self.nll_of_draws(x, draw.code)
+        draw = drawn = posterior.draw(self.bound.samples)
+        kl, kl_by = posterior.kl(prior, draw), posterior.kl_by(prior)
+        if self.bound.label is None:
+            recon, log_weights, penalties = self.nll(x, draw.code.squeeze(0)), None, {}
+        else:
+            draw, recon, log_weights = self._weigh(x, posterior, prior, drawn)
+            penalties = {self.bound.label: self.bound.value(log_weights).detach()}
         terms = Terms(
-            nll.mean(0),
-            posterior.kl(prior, draw),
+            recon,
+            kl,
+            penalties,
             code=posterior.mean,
-            kl_by=posterior.kl_by(prior),
+            kl_by=kl_by,
+            log_weights=log_weights,
             posterior=posterior,
             draw=draw,
         )
-        if self.bound.label is not None:
-            stopped: Any = posterior.detached() if self.bound.stops_posterior else None
-            log_q = draw.log_prob if stopped is None else stopped.log_prob(draw.code)
-            terms.log_weights = prior.log_prob(draw.code) - log_q - nll
-            terms.penalties[self.bound.label] = self.bound.value(terms.log_weights).detach()
         if self.penalty is not None:
-            value, terms.critic = self.penalty(free.code[0], posterior.moments(), self.train_images)
-            terms.penalties[self.penalty.label] = value
-            terms.batch_statistics = frozenset([self.penalty.label] if self.penalty.is_batch_statistic else [])
+            self._penalise(terms, drawn.code[0], posterior.moments())
         return terms
+
+    def _weigh(self, x: Tensor, posterior: Posterior, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:
+        """The draw with codes whose gradient the bound may scale, recon (B,) and the log weights of the draw (K, B)."""
+        draw = draw.seen_through(draw.code.view_as(draw.code))
+        nll = self.nll_of_draws(x, draw.code)
+        stopped: Any = posterior.detached() if self.bound.stops_posterior else None
+        log_q = draw.log_prob if stopped is None else stopped.log_prob(draw.code)
+        return draw, nll.mean(0), prior.log_prob(draw.code) - log_q - nll
+
+    def _penalise(self, terms: Terms, code: Tensor, moments: Moments | None) -> None:
+        """Add the penalty of codes (B, D), and the loss of its critic, to the terms."""
+        assert self.penalty is not None
+        value, terms.critic = self.penalty(code, moments, self.train_images)
+        terms.penalties[self.penalty.label] = value
+        terms.batch_statistics = frozenset([self.penalty.label] if self.penalty.is_batch_statistic else [])
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
         loss = self.negative_bound(terms, weights)

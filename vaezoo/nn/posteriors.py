@@ -1,7 +1,7 @@
 """Posterior distributions q(z|x) over codes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,14 +18,31 @@ Moments = tuple[Tensor, Tensor]
 """Mean and log variance of independent Gaussian dimensions, each (B, D)."""
 
 
-class Draw(NamedTuple):
-    """Codes drawn from a posterior, and their log density.
+class Draw:
+    """Codes drawn from a posterior, and their log density, which is computed when it is first read.
 
     ``code`` (K, B, D) is differentiable where the family is; ``log_prob`` (K, B) is log q(z|x) of each code, in nats.
     """
 
-    code: Tensor
-    log_prob: Tensor
+    def __init__(self, code: Tensor, log_prob: Callable[[], Tensor]) -> None:
+        self.code = code
+        self._compute = log_prob
+        self._log_prob: Tensor | None = None
+
+    @property
+    def log_prob(self) -> Tensor:
+        """log q(z|x) of each code, in nats: (K, B)."""
+        if self._log_prob is None:
+            self._log_prob = self._compute()
+        return self._log_prob
+
+    def seen_through(self, code: Tensor) -> "Draw":
+        """The same draw with another tensor of its codes, such as a view whose gradient is changed."""
+        return Draw(code, lambda: self.log_prob)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Codes, and their log density."""
+        return iter((self.code, self.log_prob))
 
 
 class Posterior(Protocol):
@@ -74,8 +91,9 @@ class DiagonalGaussian(NamedTuple):
     def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
         """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
         std = torch.exp(0.5 * self.logvar)
-        code = torch.stack([self.mean + std * noise for noise in _noises(self.mean, samples, generator)])
-        return Draw(code, self.log_prob(code))
+        codes = [self.mean + std * noise for noise in _noises(self.mean, samples, generator)]
+        code = torch.stack(codes) if samples > 1 else codes[0].unsqueeze(0)
+        return Draw(code, lambda: self.log_prob(code))
 
     def kl(self, prior: Prior, draw: Draw) -> Tensor:
         """KL divergence in nats: per dimension (B, D) from N(0, I), else estimated from the draw, (B, 1)."""
@@ -111,7 +129,7 @@ class FullGaussian(NamedTuple):
         """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
         noise = torch.stack(_noises(self.mean, samples, generator))
         code = self.mean + torch.einsum("...ij,k...j->k...i", self.factor, noise)
-        return Draw(code, self._log_prob_of(noise))
+        return Draw(code, lambda: self._log_prob_of(noise))
 
     def kl(self, prior: Prior, draw: Draw) -> Tensor:
         """KL divergence in nats, (B, 1): in closed form from N(0, I), else estimated from the draw."""
