@@ -99,22 +99,14 @@ class VAE(Autoencoder):
         draw = drawn = posterior.draw(self.bound.samples)
         kl, kl_by = posterior.kl(prior, draw), posterior.kl_by(prior)
         if self.bound.label is None:
-            recon, log_weights, penalties = self.nll(x, draw.code.squeeze(0)), None, {}
+            recon, log_weights, penalties = self.nll(x, draw.first), None, {}
         else:
             draw, recon, log_weights = self._weigh(x, posterior, prior, drawn)
             penalties = {self.bound.label: self.bound.value(log_weights).detach()}
-        terms = Terms(
-            recon,
-            kl,
-            penalties,
-            code=posterior.mean,
-            kl_by=kl_by,
-            log_weights=log_weights,
-            posterior=posterior,
-            draw=draw,
-        )
+        terms = Terms(recon, kl, penalties, code=posterior.mean, kl_by=kl_by)
+        terms.log_weights, terms.posterior, terms.draw = log_weights, posterior, draw
         if self.penalty is not None:
-            self._penalise(terms, drawn.code[0], posterior.moments())
+            self._penalise(terms, drawn.first, posterior.moments())
         return terms
 
     def _weigh(self, x: Tensor, posterior: Posterior, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:

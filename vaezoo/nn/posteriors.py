@@ -21,11 +21,13 @@ Moments = tuple[Tensor, Tensor]
 class Draw:
     """Codes drawn from a posterior, and their log density, which is computed when it is first read.
 
-    ``code`` (K, B, D) is differentiable where the family is; ``log_prob`` (K, B) is log q(z|x) of each code, in nats.
+    ``code`` (K, B, D) is differentiable where the family is, and ``first`` (B, D) is the first of the K. ``log_prob``
+    (K, B) is log q(z|x) of each code, in nats.
     """
 
-    def __init__(self, code: Tensor, log_prob: Callable[[], Tensor]) -> None:
+    def __init__(self, code: Tensor, log_prob: Callable[[], Tensor], first: Tensor | None = None) -> None:
         self.code = code
+        self.first = code[0] if first is None else first
         self._compute = log_prob
         self._log_prob: Tensor | None = None
 
@@ -93,7 +95,7 @@ class DiagonalGaussian(NamedTuple):
         std = torch.exp(0.5 * self.logvar)
         codes = [self.mean + std * noise for noise in _noises(self.mean, samples, generator)]
         code = torch.stack(codes) if samples > 1 else codes[0].unsqueeze(0)
-        return Draw(code, lambda: self.log_prob(code))
+        return Draw(code, lambda: self.log_prob(code), codes[0])
 
     def kl(self, prior: Prior, draw: Draw) -> Tensor:
         """KL divergence in nats: per dimension (B, D) from N(0, I), else estimated from the draw, (B, 1)."""
