@@ -115,7 +115,7 @@ def test_charts_of_several_things_are_drawn_with_a_legend(
             {figure.axes[0].get_title(loc="left"): [str(each.get_label()) for each in key]}
         ),
     )
-    build([runs / "ae-0", runs / "beta-0"], tmp_path)
+    build([runs / "ae-0", runs / "beta-0"], tmp_path, pdf=False)
     title = {
         "latent-map-0": "AE",
         "rate-distortion-1": "Rate and distortion, bernoulli",
@@ -192,7 +192,7 @@ def test_the_best_of_each_column_is_bold_and_weights_are_greek_in_latex(report: 
 
 
 def test_one_seed_is_said_once_and_not_by_every_metric(runs: Path, tmp_path: Path):
-    build([runs / "ae-0", runs / "beta-0"], tmp_path)
+    build([runs / "ae-0", runs / "beta-0"], tmp_path, pdf=False)
     for file in ("report.html", "report.md"):
         seen = (tmp_path / file).read_text()
         glance = text_of(seen.partition("At a glance")[2].partition("Likelihood: bernoulli")[0])
@@ -215,7 +215,7 @@ def test_sample_sizes_stand_in_the_header_or_beside_the_number_where_they_differ
     content = json.loads(path.read_text())
     content["metrics"]["psnr"]["n"] = 200
     path.write_text(json.dumps(content))
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     first = (tmp_path / "out" / "report.html").read_text().partition("</table>")[0]
     assert "PSNR&nbsp;↑</button><small>dB</small></th>" in first
     assert len(re.findall(r"</span><small>n\u00a0=\u00a0[23]00</small>", first)) == 2
@@ -266,7 +266,7 @@ def test_times_of_runs_that_shared_a_machine_are_said_not_to_be_comparable_and_f
 ):
     folder = copied("ae-0", "beta-0", "ae-1", "beta-1")
     shared(folder, "ae-0", "beta-0", "ae-1", "beta-1")
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     page = (tmp_path / "out" / "report.html").read_text()
     seen = text_of(page)
     assert "4 of 4 runs trained while others used the same machine" in seen
@@ -299,7 +299,7 @@ def test_a_model_that_leaves_most_dimensions_unused_is_named_with_what_helps(
         content = json.loads(path.read_text())
         content["metrics"]["active_units"] = {"value": active}
         path.write_text(json.dumps(content))
-        build([folder], tmp_path / "out")
+        build([folder], tmp_path / "out", pdf=False)
         for file in ("report.html", "report.md"):
             seen = (tmp_path / "out" / file).read_text()
             assert ("BetaVAE beta=4: only 4 of 10 latent dimensions are active" in seen) == said
@@ -308,7 +308,7 @@ def test_a_model_that_leaves_most_dimensions_unused_is_named_with_what_helps(
 
 
 def test_one_run_alone_makes_a_page(runs: Path, tmp_path: Path):
-    assert not build([runs / "ae-0"], tmp_path)
+    assert not build([runs / "ae-0"], tmp_path, pdf=False)
     assert "1 model on digits" in (tmp_path / "report.html").read_text()
 
 
@@ -320,7 +320,7 @@ def test_names_with_markup_in_them_are_shown_and_not_obeyed(copied: Callable[...
         summary["objective"] = "<script>alert(1)</script> $x$"
         summary["data"]["name"] = "<b>digits</b>"
         path.write_text(json.dumps(summary))
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<script>") == 1
     assert "<b>digits" not in page
@@ -333,7 +333,7 @@ def test_runs_on_other_data_are_compared_by_group_below_a_warning(copied: Callab
     summary = json.loads(path.read_text())
     summary["data"]["binarize"] = "threshold"
     path.write_text(json.dumps(summary))
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     seen = text_of((tmp_path / "out" / "report.html").read_text())
     assert "These runs are on different data" in seen
     assert seen.count("At a glance") == 2
@@ -343,7 +343,7 @@ def test_runs_of_other_likelihoods_stand_in_tables_apart(copied: Callable[..., P
     folder = copied("beta-0", "plane-0")
     path = folder / "plane-0" / "summary.json"
     path.write_text(path.read_text().replace('"likelihood": "bernoulli"', '"likelihood": "gaussian"'))
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     page = (tmp_path / "out" / "report.html").read_text()
     tables = [part.partition("</table>")[0] for part in page.split('<details class="metrics"')[1:]]
     named = {re.findall(r"<summary>([^<]*)</summary>", table)[0]: table for table in tables}
@@ -358,7 +358,7 @@ def test_images_that_cannot_be_had_leave_the_numbers_and_say_why(copied: Callabl
         path = folder / name / "config.yaml"
         config = path.read_text().replace("source: digits", "source: image_folder")
         path.write_text(re.sub(r"root: .*", f"root: {tmp_path / 'nowhere'}", config))
-    assert not build([folder], tmp_path / "out")
+    assert not build([folder], tmp_path / "out", pdf=False)
     seen = text_of((tmp_path / "out" / "report.html").read_text())
     assert "the data cannot be read" in seen
     assert "nowhere" in seen
@@ -374,7 +374,7 @@ def test_a_model_that_gives_no_finite_numbers_is_missing_from_the_pictures_alone
     content = torch.load(path, weights_only=True)
     content["state_dict"] = {name: value.sign() * 3e38 for name, value in content["state_dict"].items()}
     torch.save(content, path)
-    build([folder], tmp_path / "out")
+    build([folder], tmp_path / "out", pdf=False)
     seen = text_of((tmp_path / "out" / "report.html").read_text())
     assert "AE is missing from the pictures: codes are not finite" in seen
 
@@ -447,7 +447,7 @@ def test_runs_of_before_images_had_a_fit_and_a_range_are_compared(copied: Callab
         kept = [line for line in lines if not line.strip().strip('"').startswith(("fit", "range"))]
         (run / name).write_text("\n".join(kept) + "\n")
     assert "fit" not in json.loads((run / "summary.json").read_text())["data"]
-    build([run], tmp_path / "out")
+    build([run], tmp_path / "out", pdf=False)
     assert (tmp_path / "out" / "report.html").is_file()
 
 
