@@ -14,7 +14,7 @@ from torch import nn
 from vaezoo import Run
 from vaezoo.comparison import RunRecord, check, estimate, gather, group, sweeps, unranked, verdict
 from vaezoo.comparison.architecture import layers
-from vaezoo.comparison.groups import SeedGroup
+from vaezoo.comparison.groups import SeedGroup, short
 from vaezoo.comparison.statistics import difference, figures, holm
 from vaezoo.models import AE, VAE, Autoencoder, BetaVAE
 
@@ -183,6 +183,11 @@ def test_data_of_other_levels_or_another_fit_are_groups_apart():
     found += group([record(data_fit="pad"), record(data_fit="stretch", data_range=[0, 1])])
     names = ["", ", levels 0 to 4095", ", padded", ", stretched, levels 0 to 1"]
     assert [each.name for each in found] == [f"digits, 1×16×16{name}" for name in names]
+
+
+def test_a_setting_is_named_without_its_group_and_options():
+    names = ("model.beta", "model.optimizer.lr", "model.penalty_options.weight")
+    assert [short(name) for name in names] == ["beta", "optimizer.lr", "weight"]
 
 
 def test_a_sweep_joins_variants_that_differ_in_one_number_in_its_order():

@@ -65,8 +65,8 @@ def test_batches_of_a_loader_that_says_nothing_are_equal_shares() -> None:
 
 def test_without_shares_a_whole_batch_is_what_is_at_hand() -> None:
     values = torch.randn(3, 2)
-    assert batch_shares.whole(values) is values
-    assert batch_shares.own(values, 3) is values
+    assert batch_shares.whole_batch(values) is values
+    assert batch_shares.own_rows(values, 3) is values
     assert batch_shares.statistic(values.sum()).item() == values.sum().item()
 
 
@@ -76,7 +76,7 @@ def test_own_rows_are_those_of_a_share_or_of_its_stand_in(total: int) -> None:
     for rank in range(3):
         share = even_share(total, rank, 3)
         with within_share(share):
-            found = batch_shares.own(values, max(share.size, 1))
+            found = batch_shares.own_rows(values, max(share.size, 1))
         assert found.tolist() == list(range(share.start, share.start + max(share.size, 1)))
 
 

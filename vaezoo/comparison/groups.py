@@ -191,8 +191,9 @@ def class_name(seed_group: SeedGroup) -> str:
 
 
 def short(key: str) -> str:
-    """A setting without its config group: ``optimizer.lr`` for ``model.optimizer.lr``."""
-    return key.partition(".")[2]
+    """A setting without its config group and options: ``optimizer.lr`` for ``model.optimizer.lr``, ``weight`` for
+    ``model.penalty_options.weight``."""
+    return re.sub(r"^\w+_options\.", "", key.partition(".")[2])
 
 
 def sweeps(seed_groups: Sequence[SeedGroup]) -> list[tuple[str, list[SeedGroup]]]:

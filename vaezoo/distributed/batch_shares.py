@@ -125,7 +125,7 @@ def _sum_of_all(values: Tensor, counts: bool) -> Tensor:
     return together
 
 
-def whole(values: Tensor) -> Tensor:
+def whole_batch(values: Tensor) -> Tensor:
     """The rows of all ranks in the order of the whole batch, without those of stand-ins: (B, ...) -> (total, ...).
 
     Differentiable with respect to this rank's rows; those of other ranks are constants. Identity outside of a share,
@@ -137,13 +137,13 @@ def whole(values: Tensor) -> Tensor:
     return torch.cat([everything[:start], values[:size], everything[start + size :]])
 
 
-def own(whole: Tensor, count: int) -> Tensor:
+def own_rows(whole: Tensor, count: int) -> Tensor:
     """This rank's rows of a tensor of the whole batch: (total, ...) -> (count, ...). Identity outside of a share."""
     return whole if _current is None else _current.rows(whole, count)
 
 
 def statistic(value: Tensor) -> Tensor:
-    """A function of ``whole`` rows, as a term of this rank's loss: () -> ().
+    """A function of the rows of ``whole_batch``, as a term of this rank's loss: () -> ().
 
     The value is the same. The gradient is scaled such that it becomes that of the statistic when the loss has been
     weighted with ``BatchShare.weight`` and gradients have been averaged over ranks; a stand-in contributes zero.

@@ -14,11 +14,9 @@ from vaezoo.config.validation import above, at_least, check_arguments
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.nn.critics import call_frozen, density_ratio, mlp_critic
+from vaezoo.nn.posteriors import Moments
 
 OPTIONS = "model.penalty_options"
-
-Moments = tuple[Tensor, Tensor]
-"""Mean and log variance of a posterior with independent Gaussian dimensions, each (B, D)."""
 
 
 def total_correlation(code: Tensor, mean: Tensor, logvar: Tensor, images: int) -> Tensor:
@@ -50,9 +48,9 @@ def permuted(code: Tensor) -> Tensor:
 
     Orders are drawn by the global generator, whose state is equal on all ranks. Collective within a share.
     """
-    everything = batch_shares.whole(code.detach())
+    everything = batch_shares.whole_batch(code.detach())
     orders = torch.rand(everything.shape, device=everything.device).argsort(0)
-    return batch_shares.own(everything.gather(0, orders), len(code))
+    return batch_shares.own_rows(everything.gather(0, orders), len(code))
 
 
 def critic_loss(joint: Tensor, product: Tensor) -> Tensor:
@@ -112,7 +110,7 @@ class TotalCorrelation(Penalty):
                 "model.penalty=total_correlation needs a posterior with independent Gaussian dimensions, got another"
                 " one; choose model.posterior=diagonal"
             )
-        rows = batch_shares.whole(torch.cat([code, *moments], 1))
+        rows = batch_shares.whole_batch(torch.cat([code, *moments], 1))
         whole_code, mean, logvar = rows.chunk(3, 1)
         # An evaluation's batch may be larger than a small training set.
         mean_of_batch = total_correlation(whole_code, mean, logvar, max(images or 0, len(rows))).mean()

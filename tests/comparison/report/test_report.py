@@ -102,6 +102,23 @@ def test_a_charts_file_has_a_legend_that_its_drawing_in_the_page_has_not(tmp_pat
     assert box.y1 <= axes.get_tightbbox().y0 + 1  # below the axes and what they are labelled with
 
 
+def test_costs_of_several_powers_of_ten_are_labelled_with_plain_numbers(tmp_path: Path):
+    class Group:
+        label = "a model"
+
+        def __init__(self, flops: float) -> None:
+            self.flops = flops
+
+        def values(self, name: str) -> dict[int, float]:
+            return {0: self.flops if name == "flops_per_image" else 20.0}
+
+    groups = [Group(4e5), Group(2e7)]
+    with styled():
+        made = charts.cost(groups, [0, 1], "flops_per_image", "psnr", "cost", tmp_path)  # type: ignore[arg-type]
+    assert "1,000,000<" in made.svg
+    assert "mathdefault" not in made.svg
+
+
 @pytest.mark.parametrize(
     "name", ["latent-map-0", "rate-distortion-1", "training-kl-by-step", "cost-psnr-flops_per_image-1", "pace-1"]
 )

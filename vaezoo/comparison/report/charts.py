@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from vaezoo.comparison import SeedGroup, sweeps
 from vaezoo.comparison.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
@@ -117,6 +118,8 @@ def cost(
         largest, smallest = max(largest, *points[:, 0], 0.0), min(smallest, *points[:, 0], np.inf)
     if x.better == "lower" and largest > 20 * smallest > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.10g}")  # matplotlib's own is mathematical text, which the style leaves out
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, largest * 1.08 or 1)
     return panel(figure, name, title, out, key_of(drawn))

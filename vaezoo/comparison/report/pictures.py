@@ -180,8 +180,8 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
     picture = Picture(
         "Traversals",
         "Each row moves one latent dimension from −2.5 to +2.5 standard deviations of the codes and keeps the others"
-        " at the mean code. Dimensions with the most KL come first (with the most variance if there is no KL); moving"
-        " an unused dimension changes nothing.",
+        " at the mean code. Dimensions with the most KL come first (with the most variance where no KL of each"
+        " dimension exists); moving an unused dimension changes nothing.",
     )
     if any(outputs.is_discrete for _, _, outputs in models):
         picture.how_to_read += (

@@ -55,7 +55,7 @@ def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
 
 
 def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
-    """Sorted KL per latent dimension of every model with a posterior."""
+    """Sorted KL per latent dimension of every model that has one."""
     having = [
         (index, seed_group.label, outputs.kl.mean(0).numpy())
         for index, seed_group, outputs in models
@@ -65,10 +65,11 @@ def kl_by_dimension(models: Models, prefix: str, out: Path) -> Picture:
     panels = [
         charts.kl_of_dimensions(kl, index, label, most, f"{prefix}kl-{index}", out) for index, label, kl in having
     ]
+    lacking = [seed_group.label for _, seed_group, outputs in models if outputs.kl is None]
     return Picture(
         "KL of each latent dimension",
         "A tall bar is a dimension that carries much information about the image; one near 0 is unused (collapsed). All"
-        " charts have the same scale.",
+        " charts have the same scale." + (f" Without a KL of each dimension: {', '.join(lacking)}." if lacking else ""),
         panels,
     )
 
