@@ -34,8 +34,17 @@ FLOORS = {
 }
 """Packages may import those on lower floors. The empty name is the package's own ``__init__``."""
 
-BUILDING_BLOCKS = ("models.base", "models.quantized", "nn", "metrics.divergences", "config.validation", "config.errors")
-VARIANTS_IMPORT = (*BUILDING_BLOCKS, "training.terms", "training.weight_schedules")
+SHARED_MODELS = ("base", "continuous", "quantized")
+"""Modules of models that variants are made of."""
+VARIANTS_IMPORT = (
+    *(f"models.{name}" for name in SHARED_MODELS),
+    "nn",
+    "metrics.divergences",
+    "config.validation",
+    "config.errors",
+    "training.terms",
+    "training.weight_schedules",
+)
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -115,7 +124,7 @@ def test_building_blocks_and_metrics_know_tensors_only(package: str) -> None:
 
 
 def test_a_variant_imports_what_it_is_made_of() -> None:
-    shared = {"__init__", "base", "quantized", "loading", "model_card"}
+    shared = {"__init__", *SHARED_MODELS, "loading", "model_card"}
     variants = {name_of(path): path for path in (PACKAGE / "models").glob("*.py") if path.stem not in shared}
     assert len(variants) >= 4
     for path in variants.values():

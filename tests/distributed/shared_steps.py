@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from vaezoo.distributed.batch_shares import BatchShare, even_share, normal_like, within_share
-from vaezoo.nn.penalties import make_penalty
+from vaezoo.nn.penalties import Encoded, make_penalty
+from vaezoo.nn.posteriors import DiagonalGaussian
 
 TOTALS = (1, 2, 5, 7)
 """Sizes of batches: some ranks have a stand-in, some one image more."""
@@ -25,7 +26,7 @@ def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
     with within_share(share):
         mean, logvar = encoder(x[rows]).chunk(2, 1)
         code = mean + torch.exp(0.5 * logvar) * normal_like(mean)
-        term, critic = penalty(code, (mean, logvar), 20)
+        term, critic = penalty(Encoded(x[rows], code, DiagonalGaussian(mean, logvar), images=20))
     objective = term if critic is None else term + critic
     (objective.mean() * (1.0 if share is None else share.weight)).backward()
     counted = len(x[rows]) if share is None else share.size

@@ -11,9 +11,23 @@ from torch import Tensor, nn
 from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_log_prob
-from vaezoo.nn.penalties import CriticTC, _stratified, critic_loss, make_penalty, permuted, total_correlation
+from vaezoo.nn.penalties import (
+    CriticTC,
+    Encoded,
+    _stratified,
+    critic_loss,
+    make_penalty,
+    permuted,
+    total_correlation,
+)
+from vaezoo.nn.posteriors import DiagonalGaussian, Posterior
 
 SMALL = {"widths": [16, 16]}
+
+
+def seen(code: Tensor, posterior: Posterior | None = None, images: int | None = None) -> Encoded:
+    """Codes as a penalty on codes sees them, which does not look at images."""
+    return Encoded(torch.zeros(len(code), 1, 2, 2), code, posterior, images=images)
 
 
 def posteriors(size: int, dimensions: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,13 +85,13 @@ def test_a_training_set_smaller_than_a_batch_is_an_error() -> None:
 def test_the_penalty_is_the_mean_of_the_batch_for_each_image() -> None:
     code, mean, logvar = posteriors(6)
     penalty = make_penalty("total_correlation", 3)
-    found, critic = penalty(code, (mean, logvar), 100)
+    found, critic = penalty(seen(code, DiagonalGaussian(mean, logvar), images=100))
     torch.testing.assert_close(found, total_correlation(code, mean, logvar, 100).mean().expand(6))
     assert critic is None
-    alone, _ = penalty(code, (mean, logvar), None)
+    alone, _ = penalty(seen(code, DiagonalGaussian(mean, logvar)))
     torch.testing.assert_close(alone, total_correlation(code, mean, logvar, 6).mean().expand(6))
     with pytest.raises(ConfigError, match="needs a posterior with independent Gaussian dimensions"):
-        penalty(code, None, 100)
+        penalty(seen(code, images=100))
 
 
 # total correlation by a critic ---------------------------------------------------------------------------------------
@@ -130,9 +144,9 @@ def test_a_trained_critic_finds_the_total_correlation() -> None:
     optimizer = torch.optim.Adam(penalty.critic.parameters(), **penalty.critic_settings)
     for _ in range(3000):
         optimizer.zero_grad()
-        penalty(correlated(given["S"], 512)[0].float(), None, None)[1].mean().backward()
+        penalty(seen(correlated(given["S"], 512)[0].float()))[1].mean().backward()
         optimizer.step()
-    tc, loss = penalty(correlated(given["S"], 50_000)[0].float(), None, None)
+    tc, loss = penalty(seen(correlated(given["S"], 50_000)[0].float()))
     assert tc.mean().item() == pytest.approx(value["tc"], abs=0.05)
     assert loss.mean().item() == pytest.approx(value["discriminator_loss"], abs=0.01)
 
@@ -150,7 +164,7 @@ def test_each_dimension_is_permuted_over_images_on_its_own() -> None:
 
 def test_the_critics_loss_of_one_image_is_finite() -> None:
     penalty = make_penalty("critic_tc", 3, SMALL)
-    tc, loss = penalty(torch.randn(1, 3), None, None)
+    tc, loss = penalty(seen(torch.randn(1, 3)))
     assert loss.item() >= math.log(2) - 1e-6  # the same code as both classes
     assert tc.isfinite().all()
 
@@ -158,7 +172,7 @@ def test_the_critics_loss_of_one_image_is_finite() -> None:
 def test_outside_of_training_there_is_no_loss_of_the_critic_and_nothing_is_drawn() -> None:
     penalty = make_penalty("critic_tc", 3, SMALL).eval()
     before = torch.get_rng_state()
-    assert penalty(torch.randn(0, 3), None, None)[1] is None
+    assert penalty(seen(torch.randn(0, 3)))[1] is None
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -175,7 +189,7 @@ def players() -> tuple[nn.Module, CriticTC]:
 def losses(encoder: nn.Module, penalty: CriticTC, x: Tensor) -> tuple[Tensor, Tensor]:
     """Objective and loss of the critic."""
     code = encoder(x)
-    tc, critic = penalty(code, None, None)
+    tc, critic = penalty(seen(code))
     assert critic is not None
     return (code.square().sum(1) + penalty.weight * tc).mean(), critic.mean()
 
@@ -204,7 +218,7 @@ def test_the_critics_gradient_is_that_of_training_it_alone() -> None:
     together = gradients(penalty.critic)
     penalty.zero_grad()
     torch.manual_seed(4)
-    _, alone = penalty(encoder(x).detach(), None, None)
+    _, alone = penalty(seen(encoder(x).detach()))
     alone.mean().backward()
     assert all(map(torch.equal, together, gradients(penalty.critic)))
 

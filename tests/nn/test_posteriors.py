@@ -14,7 +14,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.models import Autoencoder
-from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian, make_posterior_family, sampled_kl
+from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian, make_posterior_model, sampled_kl
 from vaezoo.nn.priors import Mixture, StandardNormal
 
 Make = Callable[..., Autoencoder]
@@ -95,7 +95,7 @@ def test_the_kl_of_a_full_gaussian_is_that_of_the_recorded_case() -> None:
 
 
 def test_an_untrained_full_gaussian_is_nearly_diagonal_and_of_the_right_size() -> None:
-    family = make_posterior_family("full")
+    family = make_posterior_model("full", 3)
     for size in (1, 2, 10):
         posterior = family(torch.randn(4, family.features(size)))
         assert posterior.mean.shape == (4, size)
@@ -122,7 +122,7 @@ def test_a_full_gaussian_with_a_diagonal_factor_is_the_diagonal_one() -> None:
 )
 def test_a_mistake_is_one_sentence(name: str, options: dict[str, Any] | None, said: str) -> None:
     with pytest.raises(ConfigError, match="^" + said):
-        make_posterior_family(name, options)
+        make_posterior_model(name, 3, options)
 
 
 # as before: the same operations in the same order, written out -------------------------------------------------------

@@ -2,19 +2,24 @@
 
 from torch import Tensor
 
-from vaezoo.models.base import Autoencoder
+from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.training.terms import Terms, Weights
 
 
-class AE(Autoencoder):
-    """Deterministic autoencoder trained on the reconstruction term only (Rumelhart et al., 1986)."""
+class AE(ContinuousAutoencoder):
+    """Deterministic autoencoder, by default trained on the reconstruction term only (Rumelhart et al., 1986).
+
+    With a prior it has samples, which the prior's codes are decoded to; a penalty can draw codes towards the prior.
+    """
 
     def loss_terms(self, x: Tensor) -> Terms:
         code = self.encode(x)
-        return Terms(self.nll(x, code), kl=x.new_zeros(len(x), 0), code=code)
+        terms = Terms(self.nll(x, code), kl=x.new_zeros(len(x), 0), code=code)
+        self.penalise(terms, x, code, None, self.prior())
+        return terms
 
-    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         return terms.recon
 
-    def formula(self) -> str:
+    def main_formula(self) -> str:
         return "recon"

@@ -93,15 +93,20 @@ class Autoencoder(ImageAPI, Loop):
             )
         if latent_dim is not None:
             within(latent_dim, 1, LARGEST, "model.latent_dim")
+            self.make_posterior(latent_dim)
             features, self.code_shape = self.count_features(latent_dim), (latent_dim,)
             self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
         elif code_channels is not None:
             within(code_channels, 1, LARGEST, "model.code_channels")
+            self.make_posterior(code_channels)
             features = self.count_features(code_channels)
             self.encoder, self.decoder, self.code_shape = make_spatial_networks(
                 network, self.image_shape, code_channels, features, widths
             )
         self.latent_dim = math.prod(self.code_shape)
+
+    def make_posterior(self, dimensions: int) -> None:
+        """Create what turns encoder outputs into posteriors; ``dimensions`` are channels if codes are spatial."""
 
     def count_features(self, dimensions: int) -> int:
         """Encoder outputs for a code of so many dimensions, or channels if it is spatial."""

@@ -57,12 +57,12 @@ class BetaVAE(VAE):
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights
 
-    def negative_bound(self, terms: Terms, weights: Weights) -> Tensor:
+    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         if self.capacity is None:
             return terms.recon + weights["beta"] * terms.rate
         return terms.recon + weights["beta"] * (terms.rate - weights["capacity"]).abs()
 
-    def bound_formula(self) -> str:
+    def main_formula(self) -> str:
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
         moving = {"linear": " (beta rises to it in {:,} steps)", "cyclic": " (beta cycles up to it every {:,} steps)"}

@@ -1,8 +1,8 @@
 """Penalties on codes that are added to a training objective. They know no encoders."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from vaezoo.config.validation import above, at_least, check_arguments
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.nn.critics import call_frozen, density_ratio, mlp_critic
-from vaezoo.nn.posteriors import Moments
+from vaezoo.nn.posteriors import Posterior
+from vaezoo.nn.priors import Prior
 
 OPTIONS = "model.penalty_options"
 
@@ -61,6 +62,22 @@ def critic_loss(joint: Tensor, product: Tensor) -> Tensor:
     return 0.5 * (F.softplus(-density_ratio(joint)) + F.softplus(density_ratio(product)))
 
 
+class Encoded(NamedTuple):
+    """What a penalty may look at: images (B, C, H, W), their codes (B, D) with noise, and what belongs to them.
+
+    ``images`` is the size of the training set, None for that of the batch. ``encode`` maps images to codes without
+    noise, and ``decode`` codes to pixels in [0, 1]; both are differentiable.
+    """
+
+    x: Tensor
+    code: Tensor
+    posterior: Posterior | None = None
+    prior: Prior | None = None
+    images: int | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+
+
 class Penalty(nn.Module):
     """A term of the objective with the weight ``weight`` and the name ``label``.
 
@@ -79,11 +96,8 @@ class Penalty(nn.Module):
         self.weight = float(weight)
         self.critic_settings: dict[str, Any] = {}
 
-    def forward(self, code: Tensor, moments: Moments | None, images: int | None) -> tuple[Tensor, Tensor | None]:
-        """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one.
-
-        ``code`` is (B, D) with noise; ``images`` is the size of the training set, None for that of the batch.
-        """
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one."""
         raise NotImplementedError
 
     def formula(self) -> str:
@@ -104,17 +118,18 @@ class TotalCorrelation(Penalty):
     def __init__(self, latent_dim: int, *, weight: float = 5.0) -> None:
         super().__init__(weight)
 
-    def forward(self, code: Tensor, moments: Moments | None, images: int | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        moments = None if seen.posterior is None else seen.posterior.moments()
         if moments is None:
             raise ConfigError(
                 "model.penalty=total_correlation needs a posterior with independent Gaussian dimensions, got another"
                 " one; choose model.posterior=diagonal"
             )
-        rows = batch_shares.whole_batch(torch.cat([code, *moments], 1))
+        rows = batch_shares.whole_batch(torch.cat([seen.code, *moments], 1))
         whole_code, mean, logvar = rows.chunk(3, 1)
         # An evaluation's batch may be larger than a small training set.
-        mean_of_batch = total_correlation(whole_code, mean, logvar, max(images or 0, len(rows))).mean()
-        return batch_shares.statistic(mean_of_batch).expand(len(code)), None
+        mean_of_batch = total_correlation(whole_code, mean, logvar, max(seen.images or 0, len(rows))).mean()
+        return batch_shares.statistic(mean_of_batch).expand(len(seen.code)), None
 
 
 class CriticTC(Penalty):
@@ -145,7 +160,8 @@ class CriticTC(Penalty):
         self.critic = mlp_critic(latent_dim, widths, 2)
         self.critic_settings = {"lr": float(lr), "betas": [float(decay) for decay in betas]}
 
-    def forward(self, code: Tensor, moments: Moments | None, images: int | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        code = seen.code
         penalty = density_ratio(call_frozen(self.critic, code)).to(code.dtype)
         if not self.training:
             return penalty, None

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaezoo.config.choices import POSTERIORS
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import check_arguments
+from vaezoo.config.validation import check_arguments, parameters
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_log_prob
 from vaezoo.nn.priors import Prior, StandardNormal
@@ -175,36 +175,56 @@ def _noises(mean: Tensor, samples: int, generator: torch.Generator | None) -> li
     return [batch_shares.normal_like(mean, generator) for _ in range(samples)]
 
 
-class DiagonalFamily:
+# modules -------------------------------------------------------------------------------------------------------------
+
+
+class PosteriorModel(nn.Module):
+    """A family of posteriors, with its parameters if it has any. ``forward`` maps encoder outputs to posteriors.
+
+    ``makes_moments`` marks independent Gaussian dimensions; ``is_flat`` families that are not for spatial codes.
+    """
+
+    makes_moments = False
+    is_flat = True
+
+    def features(self, latent_dim: int) -> int:
+        """Encoder outputs that it needs for ``latent_dim`` dimensions."""
+        raise NotImplementedError
+
+    def forward(self, features: Tensor) -> Any:
+        """Encoder outputs (B, F) -> the posterior."""
+        raise NotImplementedError
+
+    def project(self, code: Tensor) -> Tensor:
+        """The nearest codes that the family can draw: (B, D) -> (B, D)."""
+        return code
+
+
+class Diagonal(PosteriorModel):
     """Diagonal Gaussians: mean and log variance of each dimension."""
 
     makes_moments, is_flat = True, False
 
     def features(self, latent_dim: int) -> int:
-        """Encoder outputs that it needs for ``latent_dim`` dimensions."""
         return 2 * latent_dim
 
-    def __call__(self, features: Tensor) -> DiagonalGaussian:
-        """Encoder outputs (B, F) -> the posterior."""
+    def forward(self, features: Tensor) -> DiagonalGaussian:
         mean, logvar = features.chunk(2, dim=1)
         return DiagonalGaussian(mean, logvar)
 
 
-class FullFamily:
+class Full(PosteriorModel):
     """Gaussians with full covariances: mean, and log diagonal and lower triangle of a Cholesky factor.
 
     The triangle is scaled down by ``SMALL``, so that an untrained posterior is nearly diagonal.
     """
 
-    makes_moments, is_flat = False, True
     SMALL = 0.01
 
     def features(self, latent_dim: int) -> int:
-        """Encoder outputs that it needs for ``latent_dim`` dimensions."""
         return 2 * latent_dim + latent_dim * (latent_dim - 1) // 2
 
-    def __call__(self, features: Tensor) -> FullGaussian:
-        """Encoder outputs (B, F) -> the posterior."""
+    def forward(self, features: Tensor) -> FullGaussian:
         size = (math.isqrt(8 * features.shape[1] + 9) - 3) // 2
         mean, log_diagonal, lower = features.split([size, size, features.shape[1] - 2 * size], dim=1)
         row, column = torch.tril_indices(size, size, -1, device=features.device)
@@ -213,13 +233,17 @@ class FullFamily:
         return FullGaussian(mean, triangle + torch.diag_embed(torch.exp(log_diagonal)))
 
 
-_FAMILIES: dict[str, Any] = dict(zip(POSTERIORS, (DiagonalFamily, FullFamily), strict=True))
+_CLASSES: dict[str, type[PosteriorModel]] = dict(zip(POSTERIORS, (Diagonal, Full), strict=True))
 
 
-def make_posterior_family(name: str, options: Mapping[str, Any] | None = None) -> Any:
-    """The family called ``name``, created with ``options``; ConfigError for an unknown name or option."""
-    if name not in _FAMILIES:
+def make_posterior_model(name: str, latent_dim: int, options: Mapping[str, Any] | None = None) -> PosteriorModel:
+    """The family called ``name`` for codes of ``latent_dim`` dimensions, or channels if they are spatial.
+
+    ``options`` are its arguments. ConfigError for an unknown name or option.
+    """
+    if name not in _CLASSES:
         raise ConfigError(f"model.posterior must be one of {', '.join(POSTERIORS)}, got {name!r}")
-    options = dict(options or {})
-    check_arguments(_FAMILIES[name], options, key="model.posterior_options")
-    return _FAMILIES[name](**options)
+    options, cls = dict(options or {}), _CLASSES[name]
+    check_arguments(cls, options, key="model.posterior_options", extra=("latent_dim",))
+    sizes = {"latent_dim": latent_dim} if "latent_dim" in parameters(cls) else {}
+    return cls(**sizes, **options)

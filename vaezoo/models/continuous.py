@@ -1,0 +1,129 @@
+"""Base class of autoencoders with continuous codes, with prior and penalty as axes of their own."""
+
+from typing import Any
+
+from torch import Tensor
+
+from vaezoo.config.errors import ConfigError
+from vaezoo.models.base import Autoencoder
+from vaezoo.nn.penalties import Encoded, make_penalty
+from vaezoo.nn.posteriors import Posterior
+from vaezoo.nn.priors import Prior, make_prior
+from vaezoo.training.terms import Terms, Weights
+
+
+class ContinuousAutoencoder(Autoencoder):
+    """Autoencoder with continuous codes. A variant implements ``loss_terms``, ``main_objective`` and ``main_formula``.
+
+    Args:
+        prior: p(z) by name (see ``vaezoo.nn.priors``), or None for none; prior_options: its arguments.
+        penalty: a term that is added, by name (see ``vaezoo.nn.penalties``), or None; penalty_options: its arguments,
+            such as its weight.
+
+    Raises:
+        ConfigError: an unknown name or option, or parts that cannot be combined.
+    """
+
+    auxiliary = ("prior_model", "penalty")
+    learns_prior = False
+    """Whether the objective has gradients for the parameters of a prior."""
+
+    def __init__(
+        self,
+        *,
+        prior: str | None = None,
+        prior_options: dict[str, Any] | None = None,
+        penalty: str | None = None,
+        penalty_options: dict[str, Any] | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(**shared)
+        self.prior_model = (
+            None if prior is None else make_prior(prior, self.image_shape, self.latent_dim, prior_options)
+        )
+        self.penalty = None if penalty is None else make_penalty(penalty, self.latent_dim, penalty_options)
+        self._refuse_parts()
+        self._refuse_monitor()
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether posteriors have independent Gaussian dimensions."""
+        return False
+
+    def _refuse_parts(self) -> None:
+        """ConfigError for a prior or a penalty that this model cannot have."""
+        for key, part in {"prior": self.prior_model, "penalty": self.penalty}.items():
+            if part is not None and part.needs_moments and not self.has_moments:
+                found = self.hparams.get("posterior")
+                remedy = f"set model.posterior=diagonal instead of {found}" if found else "choose a VAE"
+                raise ConfigError(
+                    f"model.{key}={self.hparams[key]} needs a posterior of independent Gaussian dimensions; {remedy}"
+                )
+        if self.prior_model is not None and not self.learns_prior and any(self.prior_model.parameters()):
+            raise ConfigError(
+                f"model.prior={self.hparams['prior']} is learned with the KL of a VAE, which {type(self).__name__} does"
+                " not have; set model.prior to normal, or to null for no prior"
+            )
+
+    def _refuse_monitor(self) -> None:
+        """ConfigError for a schedule that watches an objective which validation does not have."""
+        watched = {"monitor": "val/loss", **(self._scheduler or {})}
+        if (
+            self.penalty is not None
+            and self.penalty.is_batch_statistic
+            and watched.get("name") == "ReduceLROnPlateau"
+            and watched["monitor"] == "val/loss"
+        ):
+            metric, mode = self.selection
+            raise ConfigError(
+                f"model.scheduler watches val/loss, which model.penalty={self.hparams['penalty']} does not have in"
+                " validation, because it is a biased statistic of training batches; set model.scheduler.monitor to"
+                f" {metric} and model.scheduler.mode to {mode}"
+            )
+
+    def prior(self) -> Prior | None:
+        return None if self.prior_model is None else self.prior_model(self.posterior, self.device)
+
+    def penalise(self, terms: Terms, x: Tensor, code: Tensor, posterior: Posterior | None, prior: Prior | None) -> None:
+        """Add the penalty of images and their codes (B, D), and the loss of its critic, to the terms."""
+        if self.penalty is None:
+            return
+        seen = Encoded(x, code, posterior, prior, self.train_images, self.encode, self.decode)
+        terms.penalties[self.penalty.label], terms.critic = self.penalty(seen)
+        terms.batch_statistics = frozenset([self.penalty.label] if self.penalty.is_batch_statistic else [])
+
+    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+        loss = self.main_objective(terms, weights)
+        return loss if self.penalty is None else loss + self.penalty.weight * terms.penalties[self.penalty.label]
+
+    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
+        """The objective without the penalty, in nats: (B,)."""
+        raise NotImplementedError
+
+    def formula(self) -> str:
+        return self.main_formula() + ("" if self.penalty is None else f" + {self.penalty.formula()}")
+
+    def main_formula(self) -> str:
+        """The objective without the penalty, as text."""
+        raise NotImplementedError
+
+    def explain_weights(self) -> list[str]:
+        if self.prior_model is None or self.hparams["prior"] == "normal":
+            return []
+        return [f"prior: {self.prior_model.describe()}"]
+
+    @property
+    def wants_images(self) -> int:
+        return 0 if self.prior_model is None else self.prior_model.wants_images
+
+    def start_from(self, images: Tensor) -> None:
+        if self.prior_model is not None:
+            self.prior_model.start_from(images, self.posterior)
+
+    @property
+    def critics(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The critic of the penalty, if it has one."""
+        return ("penalty.critic",) if self.penalty is not None and self.penalty.critic_settings else ()
+
+    def critic_settings(self) -> dict[str, Any]:
+        return {} if self.penalty is None else dict(self.penalty.critic_settings)
