@@ -7,7 +7,8 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
-from vaezoo.nn.posteriors import Draw, Posterior, make_posterior_model
+from vaezoo.nn.posterior_families import make_posterior_model
+from vaezoo.nn.posteriors import Draw, Posterior
 from vaezoo.nn.priors import Prior
 from vaezoo.training.terms import Terms, Weights
 
@@ -49,6 +50,25 @@ class VAE(ContinuousAutoencoder):
                 f"model.posterior={self.hparams['posterior']} is for flat codes, and model.code_channels gives a"
                 " spatial one; set model.posterior=diagonal"
             )
+        if self.bound.stops_posterior and not self.posterior_model.scores_codes:
+            raise ConfigError(
+                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the DReG gradient"
+                " needs; set model.bound_options.estimator=plain"
+            )
+        if self.posterior_model.is_spherical != self._prior_is_spherical:
+            raise ConfigError(
+                f"model.posterior={self.hparams['posterior']} and model.prior={self.hparams['prior']} do not go"
+                " together, because only one of them is on the sphere; set model.posterior=power_spherical with"
+                " model.prior=uniform_sphere, or another of each"
+            )
+
+    @property
+    def _prior_is_spherical(self) -> bool:
+        return self.prior_model is not None and self.prior_model.is_spherical
+
+    @property
+    def is_spherical(self) -> bool:
+        return self.posterior_model.is_spherical
 
     @property
     def has_moments(self) -> bool:
@@ -87,11 +107,11 @@ class VAE(ContinuousAutoencoder):
         self.penalise(terms, x, drawn.first, posterior, prior)
         return terms
 
-    def _weigh(self, x: Tensor, posterior: Posterior, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:
+    def _weigh(self, x: Tensor, posterior: Any, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:
         """The draw with codes whose gradient the bound may scale, recon (B,) and the log weights of the draw (K, B)."""
         draw = draw.seen_through(draw.code.view_as(draw.code))
         nll = self.nll_of_draws(x, draw.code)
-        stopped: Any = posterior.detached() if self.bound.stops_posterior else None
+        stopped = posterior.detached() if self.bound.stops_posterior else None
         log_q = draw.log_prob if stopped is None else stopped.log_prob(draw.code)
         return draw, nll.mean(0), prior.log_prob(draw.code) - log_q - nll
 
