@@ -19,9 +19,16 @@ CHOICES = [(model, f"{axis}={name}") for axis, (model, names) in AXES.items() fo
 SMALL = {
     "prior=vamp": ["model.prior_options={components: 5}"],
     "prior=mixture": ["model.prior_options={components: 5}"],
+    "prior=flow": ["model.prior_options={steps: 3, hidden: 16}"],
     "penalty=critic_tc": ["model.penalty_options={widths: [16]}"],
 }
 """Options of parts that are too large for tests."""
+PARTNERS = {
+    "prior=uniform_sphere": ["model.posterior=power_spherical"],
+    "posterior=power_spherical": ["model.prior=uniform_sphere"],
+    "posterior=von_mises_fisher": ["model.prior=uniform_sphere", "model.latent_dim=3"],
+}
+"""Settings of other axes without which an option is refused."""
 CLAUSES = (
     clauses.hyper_parameters_are_plain,
     clauses.terms_are_of_images,
@@ -46,4 +53,10 @@ UNTRAINED = [(clauses.evidence_is_the_same_either_way, "prior=mixture")]
 def test_every_option_keeps_to_the_contract(
     clause: Callable[[Make], None], model: str, choice: str, make_model: Make
 ) -> None:
-    clause(partial(make_model, model, f"model.{choice}", *SMALL.get(choice, [])))
+    clause(partial(make_model, model, f"model.{choice}", *SMALL.get(choice, []), *PARTNERS.get(choice, [])))
+
+
+@pytest.mark.parametrize("choice", PARTNERS)
+def test_an_option_that_needs_a_partner_is_refused_without_it(choice: str, make_model: Make) -> None:
+    with pytest.raises(Exception, match="do not go together|for model.latent_dim=3 only"):
+        make_model("vae", f"model.{choice}")

@@ -34,7 +34,10 @@ def turned(code: Tensor, direction: Tensor) -> Tensor:
 
     A Householder reflection, which keeps norms to rounding whatever the direction.
     """
-    normal = _first_unit(code) - direction
+    along, across = direction[..., :1], direction[..., 1:]
+    # 1 - along, which would be rounded away near the first unit vector
+    shorter = torch.where(along > 0, across.square().sum(-1, keepdim=True) / (1 + along.abs()), 1 - along)
+    normal = torch.cat([shorter, -across], -1)
     square = normal.square().sum(-1, keepdim=True)
     known = square > SMALLEST
     length = torch.where(known, square, 1.0)
@@ -98,10 +101,9 @@ class _GammaQuantile(torch.autograd.Function):
     def forward(ctx: Any, shape: Tensor, noise: Tensor) -> Tensor:
         a, z = wide(shape.detach()), wide(noise.detach())
         log_tail = torch.special.log_ndtr(-z.abs())
-        near = a.log() + 3 * (1 - 1 / (9 * a) + z / (3 * a.sqrt())).clamp(min=0.05).log()  # Wilson and Hilferty (1931)
-        # P(a, x) < x^a / Gamma(a + 1), which is nearly equal far to the left
-        least = (torch.special.log_ndtr(z) + torch.lgamma(a + 1)) / a
-        log_x = torch.maximum(near, least)
+        root = 1 - 1 / (9 * a) + z / (3 * a.sqrt())  # of x / a, to the third power (Wilson and Hilferty, 1931)
+        least = (torch.special.log_ndtr(z) + torch.lgamma(a + 1)) / a  # P(a, x) < x^a / Gamma(a + 1), far left nearly =
+        log_x = torch.where(root > 0.3, a.log() + 3 * root.clamp(min=0.3).log(), least)
         for _ in range(ITERATIONS):
             log_found = _tail(a, log_x.exp(), z).log()
             slope = torch.exp(a * log_x - log_x.exp() - torch.lgamma(a) - log_found)
