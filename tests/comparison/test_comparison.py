@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from scipy import stats
 from torch import nn
 
 from vaezoo import Run
-from vaezoo.comparison import RunRecord, check, estimate, gather, group, sweeps, unranked, verdict
+from vaezoo.comparison import RunRecord, check, estimate, fairness, gather, group, sweeps, unranked, verdict
 from vaezoo.comparison.architecture import layers
 from vaezoo.comparison.groups import SeedGroup, short
 from vaezoo.comparison.statistics import difference, figures, holm
-from vaezoo.models import AE, VAE, Autoencoder, BetaVAE
+from vaezoo.models import AE, IAFVAE, VAE, Autoencoder, BetaVAE, SphericalVAE
 
 Train = Callable[..., Run]
 
@@ -309,7 +310,8 @@ def test_layers_are_those_that_an_image_passes_and_an_encoder_of_ones_own_is_see
 def test_objectives_on_one_network_have_the_same_layers(network: str):
     widths = None if network == "resnet" else [16]
     same = [small(kind, network=network, widths=widths) for kind in (AE, VAE, BetaVAE)]
-    assert same[0] == same[1] == same[2]
+    same += [small(kind, network=network, widths=widths) for kind in (IAFVAE, SphericalVAE)]
+    assert all(layers == same[0] for layers in same)
     assert small(VAE, network=network, widths=[17]) != same[0]
 
 
@@ -401,3 +403,18 @@ def test_a_metric_that_is_not_defined_has_a_reason_and_hides_no_other_number(tra
     assert run_record.value("elbo") is None
     assert run_record.numbers["elbo"].reason == "no posterior"
     assert run_record.numbers["psnr"].reason == "not finite"
+
+
+@pytest.mark.parametrize(
+    ("summary", "said"),
+    [
+        ({"code_shape": [10], "manifold_dim": 10}, "10"),
+        ({"code_shape": [11], "manifold_dim": 10}, "10"),
+        ({"code_shape": [8], "manifold_dim": 0}, "8"),
+        ({"code_shape": [4, 2, 3], "manifold_dim": 24}, "4 × 2 × 3"),
+        ({"code_shape": []}, "7"),
+    ],
+)
+def test_a_sphere_is_compared_by_the_dimensions_of_its_surface(summary: dict[str, Any], said: str) -> None:
+    record: Any = SimpleNamespace(summary=summary, config={"model": {"latent_dim": 7}})
+    assert fairness._dimensions(record) == said

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,26 @@ def test_what_other_posteriors_do_not_have_has_its_reason(evaluated: Any) -> Non
     assert full["mutual_information"]["value"] is not None
     assert full["aggregate_kl"]["value"] is not None
     assert "of the posterior are not independent" in full["total_correlation"]["reason"]
+
+
+def test_what_a_flow_does_not_have_has_its_reason(evaluated: Any) -> None:
+    found = evaluated("model=vae", "model.posterior=iaf")
+    metrics = found["metrics"]
+    for name in ("mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"):
+        assert "has no density of given codes" in metrics[name]["reason"]
+    assert metrics["active_units"]["n"] == len(found["vectors"]["elbo_of_images"])
+    assert metrics["iw_bound"]["value"] is not None
+    assert "kl_of_dimensions" not in found["vectors"]
+
+
+def test_a_sphere_has_what_does_not_need_independent_dimensions(evaluated: Any) -> None:
+    metrics = evaluated("model=spherical_vae", "model.latent_dim=3", settings=replace(SMALL, references=True))
+    pca, metrics = metrics["references"]["pca"]["metrics"], metrics["metrics"]
+    assert metrics["mutual_information"]["value"] is not None
+    assert metrics["aggregate_kl"]["value"] > -1
+    assert metrics["mixture_fd_classifier"]["value"] > 0
+    assert "of the posterior are not independent" in metrics["total_correlation"]["reason"]
+    assert metrics["code_bits"]["value"] == pca["code_bits"]["value"] == 64
 
 
 def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:

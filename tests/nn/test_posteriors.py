@@ -14,7 +14,8 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.models import Autoencoder
-from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian, make_posterior_model, sampled_kl
+from vaezoo.nn.posterior_families import make_posterior_model
+from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian, sampled_kl
 from vaezoo.nn.priors import Mixture, StandardNormal
 
 Make = Callable[..., Autoencoder]
@@ -116,7 +117,7 @@ def test_a_full_gaussian_with_a_diagonal_factor_is_the_diagonal_one() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("laplace", None, "model.posterior must be one of diagonal, full, got 'laplace'"),
+        ("laplace", None, "model.posterior must be one of diagonal, full, planar, .*, got 'laplace'"),
         ("full", {"rank": 2}, "model.posterior_options.rank is not a setting here; nothing can be set here"),
     ],
 )

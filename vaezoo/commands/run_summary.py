@@ -95,6 +95,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "model": run.cfg.model._target_.rpartition(".")[2],
         "network": choices["network"],
         "code_shape": list(run.model.code_shape),
+        "manifold_dim": run.model.manifold_dim,
         "likelihood": choices["likelihood"],
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),

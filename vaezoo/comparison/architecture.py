@@ -15,7 +15,7 @@ def layers(model: Any) -> tuple[str, ...]:
 
     The model's class and settings are not included, so a subclass differs only if it has its own encoder or decoder.
     The layers next to the code omit its size, because models with the same network may need one or several outputs per
-    latent dimension.
+    latent dimension; a family of posteriors is not a part of the network.
     """
     x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
     was_training = model.training
@@ -32,7 +32,9 @@ def layers(model: Any) -> tuple[str, ...]:
 def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[list[tuple[str, nn.Module]], Tensor]:
     """The modules that ``call`` executes with their descriptions, and its result."""
     ran: list[tuple[str, nn.Module]] = []
-    own = [module for module in model.modules() if module is not model and _does_something(module)]
+    family = getattr(model, "posterior_model", None)
+    others = {model, *(() if family is None else family.modules())}
+    own = [module for module in model.modules() if module not in others and _does_something(module)]
     with ExitStack() as stack:
         for module in own:
             handle = module.register_forward_hook(lambda module, *_: ran.append((_describe(module), module)))

@@ -68,8 +68,13 @@ def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _dimensions(record: RunRecord) -> str:
-    """Dimensions of a code, as positions times channels if it is spatial; runs of earlier versions have flat codes."""
+    """Dimensions of a code, as positions times channels if it is spatial; runs of earlier versions have flat codes.
+
+    Of a sphere they are those of its surface, one less than coordinates.
+    """
     shape = record.summary.get("code_shape") or [record.config["model"].get("latent_dim")]
+    if len(shape) == 1:
+        shape = [record.summary.get("manifold_dim") or shape[0]]
     return " × ".join(map(str, shape))
 
 

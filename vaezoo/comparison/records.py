@@ -38,6 +38,7 @@ SUMMARY: dict[str, Any] = {
     "cost": {},
     "environment": {},
     "code_shape": [int],
+    "manifold_dim": int,
     "changed": [{"key": str, "step": int}],
     "skipped_steps": int,
 }
@@ -154,7 +155,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> RunRecord:
     missing = [name for name in NEEDED if name not in summary]
     if missing:
         raise RunError(f"{path}/summary.json lacks {', '.join(missing)}: it was written by another version of vaezoo")
-    summary = {"changed": [], "skipped_steps": 0, "code_shape": []} | summary
+    summary = {"changed": [], "skipped_steps": 0, "code_shape": [], "manifold_dim": 0} | summary
     if wrong := _wrong(summary, SUMMARY):
         raise RunError(f"{path}/summary.json is not as vaezoo writes it: {wrong}")
     config: Any = OmegaConf.to_container(run.config, resolve=True)

@@ -110,8 +110,8 @@ def _references(model: Any, inputs: Inputs, report: Report) -> dict[str, Any]:
 
 
 def _pca(model: Any, inputs: Inputs) -> Numbers:
-    """Metrics of PCA with as many components as the model has latent dimensions, fitted to the training images."""
-    pca = references.PCA(inputs.train, model.latent_dim).to(inputs.device).eval()
+    """Metrics of PCA, fitted to the training images, with as many components as numbers determine a model's code."""
+    pca = references.PCA(inputs.train, model.manifold_dim).to(inputs.device).eval()
     train_codes, test_codes = (inputs.map(pca.encode, images) for images in (inputs.train, inputs.test))
     numbers = sections.reconstruction(pca, inputs)[0]
     numbers |= sections.generated(pca, inputs, train_codes)[0]

@@ -250,20 +250,20 @@ def _paces(subject: Any, inputs: Inputs, method: str, extractor: FeatureExtracto
 
 def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> tuple[Numbers, Vectors]:
     """Active units, the decomposition of the average KL, in nats, usage of codebooks, and the accuracy of probes."""
-    numbers, vectors = _posterior_statistics(subject, inputs)
+    numbers, vectors = _posterior_statistics(subject, inputs, test_codes)
     return numbers | _codebooks(subject, inputs) | probed(inputs, train_codes, test_codes), vectors
 
 
-def _posterior_statistics(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
+def _posterior_statistics(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vectors]:
     names = ["mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"]
     if _example(subject, inputs) is None:
         return missing(["active_units", *names], NO_POSTERIOR), {}
-    posterior, prior = _posterior_of(subject, inputs), subject.prior().to(torch.device("cpu"))
-    variance = posterior.mean.double().var(0, correction=0)
-    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(posterior.mean)}}
+    variance = codes.double().var(0, correction=0)
+    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(codes)}}
     vectors = {"variance_of_means": variance.tolist()}
-    if not hasattr(posterior, "log_prob"):
+    if not hasattr(_example(subject, inputs), "log_prob"):
         return numbers | missing(names, "the posterior has no density of given codes"), vectors
+    posterior, prior = _posterior_of(subject, inputs), subject.prior().to(torch.device("cpu"))
     parts = latent.decompose(posterior, prior, generator=_seeded(inputs))
     reasons = {
         "total_correlation": "the dimensions of the posterior are not independent",

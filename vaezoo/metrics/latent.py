@@ -77,7 +77,7 @@ def decompose(
         ValueError: wrong shapes, no images, or fewer than 2 samples.
     """
     mean = posterior.mean
-    fits = all(part.shape[:2] == mean.shape for part in posterior)  # (N, D) or (N, D, ...)
+    fits = all(part.shape[:2] in (mean.shape, mean.shape[:1]) for part in posterior)  # (N, D), (N, D, ...) or (N,)
     if mean.ndim != 2 or len(mean) == 0 or samples < 2 or not fits:
         shapes = ", ".join(str(tuple(part.shape)) for part in posterior)
         raise ValueError(f"needs posteriors with means (N, D) and at least 2 samples, got {shapes} and {samples}")

@@ -6,9 +6,12 @@ from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.ciwae import CIWAE
 from vaezoo.models.conv_vae import ConvVAE
 from vaezoo.models.factor_vae import FactorVAE
+from vaezoo.models.flow_vae import FlowVAE
+from vaezoo.models.iaf_vae import IAFVAE
 from vaezoo.models.iwae import IWAE
 from vaezoo.models.miwae import MIWAE
 from vaezoo.models.piwae import PIWAE
+from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
@@ -16,6 +19,7 @@ from vaezoo.models.vqvae import VQVAE
 __all__ = [
     "AE",
     "CIWAE",
+    "IAFVAE",
     "IWAE",
     "MIWAE",
     "PIWAE",
@@ -25,5 +29,7 @@ __all__ = [
     "BetaVAE",
     "ConvVAE",
     "FactorVAE",
+    "FlowVAE",
+    "SphericalVAE",
     "VampVAE",
 ]

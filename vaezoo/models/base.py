@@ -183,6 +183,16 @@ class Autoencoder(ImageAPI, Loop):
         codes are discrete."""
         return self.encode(x)
 
+    @property
+    def is_spherical(self) -> bool:
+        """Whether codes lie on the unit sphere, where paths are arcs and no coordinate moves alone."""
+        return False
+
+    @property
+    def manifold_dim(self) -> int:
+        """Numbers that determine a continuous code: ``latent_dim``, or one less for codes on a sphere."""
+        return self.latent_dim - self.is_spherical
+
     def project(self, code: Tensor) -> Tensor:
         """The nearest codes that the encoder can give, such as those of a codebook: (B, D) -> (B, D)."""
         return code
@@ -197,9 +207,9 @@ class Autoencoder(ImageAPI, Loop):
 
     @property
     def code_bits(self) -> float:
-        """Bits of the uncompressed code of an image: 32 for each dimension, or what its indices need."""
+        """Bits of the uncompressed code of an image: 32 for each of ``manifold_dim``, or what its indices need."""
         if self.index_shape is None:
-            return BITS_PER_DIMENSION * self.latent_dim
+            return BITS_PER_DIMENSION * self.manifold_dim
         return math.prod(self.index_shape[1:]) * sum(math.log2(size) for size in self.codebook_sizes)
 
     @torch.no_grad()
@@ -208,12 +218,13 @@ class Autoencoder(ImageAPI, Loop):
         return self.decode(self.encode(x))
 
     @torch.no_grad()
-    def interpolate(self, start: Tensor, end: Tensor, *, steps: int = 8, method: str = "linear") -> Tensor:
+    def interpolate(self, start: Tensor, end: Tensor, *, steps: int = 8, method: str | None = None) -> Tensor:
         """Decoded interpolations between the codes of two images, both ends included, without gradients.
 
         (B, C, H, W) twice -> (B, steps, C, H, W), or (C, H, W) twice -> (steps, C, H, W). ``method`` is linear or
-        spherical (see ``vaezoo.nn.interpolation``).
+        spherical (see ``vaezoo.nn.interpolation``), by default linear, but spherical for codes on a sphere.
         """
+        method = method or ("spherical" if self.is_spherical else "linear")
         codes = METHODS[method](self.path_code(start), self.path_code(end), steps)
         return self.decode(self.project(codes.flatten(0, 1))).unflatten(0, codes.shape[:2])
 

@@ -8,7 +8,8 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
 from vaezoo.nn.critics import call_frozen
-from vaezoo.nn.posteriors import Draw, Posterior, make_posterior_model
+from vaezoo.nn.posterior_families import make_posterior_model
+from vaezoo.nn.posteriors import Draw, Posterior
 from vaezoo.nn.priors import Prior
 from vaezoo.training.terms import Terms, Weights
 
@@ -51,6 +52,25 @@ class VAE(ContinuousAutoencoder):
                 f"model.posterior={self.hparams['posterior']} is for flat codes, and model.code_channels gives a"
                 " spatial one; set model.posterior=diagonal"
             )
+        if self.bound.stops_posterior and not self.posterior_model.scores_codes:
+            raise ConfigError(
+                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the DReG gradient"
+                " needs; set model.bound_options.estimator=plain"
+            )
+        if self.posterior_model.is_spherical != self._prior_is_spherical:
+            raise ConfigError(
+                f"model.posterior={self.hparams['posterior']} and model.prior={self.hparams['prior']} do not go"
+                " together, because only one of them is on the sphere; set model.posterior=power_spherical with"
+                " model.prior=uniform_sphere, or another of each"
+            )
+
+    @property
+    def _prior_is_spherical(self) -> bool:
+        return self.prior_model is not None and self.prior_model.is_spherical
+
+    @property
+    def is_spherical(self) -> bool:
+        return self.posterior_model.is_spherical
 
     @property
     def has_moments(self) -> bool:
@@ -87,7 +107,7 @@ class VAE(ContinuousAutoencoder):
         self.penalise(terms, x, drawn.first, posterior, prior)
         return terms
 
-    def _weigh(self, x: Tensor, posterior: Posterior, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str) -> Terms:
+    def _weigh(self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str) -> Terms:
         """The terms of a bound that needs the importance weights of the draws.
 
         The bound may scale the gradient of the codes in ``terms.draw``. If it splits, decoder and prior see these codes
@@ -95,7 +115,7 @@ class VAE(ContinuousAutoencoder):
         """
         code = drawn.code.detach() if self.bound.splits else drawn.code.view_as(drawn.code)
         nll = self.nll_of_draws(x, code)
-        stopped: Any = posterior.detached() if self.bound.stops_posterior else None
+        stopped = posterior.detached() if self.bound.stops_posterior else None
         log_q = drawn.log_prob if stopped is None else stopped.log_prob(code)
         log_weights = prior.log_prob(code) - nll - (log_q.detach() if self.bound.splits else log_q)
         penalties = {} if self.bound.label is None else {self.bound.label: self.bound.value(log_weights).detach()}

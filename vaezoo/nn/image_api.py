@@ -78,7 +78,7 @@ def _call_with_ends(model: Any, method: Callable[..., Any], /, start: Any, end: 
         both = f"{_shape(start)} and {_shape(end)}"
         raise ImageError(f"interpolate needs as many images at its end as at its start, got {both}")
     _check_whole("interpolate", "steps", options.get("steps", 2), 2)
-    if options.get("method", "linear") not in METHODS:
+    if options.get("method") not in (None, *METHODS):
         raise ImageError(f"interpolate needs the method {' or '.join(METHODS)}, got {options['method']!r}")
     if not _is_single(start, 3):
         return method(model, start, end, **options)
@@ -174,9 +174,12 @@ def _is_single(value: Any, dimensions: int) -> bool:
 
 
 def _first(found: Any) -> Any:
-    """Remove the batch dimension from results for one image; a posterior that is not a tuple of tensors keeps it."""
+    """Remove the batch dimension from results for one image; a posterior that is not a tuple of tensors and has no
+    ``map`` keeps it."""
     if isinstance(found, Tensor):
         return found[0]
+    if hasattr(found, "map"):
+        return found.map(_first)
     parts = isinstance(found, tuple) and all(isinstance(part, Tensor) for part in found)
     return type(found)(*(part[0] for part in found)) if parts else found
 

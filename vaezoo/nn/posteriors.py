@@ -1,15 +1,12 @@
-"""Posterior distributions q(z|x) over codes."""
+"""Posterior distributions q(z|x) over codes: what all families offer, and the Gaussian ones."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vaezoo.config.choices import POSTERIORS
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import check_arguments, parameters
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_log_prob
 from vaezoo.nn.priors import Prior, StandardNormal
@@ -50,7 +47,9 @@ class Draw:
 class Posterior(Protocol):
     """q(z|x) of each image of a batch; made anew for each batch, of tensors only.
 
-    A family whose density of given codes is known without a draw also has ``log_prob(code)``, (K, B, D) -> (K, B).
+    A family whose density of given codes is known without a draw also has ``log_prob(code)``, (K, B, D) -> (K, B), and
+    ``detached()``, the same distribution without gradients for its parameters. One that is not a named tuple of
+    tensors has ``map(function)``, the distribution whose tensors are those values of a function.
     """
 
     @property
@@ -68,9 +67,6 @@ class Posterior(Protocol):
 
     def kl_by(self, prior: Prior) -> str:
         """What the columns of ``kl`` are: ``dimension``, ``level``, or ``whole`` for a single number per image."""
-
-    def detached(self) -> "Posterior":
-        """The same distribution without gradients for its parameters."""
 
     def moments(self) -> Moments | None:
         """Mean and log variance if the dimensions are independent Gaussians, else None."""
@@ -93,7 +89,7 @@ class DiagonalGaussian(NamedTuple):
     def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
         """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
         std = torch.exp(0.5 * self.logvar)
-        codes = [self.mean + std * noise for noise in _noises(self.mean, samples, generator)]
+        codes = [self.mean + std * noise for noise in normal_draws(self.mean, samples, generator)]
         code = torch.stack(codes) if samples > 1 else codes[0].unsqueeze(0)
         return Draw(code, lambda: self.log_prob(code), codes[0])
 
@@ -129,7 +125,7 @@ class FullGaussian(NamedTuple):
 
     def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> Draw:
         """Codes by the reparametrisation trick, one set after another: (K, B, D) and (K, B)."""
-        noise = torch.stack(_noises(self.mean, samples, generator))
+        noise = torch.stack(normal_draws(self.mean, samples, generator))
         code = self.mean + torch.einsum("...ij,k...j->k...i", self.factor, noise)
         return Draw(code, lambda: self._log_prob_of(noise))
 
@@ -170,7 +166,7 @@ def _is_standard(prior: Prior) -> bool:
     return isinstance(prior, StandardNormal)
 
 
-def _noises(mean: Tensor, samples: int, generator: torch.Generator | None) -> list[Tensor]:
+def normal_draws(mean: Tensor, samples: int, generator: torch.Generator | None) -> list[Tensor]:
     """Standard normal noise, one draw after another, each of the shape of ``mean``."""
     return [batch_shares.normal_like(mean, generator) for _ in range(samples)]
 
@@ -181,11 +177,14 @@ def _noises(mean: Tensor, samples: int, generator: torch.Generator | None) -> li
 class PosteriorModel(nn.Module):
     """A family of posteriors, with its parameters if it has any. ``forward`` maps encoder outputs to posteriors.
 
-    ``makes_moments`` marks independent Gaussian dimensions; ``is_flat`` families that are not for spatial codes.
+    ``makes_moments`` marks independent Gaussian dimensions; ``is_flat`` families that are not for spatial codes;
+    ``scores_codes`` those that know the density of given codes; ``is_spherical`` codes on the unit sphere.
     """
 
     makes_moments = False
     is_flat = True
+    scores_codes = True
+    is_spherical = False
 
     def features(self, latent_dim: int) -> int:
         """Encoder outputs that it needs for ``latent_dim`` dimensions."""
@@ -231,19 +230,3 @@ class Full(PosteriorModel):
         triangle = features.new_zeros(len(features), size, size)
         triangle[:, row, column] = self.SMALL * lower
         return FullGaussian(mean, triangle + torch.diag_embed(torch.exp(log_diagonal)))
-
-
-_CLASSES: dict[str, type[PosteriorModel]] = dict(zip(POSTERIORS, (Diagonal, Full), strict=True))
-
-
-def make_posterior_model(name: str, latent_dim: int, options: Mapping[str, Any] | None = None) -> PosteriorModel:
-    """The family called ``name`` for codes of ``latent_dim`` dimensions, or channels if they are spatial.
-
-    ``options`` are its arguments. ConfigError for an unknown name or option.
-    """
-    if name not in _CLASSES:
-        raise ConfigError(f"model.posterior must be one of {', '.join(POSTERIORS)}, got {name!r}")
-    options, cls = dict(options or {}), _CLASSES[name]
-    check_arguments(cls, options, key="model.posterior_options", extra=("latent_dim",))
-    sizes = {"latent_dim": latent_dim} if "latent_dim" in parameters(cls) else {}
-    return cls(**sizes, **options)

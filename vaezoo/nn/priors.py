@@ -1,16 +1,19 @@
 """Priors p(z) over codes: the distributions, and the modules that evaluate them once per step."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vaezoo.config.choices import PRIORS
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import check_arguments, parameters, within
+from vaezoo.config.validation import at_least, check_arguments, parameters, within
 from vaezoo.metrics.divergences import LOG_2PI, gaussian_log_prob
+from vaezoo.nn.flows import Autoregressive, Coupling, check_hidden, pulled, pushed
+from vaezoo.nn.spheres import log_area, on_sphere
 
 
 class Prior(Protocol):
@@ -102,6 +105,63 @@ class Mixture(NamedTuple):
         return Mixture(*(part.to(device) for part in self))
 
 
+class FlowedNormal(NamedTuple):
+    """The density of f(u) with u ~ N(0, I), where f is the invertible ``steps`` one after another."""
+
+    base: StandardNormal
+    steps: nn.ModuleList
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats: (..., D) -> (...)."""
+        before, log_det = pulled(self.steps, code)  # type: ignore[arg-type]
+        return self.base.log_prob(before) + log_det
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (count, D)."""
+        return pushed(self.steps, self.base.sample(count, generator))[0]  # type: ignore[arg-type]
+
+    @property
+    def factorises(self) -> bool:
+        """False: the dimensions depend on each other."""
+        return False
+
+    def moments(self) -> None:
+        """None: it is no Gaussian."""
+        return None
+
+    def to(self, device: torch.device) -> "FlowedNormal":
+        """The same distribution on another device."""
+        return FlowedNormal(self.base.to(device), copy.deepcopy(self.steps).to(device))
+
+
+class UniformOnSphere(NamedTuple):
+    """The uniform distribution on the unit sphere in ``dimensions`` dimensions, a density on its surface."""
+
+    dimensions: int
+    device: torch.device
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats of codes on the sphere: (..., D) -> (...)."""
+        return torch.full_like(code[..., 0], -log_area(self.dimensions))
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (count, D)."""
+        return on_sphere(_normal((count, self.dimensions), self.device, generator))
+
+    @property
+    def factorises(self) -> bool:
+        """False: the squares of the coordinates add up to 1."""
+        return False
+
+    def moments(self) -> None:
+        """None: it is no Gaussian."""
+        return None
+
+    def to(self, device: torch.device) -> "UniformOnSphere":
+        """The same distribution on another device."""
+        return self._replace(device=device)
+
+
 def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Standard normal draws on ``device``, drawn where the generator is."""
     where = device if generator is None else generator.device
@@ -114,10 +174,12 @@ def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Genera
 class PriorModel(nn.Module):
     """Parameters of a prior. ``forward`` evaluates it, once per step, given the model's encoder.
 
-    ``needs_moments`` marks priors made of posteriors, which must be diagonal Gaussians.
+    ``needs_moments`` marks priors made of posteriors, which must be diagonal Gaussians, and ``is_spherical`` those of
+    codes on the unit sphere.
     """
 
     needs_moments = False
+    is_spherical = False
 
     @property
     def wants_images(self) -> int:
@@ -224,7 +286,58 @@ class GaussianMixture(_Started):
         return f"mixture of {self.components:,} Gaussians"
 
 
-_CLASSES: dict[str, type[PriorModel]] = dict(zip(PRIORS, (Normal, Vamp, GaussianMixture), strict=True))
+class Flow(PriorModel):
+    """A normalising flow of N(0, I), which it is exactly before training (Chen et al., 2017).
+
+    ``coupling`` (RealNVP; Dinh et al., 2017) is fast in both directions; ``maf`` (Papamakarios et al., 2017) samples in
+    as many passes as there are dimensions. ConfigError for numbers below 1, or a coupling of one dimension.
+    """
+
+    def __init__(
+        self, *, latent_dim: int, steps: int = 6, hidden: int = 64, kind: Literal["coupling", "maf"] = "coupling"
+    ) -> None:
+        super().__init__()
+        within(steps, 1, 2**10, "model.prior_options.steps")
+        within(hidden, 1, 2**20, "model.prior_options.hidden")
+        self.latent_dim, self.kind = latent_dim, kind
+        if kind == "coupling":
+            if latent_dim < 2:
+                raise ConfigError(
+                    "model.prior_options.kind=coupling needs a code of at least 2 dimensions, got 1; set it to maf"
+                )
+            made: Any = [Coupling(latent_dim, hidden, moves_first=step % 2 == 1) for step in range(steps)]
+        else:
+            check_hidden(hidden, latent_dim, "model.prior_options.hidden")
+            made = [Autoregressive(latent_dim, hidden, reverse=step % 2 == 1) for step in range(steps)]
+        self.steps = nn.ModuleList(made)
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> FlowedNormal:
+        return FlowedNormal(StandardNormal(self.latent_dim, device), self.steps)
+
+    def describe(self) -> str:
+        return f"flow of N(0, I) in {len(self.steps)} {self.kind} steps"
+
+
+class UniformSphere(PriorModel):
+    """The uniform distribution on the unit sphere (Davidson et al., 2018); ConfigError for a single dimension."""
+
+    is_spherical = True
+
+    def __init__(self, *, latent_dim: int) -> None:
+        super().__init__()
+        at_least(latent_dim, 2, "model.latent_dim of codes on a sphere")
+        self.latent_dim = latent_dim
+
+    def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> UniformOnSphere:
+        return UniformOnSphere(self.latent_dim, device)
+
+    def describe(self) -> str:
+        return f"uniform on the unit sphere in {self.latent_dim} dimensions"
+
+
+_CLASSES: dict[str, type[PriorModel]] = dict(
+    zip(PRIORS, (Normal, Vamp, GaussianMixture, Flow, UniformSphere), strict=True)
+)
 
 
 def make_prior(

@@ -622,6 +622,18 @@ def test_a_posterior_of_dependent_dimensions_has_a_map_without_ellipses(shown: A
     assert plane.prior.ellipse is not None
 
 
+def test_a_circle_has_a_map_whose_images_depend_on_the_angle_alone_and_no_traversals(shown: Any) -> None:
+    model = small(latent_dim=2, posterior="power_spherical", prior="uniform_sphere")
+    plane = shown(LatentMap(grid=4), model)["plane"]
+    assert not len(plane.ellipses)
+    torch.testing.assert_close(torch.from_numpy(plane.prior.draws).norm(dim=1), torch.ones(PRIOR_DRAWS).double())
+    decoded = [decoded_plane(model, Limits(-size, size, -size, size), 2) for size in (0.5, 3.0)]
+    assert np.abs(decoded[0] - decoded[1]).max() < 1e-4
+    assert shown(Traversals(), model) == {}
+    strips = shown(Interpolations(), model)["strips"]
+    torch.testing.assert_close(strips["linear"][:, [0, -1]], strips["spherical"][:, [0, -1]])
+
+
 def discrete() -> VQVAE:
     model = small(VQVAE, quantizer_options={"size": 6}, code_channels=2, latent_dim=None, network="conv")
     model.start_from(RandomImages().x)

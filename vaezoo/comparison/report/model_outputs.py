@@ -137,7 +137,7 @@ def compute_outputs(model: Any, images: Images) -> ModelOutputs:
         axes=axes,
         decoded=decoded_plane(model, where, 16) if codes.shape[1] == 2 else None,
         draws=_draw(model, images),
-        traversal=(_traverse(model, codes, variance, kl) if model.index_shape is None else _codebook(model, images)),
+        traversal=_codebook(model, images) if model.index_shape else _traverse(model, codes, variance, kl),
     )
 
 
@@ -182,7 +182,12 @@ def _with_nearest(drawn: Tensor, training: Tensor, source: str) -> Draws:
 
 
 def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> Traversal:
-    """One row per latent dimension, sorted by mean KL in nats, or by variance without such a KL, largest first."""
+    """One row per latent dimension, sorted by mean KL in nats, or by variance without such a KL, largest first.
+
+    None for codes on a sphere, whose coordinates cannot move one at a time.
+    """
+    if model.is_spherical:
+        return Traversal(torch.empty(0, STEPS, *model.image_shape), [], [])
     std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
     spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
     dimensions = spread.argsort(descending=True, stable=True)[:ROWS]

@@ -188,8 +188,14 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
             " Discrete codes have no dimensions to move; instead, each column shows one of the codes in most use, with"
             " its share of all positions."
         )
+    left_out = [seed_group.label for _, seed_group, outputs in models if not outputs.traversal.rows]
+    if left_out:
+        said = "Left out, because a coordinate of a code on a sphere cannot move alone"
+        picture.how_to_read += f" {said}: {', '.join(left_out)}."
     for index, seed_group, outputs in models:
         rows = list(zip(outputs.traversal.rows, outputs.traversal.strips, strict=True))
+        if not rows:
+            continue
         for note, images in rows:
             picture.strips.append(_strip("", images, note=note, block=seed_group.label))
         picture.strips[-1].below = outputs.traversal.columns

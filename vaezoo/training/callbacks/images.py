@@ -103,6 +103,7 @@ class Traversals(Picture):
     Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without such a KL. A row covers the
     aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
     ``fit_images`` validation images. Discrete codes have no dimensions to move; of them, the most used are shown.
+    There is no figure for codes on a sphere, whose coordinates cannot move one at a time.
     """
 
     name = "traversals"
@@ -126,6 +127,8 @@ class Traversals(Picture):
         self.rows, self.steps, self.extent, self.image, self.fit_images = rows, steps, extent, image, fit_images
 
     def figure(self, model: Any, data: Any) -> Figure | None:
+        if model.is_spherical:
+            return None
         x, _ = examples(model, data, max(self.fit_images, self.image + 1))
         if model.index_shape is not None:
             return self._codebook(model, x, self.subject(model, data))
