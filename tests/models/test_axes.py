@@ -20,6 +20,7 @@ SMALL = {
     "prior=vamp": ["model.prior_options={components: 5}"],
     "prior=mixture": ["model.prior_options={components: 5}"],
     "penalty=critic_tc": ["model.penalty_options={widths: [16]}"],
+    "penalty=adversarial": ["model.penalty_options={widths: [16]}"],
 }
 """Options of parts that are too large for tests."""
 CLAUSES = (

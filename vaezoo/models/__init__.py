@@ -1,13 +1,35 @@
 """The zoo: one module per variant, their base class, loading, and model cards."""
 
+from vaezoo.models.adversarial_ae import AdversarialAE
 from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
+from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.conv_vae import ConvVAE
+from vaezoo.models.dip_vae import DIPVAE
 from vaezoo.models.factor_vae import FactorVAE
+from vaezoo.models.info_vae import InfoVAE
 from vaezoo.models.iwae import IWAE
+from vaezoo.models.sliced_wae import SlicedWAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
+from vaezoo.models.wae import WAE
 
-__all__ = ["AE", "IWAE", "VAE", "VQVAE", "Autoencoder", "BetaVAE", "ConvVAE", "FactorVAE", "VampVAE"]
+__all__ = [
+    "AE",
+    "DIPVAE",
+    "IWAE",
+    "VAE",
+    "VQVAE",
+    "WAE",
+    "AdversarialAE",
+    "Autoencoder",
+    "BetaTCVAE",
+    "BetaVAE",
+    "ConvVAE",
+    "FactorVAE",
+    "InfoVAE",
+    "SlicedWAE",
+    "VampVAE",
+]
