@@ -64,7 +64,7 @@ class ContinuousAutoencoder(Autoencoder):
                 f"model.penalty={self.hparams['penalty']} compares codes with draws of a prior, and model.prior is"
                 " null; set model.prior=normal"
             )
-        if self.prior_model is not None and not self.learns_prior and any(self.prior_model.parameters()):
+        if self.prior_model is not None and not self.learns_prior and list(self.prior_model.parameters()):
             raise ConfigError(
                 f"model.prior={self.hparams['prior']} is learned with the KL of a VAE, which {type(self).__name__} does"
                 " not have; set model.prior to normal, or to null for no prior"
