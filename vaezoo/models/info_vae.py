@@ -28,7 +28,7 @@ class InfoVAE(VAE):
         self,
         *,
         alpha: float = 0.0,
-        lambd: float = 1000.0,
+        lambd: float = 100.0,
         penalty: str = "mmd",
         penalty_options: dict[str, Any] | None = None,
         **shared: Any,
