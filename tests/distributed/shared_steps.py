@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -9,11 +10,20 @@ from torch import Tensor, distributed, nn
 from vaezoo.distributed.batch_shares import BatchShare, even_share, normal_like, within_share
 from vaezoo.nn.penalties import Encoded, make_penalty
 from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.priors import StandardNormal
 
 TOTALS = (1, 2, 5, 7)
 """Sizes of batches: some ranks have a stand-in, some one image more."""
 
-NAMES = ("total_correlation", "critic_tc")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "total_correlation": {},
+    "critic_tc": {"widths": [8]},
+    "dip": {},
+    "mmd": {},
+    "sliced_wasserstein": {"projections": 3},
+    "adversarial": {"widths": [8]},
+}
+NAMES = tuple(OPTIONS)
 
 
 def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
@@ -21,12 +31,13 @@ def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
     torch.manual_seed(7)
     x = torch.randn(total, 5, dtype=torch.double)
     encoder = nn.Linear(5, 6).double()
-    penalty = make_penalty(name, 3, {"widths": [8]} if name == "critic_tc" else {}).double()
+    penalty = make_penalty(name, 3, OPTIONS[name]).double()
     rows = slice(0, total) if share is None else slice(share.start, share.start + max(share.size, 1))
     with within_share(share):
         mean, logvar = encoder(x[rows]).chunk(2, 1)
         code = mean + torch.exp(0.5 * logvar) * normal_like(mean)
-        term, critic = penalty(Encoded(x[rows], code, DiagonalGaussian(mean, logvar), images=20))
+        prior = StandardNormal(3, x.device)
+        term, critic = penalty(Encoded(x[rows], code, DiagonalGaussian(mean, logvar), prior, images=20))
     objective = term if critic is None else term + critic
     (objective.mean() * (1.0 if share is None else share.weight)).backward()
     counted = len(x[rows]) if share is None else share.size

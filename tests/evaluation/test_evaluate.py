@@ -56,6 +56,13 @@ def test_what_a_model_does_not_have_is_no_number(evaluated: Any) -> None:
     assert "a point" in found["metrics"]["elbo"]["reason"]
 
 
+def test_an_autoencoder_with_a_prior_has_samples_but_no_bound(evaluated: Any) -> None:
+    metrics = evaluated("model=ae", "model.prior=normal")["metrics"]
+    assert metrics["prior_fd_classifier"]["value"] > 0
+    for name in ("elbo", "kl", "iw_bound", "bits_per_dim", "active_units", "aggregate_kl"):
+        assert "a point" in metrics[name]["reason"]
+
+
 def test_what_other_priors_do_not_have_has_its_reason(evaluated: Any) -> None:
     vamp = evaluated("model=vae", "model.prior=vamp", "model.prior_options={components: 5}")["metrics"]
     assert vamp["aggregate_kl"]["value"] > -1

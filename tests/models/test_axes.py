@@ -40,6 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mixture": {"components": 5},
     "flow": {"steps": 3, "hidden": 16},
     "critic_tc": {"widths": [16]},
+    "adversarial": {"widths": [16]},
 }
 """Options of parts that are too large for tests, by name."""
 

@@ -4,7 +4,20 @@ import pytest
 import torch
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.models import AE, VAE, BetaVAE, ConvVAE
+from vaezoo.models import (
+    AE,
+    DIPVAE,
+    VAE,
+    WAE,
+    AdversarialAE,
+    Autoencoder,
+    BetaTCVAE,
+    BetaVAE,
+    ConvVAE,
+    InfoVAE,
+    SlicedWAE,
+)
+from vaezoo.training.running_means import RunningMeans
 from vaezoo.training.terms import Terms
 
 SHAPE = [1, 8, 8]
@@ -83,3 +96,87 @@ def test_formulas_say_what_is_minimised() -> None:
         in BetaVAE(image_shape=SHAPE, beta_schedule="cyclic", schedule_steps=500).formula()
     )
     assert "|kl - C|" in BetaVAE(image_shape=SHAPE, capacity=25.0).formula()
+
+
+# penalties -----------------------------------------------------------------------------------------------------------
+
+
+def objectives(model: Autoencoder, plain: Autoencoder) -> list[torch.Tensor]:
+    """Objectives of two models with the same networks, on the same images and noise."""
+    model.load_state_dict({**model.state_dict(), **plain.state_dict()})
+    x, found = torch.rand(6, 1, 8, 8), []
+    for each in (model, plain):
+        torch.manual_seed(2)
+        found.append(each.objective(each.loss_terms(x), each.weights()))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "plain"),
+    [
+        (BetaTCVAE(image_shape=SHAPE, penalty_options={"weight": 0.0}), VAE(image_shape=SHAPE)),
+        (DIPVAE(image_shape=SHAPE, penalty_options={"weight": 0.0}), VAE(image_shape=SHAPE)),
+        (InfoVAE(image_shape=SHAPE, alpha=0.0, lambd=1.0), VAE(image_shape=SHAPE)),
+        (WAE(image_shape=SHAPE, penalty_options={"weight": 0.0}), AE(image_shape=SHAPE)),
+        (SlicedWAE(image_shape=SHAPE, penalty_options={"weight": 0.0}), AE(image_shape=SHAPE)),
+        (AdversarialAE(image_shape=SHAPE, penalty_options={"weight": 0.0}), AE(image_shape=SHAPE)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_penalty_without_weight_leaves_the_model_that_has_none(model: Autoencoder, plain: Autoencoder) -> None:
+    one, other = objectives(model, plain)
+    assert torch.equal(one, other)
+
+
+def test_info_vae_weighs_kl_and_mmd_by_alpha_and_lambda() -> None:
+    model = InfoVAE(image_shape=SHAPE, alpha=0.25, lambd=10.0)
+    terms = Terms(recon=TERMS.recon, kl=TERMS.kl, penalties={"mmd": torch.tensor([2.0, 2.0])})
+    assert model.objective(terms, {}).tolist() == [10 + 0.75 * 3 + 9.25 * 2, 20 + 0.75 * 0.75 + 9.25 * 2]
+    assert model.formula() == "recon + 0.75 kl + 9.25 mmd"
+    again = InfoVAE(**model.hparams)
+    assert (again.formula(), again.hparams["penalty_options"]) == (model.formula(), None)
+
+
+def test_beta_tc_vae_weighs_the_total_correlation_by_beta_in_all() -> None:
+    """KL = information + TC + KL of dimensions, of which beta TC are minimised."""
+    model = BetaTCVAE(image_shape=SHAPE)
+    terms = Terms(recon=TERMS.recon, kl=TERMS.kl, penalties={"tc": torch.tensor([1.0, 2.0])})
+    assert model.objective(terms, {}).tolist() == [10 + 3 + 5, 20 + 0.75 + 10]
+
+
+def test_formulas_say_what_is_added() -> None:
+    found = [made(image_shape=SHAPE).formula() for made in (DIPVAE, WAE, SlicedWAE, AdversarialAE)]
+    assert found == ["recon + kl + 10 dip", "recon + 100 mmd", "recon + 100 swd", "recon + 3 adversarial"]
+
+
+@pytest.mark.parametrize(
+    ("made", "settings", "message"),
+    [
+        (InfoVAE, {"alpha": 0.5, "lambd": 0.4}, r"alpha \+ model\.lambd at least 1, .* got 0\.5 and 0\.4"),
+        (InfoVAE, {"alpha": 1.5}, r"model\.alpha must be at most 1 .* got 1\.5 and"),
+        (InfoVAE, {"penalty_options": {"weight": 3.0}}, r"weight follows from model\.alpha and model\.lambd"),
+        (InfoVAE, {"bound": "iwae"}, r"model\.alpha weighs the KL of model\.bound=elbo, got iwae"),
+        (AE, {"penalty": "mmd"}, r"model\.penalty=mmd compares codes with draws of a prior, and .*set model\.prior=n"),
+        (WAE, {"prior": None}, r"model\.penalty=mmd compares codes with draws of a prior"),
+        (WAE, {"prior": "mixture"}, r"model\.prior=mixture is learned with the KL of a VAE, which WAE does not have"),
+        (AE, {"prior": "normal", "penalty": "dip"}, r"model\.penalty=dip needs a posterior of .*; choose a VAE"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(made: type[Autoencoder], settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(image_shape=SHAPE, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("penalty", "logged"), [("mmd", True), ("ssim", True), ("dip", False), ("adversarial", False)])
+def test_a_biased_statistic_is_no_number_of_validation_and_then_there_is_no_loss(penalty: str, logged: bool) -> None:
+    model, sums = VAE(image_shape=SHAPE, penalty=penalty), RunningMeans()
+    model.eval()._evaluate((torch.rand(6, 1, 8, 8),), sums)
+    assert model.penalty is not None
+    assert (model.penalty.label in sums.totals) == ("loss" in sums.totals) == logged
+
+
+def test_a_plateau_of_the_objective_is_watched_where_validation_has_one() -> None:
+    plateau = {"name": "ReduceLROnPlateau"}
+    WAE(image_shape=SHAPE, scheduler=plateau)
+    with pytest.raises(ConfigError, match=r"which model\.penalty=sliced_wasserstein does not have in validation"):
+        SlicedWAE(image_shape=SHAPE, scheduler=plateau)

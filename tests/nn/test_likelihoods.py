@@ -48,10 +48,23 @@ def test_the_continuous_bernoulli_has_a_gradient_everywhere() -> None:
     torch.testing.assert_close(outputs.grad, 0.25 - likelihood.mean(outputs.detach()), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "options"), [("gaussian", {"sigma": 0.3}), ("learned_gaussian", {"sigma": "shared"})])
-def test_a_gaussians_density_has_area_one_on_the_line(name: str, options: dict[str, object]) -> None:
-    x = torch.linspace(-10, 11, 40_001)
-    assert torch.trapezoid(pixelwise(name, x, 0.4, **options).exp(), x).item() == pytest.approx(1, abs=1e-3)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gaussian", {"sigma": 0.3}),
+        ("learned_gaussian", {"sigma": "shared"}),
+        ("laplace", {"scale": 0.05}),
+        ("laplace", {"scale": 0.5}),
+        ("log_cosh", {"scale": 0.05}),
+        ("log_cosh", {"scale": 0.5}),
+    ],
+)
+def test_a_density_has_area_one_on_the_line_and_its_mean_at_the_pixel(name: str, options: dict[str, object]) -> None:
+    x = torch.linspace(-10, 11, 40_001, dtype=torch.double)
+    density = pixelwise(name, x, 0.4, **options).exp()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-3)
+    mean = make_likelihood(name, options).mean(torch.full((1, 1, 1, 1), 0.4)).item()
+    assert torch.trapezoid(x * density, x).item() == pytest.approx(mean, abs=1e-3)
 
 
 def test_bernoulli_is_binary_cross_entropy_summed_over_pixels() -> None:
@@ -66,6 +79,32 @@ def test_gaussian_is_squared_error_over_two_sigma_squared_plus_its_constant() ->
     error = (x - torch.sigmoid(outputs)).square().sum((1, 2, 3))
     by_hand = -error / (2 * sigma**2) - 30 * 0.5 * math.log(2 * math.pi * sigma**2)
     torch.testing.assert_close(make_likelihood("gaussian", {"sigma": sigma}).log_prob(x, outputs), by_hand)
+
+
+def test_laplace_is_absolute_error_over_its_scale_plus_its_constant() -> None:
+    x, outputs = torch.rand(4, 1, 5, 6), torch.randn(4, 1, 5, 6)
+    expected = torch.distributions.Laplace(torch.sigmoid(outputs), 0.2).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(make_likelihood("laplace", {"scale": 0.2}).log_prob(x, outputs), expected)
+
+
+def test_log_cosh_is_its_name_plus_its_constant() -> None:
+    x, outputs = torch.rand(4, 1, 5, 6), torch.randn(4, 1, 5, 6)
+    errors = (x - torch.sigmoid(outputs)) / 0.2
+    expected = (errors.cosh().log() + math.log(math.pi * 0.2)).sum((1, 2, 3))
+    torch.testing.assert_close(make_likelihood("log_cosh", {"scale": 0.2}).nll(x, outputs), expected)
+
+
+def test_log_cosh_is_a_square_for_small_errors_and_absolute_for_large_ones_without_overflow() -> None:
+    likelihood = make_likelihood("log_cosh", {"scale": 1e-3})
+    exact = -math.log(math.pi * 1e-3)
+    x = torch.tensor([0.5, 0.50001, 1.0], dtype=torch.double).reshape(-1, 1, 1, 1)
+    outputs = torch.zeros(3, 1, 1, 1, dtype=torch.double, requires_grad=True)
+    found = likelihood.log_prob(x, outputs)
+    expected = torch.tensor([exact, exact - 0.01**2 / 2, exact - 500 + math.log(2)], dtype=torch.double)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-8)
+    found.sum().backward()
+    assert outputs.grad is not None
+    torch.testing.assert_close(outputs.grad.flatten(), 250 * expected.new_tensor([0, math.tanh(0.01), 1]))
 
 
 def test_discretized_logistic_equals_the_difference_of_two_sigmoids() -> None:
@@ -151,6 +190,8 @@ def test_only_multiples_of_one_255th_are_levels_of_the_discretized_logistic() ->
         ("bernoulli", {"sigma": 1.0}, "sigma is not a setting here"),
         ("gaussian", {"sigma": "wide"}, "must be float, got 'wide'"),
         ("gaussian", {"sigma": 0.0}, "must be above 0"),
+        ("laplace", {"scale": 0.0}, "model.likelihood_options.scale must be above 0"),
+        ("log_cosh", {"sigma": 0.1}, "sigma is not a setting here; did you mean|known names: scale"),
         ("learned_gaussian", {"sigma": "both"}, "must be shared or optimal"),
     ],
 )

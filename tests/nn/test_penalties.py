@@ -1,7 +1,6 @@
 """Penalties are the papers' quantities, and a critic and what it judges learn apart."""
 
 import math
-from itertools import combinations
 from typing import Any
 
 import pytest
@@ -11,23 +10,22 @@ from torch import Tensor, nn
 from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_log_prob
-from vaezoo.nn.penalties import (
-    CriticTC,
-    Encoded,
-    _stratified,
-    critic_loss,
-    make_penalty,
-    permuted,
-    total_correlation,
-)
+from vaezoo.metrics.images import ssim
+from vaezoo.nn.discrepancies import dip, mmd, rbf, sliced_wasserstein, total_correlation
+from vaezoo.nn.penalties import PENALTIES, Encoded, Penalty, critic_loss, make_penalty, permuted
 from vaezoo.nn.posteriors import DiagonalGaussian, Posterior
+from vaezoo.nn.priors import Mixture, StandardNormal
 
 SMALL = {"widths": [16, 16]}
 
 
+CRITICS = ("critic_tc", "adversarial")
+
+
 def seen(code: Tensor, posterior: Posterior | None = None, images: int | None = None) -> Encoded:
-    """Codes as a penalty on codes sees them, which does not look at images."""
-    return Encoded(torch.zeros(len(code), 1, 2, 2), code, posterior, images=images)
+    """Codes as a penalty on codes sees them, which does not look at images, with the prior N(0, I)."""
+    prior = StandardNormal(code.shape[1], torch.device("cpu"))
+    return Encoded(torch.zeros(len(code), 1, 2, 2), code, posterior, prior, images)
 
 
 def posteriors(size: int, dimensions: int = 3) -> tuple[Tensor, Tensor, Tensor]:
@@ -36,50 +34,7 @@ def posteriors(size: int, dimensions: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     return mean + torch.exp(0.5 * logvar) * noise, mean, logvar
 
 
-# total correlation of a batch ----------------------------------------------------------------------------------------
-
-
-def test_total_correlation_has_the_stratified_weights() -> None:
-    given, value = vector("tc_minibatch_estimators")
-    estimate = total_correlation(given["z"], given["mean"], given["logvar"], given["N"])
-    assert estimate.mean().item() == pytest.approx(value["stratified"]["tc"], rel=1e-10)
-    everything = total_correlation(given["z"], given["mean"], given["logvar"], len(given["z"]))
-    assert everything.mean().item() == pytest.approx(value["naive"]["tc"], rel=1e-10)
-
-
-def test_stratified_weights_give_the_density_on_average_over_batches() -> None:
-    given, value = vector("stratified_weights_are_unbiased")
-    log_q = gaussian_log_prob(given["z"], given["mean"], given["logvar"]).sum(1)
-    batches = [(2, *others) for others in combinations([0, 1, 3, 4, 5], 2)]
-    weights = _stratified(3, 6, log_q)
-    found = [(log_q[list(batch)] + weights[0]).exp().sum().item() for batch in batches]
-    assert sum(found) / len(found) == pytest.approx(value, rel=1e-10)
-
-
-@pytest.mark.parametrize(("size", "images"), [(1, 1), (1, 9), (4, 4), (4, 1000)])
-def test_the_weights_of_the_posteriors_add_up_to_one(size: int, images: int) -> None:
-    """Posteriors that are all the same are the aggregate, whose dimensions are independent."""
-    code = torch.randn(size, 3, dtype=torch.double)
-    same = torch.zeros_like(code)
-    torch.testing.assert_close(total_correlation(code, same, same, images), torch.zeros(size, dtype=torch.double))
-
-
-def test_one_image_has_no_total_correlation_and_a_finite_gradient() -> None:
-    given = [tensor.requires_grad_() for tensor in posteriors(1)]
-    tc = total_correlation(*given, images=100)
-    tc.sum().backward()
-    assert tc.item() == 0
-    assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in given)
-
-
-def test_the_gradient_reaches_codes_means_and_variances() -> None:
-    given = [tensor.requires_grad_() for tensor in posteriors(3)]
-    assert torch.autograd.gradcheck(lambda *parts: total_correlation(*parts, images=50), given)
-
-
-def test_a_training_set_smaller_than_a_batch_is_an_error() -> None:
-    with pytest.raises(ValueError, match="at least the 4 of the batch, got 3"):
-        total_correlation(*posteriors(4), images=3)
+# statistics of a batch -----------------------------------------------------------------------------------------------
 
 
 def test_the_penalty_is_the_mean_of_the_batch_for_each_image() -> None:
@@ -92,6 +47,65 @@ def test_the_penalty_is_the_mean_of_the_batch_for_each_image() -> None:
     torch.testing.assert_close(alone, total_correlation(code, mean, logvar, 6).mean().expand(6))
     with pytest.raises(ConfigError, match="needs a posterior with independent Gaussian dimensions"):
         penalty(seen(code, images=100))
+
+
+def test_dip_has_the_kinds_and_ratios_of_disentanglement_lib() -> None:
+    _, mean, logvar = posteriors(6)
+    given = seen(mean, DiagonalGaussian(mean, logvar))
+    first, second = make_penalty("dip", 3, {"kind": "i"}), make_penalty("dip", 3)
+    assert torch.equal(first(given)[0], dip(mean, None, 10.0).expand(6))
+    assert torch.equal(second(given)[0], dip(mean, logvar, 1.0).expand(6))
+    assert torch.equal(make_penalty("dip", 3, {"diagonal": 0.5})(given)[0], dip(mean, logvar, 0.5).expand(6))
+    with pytest.raises(ConfigError, match=r"model\.penalty=dip needs a posterior with independent Gaussian dimensions"):
+        second(seen(mean))
+
+
+def test_codes_are_compared_with_new_draws_of_the_prior_in_each_step() -> None:
+    code = torch.randn(7, 3)
+    for name, options in (("mmd", {"kernel": "rbf"}), ("sliced_wasserstein", {"projections": 5})):
+        torch.manual_seed(3)
+        penalty = make_penalty(name, 3, options)
+        once, again = penalty(seen(code))[0], penalty(seen(code))[0]
+        assert not torch.equal(once, again)
+        torch.manual_seed(3)
+        draws = torch.randn(7, 3)
+        if name == "mmd":
+            expected = mmd(code, draws, rbf)
+        else:
+            directions = torch.randn(5, 3)
+            expected = sliced_wasserstein(code, draws, directions / directions.norm(dim=1, keepdim=True))
+        torch.testing.assert_close(once, expected.expand(7))
+
+
+def test_a_penalty_does_not_draw_a_learned_prior_towards_the_codes() -> None:
+    code, mean = torch.randn(6, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
+    for name in ("mmd", "sliced_wasserstein"):
+        prior = Mixture(mean, torch.zeros(4, 3), torch.full((4,), -math.log(4)))
+        make_penalty(name, 3)(Encoded(torch.zeros(6, 1, 2, 2), code, None, prior))[0].mean().backward()
+    assert code.grad is not None
+    assert mean.grad is None
+
+
+def test_ssim_is_of_the_decoded_code_and_of_each_image() -> None:
+    x, code = torch.rand(3, 1, 16, 16), torch.rand(3, 256, requires_grad=True)
+    penalty = make_penalty("ssim", 256, {"weight": 7})
+    given = Encoded(x, code, decode=lambda codes: codes.view(-1, 1, 16, 16))
+    found, _ = penalty(given)
+    torch.testing.assert_close(found, 1 - ssim(x, code.view(x.shape)))
+    found.sum().backward()
+    assert code.grad is not None
+    assert code.grad.flatten(1).any(1).all()
+    assert penalty(given._replace(code=x.flatten(1)))[0].abs().max() < 1e-6
+    assert penalty.formula() == "7 (1 - SSIM)"
+
+
+def test_the_gradient_of_ssim_is_finite_for_constant_images() -> None:
+    code = torch.zeros(2, 256, requires_grad=True)
+    make_penalty("ssim", 256)(Encoded(torch.zeros(2, 1, 16, 16), code, decode=lambda codes: codes.view(-1, 1, 16, 16)))[
+        0
+    ].sum().backward()
+    assert code.grad is not None
+    assert code.grad.isfinite().all()
 
 
 # total correlation by a critic ---------------------------------------------------------------------------------------
@@ -169,8 +183,43 @@ def test_the_critics_loss_of_one_image_is_finite() -> None:
     assert tc.isfinite().all()
 
 
-def test_outside_of_training_there_is_no_loss_of_the_critic_and_nothing_is_drawn() -> None:
-    penalty = make_penalty("critic_tc", 3, SMALL).eval()
+def test_an_adversarial_critic_has_two_cross_entropies_and_is_fooled_by_a_third() -> None:
+    code = torch.randn(5, 3)
+    penalty = make_penalty("adversarial", 3, SMALL)
+    torch.manual_seed(4)
+    fooled, loss = penalty(seen(code))
+    torch.manual_seed(4)
+    of_draws, of_codes = penalty.critic(torch.randn(5, 3))[:, 0], penalty.critic(code)[:, 0]
+    binary, one, zero = nn.functional.binary_cross_entropy_with_logits, torch.ones(5), torch.zeros(5)
+    torch.testing.assert_close(fooled, binary(of_codes, one, reduction="none"))
+    torch.testing.assert_close(loss, binary(of_draws, one, reduction="none") + binary(of_codes, zero, reduction="none"))
+    with torch.no_grad():
+        penalty.critic[-1].weight.zero_(), penalty.critic[-1].bias.zero_()
+    assert penalty(seen(code))[1].mean().item() == pytest.approx(2 * math.log(2))
+
+
+@pytest.mark.nightly
+def test_codes_that_a_critic_judges_become_draws_of_the_prior() -> None:
+    torch.manual_seed(1)
+    encoder, penalty = nn.Linear(2, 2), make_penalty("adversarial", 2, {"widths": [64, 64], "lr": 1e-3})
+    x = 0.5 * torch.randn(2000, 2) + 0.5
+    groups = [{"params": encoder.parameters()}, {"params": penalty.critic.parameters(), **penalty.critic_settings}]
+    optimizer, codes = torch.optim.Adam(groups, lr=1e-3, betas=(0.5, 0.9)), []
+    for step in range(4000):
+        optimizer.zero_grad()
+        fooled, critic = penalty(seen(encoder(x[torch.randint(2000, (256,))])))
+        (fooled + critic).mean().backward()
+        optimizer.step()
+        if step >= 2000:  # the two play around the equilibrium
+            codes.append(encoder(x).detach())
+    torch.testing.assert_close(torch.stack(codes).mean((0, 1)), torch.zeros(2), atol=0.15, rtol=0)
+    covariance = torch.stack([torch.cov(code.T) for code in codes]).mean(0)
+    torch.testing.assert_close(covariance, torch.eye(2), atol=0.25, rtol=0)
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_outside_of_training_there_is_no_loss_of_the_critic_and_nothing_is_drawn(name: str) -> None:
+    penalty = make_penalty(name, 3, SMALL).eval()
     before = torch.get_rng_state()
     assert penalty(seen(torch.randn(0, 3)))[1] is None
     assert torch.equal(torch.get_rng_state(), before)
@@ -179,14 +228,13 @@ def test_outside_of_training_there_is_no_loss_of_the_critic_and_nothing_is_drawn
 # two players ---------------------------------------------------------------------------------------------------------
 
 
-def players() -> tuple[nn.Module, CriticTC]:
+def players(name: str) -> tuple[nn.Module, Penalty]:
     torch.manual_seed(3)
-    penalty = make_penalty("critic_tc", 3, SMALL)
-    assert isinstance(penalty, CriticTC)
+    penalty = make_penalty(name, 3, SMALL)
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double(), penalty.double()
 
 
-def losses(encoder: nn.Module, penalty: CriticTC, x: Tensor) -> tuple[Tensor, Tensor]:
+def losses(encoder: nn.Module, penalty: Penalty, x: Tensor) -> tuple[Tensor, Tensor]:
     """Objective and loss of the critic."""
     code = encoder(x)
     tc, critic = penalty(seen(code))
@@ -198,8 +246,9 @@ def gradients(module: nn.Module) -> list[Tensor]:
     return [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
 
 
-def test_no_gradient_leaks_from_one_player_to_the_other() -> None:
-    encoder, penalty = players()
+@pytest.mark.parametrize("name", CRITICS)
+def test_no_gradient_leaks_from_one_player_to_the_other(name: str) -> None:
+    encoder, penalty = players(name)
     x = torch.randn(6, 5, dtype=torch.double)
     losses(encoder, penalty, x)[0].backward()
     assert not gradients(penalty.critic)
@@ -210,8 +259,9 @@ def test_no_gradient_leaks_from_one_player_to_the_other() -> None:
     assert len(gradients(penalty.critic)) == 6
 
 
-def test_the_critics_gradient_is_that_of_training_it_alone() -> None:
-    encoder, penalty = players()
+@pytest.mark.parametrize("name", CRITICS)
+def test_the_critics_gradient_is_that_of_training_it_alone(name: str) -> None:
+    encoder, penalty = players(name)
     x = torch.randn(6, 5, dtype=torch.double)
     torch.manual_seed(4)
     sum(losses(encoder, penalty, x)).backward()
@@ -223,16 +273,17 @@ def test_the_critics_gradient_is_that_of_training_it_alone() -> None:
     assert all(map(torch.equal, together, gradients(penalty.critic)))
 
 
-def test_one_backward_with_two_groups_is_two_optimisers_to_the_last_bit() -> None:
+@pytest.mark.parametrize("name", CRITICS)
+def test_one_backward_with_two_groups_is_two_optimisers_to_the_last_bit(name: str) -> None:
     x = torch.randn(5, 6, 5, dtype=torch.double)
-    encoder, penalty = players()
+    encoder, penalty = players(name)
     groups = [{"params": encoder.parameters()}, {"params": penalty.critic.parameters(), **penalty.critic_settings}]
     optimizer = torch.optim.Adam(groups, lr=1e-2)
     for batch in x:
         optimizer.zero_grad()
         sum(losses(encoder, penalty, batch)).backward()
         optimizer.step()
-    other, others = players()
+    other, others = players(name)
     two = [
         torch.optim.Adam(other.parameters(), lr=1e-2),
         torch.optim.Adam(others.critic.parameters(), **others.critic_settings),
@@ -262,10 +313,17 @@ def test_a_penalty_says_what_it_is() -> None:
     assert not list(tc.parameters())
 
 
+def test_only_unbiased_statistics_are_for_validation_too() -> None:
+    made = {name: make_penalty(name, 3) for name in PENALTIES}
+    assert {name for name, one in made.items() if one.is_unbiased_statistic} == {"mmd"}
+    assert {name for name, one in made.items() if not one.is_batch_statistic} == {"mmd", "ssim"}
+    assert {name for name, one in made.items() if one.needs_prior} == {"mmd", "sliced_wasserstein", "adversarial"}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("tc", {}, r"model\.penalty must be one of total_correlation, critic_tc, got 'tc'"),
+        ("tc", {}, r"model\.penalty must be one of total_correlation, critic_tc, .*, got 'tc'"),
         ("total_correlation", {"weight": -1.0}, r"model\.penalty_options\.weight must be at least 0, got -1"),
         ("total_correlation", {"lr": 1e-3}, r"model\.penalty_options\.lr is not a setting here"),
         ("critic_tc", {"latent_dim": 3}, r"model\.penalty_options\.latent_dim is set by the program"),
@@ -273,6 +331,11 @@ def test_a_penalty_says_what_it_is() -> None:
         ("critic_tc", {"lr": 0.0}, r"model\.penalty_options\.lr must be above 0, got 0"),
         ("critic_tc", {"betas": [0.5, 1.0]}, r"model\.penalty_options\.betas must be two numbers from 0 to below 1"),
         ("critic_tc", {"betas": [0.5]}, r"model\.penalty_options\.betas must be two numbers"),
+        ("adversarial", {"widths": [64, 0]}, r"model\.penalty_options\.widths must be at least 1, got 0"),
+        ("dip", {"kind": "iii"}, r"model\.penalty_options\.kind must be 'i' or 'ii', got 'iii'"),
+        ("dip", {"diagonal": -1.0}, r"model\.penalty_options\.diagonal must be at least 0, got -1"),
+        ("mmd", {"kernel": "linear"}, r"model\.penalty_options\.kernel must be 'imq' or 'rbf', got 'linear'"),
+        ("sliced_wasserstein", {"projections": 0}, r"model\.penalty_options\.projections must be at least 1, got 0"),
     ],
 )
 def test_mistakes_in_settings_are_named(name: str, options: dict[str, Any], message: str) -> None:

@@ -480,7 +480,7 @@ def test_a_really_compiled_autoencoder_learns_the_same(train: Train) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("model", ["iwae", "vamp_vae", "factor_vae", "vqvae"])
+@pytest.mark.parametrize("model", ["iwae", "vamp_vae", "factor_vae", "vqvae", "wae", "adversarial_ae"])
 def test_really_compiled_bounds_priors_critics_and_codebooks_learn_the_same(model: str, train: Train) -> None:
     settings = [f"model={model}", *small_parts(model), "data.binarize=dynamic", "trainer.log_every_n_steps=1"]
     eager = train("eager", *settings)

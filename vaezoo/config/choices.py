@@ -3,11 +3,19 @@
 NETWORKS = ("mlp", "conv", "resnet")
 GRIDS = ("conv", "resnet")
 """Networks with a grid of positions, for spatial codes."""
-LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
+LIKELIHOODS = (
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "learned_gaussian",
+    "discretized_logistic",
+    "laplace",
+    "log_cosh",
+)
 POSTERIORS = ("diagonal", "full", "planar", "radial", "iaf", "power_spherical", "von_mises_fisher")
 PRIORS = ("normal", "vamp", "mixture", "flow", "uniform_sphere")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae", "piwae")
-PENALTIES = ("total_correlation", "critic_tc")
+PENALTIES = ("total_correlation", "critic_tc", "dip", "mmd", "sliced_wasserstein", "ssim", "adversarial")
 QUANTIZERS = ("vq",)
 BETA_SCHEDULES = ("constant", "linear", "cyclic")
 EVALUATIONS = ("quick", "full", "none")

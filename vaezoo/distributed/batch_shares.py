@@ -77,6 +77,11 @@ def current() -> BatchShare | None:
     return _current
 
 
+def size_of_whole(count: int) -> int:
+    """Number of images of the whole batch, of which ``count`` are here."""
+    return count if _current is None else _current.total
+
+
 def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Standard normal noise of the shape of ``values`` (B, ...): this share's rows of the whole batch's noise.
 

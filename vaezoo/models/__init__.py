@@ -1,35 +1,47 @@
 """The zoo: one module per variant, their base class, loading, and model cards."""
 
+from vaezoo.models.adversarial_ae import AdversarialAE
 from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
+from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.ciwae import CIWAE
 from vaezoo.models.conv_vae import ConvVAE
+from vaezoo.models.dip_vae import DIPVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.flow_vae import FlowVAE
 from vaezoo.models.iaf_vae import IAFVAE
+from vaezoo.models.info_vae import InfoVAE
 from vaezoo.models.iwae import IWAE
 from vaezoo.models.miwae import MIWAE
 from vaezoo.models.piwae import PIWAE
+from vaezoo.models.sliced_wae import SlicedWAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
+from vaezoo.models.wae import WAE
 
 __all__ = [
     "AE",
     "CIWAE",
+    "DIPVAE",
     "IAFVAE",
     "IWAE",
     "MIWAE",
     "PIWAE",
     "VAE",
     "VQVAE",
+    "WAE",
+    "AdversarialAE",
     "Autoencoder",
+    "BetaTCVAE",
     "BetaVAE",
     "ConvVAE",
     "FactorVAE",
     "FlowVAE",
+    "InfoVAE",
+    "SlicedWAE",
     "SphericalVAE",
     "VampVAE",
 ]

@@ -59,7 +59,12 @@ class ContinuousAutoencoder(Autoencoder):
                 raise ConfigError(
                     f"model.{key}={self.hparams[key]} needs a posterior of independent Gaussian dimensions; {remedy}"
                 )
-        if self.prior_model is not None and not self.learns_prior and any(self.prior_model.parameters()):
+        if self.penalty is not None and self.penalty.needs_prior and self.prior_model is None:
+            raise ConfigError(
+                f"model.penalty={self.hparams['penalty']} compares codes with draws of a prior, and model.prior is"
+                " null; set model.prior=normal"
+            )
+        if self.prior_model is not None and not self.learns_prior and list(self.prior_model.parameters()):
             raise ConfigError(
                 f"model.prior={self.hparams['prior']} is learned with the KL of a VAE, which {type(self).__name__} does"
                 " not have; set model.prior to normal, or to null for no prior"
@@ -90,7 +95,9 @@ class ContinuousAutoencoder(Autoencoder):
             return
         seen = Encoded(x, code, posterior, prior, self.train_images, self.encode, self.decode)
         terms.penalties[self.penalty.label], terms.critic = self.penalty(seen)
-        terms.batch_statistics = frozenset([self.penalty.label] if self.penalty.is_batch_statistic else [])
+        named = frozenset([self.penalty.label])
+        terms.batch_statistics = named if self.penalty.is_batch_statistic else frozenset()
+        terms.unbiased_statistics = named if self.penalty.is_unbiased_statistic else frozenset()
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
         loss = self.main_objective(terms, weights)

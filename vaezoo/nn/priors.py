@@ -164,8 +164,9 @@ class UniformOnSphere(NamedTuple):
 
 def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Standard normal draws on ``device``, drawn where the generator is."""
-    where = device if generator is None else generator.device
-    return torch.randn(size, generator=generator, device=where).to(device)
+    if generator is None:  # torch.compile takes an unknown size only without one
+        return torch.randn(size, device=device)
+    return torch.randn(size, generator=generator, device=generator.device).to(device)
 
 
 # modules -------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ class Terms:
         posterior, draw: what the terms were computed from.
         batch_statistics: names of penalties that are biased statistics of a batch: for training only, never logged in
             validation and test.
+        unbiased_statistics: names of penalties that are statistics of a batch with the same expectation whatever its
+            size.
         critic: what the critics minimise, (B,); not part of the objective.
         usage: how often each image uses each entry of a codebook, (B, K) by name of the codebook.
     """
@@ -48,6 +50,7 @@ class Terms:
     posterior: Posterior | None = None
     draw: Draw | None = None
     batch_statistics: frozenset[str] = frozenset()
+    unbiased_statistics: frozenset[str] = frozenset()
     critic: Tensor | None = None
     usage: dict[str, Tensor] = field(default_factory=dict)
 

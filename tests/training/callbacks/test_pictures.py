@@ -590,10 +590,19 @@ def test_the_two_panels_of_the_map_have_the_same_limits() -> None:
     assert second.images[0].origin == "upper"
 
 
-def test_a_model_without_posterior_has_no_ellipses_and_no_prior(shown: Any) -> None:
+def test_a_model_without_posterior_and_prior_has_no_ellipses(shown: Any) -> None:
     plane = shown(LatentMap(grid=4), small(AE))["plane"]
     assert plane.prior is None
     assert not len(plane.ellipses)
+
+
+def test_an_autoencoder_with_a_prior_shows_it_and_draws_from_it(shown: Any) -> None:
+    model = small(AE, prior="normal")
+    assert shown(Samples(), model)["title"] == "Samples from the prior"
+    plane = shown(LatentMap(grid=4), model)["plane"]
+    assert plane.prior.ellipse[:4] == pytest.approx((0, 0, 4, 4))
+    assert not len(plane.ellipses)
+    assert shown(LatentMap(grid=4), small(AE, latent_dim=1, prior="normal"))["plane"].density is not None
 
 
 def test_a_prior_that_is_no_gaussian_is_shown_by_draws(shown: Any) -> None:

@@ -72,15 +72,16 @@ def terms_are_of_images(make: Make) -> None:
 def nothing_depends_on_the_batch(make: Make) -> None:
     """Terms and objective of an image do not depend on which other images, or how many, are in its batch.
 
-    Biased statistics of a batch may, if ``batch_statistics`` names them, and the loss of a critic.
+    Statistics of a batch may, if ``batch_statistics`` or ``unbiased_statistics`` names them, and the loss of a critic.
     """
     model, x = make(), torch.rand(6, 1, 16, 16)
     with EqualNoise():
         together, alone = model.loss_terms(x), model.loss_terms(x[:1])
-        names = together.penalties.keys() - together.batch_statistics
+        statistics = together.batch_statistics | together.unbiased_statistics
+        names = together.penalties.keys() - statistics
         pairs = {name: (alone.penalties[name], together.penalties[name][:1]) for name in names}
         pairs |= {"recon": (alone.recon, together.recon[:1]), "kl": (alone.kl, together.kl[:1])}
-        if not together.batch_statistics:
+        if not statistics:
             pairs["objective"] = (_objective(model, alone), _objective(model, together)[:1])
     for name, (one, other) in pairs.items():
         said = f"{_said(one)} for an image alone and {_said(other)} for the same image in a batch of 6"
@@ -166,15 +167,15 @@ def an_interpolation_ends_at_reconstructions(make: Make) -> None:
 
 
 def samples_follow_their_generator(make: Make) -> None:
-    """``sample`` draws only from the generator that is passed to it; without a posterior it may return None."""
+    """``sample`` draws only from the generator that is passed to it; without a prior it may return None."""
     model = make().eval()
     before = torch.get_rng_state()
     one, same, other = (model.sample(3, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     alone = torch.equal(before, torch.get_rng_state())
     demand(alone, "sample draws from torch's own generator; draw only from the generator that is passed to it")
     if one is None or same is None or other is None:
-        lacking = model.posterior(torch.rand(1, 1, 16, 16)) is not None
-        demand(not lacking, "sample returns None, though there is a posterior; draw from its prior")
+        lacking = model.prior() is not None or model.posterior(torch.rand(1, 1, 16, 16)) is not None
+        demand(not lacking, "sample returns None, though there is a prior or a posterior; draw from the prior")
         return
     demand(
         torch.equal(one, same), "sample returns different images for the same seed of its generator; draw only from it"
@@ -195,7 +196,7 @@ def evidence_is_the_same_either_way(make: Make) -> None:
         parameter.mul_(0.5)  # so that neither posterior nor likelihood is narrow, and 10,000 draws suffice
     x = torch.rand(2, 1, 8, 8).round()
     posterior, prior = model.posterior(x), model.prior()
-    demand((prior is None) == (posterior is None), "posterior and prior must both be given, or neither")
+    demand(prior is not None or posterior is None, "a posterior needs a prior, without which it has no KL")
     if posterior is None or prior is None:
         return
     code, log_proposal = _proposed(posterior, prior, len(x))
