@@ -7,6 +7,7 @@ LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussia
 POSTERIORS = ("diagonal", "full")
 PRIORS = ("normal", "vamp", "mixture")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae")
+CORRUPTIONS = ("gaussian", "masking", "salt_pepper")
 PENALTIES = ("total_correlation", "critic_tc")
 QUANTIZERS = ("vq",)
 BETA_SCHEDULES = ("constant", "linear", "cyclic")

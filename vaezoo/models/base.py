@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
+from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.image_api import ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
@@ -43,6 +44,8 @@ class Autoencoder(ImageAPI, Loop):
         code_channels: channels of a spatial code; None for a flat code.
         network: encoder and decoder by name (see ``vaezoo.nn.networks``); widths: their sizes, None for the defaults.
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
+        corruption: of what the encoder sees in training, by name (see ``vaezoo.nn.corruption``), to reconstruct clean
+            images, or None; corruption_options: its arguments.
         optimizer: name of a class of ``torch.optim`` and its arguments; None is ``{"name": "Adam", "lr": 1e-3}``.
         scheduler: the same for ``torch.optim.lr_scheduler``; None keeps the learning rate constant.
 
@@ -72,6 +75,8 @@ class Autoencoder(ImageAPI, Loop):
         widths: list[int] | None = None,
         likelihood: str = "bernoulli",
         likelihood_options: dict[str, Any] | None = None,
+        corruption: str | None = None,
+        corruption_options: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -80,6 +85,7 @@ class Autoencoder(ImageAPI, Loop):
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.likelihood = make_likelihood(likelihood, likelihood_options)
+        self.corruption = None if corruption is None else make_corruption(corruption, corruption_options)
         self._make_networks(network, widths, latent_dim, code_channels)
 
     def _make_networks(
@@ -126,6 +132,21 @@ class Autoencoder(ImageAPI, Loop):
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
         code = code.to(self.dtype)
         return _at_least_float32(self.decoder(code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code))
+
+    # corruption ------------------------------------------------------------------------------------------------------
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the encoder sees of images in a loss: corrupted in training if the model has a corruption."""
+        return self.corruption(x) if self.corruption is not None and self.training else x
+
+    def recon_corrupted(self, x: Tensor) -> Tensor:
+        corrupted = x if self.corruption is None else self.corruption(x)
+        posterior = self.posterior(corrupted)
+        return self.nll(x, self.encode(corrupted) if posterior is None else posterior.draw(1).first)
+
+    def formula_of_corruption(self) -> str:
+        """A clause at the end of a formula that says what the encoder sees; empty without a corruption."""
+        return "" if self.corruption is None else f", codes of {self.corruption.describe()}"
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #

@@ -74,7 +74,7 @@ class VAE(ContinuousAutoencoder):
         return prior
 
     def loss_terms(self, x: Tensor) -> Terms:
-        posterior, prior = self.posterior(x), self.prior()
+        posterior, prior = self.posterior(self.seen(x)), self.prior()
         draw = drawn = posterior.draw(self.bound.samples)
         kl, kl_by = posterior.kl(prior, draw), posterior.kl_by(prior)
         if self.bound.label is None:

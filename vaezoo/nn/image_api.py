@@ -96,8 +96,14 @@ def _call_with_count(
     return method(model, count, generator, **options)
 
 
+def _call_with_batch(model: Any, method: Callable[..., Any], /, x: Any, *others: Any) -> Any:
+    _check_images(model, x, method.__name__)
+    return method(model, x, *others)
+
+
 CHECKED: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("encode", "posterior", "reconstruct"), _call_with_images),
+    "loss_terms": _call_with_batch,  # and what the encoder sees in it may be corrupted, beyond [0, 1]
     "decode": _call_with_codes,
     "interpolate": _call_with_ends,
     "sample": _call_with_count,
