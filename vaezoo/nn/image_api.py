@@ -19,6 +19,9 @@ from vaezoo.nn.interpolation import METHODS
 ROUNDING = 1e-5
 """How far pixels may exceed [0, 1], because resizing and interpolation round."""
 
+MIXTURE = "mixture"
+"""The prior of ``sample`` that was fitted to training codes."""
+
 _disabled = False
 
 
@@ -93,6 +96,10 @@ def _call_with_count(
         raise ImageError(
             f"sample needs a torch.Generator, got {generator!r}; write torch.Generator().manual_seed({generator})"
         )
+    if options.get("prior") not in (None, MIXTURE):
+        raise ImageError(f"sample needs prior=None, for the model's own, or {MIXTURE!r}, got {options['prior']!r}")
+    if options.get("prior") == MIXTURE and generator is not None and generator.device.type != "cpu":
+        raise ImageError(f"sample with prior={MIXTURE!r} needs a generator on the CPU, got one on {generator.device}")
     return method(model, count, generator, **options)
 
 
