@@ -11,7 +11,7 @@ from vaezoo.nn.constraints import spectral_norms, squared_weights
 from vaezoo.nn.jacobians import norm_of_inputs
 from vaezoo.training.terms import Terms, Weights
 
-KINDS = {"l2": (6.4e-3, 5.1e-5), "gradient": (6.4e-3, 1e-4), "spectral": (0.576, 0.0), "none": (0.032, 0.0)}
+KINDS = {"l2": (6.4e-3, 5.1e-5), "gradient": (6.4e-3, 1e-4), "spectral": (6.4e-3, 0.0), "none": (0.032, 0.0)}
 """What regularises the decoder, with the default weights of the embedding and of that term."""
 TERMS = {"l2": "decoder_weights", "gradient": "jacobian"}
 
@@ -24,9 +24,9 @@ class RAE(AE):
     ``spectral``, no term but decoder layers of spectral norm 1; ``none``.
 
     Weights of None are the defaults of the kind: those of the authors' code for MNIST (mean squared error, D = 16)
-    times HW/2, except that of ``gradient``, because their code penalises something else. They are for a Gaussian
-    likelihood of sigma 1; for sigma s, divide them by s^2. Weights of 0 give the AE, except for ``spectral``. There is
-    no posterior, so no ELBO.
+    times HW/2. Those of ``gradient`` and ``spectral`` are ours: their code penalises something else in the one, and has
+    batch norm, which undoes the constraint, in the other. They are for a Gaussian likelihood of sigma 1; for sigma s,
+    divide them by s^2. Weights of 0 give the AE, except for ``spectral``. There is no posterior, so no ELBO.
     """
 
     def __init__(
