@@ -13,7 +13,7 @@ import yaml
 VALUES: tuple[Any, ...] = (None, [], {}, -1, "abc", float("nan"), 10**30)
 """What each value of a record is replaced by in turn; besides, it is left out."""
 CELLS = ("", "abc", "nan", "inf", "-1", "1" + "0" * 30, "1,2,3", '"')
-RECORDS = ("config.yaml", "summary.json", "evaluation.json", "changes.json", "metrics.csv")
+RECORDS = ("config.yaml", "summary.json", "evaluation.json", "mixture.json", "changes.json", "metrics.csv")
 
 
 class Damage(NamedTuple):

@@ -119,11 +119,11 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("total", shared_steps.TOTALS)
-@pytest.mark.parametrize("name", shared_steps.NAMES)
+@pytest.mark.parametrize("name", [*shared_steps.NAMES, "sparse"])
 def test_penalties_of_shares_have_the_values_and_gradients_of_one_process(
     name: str, total: int, ranks: list[Any]
 ) -> None:
-    alone = shared_steps.step(name, total, None)
+    alone = shared_steps.sparse_step(total, None) if name == "sparse" else shared_steps.step(name, total, None)
     parts = [part[name, total] for part in ranks]
     for value in alone.keys() & {"penalty", "critic"}:
         torch.testing.assert_close(torch.cat([part.pop(value) for part in parts]), alone.pop(value))

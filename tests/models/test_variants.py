@@ -43,6 +43,7 @@ def test_a_model_has_samples_if_it_has_a_prior_which_a_posterior_needs(variant: 
 
 def test_kl_is_the_same_quantity_whatever_weighs_it(variant: str, make_model: Make) -> None:
     model, vae = make_model(variant), make_model("vae", "model.network=conv" if variant == "conv_vae" else "seed=0")
+    model.eval()  # without corruption
     x = torch.rand(4, 1, 16, 16)
     terms = model.loss_terms(x)
     if terms.has_posterior and terms.kl_by == "dimension":
@@ -52,8 +53,8 @@ def test_kl_is_the_same_quantity_whatever_weighs_it(variant: str, make_model: Ma
 
 
 def test_evaluation_encodes_each_image_once(variant: str, make_model: Make) -> None:
-    """The encoder may have images of its own besides, such as pseudo-inputs."""
-    model, encoded = make_model(variant), []
+    """The encoder may have images of its own besides, such as pseudo-inputs, and corrupted ones."""
+    model, encoded = make_model(variant).eval(), []
     own = {part.shape[0] for name, part in model.named_parameters() if part.shape[1:] == (1, 16, 16)}
     model.encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
     if own:
@@ -61,13 +62,13 @@ def test_evaluation_encodes_each_image_once(variant: str, make_model: Make) -> N
         assert encoded == [9, *own]
         return
     model._evaluate((torch.rand(7, 1, 16, 16),), RunningMeans())
-    assert encoded == [7]
+    assert encoded == [7] * (1 if model.corruption is None else 2)
 
 
 def test_terms_without_the_code_evaluate_to_the_same_numbers(
     variant: str, make_model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, x = make_model(variant), torch.rand(7, 1, 16, 16)
+    model, x = make_model(variant).eval(), torch.rand(7, 1, 16, 16)
     given, without = RunningMeans(), RunningMeans()
     torch.manual_seed(1)
     model._evaluate((x,), given)

@@ -114,8 +114,8 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
         locks.held(path),
         console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
     ):
-        found = evaluate_run(run, sizes, data=data, packages=packages, device=device, report=report)
-        runs.write_evaluation(path, found)
+        found, mixture = measure_run(run, sizes, data=data, packages=packages, device=device, report=report)
+        runs.write_evaluation(path, found, mixture)
     print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
 
@@ -128,7 +128,22 @@ def evaluate_run(
     device: "torch.device | None" = None,
     report: "Callable[[str], None]" = lambda _: None,
 ) -> dict[str, Any]:
-    """Evaluate a run's best weights; returns the content of ``evaluation.json``.
+    """Evaluate a run's best weights; returns the content of ``evaluation.json`` (see ``measure_run``)."""
+    return measure_run(run, settings, data=data, packages=packages, device=device, report=report)[0]
+
+
+def measure_run(
+    run: "Run",
+    settings: "Settings | None" = None,
+    *,
+    data: "ImageDataModule | None" = None,
+    packages: Sequence[str] = OWN,
+    device: "torch.device | None" = None,
+    report: "Callable[[str], None]" = lambda _: None,
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Evaluate a run's best weights; returns the content of ``evaluation.json`` and of ``mixture.json``.
+
+    The second is the mixture fitted to the training codes, None if they have too many dimensions.
 
     ``settings`` are ``FULL`` if None. ``data`` replaces the data set of the run's config, as when it has moved.
     ``packages`` may be imported to create the model (see ``vaezoo.load``). ``report`` is called with the name of each
@@ -143,11 +158,15 @@ def evaluate_run(
     started = time.perf_counter()
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):  # weights are initialised before they are loaded
-        model = run.model(packages=packages).to(device)
+        model, step = run.model_at_step(packages=packages)
+        model = model.to(device)
     found = measure(model, data or run.data(packages=packages), settings or FULL, report)
     costs = run.summary.get("cost", {}).items()
     found["metrics"] |= {name: {"value": value} for name, value in costs if name in CATALOGUE}
-    return found | {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}
+    found |= {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}
+    if model.mixture is None:
+        return found, None
+    return found, {"checkpoint": found["checkpoint"], "step": step, **model.mixture.plain()}
 
 
 def threads_of(run: runs.RunFolder) -> int:

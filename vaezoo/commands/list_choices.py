@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from functools import partial
 
 from vaezoo.config import arguments
-from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POSTERIORS, PRIORS, QUANTIZERS
+from vaezoo.config.choices import (
+    BOUNDS,
+    CORRUPTIONS,
+    LIKELIHOODS,
+    NETWORKS,
+    PENALTIES,
+    POSTERIORS,
+    PRIORS,
+    QUANTIZERS,
+)
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 
@@ -30,6 +39,7 @@ def _list(words: Sequence[str]) -> int:
     print("data=             ", *added.options("data"))
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", "auto", *LIKELIHOODS)
+    print("model.corruption= ", "null", *CORRUPTIONS)
     print("model.posterior=  ", *POSTERIORS)
     print("model.prior=      ", *PRIORS)
     print("model.bound=      ", *BOUNDS)

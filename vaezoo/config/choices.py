@@ -15,6 +15,7 @@ LIKELIHOODS = (
 POSTERIORS = ("diagonal", "full", "planar", "radial", "iaf", "power_spherical", "von_mises_fisher")
 PRIORS = ("normal", "vamp", "mixture", "flow", "uniform_sphere")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae", "piwae")
+CORRUPTIONS = ("gaussian", "masking", "salt_pepper")
 PENALTIES = ("total_correlation", "critic_tc", "dip", "mmd", "sliced_wasserstein", "ssim", "adversarial")
 QUANTIZERS = ("vq",)
 BETA_SCHEDULES = ("constant", "linear", "cyclic")

@@ -29,6 +29,7 @@ class PCA(nn.Module):
         latent_dim: number of components; those beyond the rank of the images are 0.
     """
 
+    mixture: Any = None
     center: Tensor
     directions: Tensor
     scales: Tensor

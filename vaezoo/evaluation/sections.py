@@ -115,7 +115,10 @@ def reconstruction(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
 
 
 def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vectors]:
-    """Distances of prior samples, mixture samples and reconstructions from the test set, in each feature space."""
+    """Distances of prior samples, mixture samples and reconstructions from the test set, in each feature space.
+
+    The mixture is fitted to the training codes (N, D) and kept as ``subject.mixture``.
+    """
     count = min(inputs.settings.samples, len(inputs.test))
     sources: dict[str, Callable[[], Iterator[Tensor]] | str] = {
         "prior": lambda: _prior_samples(subject, inputs, count),
@@ -123,7 +126,8 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
         "reconstruction": lambda: (subject.reconstruct(x.to(inputs.device)) for x in inputs.test.split(CHUNK)),
     }
     if not sources["mixture"]:
-        drawn = generation.fit_mixture(codes, seed=inputs.settings.seed).sample(count, _seeded(inputs))
+        subject.mixture = generation.fit_mixture(codes, seed=inputs.settings.seed)
+        drawn = subject.mixture.sample(count, _seeded(inputs))
         sources["mixture"] = lambda: (
             subject.decode(subject.project(part.to(inputs.device))) for part in drawn.split(CHUNK)
         )

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -147,6 +147,33 @@ class Mixture(NamedTuple):
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return (self.means[component] + torch.einsum("nij,nj->ni", self.factors[component], noise)).float()
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """log p(z) of codes on the CPU, in nats: (N, D) -> (N,), float64."""
+        difference = (codes.double()[:, None] - self.means).permute(1, 2, 0)
+        squares = torch.linalg.solve_triangular(self.factors, difference, upper=False).square().sum(1)
+        scales = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        constants = self.weights.log() - scales - 0.5 * self.means.shape[1] * math.log(2 * math.pi)
+        return (constants[:, None] - 0.5 * squares).logsumexp(0)
+
+    def plain(self) -> dict[str, Any]:
+        """The mixture as lists by name, which ``from_plain`` turns into the same mixture again."""
+        return {name: part.tolist() for name, part in self._asdict().items()}
+
+    @classmethod
+    def from_plain(cls, lists: Mapping[str, Any]) -> "Mixture":
+        """The mixture whose parts are these lists; ValueError if they are not those of a mixture."""
+        try:
+            found = cls(*(torch.tensor(lists[name], dtype=torch.double) for name in cls._fields))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"weights, means and factors are not lists of numbers: {error}") from error
+        components, dimensions = len(found.weights), found.means.shape[-1]
+        shapes = ((components,), (components, dimensions), (components, dimensions, dimensions))
+        if any(part.shape != shape or not part.isfinite().all() for part, shape in zip(found, shapes, strict=True)):
+            raise ValueError("weights, means and factors do not have the shapes of a mixture, or are not finite")
+        if (found.weights < 0).any() or not found.weights.sum() > 0:
+            raise ValueError("weights are not those of a mixture")
+        return found
 
 
 MOST_CODES = 10_000

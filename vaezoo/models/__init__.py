@@ -6,7 +6,10 @@ from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.ciwae import CIWAE
+from vaezoo.models.contractive_ae import ContractiveAE
 from vaezoo.models.conv_vae import ConvVAE
+from vaezoo.models.denoising_ae import DenoisingAE
+from vaezoo.models.denoising_vae import DenoisingVAE
 from vaezoo.models.dip_vae import DIPVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.flow_vae import FlowVAE
@@ -15,7 +18,9 @@ from vaezoo.models.info_vae import InfoVAE
 from vaezoo.models.iwae import IWAE
 from vaezoo.models.miwae import MIWAE
 from vaezoo.models.piwae import PIWAE
+from vaezoo.models.rae import RAE
 from vaezoo.models.sliced_wae import SlicedWAE
+from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
@@ -30,6 +35,7 @@ __all__ = [
     "IWAE",
     "MIWAE",
     "PIWAE",
+    "RAE",
     "VAE",
     "VQVAE",
     "WAE",
@@ -37,11 +43,15 @@ __all__ = [
     "Autoencoder",
     "BetaTCVAE",
     "BetaVAE",
+    "ContractiveAE",
     "ConvVAE",
+    "DenoisingAE",
+    "DenoisingVAE",
     "FactorVAE",
     "FlowVAE",
     "InfoVAE",
     "SlicedWAE",
+    "SparseAE",
     "SphericalVAE",
     "VampVAE",
 ]

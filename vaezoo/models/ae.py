@@ -12,8 +12,18 @@ class AE(ContinuousAutoencoder):
     With a prior it has samples, which the prior's codes are decoded to; a penalty can draw codes towards the prior.
     """
 
+    def code(self, x: Tensor) -> Tensor:
+        """The code of what the encoder sees, which may be corrupted: (B, C, H, W) -> (B, D)."""
+        return self.features(x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.code(x)
+
     def loss_terms(self, x: Tensor) -> Terms:
-        code = self.encode(x)
+        return self.terms_at(x, self.code(self.seen(x)))
+
+    def terms_at(self, x: Tensor, code: Tensor) -> Terms:
+        """Loss terms of clean images given their codes: (B, C, H, W) and (B, D) -> Terms."""
         terms = Terms(self.nll(x, code), kl=x.new_zeros(len(x), 0), code=code)
         self.penalise(terms, x, code, None, self.prior())
         return terms

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vaezoo.config.errors import ConfigError
+from vaezoo.config.errors import ConfigError, ImageError
 from vaezoo.config.validation import within
-from vaezoo.nn.image_api import ImageAPI
+from vaezoo.metrics.generation import Mixture, fit_mixture, no_mixture
+from vaezoo.nn.corruption import make_corruption
+from vaezoo.nn.image_api import MIXTURE, ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
@@ -43,6 +45,8 @@ class Autoencoder(ImageAPI, Loop):
         code_channels: channels of a spatial code; None for a flat code.
         network: encoder and decoder by name (see ``vaezoo.nn.networks``); widths: their sizes, None for the defaults.
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
+        corruption: of what the encoder sees in training, by name (see ``vaezoo.nn.corruption``), to reconstruct clean
+            images, or None; corruption_options: its arguments.
         optimizer: name of a class of ``torch.optim`` and its arguments; None is ``{"name": "Adam", "lr": 1e-3}``.
         scheduler: the same for ``torch.optim.lr_scheduler``; None keeps the learning rate constant.
 
@@ -52,6 +56,9 @@ class Autoencoder(ImageAPI, Loop):
 
     auxiliary: Sequence[str] = ()
     """Names of submodules that neither encode nor decode, such as priors and critics."""
+
+    mixture: Mixture | None = None
+    """A mixture of Gaussians that was fitted to training codes after training; not part of the weights."""
 
     code_shape: tuple[int, ...]
     """(D,), or channels, height and width of a spatial code."""
@@ -72,6 +79,8 @@ class Autoencoder(ImageAPI, Loop):
         widths: list[int] | None = None,
         likelihood: str = "bernoulli",
         likelihood_options: dict[str, Any] | None = None,
+        corruption: str | None = None,
+        corruption_options: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -80,6 +89,7 @@ class Autoencoder(ImageAPI, Loop):
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.likelihood = make_likelihood(likelihood, likelihood_options)
+        self.corruption = None if corruption is None else make_corruption(corruption, corruption_options)
         self._make_networks(network, widths, latent_dim, code_channels)
 
     def _make_networks(
@@ -126,6 +136,21 @@ class Autoencoder(ImageAPI, Loop):
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
         code = code.to(self.dtype)
         return _at_least_float32(self.decoder(code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code))
+
+    # corruption ------------------------------------------------------------------------------------------------------
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What the encoder sees of images in a loss: corrupted in training if the model has a corruption."""
+        return self.corruption(x) if self.corruption is not None and self.training else x
+
+    def recon_corrupted(self, x: Tensor) -> Tensor:
+        corrupted = x if self.corruption is None else self.corruption(x)
+        posterior = self.posterior(corrupted)
+        return self.nll(x, self.encode(corrupted) if posterior is None else posterior.draw(1).first)
+
+    def formula_of_corruption(self) -> str:
+        """A clause at the end of a formula that says what the encoder sees; empty without a corruption."""
+        return "" if self.corruption is None else f", codes of {self.corruption.describe()}"
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #
@@ -229,10 +254,38 @@ class Autoencoder(ImageAPI, Loop):
         return self.decode(self.project(codes.flatten(0, 1))).unflatten(0, codes.shape[:2])
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Images decoded from draws of the prior, without gradients: (count, C, H, W); None without a prior."""
-        prior = self.prior()
-        return None if prior is None else self.decode(prior.sample(count, generator))
+    def sample(
+        self, count: int, generator: torch.Generator | None = None, *, prior: str | None = None
+    ) -> Tensor | None:
+        """Images decoded from draws of a prior, without gradients: (count, C, H, W).
+
+        ``prior`` is None for the model's own, and the result is None without one; ``mixture`` stands for that fitted to
+        training codes (see ``fit_prior``), which needs a generator on the CPU, if any. ImageError if none was fitted.
+        """
+        if prior == MIXTURE:
+            return self.decode(self.project(self._mixture().sample(count, generator).to(self.device)))
+        own = self.prior()
+        return None if own is None else self.decode(own.sample(count, generator))
+
+    def fit_prior(self, codes: Tensor, *, components: int = 10, seed: int = 0) -> Mixture:
+        """Fit a mixture of Gaussians to training codes (N, D), as ``encode`` gives them, and keep it in ``mixture``.
+
+        ImageError for codes of too many dimensions (see ``vaezoo.metrics.generation``).
+        """
+        if reason := no_mixture(codes):
+            raise ImageError(f"fit_prior cannot be used here: {reason}; choose a smaller model.latent_dim")
+        self.mixture = fit_mixture(codes, components=components, seed=seed)
+        return self.mixture
+
+    def _mixture(self) -> Mixture:
+        if self.mixture is not None:
+            return self.mixture
+        if reason := no_mixture(torch.empty(0, self.latent_dim)):
+            raise ImageError(f"sample has no mixture of this model: {reason}")
+        raise ImageError(
+            "sample has no mixture, because none was fitted to the codes of this model; load the run folder after"
+            " vaezoo evaluate, or call model.fit_prior(codes) with codes of training images"
+        )
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
         """Codes and reconstructions of a batch (x, y) or x; each rank returns those of its own images."""

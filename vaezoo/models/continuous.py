@@ -70,18 +70,23 @@ class ContinuousAutoencoder(Autoencoder):
                 " not have; set model.prior to normal, or to null for no prior"
             )
 
+    @property
+    def batch_statistic(self) -> str | None:
+        """The setting by which the objective contains a biased statistic of training batches; None if it does not."""
+        biased = self.penalty is not None and self.penalty.is_batch_statistic
+        return f"model.penalty={self.hparams['penalty']}" if biased else None
+
     def _refuse_monitor(self) -> None:
         """ConfigError for a schedule that watches an objective which validation does not have."""
         watched = {"monitor": "val/loss", **(self._scheduler or {})}
         if (
-            self.penalty is not None
-            and self.penalty.is_batch_statistic
+            self.batch_statistic is not None
             and watched.get("name") == "ReduceLROnPlateau"
             and watched["monitor"] == "val/loss"
         ):
             metric, mode = self.selection
             raise ConfigError(
-                f"model.scheduler watches val/loss, which model.penalty={self.hparams['penalty']} does not have in"
+                f"model.scheduler watches val/loss, which {self.batch_statistic} does not have in"
                 " validation, because it is a biased statistic of training batches; set model.scheduler.monitor to"
                 f" {metric} and model.scheduler.mode to {mode}"
             )
@@ -108,7 +113,8 @@ class ContinuousAutoencoder(Autoencoder):
         raise NotImplementedError
 
     def formula(self) -> str:
-        return self.main_formula() + ("" if self.penalty is None else f" + {self.penalty.formula()}")
+        penalty = "" if self.penalty is None else f" + {self.penalty.formula()}"
+        return self.main_formula() + penalty + self.formula_of_corruption()
 
     def main_formula(self) -> str:
         """The objective without the penalty, as text."""

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from vaezoo.config.errors import RunError
 from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
+from vaezoo.metrics.generation import Mixture
 from vaezoo.models import model_card
 from vaezoo.models.base import Autoencoder
 from vaezoo.runs import checkpoints, resuming, trust
@@ -47,12 +48,39 @@ class Run(RunFolder):
         return made
 
     def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
-        """The trained model, on the CPU in evaluation mode (see ``load``); RunError if it does not match the config."""
+        """The trained model, on the CPU in evaluation mode (see ``load``); RunError if it does not match the config.
+
+        It has the ``mixture`` that the last evaluation fitted to its codes, if that was of the same weights.
+        """
+        model, step = self.model_at_step(checkpoint, packages=packages)
+        kept = self.mixture
+        if kept is not None and (kept.get("checkpoint"), kept.get("step")) == (self.checkpoint(checkpoint).stem, step):
+            model.mixture = self._mixture_of(model, kept)
+        return model
+
+    def _mixture_of(self, model: Autoencoder, kept: dict[str, Any]) -> Mixture:
+        """The mixture of ``mixture.json``; RunError if it is not one for the codes of this model."""
+        try:
+            mixture = Mixture.from_plain(kept)
+            if mixture.means.shape[1] != model.latent_dim:
+                raise ValueError(f"its codes have {mixture.means.shape[1]} dimensions, the model's {model.latent_dim}")
+        except ValueError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(
+                f"{self.path}/mixture.json cannot be used: {reason}; run vaezoo evaluate {self.path} again"
+            ) from error
+        return mixture
+
+    def model_at_step(
+        self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN
+    ) -> tuple[Autoencoder, int | None]:
+        """The trained model without a mixture, and the optimiser step after which it was saved; RunError as above."""
         path = self.checkpoint(checkpoint)
-        model = load_checkpoint(path, packages=packages)
+        content = checkpoints.read(path)
+        model = _made_of(path, content, packages)
         forced = {change["key"] for change in resuming.recorded(self.path)}
         resuming.refuse_other_model(path, self.config, type(model).__name__, model.hparams, forced)
-        return model
+        return model, content.get("global_step")
 
 
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
@@ -76,7 +104,10 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
 
 def load_checkpoint(path: Path, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model in a checkpoint file; RunError if it is damaged, not vaezoo's, or its class is not in ``packages``."""
-    content = checkpoints.read(path)
+    return _made_of(path, checkpoints.read(path), packages)
+
+
+def _made_of(path: Path, content: Mapping[str, Any], packages: Sequence[str]) -> Autoencoder:
     return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
 
 

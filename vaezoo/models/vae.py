@@ -96,7 +96,7 @@ class VAE(ContinuousAutoencoder):
         return prior
 
     def loss_terms(self, x: Tensor) -> Terms:
-        posterior, prior = self.posterior(x), self.prior()
+        posterior, prior = self.posterior(self.seen(x)), self.prior()
         drawn = posterior.draw(self.bound.samples)
         kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
         if self.bound.needs_weights:

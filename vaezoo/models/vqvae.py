@@ -26,4 +26,4 @@ class VQVAE(QuantizedAutoencoder):
         return loss + terms.penalties["codebook"] if "codebook" in terms.penalties else loss
 
     def formula(self) -> str:
-        return f"recon + {self.commitment:g} commitment{self.quantizer.formula()}"
+        return f"recon + {self.commitment:g} commitment{self.quantizer.formula()}{self.formula_of_corruption()}"

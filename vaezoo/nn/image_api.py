@@ -19,6 +19,9 @@ from vaezoo.nn.interpolation import METHODS
 ROUNDING = 1e-5
 """How far pixels may exceed [0, 1], because resizing and interpolation round."""
 
+MIXTURE = "mixture"
+"""The prior of ``sample`` that was fitted to training codes."""
+
 _disabled = False
 
 
@@ -93,11 +96,21 @@ def _call_with_count(
         raise ImageError(
             f"sample needs a torch.Generator, got {generator!r}; write torch.Generator().manual_seed({generator})"
         )
+    if options.get("prior") not in (None, MIXTURE):
+        raise ImageError(f"sample needs prior=None, for the model's own, or {MIXTURE!r}, got {options['prior']!r}")
+    if options.get("prior") == MIXTURE and generator is not None and generator.device.type != "cpu":
+        raise ImageError(f"sample with prior={MIXTURE!r} needs a generator on the CPU, got one on {generator.device}")
     return method(model, count, generator, **options)
+
+
+def _call_with_batch(model: Any, method: Callable[..., Any], /, x: Any, *others: Any) -> Any:
+    _check_images(model, x, method.__name__)
+    return method(model, x, *others)
 
 
 CHECKED: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("encode", "posterior", "reconstruct"), _call_with_images),
+    "loss_terms": _call_with_batch,  # and what the encoder sees in it may be corrupted, beyond [0, 1]
     "decode": _call_with_codes,
     "interpolate": _call_with_ends,
     "sample": _call_with_count,

@@ -71,6 +71,16 @@ class RunFolder:
             raise RunError(f"{error}; run vaezoo evaluate {self.path} again") from error
 
     @property
+    def mixture(self) -> dict[str, Any] | None:
+        """The content of ``mixture.json``: the mixture that the last evaluation fitted to training codes, with the name
+        and the step of the checkpoint that it belongs to; None if there is none, RunError if it is invalid."""
+        path = self.path / "mixture.json"
+        try:
+            return reading.read_json(path) if path.is_file() else None
+        except RunError as error:
+            raise RunError(f"{error}; run vaezoo evaluate {self.path} again") from error
+
+    @property
     def metrics(self) -> list[dict[str, float]]:
         """Rows of ``metrics.csv`` in order; each has ``step`` and the metrics that were logged then."""
         path = self.path / "metrics.csv"
@@ -168,6 +178,10 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     write_text(path / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
 
 
-def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
-    """Write evaluation.json."""
+def write_evaluation(path: Path, evaluation: dict[str, Any], mixture: Mapping[str, Any] | None = None) -> None:
+    """Write evaluation.json and, if a mixture was fitted to the codes, mixture.json; else remove that of before."""
     write_text(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
+    if mixture is not None:
+        write_text(path / "mixture.json", json.dumps(mixture, allow_nan=False) + "\n")
+    else:
+        (path / "mixture.json").unlink(missing_ok=True)

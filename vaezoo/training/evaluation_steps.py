@@ -63,12 +63,13 @@ class EvaluationSteps(ModelInterface):
         x = inputs[0]
         with batch_shares.within_share(share):
             terms = self.loss_terms(*inputs)
+            corrupted = self._corrupted(x)
         code = self.encode(x) if terms.code is None else terms.code
         mse = metrics.mse(x, self.decode(code))
         # A biased statistic of a batch has no mean over batches, and neither has an objective that contains it.
         values = {} if terms.batch_statistics else {"loss": self.objective(terms, self.weights())}
         values |= {name: value for name, value in terms.named().items() if name not in terms.batch_statistics}
-        values |= {"mse": mse, "psnr": metrics.psnr(mse)}
+        values |= corrupted | {"mse": mse, "psnr": metrics.psnr(mse)}
         if terms.has_rate:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x)}
         if terms.has_posterior and terms.kl_by == "dimension":
@@ -77,6 +78,15 @@ class EvaluationSteps(ModelInterface):
             values |= {"mean": code, "square": code.double().square()}
         values |= {f"usage_{name}".rstrip("_"): counts for name, counts in terms.usage.items()}
         sums.add(values if share is None else share.counted(values))
+
+    def _corrupted(self, x: Tensor) -> dict[str, Tensor]:
+        """recon from corrupted images by its name, if there is a corruption; leaves the noise for codes as it is."""
+        if self.corruption is None:
+            return {}
+        states = random_states(self.device)
+        found = {"recon_corrupted": self.recon_corrupted(x)}
+        restore(states, self.device)
+        return found
 
     def _start_evaluation(self, stage: str) -> None:
         self._sums[stage].reset()

@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as L
 from torch import Tensor
 
+from vaezoo.nn.corruption import Corruption
 from vaezoo.nn.likelihoods import Likelihood
 from vaezoo.nn.posteriors import Posterior
 from vaezoo.training.terms import Batch, Terms, Weights
@@ -27,6 +28,9 @@ class ModelInterface(L.LightningModule):
     """Number of training images, for statistics that depend on it; None if unknown."""
 
     likelihood: Likelihood
+    corruption: Corruption | None = None
+    """Of the images that the encoder sees in training, to reconstruct clean ones."""
+
     # what is minimised ------------------------------------------------------------------------------------------------
 
     def loss_terms(self, x: Tensor) -> Terms:
@@ -51,6 +55,10 @@ class ModelInterface(L.LightningModule):
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """The arguments of ``loss_terms`` in a batch: images (B, C, H, W), and labels if the model wants them."""
         return tuple(batch[: 1 + self.wants_labels])
+
+    def recon_corrupted(self, x: Tensor) -> Tensor:
+        """recon of clean images given codes of corrupted ones, of a model with a corruption: (B, C, H, W) -> (B,)."""
+        raise NotImplementedError
 
     # codes -----------------------------------------------------------------------------------------------------------
 

@@ -220,6 +220,7 @@ def test_a_disk_that_fills_before_the_first_step_is_saved_says_to_train_anew(
         "metrics.csv.new",
         "summary.json",
         "evaluation.json",
+        "mixture.json",
         "changes.json",
         "train.log",
         "run.lock",

@@ -20,7 +20,7 @@ TOOLS = ("safetensors", "onnx", "onnxscript", "onnxruntime")
 def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     """Write and check all files in ``folder``, print the results, and return the card."""
     path = run.checkpoint(request.checkpoint)
-    model = run.model(path.stem, packages=request.packages)
+    model, _ = run.model_at_step(path.stem, packages=request.packages)
     images, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
     name, checked = request.out.name, dict[str, float]()
     stored = folder / f"{name}{model_card.SUFFIX}"

@@ -171,7 +171,8 @@ def _draw(model: Any, images: Images) -> dict[str, Draws]:
         of_noise = "no prior: N(0, I), on which this model was not trained"
         found["prior"] = _with_nearest(decode(model, noise), images.training, of_noise)
     if not no_mixture(codes):
-        mixed = fit_mixture(codes).sample(DRAWS, torch.Generator().manual_seed(SEED))
+        mixture = model.mixture or fit_mixture(codes)  # that of the run's evaluation, if there is one
+        mixed = mixture.sample(DRAWS, torch.Generator().manual_seed(SEED))
         found["mixture"] = _with_nearest(decode(model, mixed), images.training, "mixture")
     return found
 
