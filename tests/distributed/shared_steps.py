@@ -1,4 +1,4 @@
-"""One rank's part of steps with penalties: python -m tests.distributed.shared_steps FOLDER RANK RANKS."""
+"""One rank's part of steps with statistics of a batch: python -m tests.distributed.shared_steps FOLDER RANK RANKS."""
 
 import sys
 from pathlib import Path
@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, distributed, nn
 
 from vaezoo.distributed.batch_shares import BatchShare, even_share, normal_like, within_share
+from vaezoo.metrics.divergences import gaussian_kl
+from vaezoo.nn.free_bits import freed
 from vaezoo.nn.penalties import Encoded, make_penalty
 from vaezoo.nn.posteriors import DiagonalGaussian
 
 TOTALS = (1, 2, 5, 7)
 """Sizes of batches: some ranks have a stand-in, some one image more."""
 
-NAMES = ("total_correlation", "critic_tc")
+NAMES = ("total_correlation", "critic_tc", "free_bits")
 
 
 def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
@@ -21,12 +23,14 @@ def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
     torch.manual_seed(7)
     x = torch.randn(total, 5, dtype=torch.double)
     encoder = nn.Linear(5, 6).double()
-    penalty = make_penalty(name, 3, {"widths": [8]} if name == "critic_tc" else {}).double()
+    floor = name == "free_bits"
+    penalty = nn.Module() if floor else make_penalty(name, 3, {"widths": [8]} if name == "critic_tc" else {}).double()
     rows = slice(0, total) if share is None else slice(share.start, share.start + max(share.size, 1))
     with within_share(share):
         mean, logvar = encoder(x[rows]).chunk(2, 1)
         code = mean + torch.exp(0.5 * logvar) * normal_like(mean)
-        term, critic = penalty(Encoded(x[rows], code, DiagonalGaussian(mean, logvar), images=20))
+        seen = Encoded(x[rows], code, DiagonalGaussian(mean, logvar), images=20)
+        term, critic = (freed(gaussian_kl(mean, logvar), 0.4), None) if floor else penalty(seen)
     objective = term if critic is None else term + critic
     (objective.mean() * (1.0 if share is None else share.weight)).backward()
     counted = len(x[rows]) if share is None else share.size

@@ -43,7 +43,8 @@ class ContinuousAutoencoder(Autoencoder):
         )
         self.penalty = None if penalty is None else make_penalty(penalty, self.latent_dim, penalty_options)
         self._refuse_parts()
-        self._refuse_monitor()
+        if self.penalty is not None and self.penalty.is_batch_statistic:
+            self._refuse_monitor("penalty")
 
     @property
     def has_moments(self) -> bool:
@@ -65,18 +66,13 @@ class ContinuousAutoencoder(Autoencoder):
                 " not have; set model.prior to normal, or to null for no prior"
             )
 
-    def _refuse_monitor(self) -> None:
-        """ConfigError for a schedule that watches an objective which validation does not have."""
+    def _refuse_monitor(self, key: str) -> None:
+        """ConfigError for a schedule that watches the objective, which validation does not have with this setting."""
         watched = {"monitor": "val/loss", **(self._scheduler or {})}
-        if (
-            self.penalty is not None
-            and self.penalty.is_batch_statistic
-            and watched.get("name") == "ReduceLROnPlateau"
-            and watched["monitor"] == "val/loss"
-        ):
+        if watched.get("name") == "ReduceLROnPlateau" and watched["monitor"] == "val/loss":
             metric, mode = self.selection
             raise ConfigError(
-                f"model.scheduler watches val/loss, which model.penalty={self.hparams['penalty']} does not have in"
+                f"model.scheduler watches val/loss, which model.{key}={self.hparams[key]} does not have in"
                 " validation, because it is a biased statistic of training batches; set model.scheduler.monitor to"
                 f" {metric} and model.scheduler.mode to {mode}"
             )

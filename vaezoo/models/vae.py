@@ -7,6 +7,7 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
+from vaezoo.nn.free_bits import make_free_bits
 from vaezoo.nn.posteriors import Draw, Posterior, make_posterior_model
 from vaezoo.nn.priors import Prior
 from vaezoo.training.terms import Terms, Weights
@@ -18,6 +19,8 @@ class VAE(ContinuousAutoencoder):
     Args:
         posterior: family of q(z|x) by name (see ``vaezoo.nn.posteriors``); posterior_options: its arguments.
         bound: what is maximised, by name (see ``vaezoo.nn.bounds``); bound_options: its arguments.
+        free_bits: nats below which a dimension, or a level of a hierarchy, costs the objective no less; None or 0 for
+            no floor. free_bits_options: its arguments (see ``vaezoo.nn.free_bits``). Logged terms stay raw.
 
     Raises:
         ConfigError: an unknown name or option, or parts that cannot be combined.
@@ -36,10 +39,13 @@ class VAE(ContinuousAutoencoder):
         prior: str = "normal",
         bound: str = "elbo",
         bound_options: dict[str, Any] | None = None,
+        free_bits: float | None = None,
+        free_bits_options: dict[str, Any] | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(prior=prior, **shared)
         self.bound = make_bound(bound, bound_options)
+        self.free_bits = make_free_bits(free_bits, free_bits_options)
         self._refuse_combinations()
 
     def _refuse_combinations(self) -> None:
@@ -49,6 +55,13 @@ class VAE(ContinuousAutoencoder):
                 f"model.posterior={self.hparams['posterior']} is for flat codes, and model.code_channels gives a"
                 " spatial one; set model.posterior=diagonal"
             )
+        if self.free_bits is not None and self.bound.label is not None:
+            raise ConfigError(
+                f"model.free_bits is a floor for the KL of model.bound=elbo, and {self.hparams['bound']} has none; set"
+                " either of them"
+            )
+        if self.free_bits is not None and self.free_bits.is_batch_statistic:
+            self._refuse_monitor("free_bits")
 
     @property
     def has_moments(self) -> bool:
@@ -85,6 +98,8 @@ class VAE(ContinuousAutoencoder):
         terms = Terms(recon, kl, penalties, code=posterior.mean, kl_by=kl_by)
         terms.log_weights, terms.posterior, terms.draw = log_weights, posterior, draw
         self.penalise(terms, x, drawn.first, posterior, prior)
+        if self.free_bits is not None and self.free_bits.is_batch_statistic:
+            terms.batch_statistics |= {"free_bits"}
         return terms
 
     def _weigh(self, x: Tensor, posterior: Posterior, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:
@@ -97,10 +112,16 @@ class VAE(ContinuousAutoencoder):
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         code = None if terms.draw is None else terms.draw.code
-        return self.bound.loss(terms.recon, terms.rate, terms.log_weights, code)
+        return self.bound.loss(terms.recon, self.cost(terms), terms.log_weights, code)
+
+    def cost(self, terms: Terms) -> Tensor:
+        """The rate in the objective, in nats: (B,). With free bits, it has a floor."""
+        if self.free_bits is None:
+            return terms.rate
+        return self.free_bits(terms.kl, terms.kl_by, self.latent_dim)
 
     def main_formula(self) -> str:
-        return self.bound.formula()
+        return self.bound.formula() if self.free_bits is None else f"recon + {self.free_bits.formula()}"
 
     def explain_weights(self) -> list[str]:
         if self.bound.label is not None:
@@ -111,5 +132,6 @@ class VAE(ContinuousAutoencoder):
             f" of recon, summed over {self.pixels:,} pixels",
             f"equivalent beta for a loss averaged over pixels: {beta / self.pixels:.4g};"
             f" averaged over pixels and dimensions (beta_norm): {beta * self.latent_dim / self.pixels:.4g}",
+            *([] if self.free_bits is None else [self.free_bits.describe()]),
             *super().explain_weights(),
         ]
