@@ -66,6 +66,8 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
         return numbers | missing(["iw_bound", "iw_ess"], "all draws of a point are equal"), vectors
     if posterior.kl_by(subject.prior()) == "dimension":
         vectors["kl_of_dimensions"] = kl.mean(0).tolist()
+    if posterior.kl_by(subject.prior()) == "level":
+        vectors["kl_of_levels"] = kl.mean(0).tolist()
     images = inputs.test[: _bound_images(subject, inputs)]
     bound, ess = bounds.importance_weighted_bound(subject, images, inputs.settings.k, seed=seed)
     numbers["iw_bound"] = mean_of(bound.cpu(), k=inputs.settings.k)
@@ -258,12 +260,16 @@ def _posterior_statistics(subject: Any, inputs: Inputs) -> tuple[Numbers, Vector
     names = ["mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"]
     if _example(subject, inputs) is None:
         return missing(["active_units", *names], NO_POSTERIOR), {}
-    posterior, prior = _posterior_of(subject, inputs), subject.prior().to(torch.device("cpu"))
-    variance = posterior.mean.double().var(0, correction=0)
-    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(posterior.mean)}}
+    found = _posteriors_of(subject, inputs)
+    means = torch.cat([posterior.mean.cpu() for posterior in found])
+    variance = means.double().var(0, correction=0)
+    numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(means)}}
     vectors = {"variance_of_means": variance.tolist()}
-    if not hasattr(posterior, "log_prob"):
+    if not hasattr(found[0], "log_prob"):
         return numbers | missing(names, "the posterior has no density of given codes"), vectors
+    if not isinstance(found[0], tuple):
+        return numbers | missing(names, "scoring a code under the posterior of another image takes networks"), vectors
+    posterior, prior = _together(found), subject.prior().to(torch.device("cpu"))
     parts = latent.decompose(posterior, prior, generator=_seeded(inputs))
     reasons = {
         "total_correlation": "the dimensions of the posterior are not independent",
@@ -281,9 +287,13 @@ def _posterior_statistics(subject: Any, inputs: Inputs) -> tuple[Numbers, Vector
 
 
 @torch.no_grad()
-def _posterior_of(subject: Any, inputs: Inputs) -> Any:
-    """The posteriors of all test images on the CPU, a named tuple of tensors (N, ...)."""
-    found = [subject.posterior(x.to(inputs.device)) for x in inputs.test.split(CHUNK)]
+def _posteriors_of(subject: Any, inputs: Inputs) -> list[Any]:
+    """The posteriors of all test images, part by part."""
+    return [subject.posterior(x.to(inputs.device)) for x in inputs.test.split(CHUNK)]
+
+
+def _together(found: list[Any]) -> Any:
+    """Posteriors that are named tuples of tensors, as a single one on the CPU, of tensors (N, ...)."""
     return type(found[0])(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*found, strict=True)))
 
 

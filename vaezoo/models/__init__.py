@@ -5,9 +5,23 @@ from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.conv_vae import ConvVAE
 from vaezoo.models.factor_vae import FactorVAE
+from vaezoo.models.hierarchical_vae import HierarchicalVAE
 from vaezoo.models.iwae import IWAE
+from vaezoo.models.ladder_vae import LadderVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
 
-__all__ = ["AE", "IWAE", "VAE", "VQVAE", "Autoencoder", "BetaVAE", "ConvVAE", "FactorVAE", "VampVAE"]
+__all__ = [
+    "AE",
+    "IWAE",
+    "VAE",
+    "VQVAE",
+    "Autoencoder",
+    "BetaVAE",
+    "ConvVAE",
+    "FactorVAE",
+    "HierarchicalVAE",
+    "LadderVAE",
+    "VampVAE",
+]

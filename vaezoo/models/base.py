@@ -112,6 +112,10 @@ class Autoencoder(ImageAPI, Loop):
         """Encoder outputs for a code of so many dimensions, or channels if it is spatial."""
         return dimensions
 
+    def sizes(self, dimensions: int) -> dict[str, Any]:
+        """Settings for the same model with a code of about so many dimensions; none if they follow from the network."""
+        return {} if self.hparams["latent_dim"] is None else {"latent_dim": dimensions}
+
     @property
     def pixels(self) -> int:
         return math.prod(self.image_shape)

@@ -63,6 +63,15 @@ class VAE(ContinuousAutoencoder):
         if self.free_bits is not None and self.free_bits.is_batch_statistic:
             self._refuse_monitor("free_bits")
 
+    def _refuse_families(self, reason: str) -> None:
+        """ConfigError for another posterior or prior than the defaults, for a model that has its own."""
+        for key, default in {"posterior": "diagonal", "prior": "normal"}.items():
+            if self.hparams[key] != default:
+                wrong = f"{type(self).__name__} cannot have model.{key}={self.hparams[key]}"
+                raise ConfigError(f"{wrong}, because {reason}; set {default}")
+            if self.hparams[f"{key}_options"]:
+                raise ConfigError(f"model.{key}_options are not for {type(self).__name__}, because {reason}; set null")
+
     @property
     def has_moments(self) -> bool:
         return self.posterior_model.makes_moments

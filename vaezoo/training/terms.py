@@ -30,8 +30,8 @@ class Terms:
             estimate for the whole can be negative for a single image.
         log_weights: log p(x, z) - log q(z|x) of each draw, (K, B), for bounds of several draws.
         posterior, draw: what the terms were computed from.
-        batch_statistics: names of penalties, or other parts of the objective, that are biased statistics of a batch: for
-            training only. Neither they nor the objective are logged in validation and test.
+        batch_statistics: names of penalties, or other parts of the objective, that are biased statistics of a batch:
+            for training only. Neither they nor the objective are logged in validation and test.
         critic: what the critics minimise, (B,); not part of the objective.
         usage: how often each image uses each entry of a codebook, (B, K) by name of the codebook.
     """

@@ -198,6 +198,12 @@ def evidence_is_the_same_either_way(make: Make) -> None:
     if posterior is None or prior is None:
         return
     code, log_q = posterior.draw(EVIDENCE // 10)
+    if hasattr(
+        posterior, "log_prob"
+    ):  # a tenth of the draws are the prior's, without which a narrow posterior's weights have no variance
+        others = prior.sample(len(code) // 9)[:, None].expand(-1, len(x), -1)
+        code, log_q = torch.cat([code, others]), torch.cat([log_q, posterior.log_prob(others)])
+        log_q = torch.logaddexp(log_q + math.log(0.9), prior.log_prob(code) + math.log(0.1))
     by_posterior = prior.log_prob(code) - log_q - model.nll_of_draws(x, code)
     code = prior.sample(EVIDENCE)[:, None].expand(-1, len(x), -1)
     by_prior = -torch.cat([model.nll_of_draws(x, part) for part in code.split(10_000)])
@@ -315,8 +321,8 @@ def _is_spatial(make: Make) -> bool:
 
 
 def _made(make: Make, latent_dim: int, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
-    """A model with so many latent dimensions, unless its code is spatial, whose size follows from its network."""
-    size = [] if _is_spatial(make) else [f"model.latent_dim={latent_dim}"]
+    """A model with about so many latent dimensions, unless its code is spatial and follows from its network."""
+    size = [f"model.{name}={value}" for name, value in make().sizes(latent_dim).items()]
     return make(*size, *overrides, image_shape=image_shape)
 
 
