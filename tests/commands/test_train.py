@@ -58,7 +58,7 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     assert terms.has_rate == ({"elbo", "kl"} <= test) == bool({"elbo", "kl"} & test)
     assert terms.has_posterior == ("active_units" in test)
     assert ("loss" in test) != bool(terms.batch_statistics)
-    assert (model.index_shape is not None) == ({"perplexity", "codes_used"} <= test)
+    assert bool(terms.usage) == ({"perplexity", "codes_used"} <= test)
     assert set(summary["val"]) == set(summary["test"])
     assert summary["cost"]["images_per_second"] > 0
     critics = sum(part.numel() for name in model.critics for part in model.get_submodule(name).parameters())

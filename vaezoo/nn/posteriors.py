@@ -67,7 +67,7 @@ class Posterior(Protocol):
         """
 
     def kl_by(self, prior: Prior) -> str:
-        """What the columns of ``kl`` are: ``dimension``, ``level``, or ``whole`` for a single number per image."""
+        """What the columns of ``kl`` are: ``dimension``, ``level``, ``group``, or ``whole`` for one column."""
 
     def detached(self) -> "Posterior":
         """The same distribution without gradients for its parameters."""

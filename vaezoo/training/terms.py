@@ -26,7 +26,8 @@ class Terms:
         code: the code without noise, such as the posterior mean, (B, D); it spares validation a second encoder pass.
         rate: nats that the code of each image costs, (B,): the sum of ``kl`` unless given, as by discrete codes; None
             without a posterior if not given, and then there is no ELBO.
-        kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy, or ``whole`` (G = 1). An
+        kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy or kind of code, ``group`` of a
+            discrete code, or ``whole`` (G = 1). An
             estimate for the whole can be negative for a single image.
         log_weights: log p(x, z) - log q(z|x) of each draw, (K, B), for bounds of several draws.
         posterior, draw: what the terms were computed from.
