@@ -59,6 +59,9 @@ class Autoencoder(ImageAPI, Loop):
     index_shape: tuple[int, int, int] | None = None
     """Levels, height and width of the indices of a discrete code; None for a continuous one."""
 
+    one_hots: Sequence[slice] = ()
+    """Parts of a code that are one-hot vectors, whose dimensions cannot be moved one by one."""
+
     codebook_sizes: tuple[int, ...] = ()
     """Entries of the codebook of each level of a discrete code."""
 

@@ -42,6 +42,7 @@ class RelaxedVAE(VAE):
         above(least_temperature, 0, "model.least_temperature")
         at_least(temperature_decay, 0, "model.temperature_decay")
         super().__init__(**shared)
+        self.one_hots = self.posterior_model.parts()
 
     def groups(self) -> tuple[list[int], int]:
         """Categories of each group, and the number of Gaussian dimensions before them."""

@@ -5,6 +5,7 @@ A code is flat: the one-hot vectors of all groups side by side, after the Gaussi
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -283,6 +284,11 @@ class RelaxedCategories(PosteriorModel):
         """N(0, I) and uniform categories."""
         uniform = UniformCategories(self.sizes, device)
         return MixedPrior(StandardNormal(self.dimensions, device), uniform) if self.dimensions else uniform
+
+    def parts(self) -> list[slice]:
+        """Where each group of categories stands in a code."""
+        ends = list(accumulate(self.sizes, initial=self.dimensions))
+        return [slice(start, stop) for start, stop in pairwise(ends)]
 
     def project(self, code: Tensor) -> Tensor:
         parts = code.split([self.dimensions, *self.sizes], -1)

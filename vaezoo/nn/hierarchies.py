@@ -177,6 +177,11 @@ class HierarchicalPrior(NamedTuple):
     networks: Hierarchy
     device: torch.device
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Dimensions of the levels, top first."""
+        return self.networks.sizes
+
     def log_prob(self, code: Tensor) -> Tensor:
         """Log density in nats: (..., D) -> (...)."""
         levels = self.networks.scored(code.reshape(1, -1, code.shape[-1]))
