@@ -180,7 +180,8 @@ def latent_kl(
     """KL per latent dimension, or level of a hierarchy, over training, and the number of active ``dimensions``.
 
     ``steps`` (T,), ``kl`` (T, D) in nats, or (T, L) for levels of a code of ``dimensions``, ``active`` (T,). Each
-    column extends from the previous step to its own; dimensions are sorted by their last KL, largest on top, and levels from the top down.
+    column extends from the previous step to its own; dimensions are sorted by their last KL, largest on
+    top, and levels from the top down.
     """
     dimensions = kl.shape[1] if dimensions is None else dimensions
     of_levels = kl.shape[1] != dimensions

@@ -10,6 +10,7 @@ from vaezoo.models.hierarchical_vae import HierarchicalVAE
 from vaezoo.models.iwae import IWAE
 from vaezoo.models.joint_vae import JointVAE
 from vaezoo.models.ladder_vae import LadderVAE
+from vaezoo.models.top_down_vae import TopDownVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
@@ -27,5 +28,6 @@ __all__ = [
     "HierarchicalVAE",
     "JointVAE",
     "LadderVAE",
+    "TopDownVAE",
     "VampVAE",
 ]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
 from vaezoo.nn.image_api import ImageAPI
@@ -49,6 +50,9 @@ class Autoencoder(ImageAPI, Loop):
     Raises:
         ConfigError: an argument is out of range, or torch cannot train with the optimiser or scheduler.
     """
+
+    networks: Sequence[str] = NETWORKS
+    """Values that the argument ``network`` may have."""
 
     auxiliary: Sequence[str] = ()
     """Names of submodules that neither encode nor decode, such as priors and critics."""
@@ -131,8 +135,11 @@ class Autoencoder(ImageAPI, Loop):
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
-        code = code.to(self.dtype)
-        return _at_least_float32(self.decoder(code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code))
+        return _at_least_float32(self.decoder(self.decoder_input(code.to(self.dtype))))
+
+    def decoder_input(self, code: Tensor) -> Tensor:
+        """What the decoder takes: codes (B, D) in their own shape, (B, *code_shape)."""
+        return code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code
 
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #

@@ -27,7 +27,8 @@ TILE = 32
 class LatentKL(Picture):
     """Heat map of the KL of each dimension or level over training, with the number of active dimensions.
 
-    There is none without such a KL. Every validation adds a column. The history is saved in checkpoints: 9 bytes per dimension and validation.
+    There is none without such a KL. Every validation adds a column. The history is saved in checkpoints: 9 bytes per
+    dimension and validation.
     """
 
     name = "latent_kl"
