@@ -60,9 +60,7 @@ class TopDownVAE(BetaVAE):
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
     ) -> None:
         if network not in self.networks:
-            raise ConfigError(
-                f"model.network must be {self.networks[0]}, the only one of {type(self).__name__}, got {network!r}"
-            )
+            raise ConfigError(f"{type(self).__name__} has a network of its own; set model.network={self.networks[0]}")
         if latent_dim is not None or code_channels is not None:
             raise ConfigError(
                 "model.latent_dim and model.code_channels follow from model.level_channels and the images; set null"

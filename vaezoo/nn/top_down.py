@@ -33,7 +33,7 @@ def resolutions(
         most = min(3, len(code_channels))
         raise ConfigError(f"model.widths must be 1 to {most} numbers, one for each resolution, got {len(widths)}")
     for width in widths:
-        within(width, 1, LARGEST, "each of model.widths")
+        within(width, 2, LARGEST, "each of model.widths")
     for channels in code_channels:
         within(channels, 1, LARGEST, "each of model.level_channels")
     height, width = padded(image_shape, len(widths))
@@ -60,8 +60,8 @@ class ScaledBlock(nn.Module):
 
 
 def _activated(before: int, after: int) -> list[nn.Module]:
-    """Group norm, SiLU and a 3x3 convolution."""
-    return [nn.GroupNorm(math.gcd(8, before), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)]
+    """Group norm, SiLU and a 3x3 convolution. Groups have several channels, as there may be a single position."""
+    return [nn.GroupNorm(math.gcd(8, max(1, before // 4)), before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)]
 
 
 class BottomUp(nn.Module):
