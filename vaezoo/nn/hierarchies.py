@@ -168,7 +168,7 @@ class HierarchicalPosterior:
         return None
 
     def _zeros(self) -> Tensor:
-        return self.features.new_zeros(len(self.features), sum(self.networks.sizes))
+        return self.features.new_zeros(self.features.shape[0], sum(self.networks.sizes))
 
 
 class HierarchicalPrior(NamedTuple):

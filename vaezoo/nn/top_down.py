@@ -193,7 +193,7 @@ class SpatialLevels(Hierarchy):
 
     def state(self, code: Tensor) -> Tensor:
         """The state below all levels of a code: (B, D) -> (B, C, h, w)."""
-        state = self._entry(len(code))
+        state = self._entry(code.shape[0])
         for level, (block, part) in enumerate(zip(self.levels, self.split(code), strict=True)):
             state = self._widened(level, state)
             state = block(state, self._spatial(level, part, state))
