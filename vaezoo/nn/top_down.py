@@ -200,7 +200,7 @@ class SpatialLevels(Hierarchy):
         return state
 
     def _entry(self, count: int) -> Tensor:
-        return self.start.expand(count, -1, -1, -1)
+        return self.start.repeat(count, 1, 1, 1)
 
     def _widened(self, level: int, state: Tensor) -> Tensor:
         stage = level // self.blocks
