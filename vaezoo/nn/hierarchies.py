@@ -7,7 +7,6 @@ p(z_1) p(z_2|z_1) p(z_3|z_1, z_2) ..., with p(z_1) = N(0, I). Level 1 is the top
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -129,11 +128,14 @@ class HierarchicalPosterior:
 
     def __init__(self, networks: Hierarchy, features: Tensor) -> None:
         self.networks, self.features = networks, features
+        self._mean: Tensor | None = None
 
-    @cached_property
+    @property
     def mean(self) -> Tensor:
         """The mean of each level given the means of those before it, which is not E[z|x]: (B, D)."""
-        return torch.cat(self.networks.drawn(self._zeros()[None], self.features).codes, -1)[0]
+        if self._mean is None:  # torch.compile breaks the graph at a cached_property
+            self._mean = torch.cat(self.networks.drawn(self._zeros()[None], self.features).codes, -1)[0]
+        return self._mean
 
     def draw(self, samples: int = 1, generator: torch.Generator | None = None) -> HierarchicalDraw:
         """Codes by the reparametrisation trick, level by level: (K, B, D) and (K, B)."""
