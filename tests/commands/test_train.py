@@ -52,14 +52,16 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     expected = {"reconstructions", "interpolations", "samples", "traversals", "latent_map"}
     model, test = run.model(), set(summary["test"])
     terms = model.loss_terms(torch.rand(2, *model.image_shape))
-    by_dimension = terms.has_posterior and terms.kl_by == "dimension"
     expected -= {"traversals"} if model.is_spherical else set()
-    assert pictures == expected | ({"latent_kl"} if by_dimension else set())
+    in_parts = terms.has_posterior and terms.kl_by in ("dimension", "level")
+    in_levels = len(getattr(model.prior(), "sizes", ())) > 1 and not model.one_hots
+    expected |= {"levels"} if in_levels else set()
+    assert pictures == expected | ({"latent_kl"} if in_parts else set())
     assert {"recon", "mse", "psnr"} <= test
     assert terms.has_rate == ({"elbo", "kl"} <= test) == bool({"elbo", "kl"} & test)
     assert terms.has_posterior == ("active_units" in test)
     assert ("loss" in test) != bool(terms.batch_statistics)
-    assert (model.index_shape is not None) == ({"perplexity", "codes_used"} <= test)
+    assert bool(terms.usage) == ({"perplexity", "codes_used"} <= test)
     assert set(summary["val"]) == set(summary["test"])
     assert summary["cost"]["images_per_second"] > 0
     critics = sum(part.numel() for name in model.critics for part in model.get_submodule(name).parameters())

@@ -1,4 +1,4 @@
-"""One rank's part of steps with penalties: python -m tests.distributed.shared_steps FOLDER RANK RANKS."""
+"""One rank's part of steps with statistics of a batch: python -m tests.distributed.shared_steps FOLDER RANK RANKS."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,9 @@ from torch import Tensor, distributed, nn
 
 from vaezoo.config.choices import CORRUPTIONS
 from vaezoo.distributed.batch_shares import BatchShare, even_share, normal_like, within_share
+from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.nn.corruption import make_corruption
+from vaezoo.nn.free_bits import freed
 from vaezoo.nn.jacobians import norm_of_inputs, norm_of_outputs
 from vaezoo.nn.penalties import Encoded, make_penalty
 from vaezoo.nn.posteriors import DiagonalGaussian
@@ -27,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sliced_wasserstein": {"projections": 3},
     "adversarial": {"widths": [8]},
 }
-NAMES = tuple(OPTIONS)
+NAMES = (*OPTIONS, "free_bits")
 
 
 def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
@@ -35,13 +37,13 @@ def step(name: str, total: int, share: BatchShare | None) -> dict[str, Tensor]:
     torch.manual_seed(7)
     x = torch.randn(total, 5, dtype=torch.double)
     encoder = nn.Linear(5, 6).double()
-    penalty = make_penalty(name, 3, OPTIONS[name]).double()
+    penalty = make_penalty(name, 3, OPTIONS[name]).double() if name in OPTIONS else nn.Module()
     rows = slice(0, total) if share is None else slice(share.start, share.start + max(share.size, 1))
     with within_share(share):
         mean, logvar = encoder(x[rows]).chunk(2, 1)
         code = mean + torch.exp(0.5 * logvar) * normal_like(mean)
-        prior = StandardNormal(3, x.device)
-        term, critic = penalty(Encoded(x[rows], code, DiagonalGaussian(mean, logvar), prior, images=20))
+        seen = Encoded(x[rows], code, DiagonalGaussian(mean, logvar), StandardNormal(3, x.device), images=20)
+        term, critic = penalty(seen) if name in OPTIONS else (freed(gaussian_kl(mean, logvar), 0.4), None)
     objective = term if critic is None else term + critic
     (objective.mean() * (1.0 if share is None else share.weight)).backward()
     counted = len(x[rows]) if share is None else share.size

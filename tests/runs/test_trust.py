@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 import vaezoo
 from vaezoo import Run
 from vaezoo.config import automatic, hydra_config
-from vaezoo.config.choices import GRIDS, NETWORKS
+from vaezoo.config.choices import GRIDS
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.models import VAE, Autoencoder, loading
 from vaezoo.runs import checkpoints, resuming, trust
@@ -440,8 +440,8 @@ def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., P
 
 
 def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: Callable[..., Autoencoder]) -> None:
-    flat = len(make_model(variant).code_shape) == 1
-    for network in NETWORKS if flat else GRIDS:
+    made = make_model(variant)
+    for network in made.networks if len(made.code_shape) == 1 else GRIDS:
         model = make_model(variant, f"model.network={network}")
         again = loading._build(type(model), dict(model.hparams), model.state_dict())
         for name, tensor in model.state_dict().items():

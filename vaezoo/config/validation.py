@@ -5,7 +5,7 @@ import inspect
 import math
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from vaezoo.config.automatic import AUTO
@@ -64,6 +64,20 @@ def within(value: float, least: float, most: float, key: str) -> None:
     at_least(value, least, key)
     if value > most:
         raise ConfigError(f"{key} must be at most {most:,}, got {value:,}")
+
+
+def sum_of(sizes: Sequence[int], key: str, latent_dim: int | None) -> int:
+    """The dimensions of a code whose parts have these sizes, the setting ``key``.
+
+    ConfigError without any parts, for a size below 1, and for another ``latent_dim``, which should be null.
+    """
+    if not sizes:
+        raise ConfigError(f"{key} must have at least one number, got {list(sizes)}")
+    for size in sizes:
+        within(size, 1, 2**30, f"each of {key}")
+    if latent_dim not in (None, sum(sizes)):
+        raise ConfigError(f"model.latent_dim follows from {key}, whose sum is {sum(sizes)}; set it to null")
+    return sum(sizes)
 
 
 def above(value: float, bound: float, key: str) -> None:

@@ -92,6 +92,13 @@ def normal_like(values: Tensor, generator: torch.Generator | None = None) -> Ten
     return _current.rows(values.new_empty(_current.total, *values.shape[1:]).normal_(), len(values))
 
 
+def exponential_like(values: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The same from the exponential distribution of rate 1."""
+    if generator is not None or _current is None:
+        return torch.empty_like(values).exponential_(generator=generator)
+    return _current.rows(values.new_empty(_current.total, *values.shape[1:]).exponential_(), len(values))
+
+
 def uniform_like(values: Tensor, generator: torch.Generator, current: BatchShare | None) -> Tensor:
     """Uniform noise in [0, 1) of the shape of ``values`` (B, ...); ``generator`` has the same state on all ranks."""
     size = values.shape if current is None else (current.total, *values.shape[1:])

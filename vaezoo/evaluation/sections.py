@@ -66,6 +66,8 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
         return numbers | missing(["iw_bound", "iw_ess"], "all draws of a point are equal"), vectors
     if posterior.kl_by(subject.prior()) == "dimension":
         vectors["kl_of_dimensions"] = kl.mean(0).tolist()
+    if posterior.kl_by(subject.prior()) == "level":
+        vectors["kl_of_levels"] = kl.mean(0).tolist()
     images = inputs.test[: _bound_images(subject, inputs)]
     bound, ess = bounds.importance_weighted_bound(subject, images, inputs.settings.k, seed=seed)
     numbers["iw_bound"] = mean_of(bound.cpu(), k=inputs.settings.k)
@@ -260,13 +262,16 @@ def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: 
 
 def _posterior_statistics(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vectors]:
     names = ["mutual_information", "total_correlation", "dimensionwise_kl", "aggregate_kl"]
-    if _example(subject, inputs) is None:
+    example = _example(subject, inputs)
+    if example is None:
         return missing(["active_units", *names], NO_POSTERIOR), {}
     variance = codes.double().var(0, correction=0)
     numbers: Numbers = {"active_units": {"value": int(metrics.active_units(variance)), "n": len(codes)}}
     vectors = {"variance_of_means": variance.tolist()}
-    if not hasattr(_example(subject, inputs), "log_prob"):
+    if not hasattr(example, "log_prob"):
         return numbers | missing(names, "the posterior has no density of given codes"), vectors
+    if not isinstance(example, tuple):
+        return numbers | missing(names, "scoring a code under the posterior of another image takes networks"), vectors
     posterior, prior = _posterior_of(subject, inputs), subject.prior().to(torch.device("cpu"))
     parts = latent.decompose(posterior, prior, generator=_seeded(inputs))
     reasons = {

@@ -77,6 +77,13 @@ def traversals(
     return figure
 
 
+def rows(rows: Mapping[str, Tensor], title: str, subject: str = "", note: str = "") -> Figure:
+    """Rows of images by label, (K, C, H, W) each, with any number of images."""
+    mosaic = compose([list(images) for images in rows.values()])
+    figure, _ = mosaic_page(mosaic, titled(title, subject), note, row_labels=list(rows))
+    return figure
+
+
 def codebook(rows: Mapping[str, Tensor], shares: Sequence[float], subject: str = "", note: str = "") -> Figure:
     """Rows of images by label, (K, C, H, W) each, one image for each code; ``shares`` (K,) label the columns."""
     mosaic = compose([list(images) for images in rows.values()])

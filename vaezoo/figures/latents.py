@@ -174,19 +174,23 @@ def latent_line(plane: Plane, subject: str = "") -> Figure:
     return figure
 
 
-def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subject: str = "") -> Figure:
-    """KL per latent dimension over training, and the number of active dimensions.
+def latent_kl(
+    steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subject: str = "", dimensions: int | None = None
+) -> Figure:
+    """KL per latent dimension, or level of a hierarchy, over training, and the number of active ``dimensions``.
 
-    ``steps`` (T,), ``kl`` (T, D) in nats, ``active`` (T,). Each column extends from the previous step to its own;
-    dimensions are sorted by their last KL, largest on top.
+    ``steps`` (T,), ``kl`` (T, D) in nats, or (T, L) for levels of a code of ``dimensions``, ``active`` (T,). Each
+    column extends from the previous step to its own; dimensions are sorted by their last KL, largest on
+    top, and levels from the top down.
     """
-    order = np.argsort(-kl[-1], kind="stable")
+    dimensions = kl.shape[1] if dimensions is None else dimensions
+    of_levels = kl.shape[1] != dimensions
+    order = np.arange(kl.shape[1]) if of_levels else np.argsort(-kl[-1], kind="stable")
     count, width, height = len(order), 620, min(420, max(150, 20 * kl.shape[1]))
     top = heading_height("note") + 6
-    title = titled("KL of each latent dimension", subject)
-    note = (
-        f"mean over validation images; now {kl[-1].sum():.2f} nats in total, {active[-1]} of {count} dimensions active"
-    )
+    title = titled(f"KL of each {'level' if of_levels else 'latent dimension'}", subject)
+    now = f"now {kl[-1].sum():.2f} nats in total, {active[-1]} of {dimensions} dimensions active"
+    note = f"mean over validation images; {now}"
     figure = page(max(AXIS_LEFT + width + 90, heading_width(title, note)), top + height + 24 + 90 + AXIS_BOTTOM)
     heading(figure, title, note)
     axes = panel(figure, AXIS_LEFT, top, width, height)
@@ -195,12 +199,14 @@ def latent_kl(steps: Sequence[int], kl: np.ndarray, active: Sequence[int], subje
     picture = axes.pcolorfast(edges, np.arange(count + 1), kl[:, order].T, cmap="magma_r", vmin=0, vmax=most)
     axes.set(xlim=(edges[0], edges[-1]), ylim=(count, 0))
     shown = range(0, count, -(-count // 20))
-    axes.set_yticks([row + 0.5 for row in shown], [f"z{order[row]}" for row in shown])
+    axes.set_yticks(
+        [row + 0.5 for row in shown], [f"level {row + 1}" if of_levels else f"z{order[row]}" for row in shown]
+    )
     axes.tick_params(labelsize=LABEL - 0.5, labelbottom=False)
     bar = figure.colorbar(picture, cax=panel(figure, AXIS_LEFT + width + 14, top, 14, height))
     bar.set_label("nats", size=LABEL)
     bar.ax.tick_params(labelsize=LABEL - 0.5)
-    _active_line(panel(figure, AXIS_LEFT, top + height + 24, width, 90), edges, active, count)
+    _active_line(panel(figure, AXIS_LEFT, top + height + 24, width, 90), edges, active, dimensions)
     return figure
 
 

@@ -5,6 +5,7 @@ from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
+from vaezoo.models.categorical_vae import CategoricalVAE
 from vaezoo.models.ciwae import CIWAE
 from vaezoo.models.contractive_ae import ContractiveAE
 from vaezoo.models.conv_vae import ConvVAE
@@ -13,15 +14,19 @@ from vaezoo.models.denoising_vae import DenoisingVAE
 from vaezoo.models.dip_vae import DIPVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.flow_vae import FlowVAE
+from vaezoo.models.hierarchical_vae import HierarchicalVAE
 from vaezoo.models.iaf_vae import IAFVAE
 from vaezoo.models.info_vae import InfoVAE
 from vaezoo.models.iwae import IWAE
+from vaezoo.models.joint_vae import JointVAE
+from vaezoo.models.ladder_vae import LadderVAE
 from vaezoo.models.miwae import MIWAE
 from vaezoo.models.piwae import PIWAE
 from vaezoo.models.rae import RAE
 from vaezoo.models.sliced_wae import SlicedWAE
 from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
+from vaezoo.models.top_down_vae import TopDownVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqvae import VQVAE
@@ -43,15 +48,20 @@ __all__ = [
     "Autoencoder",
     "BetaTCVAE",
     "BetaVAE",
+    "CategoricalVAE",
     "ContractiveAE",
     "ConvVAE",
     "DenoisingAE",
     "DenoisingVAE",
     "FactorVAE",
     "FlowVAE",
+    "HierarchicalVAE",
     "InfoVAE",
+    "JointVAE",
+    "LadderVAE",
     "SlicedWAE",
     "SparseAE",
     "SphericalVAE",
+    "TopDownVAE",
     "VampVAE",
 ]

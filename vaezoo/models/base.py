@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError, ImageError
 from vaezoo.config.validation import within
 from vaezoo.metrics.generation import Mixture, fit_mixture, no_mixture
@@ -54,6 +55,9 @@ class Autoencoder(ImageAPI, Loop):
         ConfigError: an argument is out of range, or torch cannot train with the optimiser or scheduler.
     """
 
+    networks: Sequence[str] = NETWORKS
+    """Values that the argument ``network`` may have."""
+
     auxiliary: Sequence[str] = ()
     """Names of submodules that neither encode nor decode, such as priors and critics."""
 
@@ -65,6 +69,9 @@ class Autoencoder(ImageAPI, Loop):
 
     index_shape: tuple[int, int, int] | None = None
     """Levels, height and width of the indices of a discrete code; None for a continuous one."""
+
+    one_hots: Sequence[slice] = ()
+    """Parts of a code that are one-hot vectors, whose dimensions cannot be moved one by one."""
 
     codebook_sizes: tuple[int, ...] = ()
     """Entries of the codebook of each level of a discrete code."""
@@ -122,6 +129,10 @@ class Autoencoder(ImageAPI, Loop):
         """Encoder outputs for a code of so many dimensions, or channels if it is spatial."""
         return dimensions
 
+    def sizes(self, dimensions: int) -> dict[str, Any]:
+        """Settings for the same model with a code of about so many dimensions; none if they follow from the network."""
+        return {} if self.hparams["latent_dim"] is None else {"latent_dim": dimensions}
+
     @property
     def pixels(self) -> int:
         return math.prod(self.image_shape)
@@ -134,8 +145,11 @@ class Autoencoder(ImageAPI, Loop):
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
-        code = code.to(self.dtype)
-        return _at_least_float32(self.decoder(code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code))
+        return _at_least_float32(self.decoder(self.decoder_input(code.to(self.dtype))))
+
+    def decoder_input(self, code: Tensor) -> Tensor:
+        """What the decoder takes: codes (B, D) in their own shape, (B, *code_shape)."""
+        return code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code
 
     # corruption ------------------------------------------------------------------------------------------------------
 

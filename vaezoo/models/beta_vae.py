@@ -23,7 +23,8 @@ class BetaVAE(VAE):
             their equation, kl is that of one image; the batch mean, which is often used, depends on the batch size.
 
     Raises:
-        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule, or another bound is set.
+        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule or
+            free bits, or another bound is set.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class BetaVAE(VAE):
         fraction(beta_schedule, 0, schedule_steps)
         if capacity is not None and beta_schedule != "constant":
             raise ConfigError("model.capacity has its own schedule and needs model.beta_schedule=constant, got both")
+        if capacity is not None and self.free_bits is not None:
+            raise ConfigError("model.capacity and model.free_bits both keep up the KL; set either of them, got both")
         self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
         self.capacity, self.capacity_steps = capacity, capacity_steps
 
@@ -60,11 +63,12 @@ class BetaVAE(VAE):
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         if self.capacity is None:
-            return terms.recon + weights["beta"] * terms.rate
+            return terms.recon + weights["beta"] * self.cost(terms)
         return terms.recon + weights["beta"] * (terms.rate - weights["capacity"]).abs()
 
     def main_formula(self) -> str:
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
         moving = {"linear": " (beta rises to it in {:,} steps)", "cyclic": " (beta cycles up to it every {:,} steps)"}
-        return f"recon + {self.beta:g} kl" + moving.get(self.beta_schedule, "").format(self.schedule_steps)
+        kl = "kl" if self.free_bits is None else self.free_bits.formula()
+        return f"recon + {self.beta:g} {kl}" + moving.get(self.beta_schedule, "").format(self.schedule_steps)

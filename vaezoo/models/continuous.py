@@ -55,7 +55,11 @@ class ContinuousAutoencoder(Autoencoder):
         for key, part in {"prior": self.prior_model, "penalty": self.penalty}.items():
             if part is not None and part.needs_moments and not self.has_moments:
                 found = self.hparams.get("posterior")
-                remedy = f"set model.posterior=diagonal instead of {found}" if found else "choose a VAE"
+                remedy = (
+                    f"set model.posterior=diagonal instead of {found}"
+                    if found not in (None, "diagonal")
+                    else "choose a VAE that has one"
+                )
                 raise ConfigError(
                     f"model.{key}={self.hparams[key]} needs a posterior of independent Gaussian dimensions; {remedy}"
                 )

@@ -8,6 +8,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
 from vaezoo.nn.critics import call_frozen
+from vaezoo.nn.free_bits import make_free_bits
 from vaezoo.nn.posterior_families import make_posterior_model
 from vaezoo.nn.posteriors import Draw, Posterior
 from vaezoo.nn.priors import Prior
@@ -20,6 +21,8 @@ class VAE(ContinuousAutoencoder):
     Args:
         posterior: family of q(z|x) by name (see ``vaezoo.nn.posteriors``); posterior_options: its arguments.
         bound: what is maximised, by name (see ``vaezoo.nn.bounds``); bound_options: its arguments.
+        free_bits: nats below which a dimension, or a level of a hierarchy, costs the objective no less; None or 0 for
+            no floor. free_bits_options: its arguments (see ``vaezoo.nn.free_bits``). Logged terms stay raw.
 
     Raises:
         ConfigError: an unknown name or option, or parts that cannot be combined.
@@ -38,8 +41,11 @@ class VAE(ContinuousAutoencoder):
         prior: str = "normal",
         bound: str = "elbo",
         bound_options: dict[str, Any] | None = None,
+        free_bits: float | None = None,
+        free_bits_options: dict[str, Any] | None = None,
         **shared: Any,
     ) -> None:
+        self.free_bits = make_free_bits(free_bits, free_bits_options)  # no module: may be set first
         super().__init__(prior=prior, **shared)
         self.bound = make_bound(bound, bound_options)
         self._log_joint = (_LogJoint(self),)  # in a tuple, so that a model is no part of itself
@@ -63,6 +69,16 @@ class VAE(ContinuousAutoencoder):
                 " together, because only one of them is on the sphere; set model.posterior=power_spherical with"
                 " model.prior=uniform_sphere, or another of each"
             )
+        if self.free_bits is not None and self.bound.needs_weights:
+            raise ConfigError(
+                f"model.free_bits is a floor for the KL of model.bound=elbo, and {self.hparams['bound']} has none; set"
+                " either of them"
+            )
+
+    @property
+    def batch_statistic(self) -> str | None:
+        biased = self.free_bits is not None and self.free_bits.is_batch_statistic
+        return "model.free_bits" if biased else super().batch_statistic
 
     @property
     def _prior_is_spherical(self) -> bool:
@@ -71,6 +87,15 @@ class VAE(ContinuousAutoencoder):
     @property
     def is_spherical(self) -> bool:
         return self.posterior_model.is_spherical
+
+    def _refuse_families(self, reason: str) -> None:
+        """ConfigError for another posterior or prior than the defaults, for a model that has its own."""
+        for key, default in {"posterior": "diagonal", "prior": "normal"}.items():
+            if self.hparams[key] != default:
+                wrong = f"{type(self).__name__} cannot have model.{key}={self.hparams[key]}"
+                raise ConfigError(f"{wrong}, because {reason}; set {default}")
+            if self.hparams[f"{key}_options"]:
+                raise ConfigError(f"model.{key}_options are not for {type(self).__name__}, because {reason}; set null")
 
     @property
     def has_moments(self) -> bool:
@@ -105,6 +130,8 @@ class VAE(ContinuousAutoencoder):
             terms = Terms(self.nll(x, drawn.first), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
         terms.posterior = posterior
         self.penalise(terms, x, drawn.first, posterior, prior)
+        if self.free_bits is not None and self.free_bits.is_batch_statistic:
+            terms.batch_statistics |= {"free_bits"}
         return terms
 
     def _weigh(self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str) -> Terms:
@@ -131,10 +158,16 @@ class VAE(ContinuousAutoencoder):
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         code = None if terms.draw is None else terms.draw.code
-        return self.bound.loss(terms.recon, terms.rate, terms.log_weights, code, terms.encoder_log_weights)
+        return self.bound.loss(terms.recon, self.cost(terms), terms.log_weights, code, terms.encoder_log_weights)
+
+    def cost(self, terms: Terms) -> Tensor:
+        """The rate in the objective, in nats: (B,). With free bits, it has a floor."""
+        if self.free_bits is None:
+            return terms.rate
+        return self.free_bits(terms.kl, terms.kl_by, self.latent_dim)
 
     def main_formula(self) -> str:
-        return self.bound.formula()
+        return self.bound.formula() if self.free_bits is None else f"recon + {self.free_bits.formula()}"
 
     def explain_weights(self) -> list[str]:
         if self.bound.needs_weights:
@@ -145,6 +178,7 @@ class VAE(ContinuousAutoencoder):
             f" of recon, summed over {self.pixels:,} pixels",
             f"equivalent beta for a loss averaged over pixels: {beta / self.pixels:.4g};"
             f" averaged over pixels and dimensions (beta_norm): {beta * self.latent_dim / self.pixels:.4g}",
+            *([] if self.free_bits is None else [self.free_bits.describe()]),
             *super().explain_weights(),
         ]
 

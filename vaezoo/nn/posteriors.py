@@ -66,7 +66,7 @@ class Posterior(Protocol):
         """
 
     def kl_by(self, prior: Prior) -> str:
-        """What the columns of ``kl`` are: ``dimension``, ``level``, or ``whole`` for a single number per image."""
+        """What the columns of ``kl`` are: ``dimension``, ``level``, ``group``, or ``whole`` for one column."""
 
     def moments(self) -> Moments | None:
         """Mean and log variance if the dimensions are independent Gaussians, else None."""

@@ -31,8 +31,9 @@ class EvaluationSteps(ModelInterface):
     """Computes and logs ``{val,test}/{loss,recon,kl,elbo,...}``, in nats per image; ``elbo`` is always at beta = 1."""
 
     latent_statistics: dict[str, Tensor]
-    """From the last evaluation: ``kl`` (D,) in nats, if there is one for each dimension, and ``variance`` (D,) of
-    posterior means; empty without a posterior. ``usage`` (K,) of a codebook as ``usage`` or ``usage_NAME``."""
+    """From the last evaluation: ``kl`` in nats, (D,) if there is one for each dimension, or (L,) for each level, and
+    ``variance`` (D,) of posterior means; empty without a posterior. ``usage`` (K,) of a codebook as ``usage`` or
+    ``usage_NAME``."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -72,7 +73,7 @@ class EvaluationSteps(ModelInterface):
         values |= corrupted | {"mse": mse, "psnr": metrics.psnr(mse)}
         if terms.has_rate:
             values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x)}
-        if terms.has_posterior and terms.kl_by == "dimension":
+        if terms.has_posterior and terms.kl_by in ("dimension", "level"):
             values["kl_of_dimensions"] = terms.kl
         if terms.has_posterior:
             values |= {"mean": code, "square": code.double().square()}

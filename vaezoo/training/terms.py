@@ -26,13 +26,13 @@ class Terms:
         code: the code without noise, such as the posterior mean, (B, D); it spares validation a second encoder pass.
         rate: nats that the code of each image costs, (B,): the sum of ``kl`` unless given, as by discrete codes; None
             without a posterior if not given, and then there is no ELBO.
-        kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy, or ``whole`` (G = 1). An
-            estimate for the whole can be negative for a single image.
+        kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy or kind of code, ``group`` of a
+            discrete code, or ``whole`` (G = 1). An estimate for the whole can be negative for a single image.
         log_weights: log p(x, z) - log q(z|x) of each draw, (K, B), for bounds of several draws.
         encoder_log_weights: the same values with gradients for the encoder only, for bounds that split the two.
         posterior, draw: what the terms were computed from.
-        batch_statistics: names of penalties that are biased statistics of a batch: for training only, never logged in
-            validation and test.
+        batch_statistics: names of penalties, or other parts of the objective, that are biased statistics of a batch:
+            for training only. Neither they nor the objective are logged in validation and test.
         unbiased_statistics: names of penalties that are statistics of a batch with the same expectation whatever its
             size.
         critic: what the critics minimise, (B,); not part of the objective.

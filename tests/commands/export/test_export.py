@@ -15,7 +15,7 @@ from tests.conftest import MODELS, ROOT
 from vaezoo import Run
 from vaezoo.commands.export import check, package, programs
 from vaezoo.commands.export.command import read
-from vaezoo.config.choices import GRIDS, LIKELIHOODS, NETWORKS
+from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.extras import need
 from vaezoo.models import Autoencoder, model_card
@@ -25,16 +25,13 @@ pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
 
 Program = Callable[..., tuple[int, str]]
 Make = Callable[..., Autoencoder]
-SPATIAL = ("vqvae",)
-"""Models whose codes need a grid of positions."""
+OWN = {"vqvae": ("conv", "resnet"), "top_down_vae": ("top_down",)}
+"""Networks of models that do not take every one."""
 ALL = [
-    (name, network, likelihood)
-    for name in MODELS
-    for network in (GRIDS if name in SPATIAL else NETWORKS)
-    for likelihood in LIKELIHOODS
+    (name, network, likelihood) for name in MODELS for network in OWN.get(name, NETWORKS) for likelihood in LIKELIHOODS
 ]
 SOME = [
-    *[(name, "conv" if name in SPATIAL else "mlp", "bernoulli") for name in MODELS],
+    *[(name, OWN.get(name, NETWORKS)[0], "bernoulli") for name in MODELS],
     *[("vae", network, "gaussian") for network in NETWORKS],
     *[("ae", "mlp", likelihood) for likelihood in LIKELIHOODS[1:]],
 ]

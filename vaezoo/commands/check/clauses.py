@@ -30,7 +30,8 @@ EVIDENCE = 100_000
 
 def hyper_parameters_are_plain(make: Make) -> None:
     """Constructor arguments are plain values, from which a checkpoint restores the same model."""
-    model = make("model.widths=[16,8]", "model.network=conv", "model.optimizer.lr=0.01")
+    network = [f"model.network={name}" for name in make().networks if name == "conv"]  # widths of it are stages
+    model = make("model.widths=[16,8]", *network, "model.optimizer.lr=0.01")
     for name, value in model.hparams.items():
         try:
             reading.check_plain(value, name)
@@ -257,13 +258,13 @@ def objective_is_in_words(make: Make) -> None:
 
 def takes_every_network_and_image(make: Make) -> None:
     """Every network and any image from 8x8 up can be used."""
-    for network, image_shape in product(NETWORKS, SHAPES):
+    for network, image_shape in product(dict.fromkeys([*NETWORKS, *make().networks]), SHAPES):
         takes_network_and_image(make, network, image_shape)
 
 
 def takes_network_and_image(make: Make, network: str, image_shape: list[int]) -> None:
     """One network on images of one shape encodes, reconstructs and has a finite objective."""
-    if network not in GRIDS and _is_spatial(make):
+    if network not in make().networks or (network not in GRIDS and _is_spatial(make)):
         _refuses(make, f"model.network={network}", image_shape)
         return
     model = _made(make, 2, f"model.network={network}", image_shape=image_shape)
@@ -324,7 +325,7 @@ def _refuses(make: Make, override: str, image_shape: list[int]) -> None:
         make(override, image_shape=image_shape)
     except InstantiationException as error:
         sentence = hydra_config.explain(error)
-    demand(sentence is not None, f"{override} cannot give a spatial code, and must be refused by a ConfigError")
+    demand(sentence is not None, f"{override} cannot be, and must be refused by a ConfigError in one sentence")
 
 
 def _is_spatial(make: Make) -> bool:
@@ -332,8 +333,8 @@ def _is_spatial(make: Make) -> bool:
 
 
 def _made(make: Make, latent_dim: int, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
-    """A model with so many latent dimensions, unless its code is spatial, whose size follows from its network."""
-    size = [] if _is_spatial(make) else [f"model.latent_dim={latent_dim}"]
+    """A model with about so many latent dimensions, unless its code is spatial and follows from its network."""
+    size = [f"model.{name}={value}" for name, value in make().sizes(latent_dim).items()]
     return make(*size, *overrides, image_shape=image_shape)
 
 

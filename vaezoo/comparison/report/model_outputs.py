@@ -13,7 +13,7 @@ from vaezoo.figures import Prior, planes
 from vaezoo.metrics.generation import fit_mixture, no_mixture
 from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.images import codebook_images, traversal_codes
+from vaezoo.training.callbacks.images import category_strips, codebook_images, traversal_codes
 from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane, limits_around, prior_in_plane
 from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite
 
@@ -137,7 +137,7 @@ def compute_outputs(model: Any, images: Images) -> ModelOutputs:
         axes=axes,
         decoded=decoded_plane(model, where, 16) if codes.shape[1] == 2 else None,
         draws=_draw(model, images),
-        traversal=_codebook(model, images) if model.index_shape else _traverse(model, codes, variance, kl),
+        traversal=_traversal(model, images, codes, variance, kl),
     )
 
 
@@ -180,6 +180,17 @@ def _draw(model: Any, images: Images) -> dict[str, Draws]:
 def _with_nearest(drawn: Tensor, training: Tensor, source: str) -> Draws:
     near = torch.cdist(drawn.flatten(1), training.flatten(1)).argmin(1)
     return Draws(drawn, training[near], source)
+
+
+def _traversal(model: Any, images: Images, codes: Tensor, variance: Tensor, kl: Tensor | None) -> Traversal:
+    if model.index_shape is None:
+        return _traverse(model, codes, variance, kl)
+    if not model.one_hots:
+        return _codebook(model, images)
+    strips = category_strips(model, codes, encode(model, images.test[images.random[:1]])[0], ROWS, STEPS)
+    return Traversal(
+        torch.stack(list(strips.values())), list(strips), [str(at) for at in range(len(next(iter(strips.values()))))]
+    )
 
 
 def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> Traversal:

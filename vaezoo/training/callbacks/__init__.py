@@ -12,7 +12,7 @@ from vaezoo.training.callbacks.stopping import Stopping
 from vaezoo.training.callbacks.timing import Cost
 
 if TYPE_CHECKING:
-    from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
+    from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
     from vaezoo.training.callbacks.latents import LatentKL, LatentMap
 
 # Imported on first use: a run without figures does not need to load matplotlib.
@@ -20,6 +20,7 @@ _PICTURES = {
     "Interpolations": "images",
     "LatentKL": "latents",
     "LatentMap": "latents",
+    "Levels": "images",
     "Reconstructions": "images",
     "Samples": "images",
     "Traversals": "images",
@@ -32,6 +33,7 @@ __all__ = [
     "LastCheckpoint",
     "LatentKL",
     "LatentMap",
+    "Levels",
     "ProgressBar",
     "RandomState",
     "Reconstructions",

@@ -1,6 +1,7 @@
 """Figures of images during training: reconstructions, interpolations, samples and traversals."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -90,6 +91,39 @@ class Samples(Picture):
         return figures.samples(decode(model, codes), self.columns, title, subject, note)
 
 
+class Levels(Picture):
+    """What each level of a hierarchy decides: samples of the prior with the noise of a single level drawn anew.
+
+    One block of rows for each of ``count`` samples, with one row per level, top first, and ``columns`` draws of its
+    noise after the sample itself. Nothing is drawn for other models.
+    """
+
+    name = "levels"
+
+    def __init__(self, *, count: int = 3, columns: int = 12, **shared: Any) -> None:
+        super().__init__(**shared)
+        for value, key in ((count, "count"), (columns, "columns")):
+            within(value, 1, MOST_TILES, f"callbacks.levels.{key}")
+        self.count, self.columns = count, columns
+
+    def figure(self, model: Any, data: Any) -> Figure | None:
+        prior = model.prior()
+        sizes = getattr(prior, "sizes", ())
+        if len(sizes) < 2 or model.one_hots:
+            return None
+        generator, found = torch.Generator().manual_seed(SEED), {}
+        for sample in range(self.count):
+            own = torch.randn(1, sum(sizes), generator=generator)
+            for level, (start, size) in enumerate(zip(accumulate(sizes, initial=0), sizes, strict=False), 1):
+                noise = own.repeat(1 + self.columns, 1)
+                noise[1:, start : start + size] = torch.randn(self.columns, size, generator=generator)
+                found[f"sample {sample + 1}, level {level}"] = decode(model, prior.codes(noise))
+        note = "first column: samples of the prior; then the noise of one level drawn anew, that of the others kept"
+        return figures.rows(
+            found, f"Levels of the hierarchy, 1 of {len(sizes)} is the top", self.subject(model, data), note
+        )
+
+
 def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draws from the Gaussian with the mean and (possibly singular) covariance of ``codes`` (N, D): (count, D)."""
     values, vectors = torch.linalg.eigh(torch.cov(codes.T, correction=0).reshape(codes.shape[1], -1))
@@ -102,8 +136,9 @@ class Traversals(Picture):
 
     Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without such a KL. A row covers the
     aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
-    ``fit_images`` validation images. Discrete codes have no dimensions to move; of them, the most used are shown.
-    There is no figure for codes on a sphere, whose coordinates cannot move one at a time.
+    ``fit_images`` validation images. Of groups of categories, each category is shown in turn. Codes of a codebook have
+    no dimensions to move; of them, the most used are shown. There is no figure for codes on a sphere, whose coordinates
+    cannot move one at a time.
     """
 
     name = "traversals"
@@ -130,6 +165,8 @@ class Traversals(Picture):
         if model.is_spherical:
             return None
         x, _ = examples(model, data, max(self.fit_images, self.image + 1))
+        if model.one_hots:
+            return self._categories(model, x, self.subject(model, data))
         if model.index_shape is not None:
             return self._codebook(model, x, self.subject(model, data))
         codes, variance, kl, _ = codes_of(model, x)
@@ -147,6 +184,23 @@ class Traversals(Picture):
             f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         )
         return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
+
+    def _categories(self, model: Any, x: Tensor, subject: str) -> Figure:
+        """Each category in turn, with the groups that vary most first; below, Gaussian dimensions if there are any."""
+        codes, image = encode(model, x), min(self.image, len(x) - 1)
+        strips = category_strips(model, codes, codes[image], self.rows, CODES)
+        free = torch.ones(codes.shape[1], dtype=torch.bool)
+        for part in model.one_hots:
+            free[part] = False
+        std = codes.std(0, correction=0)
+        order = [at for at in std.argsort(descending=True, stable=True).tolist() if free[at]][: self.rows]
+        paths = traversal_codes(codes[image], codes.mean(0), std, order, self.steps, self.extent)
+        strips |= {f"z{at}": decode(model, path) for at, path in zip(order, paths, strict=True)}
+        rows = {"real, reconstruction": torch.cat([x[image].cpu()[None], decode(model, codes[image][None])]), **strips}
+        note = "one group of categories per row, each category in turn; the others stay at the image's code" + (
+            f"; below, one dimension per row from mean - {self.extent:g}σ to mean + {self.extent:g}σ" if order else ""
+        )
+        return figures.rows(rows, "Traversals of categories", subject, note)
 
     def _codebook(self, model: Any, x: Tensor, subject: str) -> Figure:
         """What the most used codes stand for: discrete codes have no dimensions that could be moved."""
@@ -176,6 +230,23 @@ def codebook_images(model: Any, x: Tensor, image: Tensor, count: int) -> tuple[T
     at_centre[:, 0, height // 2, width // 2] = chosen
     decoded = [decode(model, model.codes_at(indices)) for indices in (everywhere, at_centre)]
     return decoded[0], decoded[1], (counts[chosen] / counts.sum()).tolist(), int((counts > 0).sum())
+
+
+def category_strips(model: Any, codes: Tensor, start: Tensor, rows: int, columns: int) -> dict[str, Tensor]:
+    """Decoded images of each category of a group in turn, (K, C, H, W) by the name of the group.
+
+    The other groups stay as in the code ``start`` (D,). At most ``rows`` groups, those whose ``codes`` (N, D) vary most
+    first, and ``columns`` categories of each.
+    """
+    variance = codes.var(0, correction=0)
+    parts = sorted(model.one_hots, key=lambda part: -float(variance[part].sum()))[:rows]
+    strips = {}
+    for part in parts:
+        count = min(columns, part.stop - part.start)
+        moved = start.repeat(count, 1)
+        moved[:, part] = torch.eye(count, part.stop - part.start, dtype=start.dtype)
+        strips[f"z{part.start} to z{part.stop - 1}"] = decode(model, moved)
+    return strips
 
 
 def traversal_codes(

@@ -25,9 +25,10 @@ TILE = 32
 
 
 class LatentKL(Picture):
-    """Heat map of the KL of each dimension over training, with the number of active ones; none without such a KL.
+    """Heat map of the KL of each dimension or level over training, with the number of active dimensions.
 
-    Every validation adds a column. The history is saved in checkpoints: 9 bytes per dimension and validation.
+    There is none without such a KL. Every validation adds a column. The history is saved in checkpoints: 9 bytes per
+    dimension and validation.
     """
 
     name = "latent_kl"
@@ -58,7 +59,8 @@ class LatentKL(Picture):
         kl = np.array(self.history["kl"])
         if not np.isfinite(kl).all():
             raise FloatingPointError("KL is not finite")
-        return figures.latent_kl(self.history["steps"], kl, self.history["active"], self.subject(model, data))
+        subject = self.subject(model, data)
+        return figures.latent_kl(self.history["steps"], kl, self.history["active"], subject, model.latent_dim)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), **{name: list(values) for name, values in self.history.items()}}
