@@ -9,9 +9,11 @@ import torch
 
 from tests.conftest import ROOT
 from tests.distributed import shared_steps
+from vaezoo.config.choices import POSTERIORS
 from vaezoo.data.pixels import draw_binary
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import BatchShare, even_share, share_of, within_share
+from vaezoo.nn.posterior_families import make_posterior_model
 from vaezoo.nn.posteriors import DiagonalGaussian
 
 
@@ -32,6 +34,23 @@ def test_each_process_draws_its_images_rows_of_the_noise_of_one(total: int, part
         assert torch.equal(code, alone[rows])
         assert torch.equal(torch.get_rng_state(), after)
         assert torch.equal(draw_binary(x[rows], 5, own), binary[rows])
+
+
+@pytest.mark.parametrize("name", POSTERIORS)
+def test_each_process_draws_its_images_codes_of_any_family(name: str) -> None:
+    family = make_posterior_model(name, 3)
+    features = torch.randn(5, family.features(3))
+    torch.manual_seed(3)
+    alone, after = family(features).draw(2), torch.get_rng_state()
+    for rank in range(2):
+        own = even_share(5, rank, 2)
+        rows = slice(own.start, own.start + own.size)
+        torch.manual_seed(3)
+        with within_share(own):
+            draw = family(features[rows]).draw(2)
+        torch.testing.assert_close(draw.code, alone.code[:, rows])
+        torch.testing.assert_close(draw.log_prob, alone.log_prob[:, rows])
+        assert torch.equal(torch.get_rng_state(), after)
 
 
 def test_a_generator_of_ones_own_draws_for_what_is_at_hand() -> None:

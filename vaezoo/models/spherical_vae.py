@@ -14,7 +14,8 @@ class SphericalVAE(VAE):
     ``latent_dim`` coordinates has one dimension less: compare it with a VAE of ``latent_dim`` - 1.
 
     The code of an image is the direction with the highest density. Not available: the KL and the traversal of each
-    coordinate, and the total correlation.
+    coordinate, and the total correlation. The density is 0 opposite to that direction, so that importance weights have
+    no finite variance for kappa from (``latent_dim`` - 1) / 2 up: read ``iw_bound`` with its ``iw_ess``.
     """
 
     def __init__(self, *, posterior: str = "power_spherical", prior: str = "uniform_sphere", **shared: Any) -> None:
