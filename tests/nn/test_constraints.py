@@ -36,7 +36,7 @@ def test_what_a_layer_makes_of_each_input_has_norm_1(decoder: nn.Module) -> None
 def test_layers_have_spectral_norm_1(decoder: nn.Module) -> None:
     spectral_norms(decoder)
     for layer in layers(decoder):
-        for _ in range(50):
+        for _ in range(500):
             weight = layer.weight  # each use in training is one more iteration
         matrix = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
         assert torch.linalg.matrix_norm(matrix.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
