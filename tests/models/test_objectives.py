@@ -146,7 +146,7 @@ def test_beta_tc_vae_weighs_the_total_correlation_by_beta_in_all() -> None:
 
 def test_formulas_say_what_is_added() -> None:
     found = [made(image_shape=SHAPE).formula() for made in (DIPVAE, WAE, SlicedWAE, AdversarialAE)]
-    assert found == ["recon + kl + 10 dip", "recon + 100 mmd", "recon + 100 swd", "recon + 3 adversarial"]
+    assert found == ["recon + kl + 10 dip", "recon + 100 mmd", "recon + 100 swd", "recon + 1 adversarial"]
 
 
 @pytest.mark.parametrize(

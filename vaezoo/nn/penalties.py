@@ -282,7 +282,7 @@ class Adversarial(_WithCritic):
     needs_prior = True
     logits = 1
 
-    def __init__(self, latent_dim: int, *, weight: float = 3.0, **critic: Any) -> None:
+    def __init__(self, latent_dim: int, *, weight: float = 1.0, **critic: Any) -> None:
         super().__init__(latent_dim, weight=weight, **critic)
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
