@@ -106,19 +106,19 @@ def test_the_recipe_for_a_model_is_whole(
     package.mkdir()
     configs.mkdir(parents=True)
     (package / "__init__.py").write_text(source)
-    (configs / "sparse_ae.yaml").write_text(yaml.replace("vaezoo.models.sparse_ae", "recipe_package"))
+    (configs / "lasso_ae.yaml").write_text(yaml.replace("vaezoo.models.lasso_ae", "recipe_package"))
     monkeypatch.syspath_prepend(tmp_path)
     run_dir = tmp_path / "run"
-    code, printed = program("check", f"--config-dir={configs.parent}", "model=sparse_ae")
+    code, printed = program("check", f"--config-dir={configs.parent}", "model=lasso_ae")
     assert code == 0, printed
     short = ["trainer.max_epochs=2", "data.limit=64", f"run_dir={run_dir}"]
-    code, printed = program("train", f"--config-dir={configs.parent}", "model=sparse_ae", "model.sparsity=0.3", *short)
+    code, printed = program("train", f"--config-dir={configs.parent}", "model=lasso_ae", "model.sparsity=0.3", *short)
     assert code == 0, printed
     run = Run(run_dir)
     test = run.summary["test"]
     assert test["loss"] == pytest.approx(test["recon"] + 0.3 * test["l1"], rel=1e-5)
-    assert type(load(run_dir, packages=["vaezoo", "recipe_package"])).__name__ == "SparseAE"
-    with pytest.raises(Exception, match=r"asks for the class recipe_package\.SparseAE"):
+    assert type(load(run_dir, packages=["vaezoo", "recipe_package"])).__name__ == "LassoAE"
+    with pytest.raises(Exception, match=r"asks for the class recipe_package\.LassoAE"):
         load(run_dir)
     sys.modules.pop("recipe_package")
 

@@ -9,11 +9,41 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vaezoo.data import ImageDataModule
-    from vaezoo.models import AE, IWAE, VAE, VQVAE, Autoencoder, BetaVAE, ConvVAE, FactorVAE, VampVAE
+    from vaezoo.models import (
+        AE,
+        IWAE,
+        RAE,
+        VAE,
+        VQVAE,
+        Autoencoder,
+        BetaVAE,
+        ContractiveAE,
+        ConvVAE,
+        DenoisingAE,
+        DenoisingVAE,
+        FactorVAE,
+        SparseAE,
+        VampVAE,
+    )
     from vaezoo.models.loading import Run, load
 
 # Imported on first access, so that `import vaezoo` and the command line start without importing torch.
-_MODELS = ("AE", "IWAE", "VAE", "VQVAE", "Autoencoder", "BetaVAE", "ConvVAE", "FactorVAE", "VampVAE")
+_MODELS = (
+    "AE",
+    "IWAE",
+    "RAE",
+    "VAE",
+    "VQVAE",
+    "Autoencoder",
+    "BetaVAE",
+    "ContractiveAE",
+    "ConvVAE",
+    "DenoisingAE",
+    "DenoisingVAE",
+    "FactorVAE",
+    "SparseAE",
+    "VampVAE",
+)
 _HOME = {
     **dict.fromkeys(_MODELS, "vaezoo.models"),
     "ImageDataModule": "vaezoo.data",
@@ -24,14 +54,19 @@ _HOME = {
 __all__ = [
     "AE",
     "IWAE",
+    "RAE",
     "VAE",
     "VQVAE",
     "Autoencoder",
     "BetaVAE",
+    "ContractiveAE",
     "ConvVAE",
+    "DenoisingAE",
+    "DenoisingVAE",
     "FactorVAE",
     "ImageDataModule",
     "Run",
+    "SparseAE",
     "VampVAE",
     "__version__",
     "load",
