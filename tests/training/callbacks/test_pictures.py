@@ -28,7 +28,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, VAE, VQVAE, Autoencoder
+from vaezoo.models import AE, VAE, VQVAE, Autoencoder, CategoricalVAE
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
