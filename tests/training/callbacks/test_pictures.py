@@ -28,10 +28,10 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, VAE, VQVAE, Autoencoder
+from vaezoo.models import AE, VAE, VQVAE, Autoencoder, CategoricalVAE
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
-from vaezoo.training.callbacks.images import Interpolations, Reconstructions, Samples, Traversals
+from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
 from vaezoo.training.callbacks.latents import PRIOR_DRAWS, LatentKL, LatentMap, decoded_plane, labels_of
 from vaezoo.training.callbacks.pictures import Picture, undisturbed
 
@@ -422,9 +422,14 @@ def test_impossible_settings_are_refused_by_their_key(picture: Any, settings: di
         picture(**settings)
 
 
+@pytest.mark.parametrize("kind", [VAE, CategoricalVAE])
+def test_a_model_without_levels_has_no_picture_of_them(kind: type[Autoencoder]) -> None:
+    assert Levels().figure(small(kind, latent_dim=None if kind is CategoricalVAE else 2), RandomImages()) is None
+
+
 def test_the_yaml_lists_every_picture_under_its_name() -> None:
     nodes = OmegaConf.load(YAML)
-    assert set(nodes) == {picture.name for picture in PICTURES}
+    assert set(nodes) == {picture.name for picture in (*PICTURES, Levels)}
     settings = OmegaConf.create({"figures": {"dpi": 150, "format": "svg"}})
     for name, node in OmegaConf.merge(settings, nodes).items():
         if name != "figures":
