@@ -3,8 +3,9 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,32 @@ SMALL = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that asks for ``variant`` runs for every yaml of the zoo."""
-    if "variant" in metafunc.fixturenames:
+    """A test that asks for ``variant`` runs for every yaml of the zoo, unless it has a list of its own."""
+    listed = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "variant" in metafunc.fixturenames and not any("variant" in names for names in listed):
         metafunc.parametrize("variant", MODELS)
+
+
+SOME_MODELS = [pytest.param(name, marks=pytest.mark.nightly if place % 4 else ()) for place, name in enumerate(MODELS)]
+"""Every yaml of the zoo, three of four nightly."""
+
+
+def in_turn(*axes: Iterable[Any]) -> list[Any]:
+    """Every variant with every combination of options, most of them nightly.
+
+    In the ordinary run, each variant has one option of the last axis for each combination of the others, and its
+    neighbours have others.
+    """
+    choices = [list(enumerate(axis)) for axis in axes]
+    return [
+        pytest.param(
+            variant,
+            *(option for _, option in chosen),
+            marks=pytest.mark.nightly if (number + sum(place for place, _ in chosen)) % len(choices[-1]) else (),
+        )
+        for number, variant in enumerate(MODELS)
+        for chosen in product(*choices)
+    ]
 
 
 @pytest.fixture(autouse=True, scope="session")

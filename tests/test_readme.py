@@ -15,7 +15,9 @@ from PIL import Image
 from tests.commands.test_sweeps import needs
 from vaezoo import Run, load
 from vaezoo.benchmark import grid
+from vaezoo.commands import model_table
 from vaezoo.config import hydra_config
+from vaezoo.runs.user_code import UserCode
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,6 +27,11 @@ RELIABILITY = (ROOT / "docs" / "reliability.md").read_text()
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_table_of_the_zoo_is_made_from_its_models() -> None:
+    """If it is not: vaezoo list models format=markdown."""
+    assert model_table.markdown(model_table.rows(UserCode())) in README
 
 
 def train_commands() -> list[list[str]]:

@@ -1,34 +1,53 @@
-"""Every option of every axis of the models keeps to the contract. Those that are defaults are tested with the zoo."""
+"""Every option of every axis keeps to the contract, and every two options work together or are refused.
 
-from collections.abc import Callable
+Options that a model of the zoo has are tested with the zoo.
+"""
+
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import combinations, product
+from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from vaezoo.commands.check import Make, clauses
-from vaezoo.config.choices import BOUNDS, PENALTIES, POSTERIORS, PRIORS, QUANTIZERS
+from vaezoo.config import hydra_config
+from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POSTERIORS, PRIORS, QUANTIZERS
+from vaezoo.config.errors import ConfigError
+from vaezoo.models import VAE
 
 AXES = {
-    "posterior": ("vae", POSTERIORS[1:]),
-    "prior": ("vae", PRIORS[1:]),
-    "bound": ("vae", BOUNDS[1:]),
+    "posterior": ("vae", POSTERIORS),
+    "prior": ("vae", PRIORS),
+    "bound": ("vae", BOUNDS),
     "penalty": ("vae", PENALTIES),
-    "quantizer": ("vqvae", QUANTIZERS[1:]),
+    "quantizer": ("vqvae", QUANTIZERS),
 }
-CHOICES = [(model, f"{axis}={name}") for axis, (model, names) in AXES.items() for name in names]
-SMALL = {
-    "prior=vamp": ["model.prior_options={components: 5}"],
-    "prior=mixture": ["model.prior_options={components: 5}"],
-    "prior=flow": ["model.prior_options={steps: 3, hidden: 16}"],
-    "penalty=critic_tc": ["model.penalty_options={widths: [16]}"],
+"""The options of each axis, and a model that has it."""
+
+YAMLS = [yaml.safe_load(path.read_text()) for path in (hydra_config.CONFIGS / "model").glob("*.yaml")]
+CHOICES = [
+    (model, f"{axis}={name}")
+    for axis, (model, names) in AXES.items()
+    for name in names
+    if all(settings.get(axis) != name for settings in YAMLS)
+]
+SMALL: dict[str, dict[str, Any]] = {
+    "vamp": {"components": 5},
+    "mixture": {"components": 5},
+    "flow": {"steps": 3, "hidden": 16},
+    "critic_tc": {"widths": [16]},
 }
-"""Options of parts that are too large for tests."""
-PARTNERS = {
-    "prior=uniform_sphere": ["model.posterior=power_spherical"],
-    "posterior=power_spherical": ["model.prior=uniform_sphere"],
-    "posterior=von_mises_fisher": ["model.prior=uniform_sphere", "model.latent_dim=3"],
+"""Options of parts that are too large for tests, by name."""
+PARTNERS: dict[str, dict[str, Any]] = {
+    "uniform_sphere": {"posterior": "power_spherical"},
+    "power_spherical": {"prior": "uniform_sphere"},
+    "von_mises_fisher": {"prior": "uniform_sphere", "latent_dim": 3},
 }
-"""Settings of other axes without which an option is refused."""
+"""Settings without which an option is refused, by name."""
 CLAUSES = (
     clauses.hyper_parameters_are_plain,
     clauses.terms_are_of_images,
@@ -51,10 +70,51 @@ CLAUSES = (
 def test_every_option_keeps_to_the_contract(
     clause: Callable[[Make], None], model: str, choice: str, make_model: Make
 ) -> None:
-    clause(partial(make_model, model, f"model.{choice}", *SMALL.get(choice, []), *PARTNERS.get(choice, [])))
+    axis, name = choice.split("=")
+    small = [f"model.{axis}_options.{key}={value}" for key, value in SMALL.get(name, {}).items()]
+    partners = [f"model.{key}={value}" for key, value in PARTNERS.get(name, {}).items()]
+    clause(partial(make_model, model, f"model.{choice}", *partners, *(f"+{setting}" for setting in small)))
 
 
-@pytest.mark.parametrize("choice", PARTNERS)
-def test_an_option_that_needs_a_partner_is_refused_without_it(choice: str, make_model: Make) -> None:
+@pytest.mark.parametrize("name", PARTNERS)
+def test_an_option_that_needs_a_partner_is_refused_without_it(name: str, make_model: Make) -> None:
+    axis = next(axis for axis, (_, names) in AXES.items() if name in names)
     with pytest.raises(Exception, match=r"do not go together|for model\.latent_dim=3 only"):
-        make_model("vae", f"model.{choice}")
+        make_model("vae", f"model.{axis}={name}")
+
+
+PAIRED: dict[str, Sequence[Any]] = {
+    **{axis: names for axis, (model, names) in AXES.items() if model == "vae"},
+    "likelihood": LIKELIHOODS,
+    "network": NETWORKS,
+    "bound_options": (None, {"estimator": "dreg"}, {"estimator": "stl"}),
+}
+"""The axes of a VAE. Some of their options are refused with some of the bounds."""
+
+
+def made(**settings: Any) -> VAE | str:
+    """A tiny VAE, or the sentence by which it is refused."""
+    small = {f"{axis}_options": SMALL[str(name)] for axis, name in settings.items() if str(name) in SMALL}
+    partners = {key: value for name in settings.values() for key, value in PARTNERS.get(str(name), {}).items()}
+    settings = {"latent_dim": 3} | partners | settings
+    try:
+        return VAE(image_shape=[1, 8, 8], widths=[8], **small, **settings)
+    except ConfigError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(PAIRED, 2)))
+def test_two_options_train_together_or_are_refused_in_one_sentence(one: str, other: str) -> None:
+    x, trained = torch.rand(3, 1, 8, 8), 0
+    for pair in product(PAIRED[one], PAIRED[other]):
+        model = made(**dict(zip((one, other), pair, strict=True)))
+        if isinstance(model, str):
+            assert re.fullmatch(r"model\.[^\n]+ (needs?|set|must|is|weighs|choose) [^\n]+", model), model
+            continue
+        objective = model.objective(model.loss_terms(x), model.weights())
+        objective.mean().backward()
+        gradients = [part.grad for part in model.parameters() if part.grad is not None]
+        assert objective.isfinite().all(), pair
+        assert all(gradient.isfinite().all() for gradient in gradients), pair
+        trained += 1
+    assert trained

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from tests.conftest import in_turn
 from vaezoo.commands.check import CLAUSES, Make, clauses
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.training.running_means import RunningMeans
@@ -22,15 +23,14 @@ def test_every_variant_keeps_to_the_contract(clause: Callable[[Make], None], var
     clause(partial(make_model, variant))
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("image_shape", clauses.SHAPES)
+@pytest.mark.parametrize(("variant", "network", "image_shape"), in_turn(NETWORKS, clauses.SHAPES))
 def test_every_model_takes_every_network_and_image(
     variant: str, network: str, image_shape: list[int], make_model: Make
 ) -> None:
     clauses.takes_network_and_image(partial(make_model, variant), network, image_shape)
 
 
-@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize(("variant", "likelihood"), in_turn(LIKELIHOODS))
 def test_every_model_takes_every_likelihood_and_learns(variant: str, likelihood: str, make_model: Make) -> None:
     clauses.learns(partial(make_model, variant), likelihood)
 

@@ -1,6 +1,7 @@
 """Bounds are those of the papers, tight where they must be, and their gradients are those of their values."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.zoo_vectors import vector
-from vaezoo.config.choices import BOUNDS
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.nn.bounds import combined_bound, doubly_reparametrised, make_bound
 
-IMPORTANCE = [name for name in BOUNDS if name != "elbo"]
+IMPORTANCE = ["iwae", "miwae", "ciwae"]
+"""Bounds whose loss is computed from one set of weights, with two estimators of the gradient."""
 
 
 def log_weights(*shape: int, spread: float = 2.0) -> Tensor:
@@ -205,6 +206,51 @@ def test_a_code_that_the_weights_were_not_computed_from_is_an_error() -> None:
         doubly_reparametrised(code.sum(2)[None], code.clone())
 
 
+def split_gradients(given: dict[str, Any], eps: Tensor, **options: Any) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a bound that splits (B,) on noise (K, B), and the gradients of minus its mean over B."""
+    bound, line = make_bound("piwae", options), Line(given["p"])
+    parts = dict(line.named_parameters())
+
+    def weights_for(trained: str) -> Tensor:
+        chosen = {name: part if name in trained.split() else part.detach() for name, part in parts.items()}
+        return Line.draw(SimpleNamespace(p=SimpleNamespace(**chosen)), given["x"], eps, stopped=False)[0]  # type: ignore[arg-type]
+
+    weights = weights_for("w b sx"), weights_for("a c l")
+    loss = bound.loss(torch.zeros(1), torch.zeros(1), weights[0], None, weights[1])
+    (-loss).mean().backward()
+    return loss.detach(), {name: parameter.grad.item() for name, parameter in line.named_parameters()}
+
+
+def test_piwae_has_the_gradient_of_iwae_for_the_decoder_and_of_miwae_for_the_encoder() -> None:
+    given, value = vector("piwae_gradients")
+    loss, gradients = split_gradients(given, given["eps"].flatten()[:, None], groups=3, samples=4)
+    assert loss.item() == pytest.approx(-value["iwae_12"], rel=1e-10)
+    found = [gradients[name] for name in ("w", "c", "l")]
+    assert found == pytest.approx([value[f"{of}"] for of in ("decoder_dw", "encoder_dc", "encoder_dl")], rel=1e-10)
+
+
+def test_piwae_with_one_group_is_iwae() -> None:
+    eps = torch.randn(12, 6, dtype=torch.double)
+    loss, gradients = split_gradients(TOY, eps, groups=1, samples=12)
+    bound, iwae = line_gradients(TOY, eps, "iwae", samples=12)
+    torch.testing.assert_close(-loss, bound)
+    assert gradients == pytest.approx(iwae)
+
+
+def test_a_bound_that_splits_needs_both_sets_of_weights() -> None:
+    weights, nothing = log_weights(64, 3), torch.zeros(3)
+    with pytest.raises(ValueError, match="piwae_8x8 needs the weights of 64 draws, got None"):
+        make_bound("piwae").loss(nothing, nothing, weights)
+
+
+def test_sticking_the_landing_is_dreg_with_one_draw() -> None:
+    eps = torch.randn(1, 6, dtype=torch.double)
+    value, gradients = line_gradients(TOY, eps, "elbo", estimator="stl")
+    same, dreg = line_gradients(TOY, eps, "iwae", samples=1, estimator="dreg")
+    torch.testing.assert_close(value, same)
+    assert gradients == pytest.approx(dreg)
+
+
 # probabilistic PCA: p(x) and q(z|x) are known ------------------------------------------------------------------------
 
 
@@ -298,6 +344,13 @@ def test_a_broken_graph_is_an_error_rather_than_another_gradient() -> None:
     ("name", "options", "label", "formula"),
     [
         ("elbo", {}, None, "recon + kl"),
+        ("elbo", {"estimator": "stl"}, None, "-log w, with q's parameters stopped"),
+        (
+            "piwae",
+            {},
+            "piwae_8x8",
+            "-log (1/64) (w1 + ... + w64); for the encoder mean over 8 groups of -log (1/8) (w1 + ... + w8)",
+        ),
         ("iwae", {}, "iwae_5", "-log (1/5) (w1 + ... + w5)"),
         ("iwae", {"samples": 1}, "iwae_1", "-log w"),
         ("iwae", {"samples": 2, "estimator": "dreg"}, "iwae_2", "-log (1/2) (w1 + w2), DReG gradient"),
@@ -313,7 +366,7 @@ def test_a_bound_says_what_it_is(name: str, options: dict[str, Any], label: str 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("iwea", {}, r"model\.bound must be one of elbo, iwae, miwae, ciwae, got 'iwea'"),
+        ("iwea", {}, r"model\.bound must be one of elbo, iwae, miwae, ciwae, piwae, got 'iwea'"),
         ("elbo", {"samples": 2}, r"model\.bound_options\.samples is not a setting here"),
         ("iwae", {"samples": 0}, r"model\.bound_options\.samples must be at least 1, got 0"),
         ("iwae", {"estimator": "stl"}, r"model\.bound_options\.estimator must be 'plain' or 'dreg', got 'stl'"),

@@ -163,7 +163,9 @@ def test_an_image_of_nans_is_named_with_its_step_and_term(stepping: str, every: 
 def test_an_image_is_named_for_every_variant(variant: str, make_model: Callable[..., Any]) -> None:
     model = make_model(variant, "model.widths=[16]" if variant != "conv_vae" else "model.widths=null")
     said = error_of(model, Digits(nan_from=0, binarize="dynamic", limit=144), max_epochs=1)
-    assert re.search(rf"at step {place_of(WHITE)}, because of recon( and \w+)* of 1 of \d+ images \(index 77 of", said)
+    assert re.search(
+        rf"at step {place_of(WHITE)}, because of recon( and [\w.]+)* of 1 of \d+ images \(index 77 of", said
+    )
 
 
 @pytest.mark.usefixtures("looking")

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from tests.commands.test_train import interrupt_at
+from tests.conftest import SOME_MODELS, in_turn
 from tests.conftest import small as small_parts
 from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
+from vaezoo.config.choices import STEPPING
 from vaezoo.data import ImageDataModule
 from vaezoo.models import AE, VAE, BetaVAE
 from vaezoo.training.module import Loop
@@ -90,6 +92,7 @@ def steps_of_lightning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # the same training --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("variant", SOME_MODELS)
 def test_every_variant_trains_alike_and_leaves_the_same_record(variant: str, train: Train) -> None:
     settings = [f"model={variant}", "data.binarize=dynamic", "trainer.log_every_n_steps=3", "trainer.max_epochs=3"]
     if variant == "beta_vae":
@@ -299,22 +302,23 @@ def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
     assert_equal_weights(fast.model("best"), slow.model("best"))
 
 
+@pytest.mark.parametrize(("variant", "before"), in_turn(STEPPING))
 def test_every_variant_goes_on_in_the_other_way_exactly(
-    variant: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: str, before: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [f"model={variant}", *small_parts(variant), "data.binarize=dynamic", "trainer.log_every_n_steps=2"]
     settings += ["callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "trainer.max_epochs=3"]
     whole = train("whole", *settings)
     usual = ["model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", *settings]
-    for before, after in (("fast", "lightning"), ("lightning", "fast")):
-        run_dir = tmp_path / before
-        with monkeypatch.context() as patch:
-            interrupt_at(patch, 7)
-            assert program("train", f"run_dir={run_dir}", *usual, f"stepping={before}")[0] == 130
-        assert torch.load(Run(run_dir).checkpoint("last"), weights_only=True)["global_step"] == 6
-        code, printed = program("train", f"resume={run_dir}", f"stepping={after}")
-        assert code == 0, printed
-        assert same(whole.path, run_dir)
+    after = next(stepping for stepping in STEPPING if stepping != before)
+    run_dir = tmp_path / before
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        assert program("train", f"run_dir={run_dir}", *usual, f"stepping={before}")[0] == 130
+    assert torch.load(Run(run_dir).checkpoint("last"), weights_only=True)["global_step"] == 6
+    code, printed = program("train", f"resume={run_dir}", f"stepping={after}")
+    assert code == 0, printed
+    assert same(whole.path, run_dir)
 
 
 READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")

@@ -8,9 +8,10 @@ from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POST
 from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 
-USAGE = """usage: vaezoo list [--config-dir=FOLDER] [packages=[NAME]]
+USAGE = """usage: vaezoo list [models [format=markdown]] [--config-dir=FOLDER] [packages=[NAME]]
 
-List every option, those of your own folder of configs among them.
+List every option, those of your own folder of configs among them; with `models`, what each model is, its paper and what
+it needs.
 """
 
 
@@ -21,8 +22,10 @@ def main(words: Sequence[str]) -> int:
 
 def _list(words: Sequence[str]) -> int:
     added, rest = user_code.parse(words)
+    if rest[:1] == ["models"]:
+        return _list_models(added, rest[1:])
     if rest:
-        raise ConfigError(f"vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
+        raise ConfigError(f"vaezoo list takes only models, --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
     print("model=            ", *added.options("model"))
     print("data=             ", *added.options("data"))
     print("model.network=    ", *NETWORKS)
@@ -34,4 +37,17 @@ def _list(words: Sequence[str]) -> int:
     print("model.quantizer=  ", *QUANTIZERS)
     for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
         print(f"{group + '=':18s}", *added.options(group))
+    return 0
+
+
+def _list_models(added: user_code.UserCode, rest: Sequence[str]) -> int:
+    from vaezoo.commands import model_table  # imports torch
+
+    if rest not in ([], ["format=markdown"]):
+        raise ConfigError(f"vaezoo list models takes only format=markdown, got {rest[0]}")
+    table = model_table.rows(added)
+    if rest:
+        print(model_table.markdown(table), end="")
+    else:
+        model_table.show(table)
     return 0

@@ -3,11 +3,14 @@
 from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_vae import BetaVAE
+from vaezoo.models.ciwae import CIWAE
 from vaezoo.models.conv_vae import ConvVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.flow_vae import FlowVAE
 from vaezoo.models.iaf_vae import IAFVAE
 from vaezoo.models.iwae import IWAE
+from vaezoo.models.miwae import MIWAE
+from vaezoo.models.piwae import PIWAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
@@ -15,8 +18,11 @@ from vaezoo.models.vqvae import VQVAE
 
 __all__ = [
     "AE",
+    "CIWAE",
     "IAFVAE",
     "IWAE",
+    "MIWAE",
+    "PIWAE",
     "VAE",
     "VQVAE",
     "Autoencoder",

@@ -37,9 +37,10 @@ class BetaVAE(VAE):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if self.bound.label is not None:
+        if self.bound.needs_weights:
             raise ConfigError(
-                f"model.beta weighs the KL of model.bound=elbo; set it instead of {self.hparams['bound']}"
+                "model.beta weighs the KL of model.bound=elbo with its plain estimator; set them instead of"
+                f" {self.hparams['bound']} with {self.hparams['bound_options']}"
             )
         at_least(beta, 0, "model.beta")
         at_least(schedule_steps, 1, "model.schedule_steps")

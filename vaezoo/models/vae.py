@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
+from vaezoo.nn.critics import call_frozen
 from vaezoo.nn.posterior_families import make_posterior_model
 from vaezoo.nn.posteriors import Draw, Posterior
 from vaezoo.nn.priors import Prior
@@ -41,6 +42,7 @@ class VAE(ContinuousAutoencoder):
     ) -> None:
         super().__init__(prior=prior, **shared)
         self.bound = make_bound(bound, bound_options)
+        self._log_joint = (_LogJoint(self),)  # in a tuple, so that a model is no part of itself
         self._refuse_combinations()
 
     def _refuse_combinations(self) -> None:
@@ -52,8 +54,8 @@ class VAE(ContinuousAutoencoder):
             )
         if self.bound.stops_posterior and not self.posterior_model.scores_codes:
             raise ConfigError(
-                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the DReG gradient"
-                " needs; set model.bound_options.estimator=plain"
+                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the gradient of"
+                " model.bound_options.estimator needs; set model.bound_options.estimator=plain"
             )
         if self.posterior_model.is_spherical != self._prior_is_spherical:
             raise ConfigError(
@@ -95,35 +97,47 @@ class VAE(ContinuousAutoencoder):
 
     def loss_terms(self, x: Tensor) -> Terms:
         posterior, prior = self.posterior(x), self.prior()
-        draw = drawn = posterior.draw(self.bound.samples)
-        kl, kl_by = posterior.kl(prior, draw), posterior.kl_by(prior)
-        if self.bound.label is None:
-            recon, log_weights, penalties = self.nll(x, draw.first), None, {}
+        drawn = posterior.draw(self.bound.samples)
+        kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
+        if self.bound.needs_weights:
+            terms = self._weigh(x, posterior, prior, drawn, kl, kl_by)
         else:
-            draw, recon, log_weights = self._weigh(x, posterior, prior, drawn)
-            penalties = {self.bound.label: self.bound.value(log_weights).detach()}
-        terms = Terms(recon, kl, penalties, code=posterior.mean, kl_by=kl_by)
-        terms.log_weights, terms.posterior, terms.draw = log_weights, posterior, draw
+            terms = Terms(self.nll(x, drawn.first), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
+        terms.posterior = posterior
         self.penalise(terms, x, drawn.first, posterior, prior)
         return terms
 
-    def _weigh(self, x: Tensor, posterior: Any, prior: Prior, draw: Draw) -> tuple[Draw, Tensor, Tensor]:
-        """The draw with codes whose gradient the bound may scale, recon (B,) and the log weights of the draw (K, B)."""
-        draw = draw.seen_through(draw.code.view_as(draw.code))
-        nll = self.nll_of_draws(x, draw.code)
+    def _weigh(self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str) -> Terms:
+        """The terms of a bound that needs the importance weights of the draws.
+
+        The bound may scale the gradient of the codes in ``terms.draw``. If it splits, decoder and prior see these codes
+        as constants, and the encoder sees decoder and prior as constants, in a second pass through the decoder.
+        """
+        code = drawn.code.detach() if self.bound.splits else drawn.code.view_as(drawn.code)
+        nll = self.nll_of_draws(x, code)
         stopped = posterior.detached() if self.bound.stops_posterior else None
-        log_q = draw.log_prob if stopped is None else stopped.log_prob(draw.code)
-        return draw, nll.mean(0), prior.log_prob(draw.code) - log_q - nll
+        log_q = drawn.log_prob if stopped is None else stopped.log_prob(code)
+        log_weights = prior.log_prob(code) - nll - (log_q.detach() if self.bound.splits else log_q)
+        penalties = {} if self.bound.label is None else {self.bound.label: self.bound.value(log_weights).detach()}
+        terms = Terms(nll.mean(0), kl, penalties, code=posterior.mean, kl_by=kl_by, log_weights=log_weights)
+        terms.draw = drawn.seen_through(code)
+        if self.bound.splits:
+            terms.encoder_log_weights = call_frozen(*self._log_joint, x, drawn.code) - log_q
+        return terms
+
+    def log_joint(self, x: Tensor, code: Tensor) -> Tensor:
+        """log p(x, z) of each image and each of its K codes, in nats: (B, C, H, W) and (K, B, D) -> (K, B)."""
+        return self.prior().log_prob(code) - self.nll_of_draws(x, code)
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         code = None if terms.draw is None else terms.draw.code
-        return self.bound.loss(terms.recon, terms.rate, terms.log_weights, code)
+        return self.bound.loss(terms.recon, terms.rate, terms.log_weights, code, terms.encoder_log_weights)
 
     def main_formula(self) -> str:
         return self.bound.formula()
 
     def explain_weights(self) -> list[str]:
-        if self.bound.label is not None:
+        if self.bound.needs_weights:
             return super().explain_weights()
         beta, unit = self.beta, "nat" if self.beta == 1 else "nats"
         return [
@@ -133,3 +147,14 @@ class VAE(ContinuousAutoencoder):
             f" averaged over pixels and dimensions (beta_norm): {beta * self.latent_dim / self.pixels:.4g}",
             *super().explain_weights(),
         ]
+
+
+class _LogJoint(nn.Module):
+    """The log joint density of a VAE as the output of a module, whose parameters can be held constant."""
+
+    def __init__(self, model: VAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return self.model.log_joint(x, code)

@@ -74,18 +74,31 @@ def _require_one_graph(log_weights: Tensor, code: Tensor) -> None:
 class Bound:
     """A lower bound on log p(x) and the loss that trains with it.
 
-    ``samples`` is the number of draws per image. ``stops_posterior``: log q must be evaluated with the parameters of
-    q stopped. ``label`` is the name under which the bound is logged; None for the ELBO, which is always logged.
+    ``samples`` is the number of draws per image. ``needs_weights``: the loss is computed from the importance weights of
+    the draws. ``stops_posterior``: log q must be evaluated with the parameters of q stopped. ``splits``: the encoder
+    has another objective than decoder and prior. ``label`` is the name under which the bound is logged; None for the
+    ELBO, which is always logged.
     """
 
     samples: int = 1
+    needs_weights: bool = True
     stops_posterior: bool = False
+    splits: bool = False
     label: str | None = None
 
-    def loss(self, recon: Tensor, rate: Tensor, log_weights: Tensor | None, code: Tensor | None) -> Tensor:
-        """What is minimised, in nats: (B,) twice, (S, B) and (S, B, D) -> (B,), with S = ``samples``.
+    def loss(
+        self,
+        recon: Tensor,
+        rate: Tensor,
+        log_weights: Tensor | None = None,
+        code: Tensor | None = None,
+        encoder_log_weights: Tensor | None = None,
+    ) -> Tensor:
+        """What is minimised, in nats: (B,) twice, (S, B), (S, B, D) and (S, B) -> (B,), with S = ``samples``.
 
-        ValueError if the weights, or the codes for the DReG gradient, are needed and missing.
+        If the bound ``splits``, ``log_weights`` must have gradients for decoder and prior only, and
+        ``encoder_log_weights``, of the same values, for the encoder only. ValueError if weights, or the codes for the
+        DReG gradient, are needed and missing.
         """
         raise NotImplementedError
 
@@ -99,16 +112,46 @@ class Bound:
 
 
 class Elbo(Bound):
-    """The evidence lower bound (Kingma and Welling, 2014); the loss has the exact KL where there is one."""
+    """The evidence lower bound (Kingma and Welling, 2014).
 
-    def loss(self, recon: Tensor, rate: Tensor, log_weights: Tensor | None, code: Tensor | None) -> Tensor:
-        return recon + rate
+    The estimator ``plain`` has the exact KL where there is one. ``stl`` ("sticking the landing"; Roeder et al., 2017)
+    estimates the KL from the draw, with the parameters of q stopped in log q: at the exact posterior, the encoder's
+    gradient is then zero rather than zero on average.
+    """
+
+    def __init__(self, *, estimator: Literal["plain", "stl"] = "plain") -> None:
+        self.needs_weights = self.stops_posterior = estimator == "stl"
+
+    def loss(
+        self,
+        recon: Tensor,
+        rate: Tensor,
+        log_weights: Tensor | None = None,
+        code: Tensor | None = None,
+        encoder_log_weights: Tensor | None = None,
+    ) -> Tensor:
+        if not self.needs_weights:
+            return recon + rate
+        return -self.value(_given(log_weights, "the ELBO", self.samples))
 
     def value(self, log_weights: Tensor) -> Tensor:
         return log_weights.mean(0)
 
     def formula(self) -> str:
-        return "recon + kl"
+        return "-log w, with q's parameters stopped" if self.needs_weights else "recon + kl"
+
+
+def _given(log_weights: Tensor | None, name: str, samples: int) -> Tensor:
+    if log_weights is None:
+        raise ValueError(f"{name} needs the weights of {samples} draws, got None")
+    return log_weights
+
+
+def _log_mean(draws: int) -> str:
+    """Minus the logarithm of the mean weight of so many draws, as text."""
+    if draws == 1:
+        return "-log w"
+    return f"-log (1/{draws}) (w1 {'+ ... ' if draws > 2 else ''}+ w{draws})"
 
 
 class _ImportanceWeighted(Bound):
@@ -123,7 +166,14 @@ class _ImportanceWeighted(Bound):
         self.samples = groups * draws
         self.stops_posterior = estimator == "dreg"
 
-    def loss(self, recon: Tensor, rate: Tensor, log_weights: Tensor | None, code: Tensor | None) -> Tensor:
+    def loss(
+        self,
+        recon: Tensor,
+        rate: Tensor,
+        log_weights: Tensor | None = None,
+        code: Tensor | None = None,
+        encoder_log_weights: Tensor | None = None,
+    ) -> Tensor:
         if log_weights is None or (code is None and self.estimator == "dreg"):
             raise ValueError(f"{self.label} needs the weights and codes of {self.samples} draws, got None")
         if code is None or self.estimator == "plain":
@@ -136,18 +186,11 @@ class _ImportanceWeighted(Bound):
     def _grouped(self, log_weights: Tensor) -> Tensor:
         return log_weights.unflatten(0, (self.groups, self.draws))
 
-    def _log_mean(self) -> str:
-        """Minus the logarithm of the mean weight of one group, as text."""
-        if self.draws == 1:
-            return "-log w"
-        between = "+ ... " if self.draws > 2 else ""
-        return f"-log (1/{self.draws}) (w1 {between}+ w{self.draws})"
-
     def _with_estimator(self, text: str) -> str:
         return f"{text}, DReG gradient" if self.estimator == "dreg" else text
 
     def formula(self) -> str:
-        return self._with_estimator(self._log_mean())
+        return self._with_estimator(_log_mean(self.draws))
 
 
 class Iwae(_ImportanceWeighted):
@@ -164,7 +207,7 @@ class Miwae(_ImportanceWeighted):
         super().__init__(f"miwae_{groups}x{samples}", groups, samples, 0.0, estimator)
 
     def formula(self) -> str:
-        return self._with_estimator(f"mean over {self.groups} groups of {self._log_mean()}")
+        return self._with_estimator(f"mean over {self.groups} groups of {_log_mean(self.draws)}")
 
 
 class Ciwae(_ImportanceWeighted):
@@ -174,10 +217,41 @@ class Ciwae(_ImportanceWeighted):
         super().__init__(f"ciwae_{share:g}_{samples}", 1, samples, share, estimator)
 
     def formula(self) -> str:
-        return self._with_estimator(f"-{self.share:g} mean log w - {1 - self.share:g} {self._log_mean()[1:]}")
+        return self._with_estimator(f"-{self.share:g} mean log w - {1 - self.share:g} {_log_mean(self.draws)[1:]}")
 
 
-_CLASSES: dict[str, type[Bound]] = dict(zip(BOUNDS, (Elbo, Iwae, Miwae, Ciwae), strict=True))
+class Piwae(_ImportanceWeighted):
+    """The IWAE bound of all draws for decoder and prior, MIWAE's for the encoder (Rainforth et al., 2018).
+
+    More draws improve the gradient of the decoder but not that of the encoder, which several smaller groups improve.
+    """
+
+    splits = True
+
+    def __init__(self, *, groups: int = 8, samples: int = 8) -> None:
+        super().__init__(f"piwae_{groups}x{samples}", groups, samples, 0.0, "plain")
+
+    def loss(
+        self,
+        recon: Tensor,
+        rate: Tensor,
+        log_weights: Tensor | None = None,
+        code: Tensor | None = None,
+        encoder_log_weights: Tensor | None = None,
+    ) -> Tensor:
+        of_rest = self.value(_given(log_weights, self.label or "", self.samples))
+        of_encoder = super().value(_given(encoder_log_weights, self.label or "", self.samples))
+        return of_encoder.detach() - of_encoder - of_rest
+
+    def value(self, log_weights: Tensor) -> Tensor:
+        return combined_bound(log_weights[None])
+
+    def formula(self) -> str:
+        together = _log_mean(self.samples)
+        return f"{together}; for the encoder mean over {self.groups} groups of {_log_mean(self.draws)}"
+
+
+_CLASSES: dict[str, type[Bound]] = dict(zip(BOUNDS, (Elbo, Iwae, Miwae, Ciwae, Piwae), strict=True))
 
 
 def make_bound(name: str, options: Mapping[str, Any] | None = None) -> Bound:

@@ -29,6 +29,7 @@ class Terms:
         kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy, or ``whole`` (G = 1). An
             estimate for the whole can be negative for a single image.
         log_weights: log p(x, z) - log q(z|x) of each draw, (K, B), for bounds of several draws.
+        encoder_log_weights: the same values with gradients for the encoder only, for bounds that split the two.
         posterior, draw: what the terms were computed from.
         batch_statistics: names of penalties that are biased statistics of a batch: for training only, never logged in
             validation and test.
@@ -43,6 +44,7 @@ class Terms:
     rate: Tensor = None  # type: ignore[assignment]
     kl_by: str = "dimension"
     log_weights: Tensor | None = None
+    encoder_log_weights: Tensor | None = None
     posterior: Posterior | None = None
     draw: Draw | None = None
     batch_statistics: frozenset[str] = frozenset()

@@ -200,6 +200,15 @@ def test_it_is_listed(place: Path) -> None:
     assert "noisy" not in vaezoo(place, "list")[1]
 
 
+def test_its_line_in_the_table_of_models_is_its_own(place: Path) -> None:
+    code, printed = vaezoo(place, "list", "models", "format=markdown", "--config-dir=conf", "packages=[ownpkg]")
+    assert code == 0, printed
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()]
+    noisy = next(row for row in rows if row[0] == "`noisy`")
+    assert noisy[1:3] == ["Reconstructs from codes with noise of its own and dropout in it", ""]
+    assert "`vqvae`" in printed
+
+
 def test_it_is_checked_and_passes_with_noise_of_its_own(place: Path) -> None:
     code, printed = vaezoo(place, "check", "model=noisy", "--config-dir=conf", "packages=[ownpkg]")
     assert code == 0, printed
@@ -247,7 +256,11 @@ def test_a_broken_model_fails_its_clause_in_words(
         (["check", "model=vae", "--config-dir=nowhere"], "--config-dir must be a folder that contains configs"),
         (["list", "--config-dir=nowhere"], "--config-dir must be a folder that contains configs"),
         (["list", "packages=[nosuchpkg]"], "packages names nosuchpkg, which cannot be imported; install it"),
-        (["list", "everything"], "vaezoo list takes only --config-dir=FOLDER and packages=[NAME], got everything"),
+        (
+            ["list", "everything"],
+            "vaezoo list takes only models, --config-dir=FOLDER and packages=[NAME], got everything",
+        ),
+        (["list", "models", "format=html"], "vaezoo list models takes only format=markdown, got format=html"),
         (
             ["benchmark", "--config-dir=nowhere", "models=[vae]", "out=x"],
             "--config-dir must be a folder that contains configs",
