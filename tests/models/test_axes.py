@@ -43,14 +43,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "adversarial": {"widths": [16]},
 }
 """Options of parts that are too large for tests, by name."""
-
-PARTNERS = {
-    "prior=uniform_sphere": ["model.posterior=power_spherical"],
-    "posterior=power_spherical": ["model.prior=uniform_sphere"],
-    "posterior=von_mises_fisher": ["model.prior=uniform_sphere", "model.latent_dim=3"],
+PARTNERS: dict[str, dict[str, Any]] = {
+    "uniform_sphere": {"posterior": "power_spherical"},
+    "power_spherical": {"prior": "uniform_sphere"},
+    "von_mises_fisher": {"prior": "uniform_sphere", "latent_dim": 3},
 }
-"""Settings of other axes without which an option is refused."""
-
+"""Settings without which an option is refused, by name."""
 CLAUSES = (
     clauses.hyper_parameters_are_plain,
     clauses.terms_are_of_images,
@@ -75,7 +73,15 @@ def test_every_option_keeps_to_the_contract(
 ) -> None:
     axis, name = choice.split("=")
     small = [f"model.{axis}_options.{key}={value}" for key, value in SMALL.get(name, {}).items()]
-    clause(partial(make_model, model, f"model.{choice}", *(f"+{each}" for each in small), *PARTNERS.get(choice, [])))
+    partners = [f"model.{key}={value}" for key, value in PARTNERS.get(name, {}).items()]
+    clause(partial(make_model, model, f"model.{choice}", *partners, *(f"+{setting}" for setting in small)))
+
+
+@pytest.mark.parametrize("name", PARTNERS)
+def test_an_option_that_needs_a_partner_is_refused_without_it(name: str, make_model: Make) -> None:
+    axis = next(axis for axis, (_, names) in AXES.items() if name in names)
+    with pytest.raises(Exception, match=r"do not go together|for model\.latent_dim=3 only"):
+        make_model("vae", f"model.{axis}={name}")
 
 
 PAIRED: dict[str, Sequence[Any]] = {
@@ -90,8 +96,10 @@ PAIRED: dict[str, Sequence[Any]] = {
 def made(**settings: Any) -> VAE | str:
     """A tiny VAE, or the sentence by which it is refused."""
     small = {f"{axis}_options": SMALL[str(name)] for axis, name in settings.items() if str(name) in SMALL}
+    partners = {key: value for name in settings.values() for key, value in PARTNERS.get(str(name), {}).items()}
+    settings = {"latent_dim": 3} | partners | settings
     try:
-        return VAE(image_shape=[1, 8, 8], latent_dim=3, widths=[8], **small, **settings)
+        return VAE(image_shape=[1, 8, 8], widths=[8], **small, **settings)
     except ConfigError as error:
         return str(error)
 
@@ -111,9 +119,3 @@ def test_two_options_train_together_or_are_refused_in_one_sentence(one: str, oth
         assert all(gradient.isfinite().all() for gradient in gradients), pair
         trained += 1
     assert trained
-
-
-@pytest.mark.parametrize("choice", PARTNERS)
-def test_an_option_that_needs_a_partner_is_refused_without_it(choice: str, make_model: Make) -> None:
-    with pytest.raises(Exception, match=r"do not go together|for model\.latent_dim=3 only"):
-        make_model("vae", f"model.{choice}")

@@ -60,8 +60,8 @@ class VAE(ContinuousAutoencoder):
             )
         if self.bound.stops_posterior and not self.posterior_model.scores_codes:
             raise ConfigError(
-                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the DReG gradient"
-                " needs; set model.bound_options.estimator=plain"
+                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the gradient of"
+                " model.bound_options.estimator needs; set model.bound_options.estimator=plain"
             )
         if self.posterior_model.is_spherical != self._prior_is_spherical:
             raise ConfigError(
