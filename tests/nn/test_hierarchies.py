@@ -256,7 +256,7 @@ def test_the_rate_of_a_level_has_a_floor() -> None:
         ({"posterior_options": {"rank": 3}}, r"model\.posterior_options are not for HierarchicalVAE"),
         (
             {"bound": "iwae", "bound_options": {"estimator": "dreg"}},
-            r"estimator=dreg is for codes that are drawn at once",
+            r"estimator must be plain for codes that are drawn level by level, not at once, got dreg",
         ),
         (
             {"penalty": "total_correlation"},

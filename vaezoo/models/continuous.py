@@ -68,6 +68,12 @@ class ContinuousAutoencoder(Autoencoder):
                 f"model.penalty={self.hparams['penalty']} compares codes with draws of a prior, and model.prior is"
                 " null; set model.prior=normal"
             )
+        if self.prior_model is not None and self.prior_model.is_spherical != self.is_spherical:
+            raise ConfigError(
+                f"model.prior={self.hparams['prior']} and the codes of {type(self).__name__} do not go together,"
+                " because only one of them is on the sphere; set both model.posterior=power_spherical and"
+                " model.prior=uniform_sphere, or neither"
+            )
         if self.prior_model is not None and not self.learns_prior and list(self.prior_model.parameters()):
             raise ConfigError(
                 f"model.prior={self.hparams['prior']} is learned with the KL of a VAE, which {type(self).__name__} does"

@@ -49,7 +49,8 @@ class HierarchicalVAE(VAE):
         super()._refuse_combinations()
         if self.bound.stops_posterior:
             raise ConfigError(
-                "model.bound_options.estimator=dreg is for codes that are drawn at once, not level by level; set plain"
+                "model.bound_options.estimator must be plain for codes that are drawn level by level, not at once, got"
+                f" {self.hparams['bound_options']['estimator']}"
             )
 
     def sizes(self, dimensions: int) -> dict[str, Any]:

@@ -42,8 +42,11 @@ class InfoVAE(VAE):
         if "weight" in options:
             raise ConfigError("model.penalty_options.weight follows from model.alpha and model.lambd; leave it out")
         super().__init__(penalty=penalty, penalty_options={**options, "weight": weight}, **shared)
-        if self.bound.label is not None:
-            raise ConfigError(f"model.alpha weighs the KL of model.bound=elbo, got {self.hparams['bound']}")
+        if self.bound.needs_weights:
+            raise ConfigError(
+                "model.alpha weighs the KL of model.bound=elbo with its plain estimator; set them instead of"
+                f" {self.hparams['bound']} with {self.hparams['bound_options']}"
+            )
         self.beta = 1 - alpha
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:

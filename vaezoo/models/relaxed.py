@@ -55,10 +55,10 @@ class RelaxedVAE(VAE):
 
     def _refuse_combinations(self) -> None:
         super()._refuse_combinations()
-        if self.bound.label is not None:
+        if self.bound.needs_weights:
             raise ConfigError(
-                f"model.bound={self.hparams['bound']} needs the density of draws under the prior, which relaxed ones do"
-                " not have; set elbo"
+                f"model.bound={self.hparams['bound']} with {self.hparams['bound_options']} needs the density of draws"
+                " under the prior, which relaxed ones do not have; set elbo, with its plain estimator"
             )
 
     def temperature_at(self, step: int) -> float:

@@ -63,12 +63,6 @@ class VAE(ContinuousAutoencoder):
                 f"model.posterior={self.hparams['posterior']} has no density of given codes, which the gradient of"
                 " model.bound_options.estimator needs; set model.bound_options.estimator=plain"
             )
-        if self.posterior_model.is_spherical != self._prior_is_spherical:
-            raise ConfigError(
-                f"model.posterior={self.hparams['posterior']} and model.prior={self.hparams['prior']} do not go"
-                " together, because only one of them is on the sphere; set model.posterior=power_spherical with"
-                " model.prior=uniform_sphere, or another of each"
-            )
         if self.free_bits is not None and self.bound.needs_weights:
             raise ConfigError(
                 f"model.free_bits is a floor for the KL of model.bound=elbo, and {self.hparams['bound']} has none; set"
@@ -79,10 +73,6 @@ class VAE(ContinuousAutoencoder):
     def batch_statistic(self) -> str | None:
         biased = self.free_bits is not None and self.free_bits.is_batch_statistic
         return "model.free_bits" if biased else super().batch_statistic
-
-    @property
-    def _prior_is_spherical(self) -> bool:
-        return self.prior_model is not None and self.prior_model.is_spherical
 
     @property
     def is_spherical(self) -> bool:
