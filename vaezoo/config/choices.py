@@ -5,7 +5,7 @@ GRIDS = ("conv", "resnet")
 """Networks with a grid of positions, for spatial codes."""
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian", "discretized_logistic")
 POSTERIORS = ("diagonal", "full")
-PRIORS = ("normal", "vamp", "mixture")
+PRIORS = ("normal", "vamp", "mixture", "conditional")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae", "piwae")
 PENALTIES = ("total_correlation", "critic_tc")
 QUANTIZERS = ("vq",)

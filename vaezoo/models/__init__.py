@@ -4,6 +4,7 @@ from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.ciwae import CIWAE
+from vaezoo.models.conditional_vae import ConditionalVAE
 from vaezoo.models.conv_vae import ConvVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.iwae import IWAE
@@ -23,6 +24,7 @@ __all__ = [
     "VQVAE",
     "Autoencoder",
     "BetaVAE",
+    "ConditionalVAE",
     "ConvVAE",
     "FactorVAE",
     "VampVAE",
