@@ -96,6 +96,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "network": choices["network"],
         "code_shape": list(run.model.code_shape),
         "likelihood": choices["likelihood"],
+        "given_label": run.model.is_conditional,
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),
         "seed": run.cfg.seed,

@@ -33,6 +33,7 @@ class Conditional(ContinuousAutoencoder):
 
     wants_labels = True
     is_conditional = True
+    classes: int
     label_frequency: Tensor
     """Frequencies of the labels of the training images, (classes,), by which ``sample`` draws labels."""
 

@@ -4,7 +4,7 @@ from vaezoo.models.conditional import Conditional
 from vaezoo.models.vae import VAE
 
 
-class ConditionalVAE(Conditional, VAE):
+class ConditionalVAE(Conditional, VAE):  # type: ignore[misc]  # loss_terms takes labels
     """VAE of images given their label, which encoder and decoder see (Sohn et al., 2015).
 
     It maximises E_q(z|x,y) log p(x|z, y) - KL(q(z|x, y) || p(z)) <= log p(x|y), in nats, or with p(z|y) if

@@ -296,16 +296,13 @@ class Labelled(nn.Sequential):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
         """Inputs (B, ...) and one-hot labels (B, classes) -> outputs (B, ...)."""
         for place, layer in enumerate(list(self)[:-1]):
-            if place == self.place:
-                x = layer(x) + self._response(labels, x)
-            else:
-                x = layer(x)
+            x = layer(x) + self._response(labels, x) if place == self.place else layer(x)
         return x
 
     def _response(self, labels: Tensor, x: Tensor) -> Tensor:
         """What the label adds to the outputs of the first layer."""
         if x.dim() == 2:
-            return self.of_label(labels)  # type: ignore[no-any-return]
+            return self.of_label(labels)
         classes = labels.shape[1]
         planes = torch.eye(classes, device=labels.device, dtype=labels.dtype)[..., None, None]
         of_classes = self.of_label(planes.expand(-1, -1, *x.shape[2:]))  # once for each class instead of each image

@@ -26,6 +26,9 @@ class ModelInterface(L.LightningModule):
     is_conditional = False
     """Whether images are modelled given their label. Bounds are then on log p(x|y), under names of their own."""
 
+    classes: int | None = None
+    """Number of labels of a conditional model, which are 0 to classes - 1."""
+
     train_images: int | None = None
     """Number of training images, for statistics that depend on it; None if unknown."""
 

@@ -47,7 +47,8 @@ def hyper_parameters_are_plain(make: Make) -> None:
     demand(again.hparams["optimizer"]["lr"] == 0.01, "a model made from hparams has another model.optimizer.lr")
     x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict reconstructs differently"
     demand(
-        _close(given(again.eval(), 2).reconstruct(x), given(model.eval(), 2).reconstruct(x)), f"{wrong}; store everything it needs in them"
+        _close(given(again.eval(), 2).reconstruct(x), given(model.eval(), 2).reconstruct(x)),
+        f"{wrong}; store everything it needs in them",
     )
 
 
