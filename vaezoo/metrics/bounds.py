@@ -56,7 +56,8 @@ def elbo_terms(
 
     ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact where there is a closed form, and
     else estimated from the same draws. Without a posterior, ``recon`` is that of the model's code, and ``kl`` its
-    rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound. ``labels`` and ValueError as above.
+    rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound.
+    ``labels`` and ValueError as above.
     """
     _check(model, x, draws, "draws")
     blocks = [_terms_of_block(model, *block, draws, budget) for block in _blocks(x, labels, seed)]
