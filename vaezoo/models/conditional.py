@@ -72,23 +72,18 @@ class Conditional(ContinuousAutoencoder):
         if not isinstance(labels, Tensor) or labels.dim() != 1:
             got = f"labels of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else "a batch without labels"
             raise ConfigError(f"{type(self).__name__} needs one label for each image of a batch (x, y), got {got}")
-        if labels.device.type == "cpu":  # elsewhere, it would synchronise in every step
-            self._refuse_others(labels)
         return batch[0], labels
 
     def count_labels(self, labels: Tensor) -> None:
-        if labels.dim() == 1:
-            self._refuse_others(labels)
-            counts = torch.bincount(labels.cpu(), minlength=self.classes)
-            self.label_frequency.copy_(counts / counts.sum())
-
-    def _refuse_others(self, labels: Tensor) -> None:
-        """ConfigError for labels outside of 0 to classes - 1."""
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
+        """Count how often each label occurs; ConfigError for labels outside of 0 to classes - 1."""
+        least, most = int(labels.min()), int(labels.max())
+        if labels.dim() > 1 or least < 0 or most >= self.classes:
             raise ConfigError(
-                f"model.classes={self.classes} needs labels from 0 to {self.classes - 1}, got some from"
-                f" {int(labels.min())} to {int(labels.max())}; set model.classes to the number of labels"
+                f"model.classes={self.classes} needs one label from 0 to {self.classes - 1} for each image, got"
+                f" {least} to {most} of shape {tuple(labels.shape)}; set model.classes to the number of labels"
             )
+        counts = torch.bincount(labels.cpu(), minlength=self.classes)
+        self.label_frequency.copy_(counts / counts.sum())
 
     # the image API, given labels -------------------------------------------------------------------------------------
 
@@ -125,8 +120,9 @@ class Conditional(ContinuousAutoencoder):
         return (self._one_hot(self._labels).repeat(count // len(self._labels), 1),)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
-        known = torch.arange(self.classes, device=labels.device)
-        return (labels[:, None] == known).to(self.dtype)
+        """One-hot labels, (B,) -> (B, classes); NaN for a label that is none of the classes, without waiting for it."""
+        codes = (labels[:, None] == torch.arange(self.classes, device=labels.device)).to(self.dtype)
+        return codes / codes.sum(1, keepdim=True)
 
     def prior(self) -> Prior | None:
         """p(z), or p(z|y) of each row if labels are given; without labels, that of ``sample``."""
