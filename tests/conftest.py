@@ -18,13 +18,14 @@ from tests.kills import Nursery
 from vaezoo import Run
 from vaezoo.commands import command_line
 from vaezoo.commands.assembly import made_model
-from vaezoo.commands.check.command import CLASSES
 from vaezoo.config import automatic, hydra_config
 from vaezoo.models import Autoencoder
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 MODELS = hydra_config.options("model")
+CLASSES = 10
+"""Number of labels of a model that is made without data; the digits have as many."""
 SMALL = {
     "model.penalty_options.widths": "[16]",
     "model.prior_options.components": "7",

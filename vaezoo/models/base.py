@@ -120,13 +120,13 @@ class Autoencoder(ImageAPI, Loop):
 
     def features(self, x: Tensor) -> Tensor:
         """Encoder outputs, in float32 or higher: (B, C, H, W) -> (B, F), F = ``count_features`` times the positions."""
-        return _at_least_float32(self.encoder(x.to(self.dtype), *self._condition(len(x)))).flatten(1)
+        return _at_least_float32(self.encoder(x.to(self.dtype), *self._condition(x.shape[0]))).flatten(1)
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
         code = code.to(self.dtype)
         code = code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code
-        return _at_least_float32(self.decoder(code, *self._condition(len(code))))
+        return _at_least_float32(self.decoder(code, *self._condition(code.shape[0])))
 
     def _condition(self, count: int) -> tuple[Tensor, ...]:
         """What the networks see besides so many images or codes: nothing, or their labels."""

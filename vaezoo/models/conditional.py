@@ -117,7 +117,8 @@ class Conditional(ContinuousAutoencoder):
             raise ImageError(
                 f"{type(self).__name__} needs the label of each image; write model.given(labels) where you write model"
             )
-        return (self._one_hot(self._labels).repeat(count // len(self._labels), 1),)
+        codes = self._one_hot(self._labels)
+        return (codes if codes.shape[0] == count else codes.repeat(count // codes.shape[0], 1),)
 
     def _one_hot(self, labels: Tensor) -> Tensor:
         """One-hot labels, (B,) -> (B, classes); NaN for a label that is none of the classes, without waiting for it."""
