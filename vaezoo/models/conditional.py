@@ -45,7 +45,7 @@ class Conditional(ContinuousAutoencoder):
         self.register_buffer("label_frequency", torch.full((self.classes,), 1 / self.classes))
         if self.wants_images:
             raise ConfigError(
-                f"model.prior={self.hparams['prior']} is started from images without their labels, which"
+                f"model.prior={self.hparams['prior']} needs images without their labels to start from, which"
                 f" {type(self).__name__} cannot encode; set model.prior to normal or conditional"
             )
 
