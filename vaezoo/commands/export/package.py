@@ -77,11 +77,7 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
         "data": summary.get("data"),
         "metrics": {stage: summary.get(stage) for stage in ("val", "test")},
         "images": {"shape": ["batch", *shape], "dtype": "float32", "range": [0, 1]},
-        **(
-            {}
-            if model.classes is None
-            else {"labels": {"shape": ["batch"], "dtype": "int64", "classes": model.classes}}
-        ),
+        "labels": model.classes and {"shape": ["batch"], "dtype": "int64", "classes": model.classes},
         "programs": {name: {"inputs": part.inputs, "outputs": part.outputs} for name, (part, _) in parts.items()},
         "licence": request.licence,
         "load": f'import vaezoo; model = vaezoo.load("{request.out.name}{model_card.SUFFIX}")',
