@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from tests.kills import Nursery
 from vaezoo import Run
 from vaezoo.commands import command_line
+from vaezoo.commands.assembly import made_model
 from vaezoo.config import automatic, hydra_config
 from vaezoo.models import Autoencoder
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 MODELS = hydra_config.options("model")
+CLASSES = 10
+"""Number of labels of a model that is made without data; the digits have as many."""
 SMALL = {
     "model.penalty_options.widths": "[16]",
     "model.prior_options.components": "7",
@@ -116,7 +118,7 @@ def make_model() -> Callable[..., Autoencoder]:
         with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
             cfg = compose("train", overrides=words, return_hydra_config=True)
         automatic.resolve(cfg)
-        model: Any = instantiate(cfg.model, image_shape=image_shape or [1, 16, 16])
+        model: Any = made_model(cfg.model, image_shape or [1, 16, 16], classes=CLASSES)
         return model
 
     return make

@@ -78,6 +78,7 @@ CASES: dict[str, list[str]] = {
     "vqvae": [*VQVAE, *ONE_LEFT],
     "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
     "labels": ["model=vae", "model._target_=tests.devices.Labelled"],
+    "conditional_vae": ["model=conditional_vae", "model.prior=conditional", *ONE_LEFT],
 }
 """Every variant, sizes that do not divide, and what takes part in a step."""
 
@@ -91,6 +92,7 @@ SHARDED: dict[str, list[str]] = {
         "+model.optimizer.weight_decay=0.1",
     ],
     "sharded with pseudo-inputs": ["model=vamp_vae", "model.prior_options.components=7"],
+    "sharded with labels": ["model=conditional_vae", "model.prior=conditional", "model.optimizer.name=SGD", *ONE_LEFT],
     "sharded with a codebook": [*VQVAE, *ONE_LEFT, "model.optimizer.name=SGD"],
     "sharded with a shared sigma": [
         "model=vae",

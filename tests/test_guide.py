@@ -79,6 +79,14 @@ def test_a_network_of_ones_own_trains(folder: Path, program: Program, monkeypatc
     sys.modules.pop("mynetworks")
 
 
+def test_a_conditional_model_is_given_labels(folder: Path, program: Program) -> None:
+    code, printed = program("train", "model=conditional_vae", "run_dir=run", "trainer.max_epochs=1", "callbacks=none")
+    assert code == 0, printed
+    found = run(blocks("python", "given(y)")[0], RUN_DIR="run")
+    assert found["sevens"].shape == (16, 1, 16, 16)  # type: ignore[attr-defined]
+    assert found["as_threes"].shape == (8, 1, 16, 16)  # type: ignore[attr-defined]
+
+
 def test_every_training_command_is_a_valid_config() -> None:
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python train.py")]
     assert len(lines) == 12

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import vaezoo
 from vaezoo import Run
 from vaezoo.commands.assembly import made_data, made_model
+from vaezoo.commands.check.clauses import labels_for
 from vaezoo.commands.train import train as retrain
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_kl
@@ -51,14 +52,16 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     pictures = {path.parent.name for path in folder.glob("figures/*/step=00000016.png")}
     expected = {"reconstructions", "interpolations", "samples", "traversals", "latent_map"}
     model, test = run.model(), set(summary["test"])
-    terms = model.loss_terms(torch.rand(2, *model.image_shape))
+    terms = model.loss_terms(*model.inputs((torch.rand(2, *model.image_shape), labels_for(model, 2))))
+    elbo, other = ("elbo", "elbo_given_label")[:: -1 if model.is_conditional else 1]
     expected -= {"traversals"} if model.is_spherical else set()
     in_parts = terms.has_posterior and terms.kl_by in ("dimension", "level")
     in_levels = len(getattr(model.prior(), "sizes", ())) > 1 and not model.one_hots
     expected |= {"levels"} if in_levels else set()
     assert pictures == expected | ({"latent_kl"} if in_parts else set())
     assert {"recon", "mse", "psnr"} <= test
-    assert terms.has_rate == ({"elbo", "kl"} <= test) == bool({"elbo", "kl"} & test)
+    assert terms.has_rate == ({elbo, "kl"} <= test) == bool({elbo, "kl"} & test)
+    assert other not in test
     assert terms.has_posterior == ("active_units" in test)
     assert ("loss" in test) != bool(terms.batch_statistics)
     assert bool(terms.usage) == ({"perplexity", "codes_used"} <= test)

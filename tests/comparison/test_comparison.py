@@ -16,6 +16,7 @@ from vaezoo import Run
 from vaezoo.comparison import RunRecord, check, estimate, fairness, gather, group, sweeps, unranked, verdict
 from vaezoo.comparison.architecture import layers
 from vaezoo.comparison.groups import SeedGroup, short
+from vaezoo.comparison.report.tables import tables
 from vaezoo.comparison.statistics import difference, figures, holm
 from vaezoo.models import AE, IAFVAE, VAE, Autoencoder, BetaVAE, SphericalVAE
 
@@ -228,6 +229,22 @@ def test_a_run_that_was_changed_on_the_way_or_skipped_steps_is_no_equal_of_other
     found = findings(usual, other)
     assert found["settings changed while training"].severity == found["skipped steps"].severity == "warning"
     assert "model.beta 4.0 -> 8 at step 8" in str(found["settings changed while training"])
+
+
+def test_bounds_given_the_label_are_never_beside_others() -> None:
+    """Neither in a table nor in a ranking, though the numbers of runs without evaluation.json are their own test's."""
+    plain, given = record(elbo=-90.0), record(model_classes=10, elbo_given_label=-80.0)
+    given.summary |= {"given_label": True, "test": {"elbo_given_label": -80.0}}
+    (found,) = group([plain, given])
+    assert set(found.likelihoods) == {"bernoulli", "bernoulli given the label"}
+    findings = {finding.topic: finding for finding in check(found)}
+    assert findings["labels"].severity == "warning"
+    by_title = {table.title: table for table in tables(found, {})}
+    for title, row in {"bernoulli": "elbo", "bernoulli given the label": "elbo_given_label"}.items():
+        table = by_title[f"Likelihood: {title}"]
+        assert [column.metric.name for column in table.columns] == [row]
+        assert len(table.rows) == 1
+    assert [column.metric.name for column in by_title["At a glance"].columns] == ["seconds"]
 
 
 def test_other_test_images_forbid_every_ranking():

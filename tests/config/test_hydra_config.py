@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from vaezoo.commands import command_line
+from vaezoo.commands.assembly import made_model
 from vaezoo.config import automatic, choices, hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import check_arguments, did_you_mean, parameters
@@ -39,7 +40,7 @@ def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> No
     cfg = composed(f"model={model}", f"data={data}", "model.widths=[8]")
     automatic.resolve(cfg)
     image_shape = list(instantiate(cfg.data).image_shape)
-    made: Any = instantiate(cfg.model, image_shape=image_shape)
+    made: Any = made_model(cfg.model, image_shape, classes=2)
     assert list(made.image_shape) == image_shape
 
 

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA as SklearnPCA
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from vaezoo.commands.check.clauses import given
 from vaezoo.data.images import Factor
 from vaezoo.evaluation.references import LEAST_SIGMA, PCA, factor_codes, untrained
 from vaezoo.models import Autoencoder
@@ -130,9 +131,9 @@ def test_an_untrained_model_is_of_the_same_build_with_weights_by_its_own_seed(va
     assert dict(fresh.hparams) == dict(model.hparams)
     assert not fresh.training
     x = torch.rand(2, 1, 16, 16)
-    assert torch.equal(fresh.encode(x), again.encode(x))
-    assert not torch.allclose(fresh.encode(x), other.encode(x))
-    assert not torch.allclose(fresh.encode(x), model.encode(x))
+    found, same, *others = (given(each, 2).encode(x) for each in (fresh, again, other, model))
+    assert torch.equal(found, same)
+    assert not any(torch.allclose(found, code) for code in others)
 
 
 def test_a_model_keeps_its_weights_when_a_fresh_one_is_made(make_model: Make) -> None:

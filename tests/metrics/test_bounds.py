@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.models import Autoencoder
@@ -192,8 +193,10 @@ def test_every_variant_has_terms_and_those_with_posteriors_a_bound_above_them(
 ) -> None:
     model = make_model(variant, "model.widths=[8]", image_shape=[1, 8, 8]).eval()
     x = torch.rand(6, 1, 8, 8).round()
-    recon, kl = elbo_terms(model, x, draws=50)
+    labels = labels_for(model, 6) if model.is_conditional else None
+    recon, kl = elbo_terms(model, x, labels=labels, draws=50)
     assert recon.shape == (6,)
+    model = given(model, 6)
     if model.posterior(x) is None:
         rate = model.rate(x)
         assert torch.equal(kl, torch.zeros(6, 0) if rate is None else rate.double()[:, None])
@@ -201,7 +204,7 @@ def test_every_variant_has_terms_and_those_with_posteriors_a_bound_above_them(
         with pytest.raises(ValueError, match="needs a posterior"):
             importance_weighted_bound(model, x, 2)
     else:
-        bound, _ = importance_weighted_bound(model, x, 500)
+        bound, _ = importance_weighted_bound(model, x, 500, labels=labels)
         assert bound.mean() > -(recon + kl.sum(1)).mean()
         assert not bound.requires_grad
 

@@ -19,7 +19,7 @@ from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POST
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import VAE
 
-AXES = {
+AXES: dict[str, tuple[str, Sequence[str]]] = {
     "posterior": ("vae", POSTERIORS),
     "prior": ("vae", PRIORS),
     "bound": ("vae", BOUNDS),
@@ -29,8 +29,10 @@ AXES = {
 """The options of each axis, and a model that has it."""
 
 YAMLS = [yaml.safe_load(path.read_text()) for path in (hydra_config.CONFIGS / "model").glob("*.yaml")]
+OF_OTHERS = {"prior=conditional": "conditional_vae"}
+"""Options that another model has."""
 CHOICES = [
-    (model, f"{axis}={name}")
+    (OF_OTHERS.get(f"{axis}={name}", model), f"{axis}={name}")
     for axis, (model, names) in AXES.items()
     for name in names
     if all(settings.get(axis) != name for settings in YAMLS)

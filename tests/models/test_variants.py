@@ -6,14 +6,21 @@ from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.conftest import in_turn
 from vaezoo.commands.check import CLAUSES, Make, clauses
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.models import Autoencoder
 from vaezoo.training.running_means import RunningMeans
 
 SPREAD = (clauses.takes_every_network_and_image, clauses.learns_with_every_likelihood)
 """Clauses that are several tests each."""
+
+
+def inputs(model: Autoencoder, x: Tensor) -> tuple[Tensor, ...]:
+    """Images, with their labels if the model wants them."""
+    return model.inputs((x, clauses.labels_for(model, len(x))))
 
 
 @pytest.mark.parametrize(
@@ -38,14 +45,16 @@ def test_every_model_takes_every_likelihood_and_learns(variant: str, likelihood:
 def test_a_model_has_samples_if_it_has_a_prior_which_a_posterior_needs(variant: str, make_model: Make) -> None:
     model = make_model(variant).eval()
     assert (model.sample(3) is None) == (model.prior() is None)
-    assert model.prior() is not None or model.posterior(torch.rand(1, 1, 16, 16)) is None
+    assert model.prior() is not None or clauses.given(model, 1).posterior(torch.rand(1, 1, 16, 16)) is None
 
 
 def test_kl_is_the_same_quantity_whatever_weighs_it(variant: str, make_model: Make) -> None:
     model, vae = make_model(variant), make_model("vae", "model.network=conv" if variant == "conv_vae" else "seed=0")
     model.eval()  # without corruption
     x = torch.rand(4, 1, 16, 16)
-    terms = model.loss_terms(x)
+    for of_label in (part for name, part in model.named_parameters() if name.endswith(".of_label.weight")):
+        torch.nn.init.zeros_(of_label)  # so that the label is ignored
+    terms = model.loss_terms(*inputs(model, x))
     if terms.has_posterior and terms.kl_by == "dimension":
         own = vae.state_dict().keys()
         vae.load_state_dict({name: weight for name, weight in model.state_dict().items() if name in own})
@@ -58,24 +67,25 @@ def test_evaluation_encodes_each_image_once(variant: str, make_model: Make) -> N
     own = {part.shape[0] for name, part in model.named_parameters() if part.shape[1:] == (1, 16, 16)}
     model.encoder.register_forward_hook(lambda _, inputs, __: encoded.append(len(inputs[0])))
     if own:
-        model._evaluate((torch.rand(9, 1, 16, 16),), RunningMeans())
+        model._evaluate(inputs(model, torch.rand(9, 1, 16, 16)), RunningMeans())
         assert encoded == [9, *own]
         return
-    model._evaluate((torch.rand(7, 1, 16, 16),), RunningMeans())
+    model._evaluate(inputs(model, torch.rand(7, 1, 16, 16)), RunningMeans())
     assert encoded == [7] * (1 if model.corruption is None else 2)
 
 
 def test_terms_without_the_code_evaluate_to_the_same_numbers(
     variant: str, make_model: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, x = make_model(variant).eval(), torch.rand(7, 1, 16, 16)
+    model = make_model(variant).eval()
+    batch = inputs(model, torch.rand(7, 1, 16, 16))
     given, without = RunningMeans(), RunningMeans()
     torch.manual_seed(1)
-    model._evaluate((x,), given)
+    model._evaluate(batch, given)
     terms = model.loss_terms
-    monkeypatch.setattr(model, "loss_terms", lambda images: dataclasses.replace(terms(images), code=None))
+    monkeypatch.setattr(model, "loss_terms", lambda *batch: dataclasses.replace(terms(*batch), code=None))
     torch.manual_seed(1)
-    model._evaluate((x,), without)
+    model._evaluate(batch, without)
     assert given.totals.keys() == without.totals.keys()
     for name, total in given.totals.items():
         assert torch.equal(total, without.totals[name]), name

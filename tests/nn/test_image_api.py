@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaezoo import AE, BetaVAE
+from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.config.errors import ImageError, VaezooError
 from vaezoo.models import Autoencoder
 from vaezoo.nn import image_api
@@ -95,7 +96,7 @@ def test_ends_and_counts_are_checked(model: BetaVAE) -> None:
 
 
 def test_a_single_image_gives_results_without_a_batch(variant: str, make_model: Make) -> None:
-    model = make_model(variant, image_shape=[3, 8, 12]).eval()
+    model = given(make_model(variant, image_shape=[3, 8, 12]).eval(), 1)
     one, batch = GOOD[0], GOOD[:1]
     assert torch.equal(model.encode(one), model.encode(batch)[0])
     assert torch.equal(model.decode(model.encode(one)), model.decode(model.encode(batch))[0])
@@ -144,10 +145,11 @@ def test_a_subclass_is_checked_once_for_each_call_from_outside(monkeypatch: pyte
 def test_training_and_evaluation_steps_look_at_no_pixels(variant: str, make_model: Make) -> None:
     beyond = GOOD + 0.5  # which a loss can be taken of with a Gaussian
     model = make_model(variant, "model.likelihood=gaussian", image_shape=[3, 8, 12])
-    assert torch.isfinite(model.training_step((beyond, None), 0))
-    model.validation_step((beyond, None), 0)
+    labels = labels_for(model, len(beyond))
+    assert torch.isfinite(model.training_step((beyond, labels), 0))
+    model.validation_step((beyond, labels), 0)
     with pytest.raises(ImageError):
-        model.encode(beyond)
+        given(model, len(beyond)).encode(beyond)
 
 
 def test_a_check_that_fails_leaves_checks_on(model: BetaVAE) -> None:

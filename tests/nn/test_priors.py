@@ -167,10 +167,16 @@ def test_means_of_a_mixture_start_at_the_codes_of_images(make_model: Make) -> No
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("cauchy", None, "model.prior must be one of normal, vamp, mixture, flow, uniform_sphere, got 'cauchy'"),
+        (
+            "cauchy",
+            None,
+            "model.prior must be one of normal, vamp, mixture, flow, uniform_sphere, conditional, got 'cauchy'",
+        ),
         ("vamp", {"component": 3}, "model.prior_options.component is not a setting here; did you mean 'components'?"),
         ("vamp", {"components": 0}, "model.prior_options.components must be at least 1"),
         ("normal", {"components": 2}, "model.prior_options.components is not a setting here"),
+        ("conditional", None, "model.prior=conditional needs a label for each image, which this model does not"),
+        ("conditional", {"classes": 3}, "model.prior_options.classes is set by the program"),
         ("vamp", {"image_shape": [1, 2, 3]}, "model.prior_options.image_shape is set by the program"),
     ],
 )

@@ -16,6 +16,9 @@ from vaezoo.config import hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import interrupts
 
+FEW_CLASSES = 2
+"""Number of labels of models that are only created to check their settings."""
+
 
 def main() -> int:
     """Print the number of GPUs as JSON and return 0; on an error, print one sentence and return 1."""
@@ -63,7 +66,9 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
         )
     if elsewhere:
         cfg.trainer.update({"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"})
-    instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape))
+    # The number of labels is known when the images have been downloaded, which may take long.
+    unknown = {"classes": FEW_CLASSES} if cfg.model.get("classes", 0) is None else {}
+    instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape), **unknown)
     instantiate(cfg.trainer, default_root_dir=str(cfg.run_dir), logger=False, callbacks=[])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
@@ -84,6 +84,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule = made_data(cfg.data)
+    keep_classes(cfg, datamodule)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model = made_model(cfg.model, datamodule.image_shape)
     model.stepping = cfg.stepping
@@ -116,17 +117,56 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
 
 
 def _refuse_missing_labels(model: Autoencoder, datamodule: ImageDataModule) -> None:
-    """ConfigError if a model wants labels and the data have none."""
-    if model.wants_labels and int(datamodule.examples(1, "train")[1].min()) < 0:
+    """ConfigError if a model wants labels and the data have none, or not those that a conditional model knows."""
+    if model.wants_labels and int(datamodule.labels("train")[:1].min()) < 0:
+        raise ConfigError(_lacking(type(model).__name__, datamodule))
+    if not model.is_conditional:
+        return
+    if datamodule.classes is None:
+        raise ConfigError(_lacking(type(model).__name__, datamodule))
+    known = int(model.hparams["classes"])
+    if datamodule.classes > known:
         raise ConfigError(
-            f"{type(model).__name__} needs a label for each image, and {datamodule.name} has none; choose data with"
-            " labels, such as a folder with one subfolder for each class, or another model"
+            f"model.classes={known} is too few for {datamodule.name}, which has {datamodule.classes} labels; set"
+            " model.classes=null to take their number from the data"
         )
 
 
-def made_model(settings: DictConfig, image_shape: Sequence[int]) -> Autoencoder:
-    """Create the model for images of shape (C, H, W); ConfigError if it is not an ``Autoencoder``."""
-    model = instantiate(settings, image_shape=list(image_shape))
+def _lacking(model: str, datamodule: ImageDataModule) -> str:
+    """Why a model cannot have the labels of these data, in one sentence."""
+    if count := len(datamodule.factors):
+        return (
+            f"{model} needs one label for each image, and {datamodule.name} has {count}; choose data with one, such as"
+            " a folder with one subfolder for each class, or another model"
+        )
+    return (
+        f"{model} needs a label for each image, and {datamodule.name} has none; choose data with labels, such as a"
+        " folder with one subfolder for each class, or another model"
+    )
+
+
+def keep_classes(cfg: DictConfig, datamodule: ImageDataModule) -> None:
+    """Replace model.classes=null of a model that wants labels by their number in the data, which makes its size.
+
+    ConfigError unless each image has one label. Reads the data, which other ranks than 0 must find downloaded.
+    """
+    cls = get_class(cfg.model._target_)
+    if not getattr(cls, "is_conditional", False) or cfg.model.get("classes") is not None:
+        return
+    if is_rank_zero():
+        datamodule.prepare_data()
+    if datamodule.classes is None:
+        raise ConfigError(_lacking(cls.__name__, datamodule))
+    cfg.model.classes = datamodule.classes
+
+
+def made_model(settings: DictConfig, image_shape: Sequence[int], *, classes: int | None = None) -> Autoencoder:
+    """Create the model for images of shape (C, H, W); ConfigError if it is not an ``Autoencoder``.
+
+    ``classes`` is the number of labels for a model whose settings leave it open.
+    """
+    given = {"classes": classes} if classes is not None and settings.get("classes", 0) is None else {}
+    model = instantiate(settings, image_shape=list(image_shape), **given)
     if not isinstance(model, Autoencoder):
         raise ConfigError(f"model._target_ must be a subclass of vaezoo.Autoencoder, got {settings._target_}")
     if model.critics:

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units", "perplexity", "codes_used")
+SHOWN = (
+    "elbo",
+    "elbo_given_label",
+    "recon",
+    "kl",
+    "bits_per_dim",
+    "mse",
+    "psnr",
+    "active_units",
+    "perplexity",
+    "codes_used",
+)
 """Metrics of the final table, in this order."""
 
 

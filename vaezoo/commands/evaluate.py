@@ -180,5 +180,6 @@ def threads_of(run: runs.RunFolder) -> int:
 
 
 def _in_short(found: dict[str, Any]) -> str:
-    shown = [(name, found["metrics"][name]["value"]) for name in ("elbo", "iw_bound", "psnr", "prior_fd_classifier")]
+    names = ("elbo", "iw_bound", "elbo_given_label", "iw_bound_given_label", "psnr", "prior_fd_classifier")
+    shown = [(name, found["metrics"][name]["value"]) for name in names if name in found["metrics"]]
     return ", ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)

@@ -19,6 +19,9 @@ from vaezoo.runs.user_code import UserCode, composing
 IMAGE = (1, 16, 16)
 """Channels, height and width of the images that the models in the table are made for."""
 
+CLASSES = 10
+"""Number of labels of models that take them from the data."""
+
 HEADINGS = ("`model=`", "what it is", "paper", "minimises, in nats per image", "needs")
 
 
@@ -43,7 +46,7 @@ def rows(added: UserCode) -> list[Row]:
 def _row(added: UserCode, name: str, settings: DictConfig) -> Row:
     """A model that cannot be created, which a user's may be, is described by the reason."""
     try:
-        model = made_model(settings, IMAGE)
+        model = made_model(settings, IMAGE, classes=CLASSES)
     except Exception as error:
         return Row(name, f"cannot be created: {hydra_config.explain(error) or repr(error)}", "", "", "")
     return Row(name, *_description(added, name, model), model.formula(), _needs(model))

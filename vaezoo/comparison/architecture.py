@@ -15,14 +15,15 @@ def layers(model: Any) -> tuple[str, ...]:
 
     The model's class and settings are not included, so a subclass differs only if it has its own encoder or decoder.
     The layers next to the code omit its size, because models with the same network may need one or several outputs per
-    latent dimension; a family of posteriors is not a part of the network.
+    latent dimension. Layers that see a label, and the family of posteriors, are omitted for the same reason.
     """
     x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
+    seen = model.given(0)
     with torch.random.fork_rng(devices=[]):
-        encoder, code = _trace(model, model.encode, x)
-        decoder, _ = _trace(model, model.decode, code)
+        encoder, code = _trace(model, seen.encode, x)
+        decoder, _ = _trace(model, seen.decode, code)
     model.train(was_training)
     _join(encoder, -1, "to the code")
     _join(decoder, 0, "from the code")
@@ -32,9 +33,14 @@ def layers(model: Any) -> tuple[str, ...]:
 def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tuple[list[tuple[str, nn.Module]], Tensor]:
     """The modules that ``call`` executes with their descriptions, and its result."""
     ran: list[tuple[str, nn.Module]] = []
-    family = getattr(model, "posterior_model", None)
-    others = {model, *(() if family is None else family.modules())}
-    own = [module for module in model.modules() if module not in others and _does_something(module)]
+    own = [
+        module
+        for name, module in model.named_modules()
+        if module is not model
+        and _does_something(module)
+        and not name.endswith(".of_label")
+        and not name.startswith("posterior_model")
+    ]
     with ExitStack() as stack:
         for module in own:
             handle = module.register_forward_hook(lambda module, *_: ran.append((_describe(module), module)))

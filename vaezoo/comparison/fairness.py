@@ -165,6 +165,13 @@ RULES = (
         " make them comparable.",
         TIMES,
     ),
+    Rule(
+        "labels",
+        lambda record: "given" if record.summary.get("given_label") else "not given",
+        "warning",
+        "Some models are given the label of each image and others are not: labels make images easier to reconstruct and"
+        " to generate, and codes need not tell them, which probes measure.",
+    ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
     Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
     Rule(

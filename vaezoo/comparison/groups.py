@@ -58,11 +58,20 @@ class SeedGroup:
 
     @property
     def likelihood(self) -> str:
-        """Name and options. Metrics that depend on the likelihood are ranked only within the same one."""
+        """Name and options. Metrics that depend on the likelihood are ranked only within the same one.
+
+        That of images given their label is another one.
+        """
         options = self.first.config["model"].get("likelihood_options") or {}
         extra = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
         name = str(self.first.summary["likelihood"]).replace("_", " ")
+        name += " given the label" if self.given_label else ""
         return f"{name} ({extra})" if extra else name
+
+    @property
+    def given_label(self) -> bool:
+        """Whether the model is one of images given their label, whose bounds are other quantities."""
+        return bool(self.first.summary.get("given_label"))
 
     @property
     def objective(self) -> str:

@@ -54,9 +54,11 @@ EVALUATION: dict[str, Any] = {
     "references": {EACH: {"metrics": {EACH: {}}}},
 }
 """Schemas of the fields that a comparison reads; ``int`` stands for any finite number."""
-FROM_TEST = ("elbo", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
+FROM_TEST = ("elbo", "elbo_given_label", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
 FROM_COST = ("images_per_second", "seconds", "peak_memory_bytes")
-VECTORS = {"elbo": "elbo_of_images", "psnr": "psnr_of_images", "iw_bound": "iw_bound_of_images"}
+VECTORS = {
+    name: f"{name}_of_images" for name in ("elbo", "psnr", "iw_bound", "elbo_given_label", "iw_bound_given_label")
+}
 """Metrics with per-image values, and their keys in evaluation.json."""
 
 

@@ -13,7 +13,7 @@ LIKELIHOODS = (
     "log_cosh",
 )
 POSTERIORS = ("diagonal", "full", "planar", "radial", "iaf", "power_spherical", "von_mises_fisher")
-PRIORS = ("normal", "vamp", "mixture", "flow", "uniform_sphere")
+PRIORS = ("normal", "vamp", "mixture", "flow", "uniform_sphere", "conditional")
 BOUNDS = ("elbo", "iwae", "miwae", "ciwae", "piwae")
 CORRUPTIONS = ("gaussian", "masking", "salt_pepper")
 PENALTIES = ("total_correlation", "critic_tc", "dip", "mmd", "sliced_wasserstein", "ssim", "adversarial")

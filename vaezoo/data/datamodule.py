@@ -298,6 +298,16 @@ class ImageDataModule(LightningDataModule):
             positions, pixels, labels = np.arange(count), images.pixels[:count], images.labels[:count]
         return as_float(binarize_once(pixels, positions, self.binarize), self.image_shape), labels
 
+    def labels(self, split: str) -> Tensor:
+        """The labels of all images of a split, without decoding them: (N,), or one column per factor (N, F)."""
+        return self._split(split).labels
+
+    @property
+    def classes(self) -> int | None:
+        """Number of different labels of images that have one label each; None if they have none, or several."""
+        self.setup()
+        return len(self.factors[0].values) if len(self.factors) == 1 else None
+
     @property
     def has_known_factors(self) -> bool:
         """Whether the labels are the generative factors of the images, as disentanglement metrics require."""

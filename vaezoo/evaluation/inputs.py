@@ -1,10 +1,11 @@
 """Inputs of an evaluation, the same for every model: images, pairs and feature extractors."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,6 +88,24 @@ class Inputs:
     @cached_property
     def _real(self) -> dict[tuple[str, str], Tensor]:
         return {}
+
+    def chunks(self, subject: Any, split: str = "test") -> Iterator[tuple[Any, Tensor]]:
+        """The images of a split in chunks on the device, each with the subject given its labels."""
+        return self.given(subject, getattr(self, split), getattr(self, f"{split}_labels"))
+
+    def given(self, subject: Any, rows: Tensor, labels: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Images or codes in chunks on the device, each with the subject given its labels."""
+        for part, of_part in zip(rows.split(CHUNK), labels.split(CHUNK), strict=True):
+            yield subject.given(of_part), part.to(self.device)
+
+    def encode(self, subject: Any, split: str = "test") -> Tensor:
+        """Codes of the images of a split, (N, D) on the CPU."""
+        return self.map_given(subject, lambda seen, x: seen.encode(x), split)
+
+    def map_given(self, subject: Any, function: Callable[[Any, Tensor], Tensor], split: str = "test") -> Tensor:
+        """Apply a function of the subject, given labels, and images to a split; the result is on the CPU."""
+        with torch.no_grad():
+            return torch.cat([function(seen, x).cpu() for seen, x in self.chunks(subject, split)])
 
     def map(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Apply a function to images in chunks on the device; the result is on the CPU."""

@@ -50,8 +50,7 @@ def evaluate(
 def evaluate_model(model: Any, inputs: Inputs, report: Report = lambda _: None) -> tuple[Numbers, Vectors]:
     """All metrics of the model alone, without references; metrics that are not defined are None with a reason."""
     report(SECTIONS[0])
-    train_codes = inputs.map(model.encode, inputs.train)
-    test_codes = inputs.map(model.encode, inputs.test)
+    train_codes, test_codes = inputs.encode(model, "train"), inputs.encode(model)
     steps: tuple[Callable[[], tuple[Numbers, Vectors]], ...] = (
         lambda: sections.likelihood(model, inputs),
         lambda: sections.reconstruction(model, inputs),
@@ -99,7 +98,7 @@ def _references(model: Any, inputs: Inputs, report: Report) -> dict[str, Any]:
     rows["pca"] = {"metrics": _pca(model, inputs)}
     report("reference: untrained")
     fresh = references.untrained(model, seed=inputs.settings.seed)
-    codes = [inputs.map(fresh.encode, images) for images in (inputs.train, inputs.test)]
+    codes = [inputs.encode(fresh, split) for split in ("train", "test")]
     rows["untrained"] = {"metrics": sections.probed(inputs, *codes) | sections.disentanglement(inputs, *codes)}
     if inputs.data.has_known_factors:
         report("reference: factors")

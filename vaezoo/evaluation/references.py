@@ -57,6 +57,10 @@ class PCA(nn.Module):
         pixels = self.center + (code * self.scales) @ self.directions
         return pixels.clamp(0, 1).unflatten(1, self.image_shape)
 
+    def given(self, labels: Tensor, end_labels: Tensor | None = None) -> "PCA":
+        """Itself: it does not see labels."""
+        return self
+
     def posterior(self, x: Tensor) -> None:
         """None: the code of an image is a point."""
         return None

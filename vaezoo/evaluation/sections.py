@@ -27,6 +27,8 @@ Numbers = dict[str, Number]
 Vectors = dict[str, list[float]]
 
 NO_POSTERIOR = "the model maps an image to a point, not to a distribution"
+GIVEN_LABEL = "the model is one of images given their label, p(x|y), whose bounds are other quantities"
+NO_MIXTURE = "the model decodes codes given a label, which a mixture of codes does not draw"
 LEAST_BOUND_IMAGES = 500
 
 
@@ -52,34 +54,49 @@ def names_of(section: str) -> list[str]:
 
 def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     """ELBO at beta = 1, recon and KL, and the importance-weighted bound, in nats; bits per dimension."""
-    seed = inputs.settings.seed
-    recon, kl = bounds.elbo_terms(subject, inputs.test, seed=seed)
+    seed, labels = inputs.settings.seed, inputs.test_labels if subject.is_conditional else None
+    recon, kl = bounds.elbo_terms(subject, inputs.test, labels=labels, seed=seed)
     recon, kl = recon.cpu(), kl.cpu()
     names = [name for name in names_of("likelihood") if name != "log_likelihood"]  # only PCA has it
+    names, elbo_name, bound_name = _names_of_bounds(subject, names)
     numbers = missing(names, NO_POSTERIOR) | {"recon": mean_of(recon)}
     if not kl.shape[1]:
         return numbers, {"recon_of_images": recon.tolist()}
     elbo, posterior = -recon - kl.sum(1), _example(subject, inputs)
-    numbers |= {"elbo": mean_of(elbo), "kl": mean_of(kl.sum(1)), "bits_per_dim": _bits_per_dim(subject, inputs, elbo)}
-    vectors = {"elbo_of_images": elbo.tolist()}
+    numbers |= {
+        elbo_name: mean_of(elbo),
+        "kl": mean_of(kl.sum(1)),
+        "bits_per_dim": _bits_per_dim(subject, inputs, elbo),
+    }
+    if subject.is_conditional:
+        numbers |= missing(["elbo", "iw_bound", "bits_per_dim"], GIVEN_LABEL)
+    vectors = {f"{elbo_name}_of_images": elbo.tolist()}
     if posterior is None:
-        return numbers | missing(["iw_bound", "iw_ess"], "all draws of a point are equal"), vectors
-    if posterior.kl_by(subject.prior()) == "dimension":
+        return numbers | missing([bound_name, "iw_ess"], "all draws of a point are equal"), vectors
+    if posterior.kl_by(subject.given(inputs.test_labels[0]).prior()) == "dimension":
         vectors["kl_of_dimensions"] = kl.mean(0).tolist()
     if posterior.kl_by(subject.prior()) == "level":
         vectors["kl_of_levels"] = kl.mean(0).tolist()
     images = inputs.test[: _bound_images(subject, inputs)]
-    bound, ess = bounds.importance_weighted_bound(subject, images, inputs.settings.k, seed=seed)
-    numbers["iw_bound"] = mean_of(bound.cpu(), k=inputs.settings.k)
+    labels = None if labels is None else labels[: len(images)]
+    bound, ess = bounds.importance_weighted_bound(subject, images, inputs.settings.k, labels=labels, seed=seed)
+    numbers[bound_name] = mean_of(bound.cpu(), k=inputs.settings.k)
     numbers["iw_ess"] = {"value": float(ess.median()), "n": len(ess), "k": inputs.settings.k}
-    vectors["iw_bound_of_images"] = bound.tolist()
+    vectors[f"{bound_name}_of_images"] = bound.tolist()
     return numbers, vectors
+
+
+def _names_of_bounds(subject: Any, names: list[str]) -> tuple[list[str], str, str]:
+    """The names that a subject can have, and those of its ELBO and of its importance-weighted bound."""
+    if subject.is_conditional:
+        return names, "elbo_given_label", "iw_bound_given_label"
+    return [name for name in names if not name.endswith("_given_label")], "elbo", "iw_bound"
 
 
 def _example(subject: Any, inputs: Inputs) -> Any:
     """The posterior of one image, which shows whether there is one and of which family; None without a posterior."""
     with torch.no_grad():
-        return subject.posterior(inputs.test[:1].to(inputs.device))
+        return subject.given(inputs.test_labels[:1]).posterior(inputs.test[:1].to(inputs.device))
 
 
 def _bits_per_dim(subject: Any, inputs: Inputs, elbo: Tensor) -> Number:
@@ -103,12 +120,12 @@ def _bound_images(subject: Any, inputs: Inputs) -> int:
 def reconstruction(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     """MSE, PSNR and SSIM of reconstructions from the posterior mean."""
 
-    def errors(x: Tensor) -> Tensor:
-        decoded = subject.reconstruct(x)
+    def errors(seen: Any, x: Tensor) -> Tensor:
+        decoded = seen.reconstruct(x)
         mse = metrics.mse(x, decoded)
         return torch.stack([mse, metrics.psnr(mse), ssim(x, decoded)], dim=1)
 
-    mse, psnr, similarity = inputs.map(errors, inputs.test).T
+    mse, psnr, similarity = inputs.map_given(subject, errors).T
     numbers = {"mse": mean_of(mse), "psnr": mean_of(psnr), "ssim": mean_of(similarity)}
     return numbers, {"psnr_of_images": psnr.tolist()}
 
@@ -124,8 +141,8 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
     count = min(inputs.settings.samples, len(inputs.test))
     sources: dict[str, Callable[[], Iterator[Tensor]] | str] = {
         "prior": lambda: _prior_samples(subject, inputs, count),
-        "mixture": generation.no_mixture(codes),
-        "reconstruction": lambda: (subject.reconstruct(x.to(inputs.device)) for x in inputs.test.split(CHUNK)),
+        "mixture": NO_MIXTURE if getattr(subject, "is_conditional", False) else generation.no_mixture(codes),
+        "reconstruction": lambda: (seen.reconstruct(x) for seen, x in inputs.chunks(subject)),
     }
     if not sources["mixture"]:
         subject.mixture = generation.fit_mixture(codes, seed=inputs.settings.seed)
@@ -205,15 +222,15 @@ def interpolation(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     """Distances of interpolation midpoints from the test set, and the evenness of the paths."""
     extractor = inputs.extractors["classifier"]
     start, end = inputs.pairs
-    codes = inputs.map(subject.path_code, inputs.test)
+    codes = inputs.map_given(subject, lambda seen, x: seen.path_code(x))
     middles = {method: path(codes[start], codes[end], 3)[:, 1] for method, path in METHODS.items()}
     numbers: Numbers = {}
     for place, chosen in {"endpoints": codes[start], **middles}.items():
         if isinstance(extractor, str):
             numbers |= missing([f"interpolation_{short}_{place}" for short in ("fd", "kd")], extractor)
         else:
-            projected = (subject.project(part.to(inputs.device)) for part in chosen.split(CHUNK))
-            decoded = (subject.decode(part) for part in projected)
+            parts = inputs.given(subject, chosen, inputs.test_labels[start])
+            decoded = (seen.decode(seen.project(part)) for seen, part in parts)
             numbers |= _distances_at(inputs, place, extractor, decoded)
     for method in METHODS:
         numbers |= _paces(subject, inputs, method, extractor)
@@ -236,10 +253,10 @@ def _distances_at(inputs: Inputs, place: str, extractor: FeatureExtractor, decod
 def _paces(subject: Any, inputs: Inputs, method: str, extractor: FeatureExtractor | str) -> Numbers:
     start, end = (positions[: inputs.settings.paths] for positions in inputs.pairs)
     pixels, features = [], []
-    for one, other in zip(inputs.test[start].split(20), inputs.test[end].split(20), strict=True):
-        images = subject.interpolate(
-            one.to(inputs.device), other.to(inputs.device), steps=inputs.settings.steps, method=method
-        )
+    for one, other in zip(start.split(20), end.split(20), strict=True):
+        seen = subject.given(inputs.test_labels[one], inputs.test_labels[other])
+        ends = (inputs.test[positions].to(inputs.device) for positions in (one, other))
+        images = seen.interpolate(*ends, steps=inputs.settings.steps, method=method)
         pixels.append(paths.step_ratio(images.cpu()))
         if not isinstance(extractor, str):
             extracted = extractor.extract(images.flatten(0, 1)).unflatten(0, images.shape[:2])
@@ -292,7 +309,7 @@ def _posterior_statistics(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[
 @torch.no_grad()
 def _posterior_of(subject: Any, inputs: Inputs) -> Any:
     """The posteriors of all test images on the CPU, a named tuple of tensors (N, ...)."""
-    found = [subject.posterior(x.to(inputs.device)) for x in inputs.test.split(CHUNK)]
+    found = [seen.posterior(x) for seen, x in inputs.chunks(subject)]
     return type(found[0])(*(torch.cat([part.cpu() for part in parts]) for parts in zip(*found, strict=True)))
 
 

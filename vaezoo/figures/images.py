@@ -23,23 +23,27 @@ def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -
     return figure
 
 
-def interpolations(start: Tensor, end: Tensor, strips: Mapping[str, Tensor], subject: str = "") -> Figure:
+def interpolations(
+    start: Tensor, end: Tensor, strips: Mapping[str, Tensor], subject: str = "", note: str = ""
+) -> Figure:
     """Interpolations between images (B, C, H, W); ``strips`` by method: (B, steps, C, H, W), from t = 0 to t = 1."""
     steps = next(iter(strips.values())).shape[1]
     times = [f"{step / max(1, steps - 1):.3g}" for step in range(steps)]
     figure, _ = mosaic_page(
         interpolation_mosaic(start, end, strips),
         titled("Interpolations between codes of validation images", subject),
-        "framed: the real images; between them the decoded codes, t above the columns",
+        f"framed: the real images; between them the decoded codes, t above the columns{note}",
         row_labels=list(strips) * len(start),
         column_labels=["real", *times, "real"],
     )
     return figure
 
 
-def samples(images: Tensor, columns: int, title: str, subject: str = "", note: str = "") -> Figure:
+def samples(
+    images: Tensor, columns: int, title: str, subject: str = "", note: str = "", row_labels: Sequence[str] = ()
+) -> Figure:
     """Images (B, C, H, W), ``columns`` per row."""
-    figure, _ = mosaic_page(sample_mosaic(images, columns), titled(title, subject), note)
+    figure, _ = mosaic_page(sample_mosaic(images, columns), titled(title, subject), note, row_labels=row_labels)
     return figure
 
 

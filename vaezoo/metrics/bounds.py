@@ -22,7 +22,7 @@ BUDGET = 2**20
 
 @torch.no_grad()
 def importance_weighted_bound(
-    model: Any, x: Tensor, k: int, *, seed: int = 0, budget: int = BUDGET
+    model: Any, x: Tensor, k: int, *, labels: Tensor | None = None, seed: int = 0, budget: int = BUDGET
 ) -> tuple[Tensor, Tensor]:
     """The importance-weighted bound E[log 1/k sum w] <= log p(x) (Burda et al., 2016), from ``k`` draws per image.
 
@@ -33,6 +33,7 @@ def importance_weighted_bound(
         model: in evaluation mode, with ``posterior``, ``prior`` and ``log_likelihood``.
         x: images (B, C, H, W).
         k: draws per image; for k = 1 the bound is the ELBO in expectation.
+        labels: of each image, (B,), for a conditional model, whose bound is on log p(x|y).
         budget: maximum number of elements decoded at once, but at least one image.
 
     Returns:
@@ -42,59 +43,71 @@ def importance_weighted_bound(
         ValueError: the model has no posterior or prior or is in training mode, or there are no images or draws.
     """
     _check(model, x, k, "k")
-    blocks = [_bound_of_block(model, images, k, seed_of_block, budget) for images, seed_of_block in _blocks(x, seed)]
+    blocks = [_bound_of_block(model, *block, k, budget) for block in _blocks(x, labels, seed)]
     bound, ess = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return bound, ess
 
 
 @torch.no_grad()
-def elbo_terms(model: Any, x: Tensor, *, seed: int = 0, draws: int = 1, budget: int = BUDGET) -> tuple[Tensor, Tensor]:
+def elbo_terms(
+    model: Any, x: Tensor, *, labels: Tensor | None = None, seed: int = 0, draws: int = 1, budget: int = BUDGET
+) -> tuple[Tensor, Tensor]:
     """The terms of the negative ELBO, in nats: (B, C, H, W) -> recon (B,) and kl (B, G), float64.
 
     ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact where there is a closed form, and
     else estimated from the same draws. Without a posterior, ``recon`` is that of the model's code, and ``kl`` its
-    rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound. ValueError as above.
+    rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound.
+    ``labels`` and ValueError as above.
     """
     _check(model, x, draws, "draws")
-    blocks = [
-        _terms_of_block(model, images, draws, seed_of_block, budget) for images, seed_of_block in _blocks(x, seed)
-    ]
+    blocks = [_terms_of_block(model, *block, draws, budget) for block in _blocks(x, labels, seed)]
     recon, kl = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return recon, kl
 
 
-def _bound_of_block(model: Any, x: Tensor, k: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
+def _bound_of_block(
+    model: Any, x: Tensor, labels: Tensor | None, seed: int, k: int, budget: int
+) -> tuple[Tensor, Tensor]:
     x = x.to(model.device)
-    posterior, prior = _distributions(model, x)
+    posterior, prior = _distributions(_given(model, labels), x)
     generator = torch.Generator(x.device).manual_seed(seed)
     at_once = max(1, budget // x.numel())
     log_sum = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
     log_sum_of_squares = log_sum.clone()
     for start in range(0, k, at_once):
         draw = posterior.draw(min(at_once, k - start), generator)
-        log_prior, log_likelihood = prior.log_prob(draw.code), _log_likelihood(model, x, draw.code, budget)
+        log_prior, log_likelihood = prior.log_prob(draw.code), _log_likelihood(model, x, labels, draw.code, budget)
         log_weights = log_likelihood + log_prior.double() - draw.log_prob.double()
         log_sum = torch.logaddexp(log_sum, log_weights.logsumexp(0))
         log_sum_of_squares = torch.logaddexp(log_sum_of_squares, (2 * log_weights).logsumexp(0))
     return log_sum - math.log(k), torch.exp(2 * log_sum - log_sum_of_squares)
 
 
-def _terms_of_block(model: Any, x: Tensor, draws: int, seed: int, budget: int) -> tuple[Tensor, Tensor]:
-    x = x.to(model.device)
-    posterior = model.posterior(x)
+def _terms_of_block(
+    model: Any, x: Tensor, labels: Tensor | None, seed: int, draws: int, budget: int
+) -> tuple[Tensor, Tensor]:
+    x, seen = x.to(model.device), _given(model, labels)
+    posterior = seen.posterior(x)
     if posterior is None:
-        log_likelihood, rate = _log_likelihood(model, x, model.encode(x)[None], budget), model.rate(x)
+        log_likelihood, rate = _log_likelihood(model, x, labels, seen.encode(x)[None], budget), seen.rate(x)
         return -log_likelihood[0], log_likelihood.new_zeros(len(x), 0) if rate is None else rate.double()[:, None]
     draw = posterior.draw(draws, torch.Generator(x.device).manual_seed(seed))
-    return -_log_likelihood(model, x, draw.code, budget).mean(0), posterior.kl(model.prior(), draw).double()
+    return -_log_likelihood(model, x, labels, draw.code, budget).mean(0), posterior.kl(seen.prior(), draw).double()
 
 
-def _log_likelihood(model: Any, x: Tensor, codes: Tensor, budget: int) -> Tensor:
+def _given(model: Any, labels: Tensor | None) -> Any:
+    """The model given labels, if there are any."""
+    return model if labels is None else model.given(labels.to(model.device))
+
+
+def _log_likelihood(model: Any, x: Tensor, labels: Tensor | None, codes: Tensor, budget: int) -> Tensor:
     """log p(x|z) of images (B, C, H, W) given S codes each, (S, B, D), in bounded memory: (S, B), float64."""
     of_code = torch.arange(codes[..., 0].numel(), device=x.device) % len(x)
     at_once = max(1, budget // x[0].numel())
     chunks = zip(of_code.split(at_once), codes.flatten(0, 1).split(at_once), strict=True)
-    return torch.cat([model.log_likelihood(x[of], code).double() for of, code in chunks]).view(codes.shape[:2])
+    places = [(of, None if labels is None else labels[of.to(labels.device)], code) for of, code in chunks]
+    parts = [_given(model, label).log_likelihood(x[of], code).double() for of, label, code in places]
+    return torch.cat(parts).view(codes.shape[:2])
 
 
 def _distributions(model: Any, x: Tensor) -> tuple[Any, Any]:
@@ -106,10 +119,11 @@ def _distributions(model: Any, x: Tensor) -> tuple[Any, Any]:
     return found["posterior"], found["prior"]
 
 
-def _blocks(x: Tensor, seed: int) -> Iterator[tuple[Tensor, int]]:
-    """Blocks of images, each with its own 32-bit seed: a CPU generator ignores further bits."""
+def _blocks(x: Tensor, labels: Tensor | None, seed: int) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    """Blocks of images and labels, each with its own 32-bit seed: a CPU generator ignores further bits."""
     for number, images in enumerate(x.split(NOISE_BLOCK)):
-        yield images, int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        of_block = None if labels is None else labels[number * NOISE_BLOCK :][: len(images)]
+        yield images, of_block, int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def _check(model: Any, x: Tensor, count: int, name: str) -> None:

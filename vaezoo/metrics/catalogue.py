@@ -44,6 +44,18 @@ _LIKELIHOOD = _section(
         " recon; for indices of N positions and K codes, N log K.",
     ),
     ("iw_bound", NATS, "higher", "Importance-weighted bound on log p(x) from K draws (Burda et al., 2016)."),
+    (
+        "elbo_given_label",
+        NATS,
+        "higher",
+        "As the ELBO, of a conditional model: a bound on log p(x|y) of images given their label, not on log p(x).",
+    ),
+    (
+        "iw_bound_given_label",
+        NATS,
+        "higher",
+        "As the importance-weighted bound, of a conditional model: on log p(x|y), not on log p(x).",
+    ),
     ("iw_ess", "draws", "higher", "Effective number of the K draws, (sum w)² / sum w², median over images."),
     ("log_likelihood", NATS, "higher", "Exact log p(x) of the reference row pPCA (Tipping and Bishop, 1999)."),
     (

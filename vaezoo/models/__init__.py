@@ -7,6 +7,7 @@ from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
 from vaezoo.models.categorical_vae import CategoricalVAE
 from vaezoo.models.ciwae import CIWAE
+from vaezoo.models.conditional_vae import ConditionalVAE
 from vaezoo.models.contractive_ae import ContractiveAE
 from vaezoo.models.conv_vae import ConvVAE
 from vaezoo.models.denoising_ae import DenoisingAE
@@ -49,6 +50,7 @@ __all__ = [
     "BetaTCVAE",
     "BetaVAE",
     "CategoricalVAE",
+    "ConditionalVAE",
     "ContractiveAE",
     "ConvVAE",
     "DenoisingAE",

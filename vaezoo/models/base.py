@@ -141,15 +141,20 @@ class Autoencoder(ImageAPI, Loop):
 
     def features(self, x: Tensor) -> Tensor:
         """Encoder outputs, in float32 or higher: (B, C, H, W) -> (B, F), F = ``count_features`` times the positions."""
-        return _at_least_float32(self.encoder(x.to(self.dtype))).flatten(1)
+        return _at_least_float32(self.encoder(x.to(self.dtype), *self._condition(x.shape[0]))).flatten(1)
 
     def outputs(self, code: Tensor) -> Tensor:
         """Decoder outputs, the likelihood's parameters, in float32 or higher: (B, D) -> (B, C, H, W)."""
-        return _at_least_float32(self.decoder(self.decoder_input(code.to(self.dtype))))
+        found = self.decoder(self.decoder_input(code.to(self.dtype)), *self._condition(code.shape[0]))
+        return _at_least_float32(found)
 
     def decoder_input(self, code: Tensor) -> Tensor:
         """What the decoder takes: codes (B, D) in their own shape, (B, *code_shape)."""
         return code.unflatten(1, self.code_shape) if len(self.code_shape) > 1 else code
+
+    def _condition(self, count: int) -> tuple[Tensor, ...]:
+        """What the networks see besides so many images or codes: nothing, or their labels."""
+        return ()
 
     # corruption ------------------------------------------------------------------------------------------------------
 
@@ -304,9 +309,10 @@ class Autoencoder(ImageAPI, Loop):
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
         """Codes and reconstructions of a batch (x, y) or x; each rank returns those of its own images."""
         x, share = (batch, None) if isinstance(batch, Tensor) else (batch[0], self._share_of(batch))
-        code = self.encode(x)
+        model = self if isinstance(batch, Tensor) or not self.wants_labels else self.given(batch[1])
+        code = model.encode(x)
         kept = slice(share.size) if share is not None else slice(None)  # drops a stand-in image
-        return Prediction(code[kept], self.decode(code)[kept])
+        return Prediction(code[kept], model.decode(code)[kept])
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -39,7 +39,9 @@ class ContinuousAutoencoder(Autoencoder):
     ) -> None:
         super().__init__(**shared)
         self.prior_model = (
-            None if prior is None else make_prior(prior, self.image_shape, self.latent_dim, prior_options)
+            None
+            if prior is None
+            else make_prior(prior, self.image_shape, self.latent_dim, prior_options, self.hparams.get("classes"))
         )
         self.penalty = None if penalty is None else make_penalty(penalty, self.latent_dim, penalty_options)
         self._refuse_parts()

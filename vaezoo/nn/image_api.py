@@ -36,11 +36,18 @@ def unchecked() -> Iterator[None]:
         _disabled = before
 
 
+def is_checking() -> bool:
+    """Whether arguments are checked here: outside of ``unchecked`` and of compiled programs."""
+    return not (_disabled or torch.compiler.is_compiling())
+
+
 class ImageAPI:
     """Adds argument checks to the methods in ``CHECKED`` of every subclass; they raise ImageError."""
 
     image_shape: tuple[int, int, int]
     latent_dim: int
+    labels_given: int | None = None
+    """Number of labels that are fixed for the rows of a batch; None if there are none."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -51,7 +58,7 @@ class ImageAPI:
 def _checked(method: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def checking(model: Any, *arguments: Any, **options: Any) -> Any:
-        if _disabled or torch.compiler.is_compiling():
+        if not is_checking():
             return method(model, *arguments, **options)
         with unchecked():
             return call(model, method, *arguments, **options)
@@ -130,7 +137,17 @@ def _check_images(model: Any, x: Any, name: str) -> None:
     if tuple(x.shape) != model.image_shape and (x.dim() != 4 or tuple(x.shape[1:]) != model.image_shape):
         wanted = _either(model.image_shape)
         raise ImageError(f"{name} needs images of shape {wanted}, got {_shape(x)}{_remedy(x, model.image_shape)}")
+    _check_rows(model, len(x) if x.dim() == 4 else 1, name, "images")
     _check_pixels(x, name)
+
+
+def _check_rows(model: Any, rows: int, name: str, what: str) -> None:
+    """ImageError unless the model has one label for all rows, or one for each."""
+    if model.labels_given not in (None, 1, rows):
+        raise ImageError(
+            f"{name} needs as many {what} as labels were given, or a single label for all, got {rows} {what} and"
+            f" {model.labels_given} labels"
+        )
 
 
 def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
@@ -165,6 +182,7 @@ def _check_codes(model: Any, code: Any, name: str) -> None:
         raise ImageError(f"{name} needs codes as floats, got {code.dtype}; write code.float()")
     if code.dim() not in (1, 2) or code.shape[-1] != model.latent_dim:
         raise ImageError(f"{name} needs codes of shape {_either((model.latent_dim,))}, got {_shape(code)}")
+    _check_rows(model, len(code) if code.dim() == 2 else 1, name, "codes")
 
 
 def _tensor(model: Any, value: Any, wants: str) -> Tensor:

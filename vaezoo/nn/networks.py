@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -273,6 +273,40 @@ def _spatial(
     entry = nn.Conv2d(channels, grid[0], 3, padding=1)
     decoder = nn.Sequential(entry, *opening, *upward, Crop(image_shape, size))
     return _laid_out(name, encoder), _laid_out(name, decoder)
+
+
+class Labelled(nn.Sequential):
+    """A network that also sees a label, as if its one-hot code were appended to the input of the first layer.
+
+    A vector is extended by ``classes`` entries, an image or a spatial code by as many constant planes. The weights for
+    them are a layer of its own, ``of_label``; while they are zero, outputs are those of the network, to the bit.
+    """
+
+    def __init__(self, network: nn.Sequential, classes: int) -> None:
+        super().__init__(*network)
+        kinds = (nn.Linear, nn.Conv2d)
+        self.place, first = next((at, layer) for at, layer in enumerate(network) if isinstance(layer, kinds))
+        if isinstance(first, nn.Linear):
+            self.of_label: nn.Module = nn.Linear(classes, first.out_features, bias=False)
+        else:
+            size: dict[str, Any] = {name: getattr(first, name) for name in ("kernel_size", "stride", "padding")}
+            self.of_label = nn.Conv2d(classes, first.out_channels, bias=False, **size)
+        self.of_label.apply(_initialise)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """Inputs (B, ...) and one-hot labels (B, classes) -> outputs (B, ...)."""
+        for place, layer in enumerate(list(self)[:-1]):
+            x = layer(x) + self._response(labels, x) if place == self.place else layer(x)
+        return x
+
+    def _response(self, labels: Tensor, x: Tensor) -> Tensor:
+        """What the label adds to the outputs of the first layer."""
+        if x.dim() == 2:
+            return self.of_label(labels)
+        classes = labels.shape[1]
+        planes = torch.eye(classes, device=labels.device, dtype=labels.dtype)[..., None, None]
+        of_classes = self.of_label(planes.expand(-1, -1, *x.shape[2:]))  # once for each class instead of each image
+        return (labels @ of_classes.flatten(1)).unflatten(1, of_classes.shape[1:])
 
 
 def _laid_out(name: str, network: nn.Module) -> nn.Module:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from vaezoo.distributed import batch_shares
-from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_log_prob
-from vaezoo.nn.priors import Prior, StandardNormal
+from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_kl_between, gaussian_log_prob
+from vaezoo.nn.priors import GaussianOfRows, Prior, StandardNormal
 
 Moments = tuple[Tensor, Tensor]
 """Mean and log variance of independent Gaussian dimensions, each (B, D)."""
@@ -94,12 +94,15 @@ class DiagonalGaussian(NamedTuple):
         return Draw(code, lambda: self.log_prob(code), codes[0])
 
     def kl(self, prior: Prior, draw: Draw) -> Tensor:
-        """KL divergence in nats: per dimension (B, D) from N(0, I), else estimated from the draw, (B, 1)."""
+        """KL divergence in nats: per dimension (B, D) from a Gaussian with independent dimensions, else estimated from
+        the draw, (B, 1)."""
+        if isinstance(prior, GaussianOfRows):
+            return gaussian_kl_between(self.mean, self.logvar, prior.mean, prior.logvar)
         return gaussian_kl(self.mean, self.logvar) if _is_standard(prior) else sampled_kl(prior, draw)
 
     def kl_by(self, prior: Prior) -> str:
-        """``dimension`` for the prior N(0, I), else ``whole``."""
-        return "dimension" if _is_standard(prior) else "whole"
+        """``dimension`` for a Gaussian prior with independent dimensions, else ``whole``."""
+        return "dimension" if _is_standard(prior) or isinstance(prior, GaussianOfRows) else "whole"
 
     def log_prob(self, code: Tensor) -> Tensor:
         """Log density of ``code`` (..., B, D), summed over dimensions, in nats: (..., B)."""

@@ -162,6 +162,38 @@ class UniformOnSphere(NamedTuple):
         return self._replace(device=device)
 
 
+class GaussianOfRows(NamedTuple):
+    """A Gaussian with independent dimensions for each row of a batch, or a single one for all: mean and logvar (B, D).
+
+    ``log_prob`` takes codes (..., B, D), or any if there is a single one.
+    """
+
+    mean: Tensor
+    logvar: Tensor
+
+    def log_prob(self, code: Tensor) -> Tensor:
+        """Log density in nats, each code under the Gaussian of its row: (..., B, D) -> (..., B)."""
+        return gaussian_log_prob(code, self.mean, self.logvar).sum(-1)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draws, (count, D): one of each row, or all of a single one."""
+        noise = _normal((count, self.mean.shape[1]), self.mean.device, generator)
+        return self.mean + torch.exp(0.5 * self.logvar) * noise
+
+    @property
+    def factorises(self) -> bool:
+        """True: the dimensions of each row are independent."""
+        return True
+
+    def moments(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and variance of a single Gaussian, each (D,); None for several."""
+        return (self.mean[0], self.logvar[0].exp()) if len(self.mean) == 1 else None
+
+    def to(self, device: torch.device) -> "GaussianOfRows":
+        """The same distributions on another device."""
+        return GaussianOfRows(*(part.to(device) for part in self))
+
+
 def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Generator | None) -> Tensor:
     """Standard normal draws on ``device``, drawn where the generator is."""
     if generator is None:  # torch.compile takes an unknown size only without one
@@ -175,12 +207,14 @@ def _normal(size: tuple[int, ...], device: torch.device, generator: torch.Genera
 class PriorModel(nn.Module):
     """Parameters of a prior. ``forward`` evaluates it, once per step, given the model's encoder.
 
-    ``needs_moments`` marks priors made of posteriors, which must be diagonal Gaussians, and ``is_spherical`` those of
-    codes on the unit sphere.
+    ``needs_moments`` marks priors made of posteriors, which must be diagonal Gaussians; ``is_spherical`` those of
+    codes on the unit sphere; ``needs_labels`` those that are another distribution for each label, which ``given``
+    returns instead of ``forward``.
     """
 
     needs_moments = False
     is_spherical = False
+    needs_labels = False
 
     @property
     def wants_images(self) -> int:
@@ -189,6 +223,14 @@ class PriorModel(nn.Module):
 
     def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> Prior:
         """The prior on ``device``; ``posterior`` maps images (B, C, H, W) to their posteriors."""
+        raise NotImplementedError
+
+    def given(self, labels: Tensor) -> Prior:
+        """The prior of each row, given one-hot labels (B, classes)."""
+        raise NotImplementedError
+
+    def marginal(self, frequency: Tensor) -> Prior:
+        """The prior over all labels, given their frequencies (classes,)."""
         raise NotImplementedError
 
     def start_from(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
@@ -336,18 +378,55 @@ class UniformSphere(PriorModel):
         return f"uniform on the unit sphere in {self.latent_dim} dimensions"
 
 
+class Conditional(PriorModel):
+    """A learned Gaussian with independent dimensions for each label, p(z|y) (Sohn et al., 2015). All start at N(0, I).
+
+    ConfigError without ``classes``, the number of labels, which only a model with labels has.
+    """
+
+    needs_labels = True
+    LEAST_LOGVAR = -10.0
+
+    def __init__(self, *, latent_dim: int, classes: int | None = None) -> None:
+        super().__init__()
+        if classes is None:
+            raise ConfigError(
+                "model.prior=conditional needs a label for each image, which this model does not take; choose a"
+                " conditional model, or model.prior=normal"
+            )
+        self.mean = nn.Parameter(torch.zeros(classes, latent_dim))
+        self.logvar = nn.Parameter(torch.zeros(classes, latent_dim))
+
+    def given(self, labels: Tensor) -> GaussianOfRows:
+        return GaussianOfRows(labels @ self.mean, labels @ self.logvar.clamp(min=self.LEAST_LOGVAR))
+
+    def marginal(self, frequency: Tensor) -> Mixture:
+        return Mixture(self.mean, self.logvar.clamp(min=self.LEAST_LOGVAR), frequency.log())
+
+    def describe(self) -> str:
+        return f"a Gaussian for each of {len(self.mean):,} labels"
+
+
 _CLASSES: dict[str, type[PriorModel]] = dict(
-    zip(PRIORS, (Normal, Vamp, GaussianMixture, Flow, UniformSphere), strict=True)
+    zip(PRIORS, (Normal, Vamp, GaussianMixture, Flow, UniformSphere, Conditional), strict=True)
 )
 
 
 def make_prior(
-    name: str, image_shape: tuple[int, int, int], latent_dim: int, options: Mapping[str, Any] | None = None
+    name: str,
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    options: Mapping[str, Any] | None = None,
+    classes: int | None = None,
 ) -> PriorModel:
-    """The prior called ``name``, created with ``options``; ConfigError for an unknown name or option."""
+    """The prior called ``name``, created with ``options``; ConfigError for an unknown name or option.
+
+    ``classes`` is the number of labels of a model that takes them.
+    """
     if name not in _CLASSES:
         raise ConfigError(f"model.prior must be one of {', '.join(PRIORS)}, got {name!r}")
-    options, sizes = dict(options or {}), {"image_shape": image_shape, "latent_dim": latent_dim}
+    options = dict(options or {})
+    sizes: dict[str, Any] = {"image_shape": image_shape, "latent_dim": latent_dim, "classes": classes}
     cls = _CLASSES[name]
     check_arguments(cls, options, key="model.prior_options", extra=tuple(sizes))
     taken = parameters(cls)

@@ -74,10 +74,16 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
 
 
 def take_chosen(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
-    """Replace ``data.range=auto`` and ``threads=auto`` in ``now`` by the values in the run's config, ``was``."""
+    """Replace ``data.range=auto``, ``threads=auto`` and ``model.classes=null`` in ``now`` by the values in ``was``.
+
+    ``was`` is the run's config.
+    """
     for before, after, name in ((was.get("data") or {}, now.get("data") or {}, "range"), (was, now, "threads")):
         if after.get(name) == AUTO and name in before:
             after[name] = before[name]
+    before, after = was.get("model") or {}, now.get("model") or {}
+    if "classes" in before and "classes" in after and after["classes"] is None:
+        after["classes"] = before["classes"]
 
 
 def recorded_freely(was: DictConfig, now: DictConfig) -> list[Change]:

@@ -62,17 +62,19 @@ class EvaluationSteps(ModelInterface):
     @unchecked()
     def _evaluate(self, inputs: tuple[Tensor, ...], sums: RunningMeans, share: BatchShare | None = None) -> None:
         x = inputs[0]
+        model = self.given(inputs[1]) if self.wants_labels else self
         with batch_shares.within_share(share):
             terms = self.loss_terms(*inputs)
-            corrupted = self._corrupted(x)
-        code = self.encode(x) if terms.code is None else terms.code
-        mse = metrics.mse(x, self.decode(code))
+            corrupted = model._corrupted(x)
+        code = model.encode(x) if terms.code is None else terms.code
+        mse = metrics.mse(x, model.decode(code))
         # A biased statistic of a batch has no mean over batches, and neither has an objective that contains it.
         values = {} if terms.batch_statistics else {"loss": self.objective(terms, self.weights())}
         values |= {name: value for name, value in terms.named().items() if name not in terms.batch_statistics}
         values |= corrupted | {"mse": mse, "psnr": metrics.psnr(mse)}
         if terms.has_rate:
-            values |= {"elbo": terms.elbo, "supported": self.likelihood.supports(x)}
+            elbo = {"elbo_given_label": terms.elbo} if self.is_conditional else {"elbo": terms.elbo}
+            values |= {**elbo, "supported": self.likelihood.supports(x)}
         if terms.has_posterior and terms.kl_by in ("dimension", "level"):
             values["kl_of_dimensions"] = terms.kl
         if terms.has_posterior:
@@ -103,7 +105,8 @@ class EvaluationSteps(ModelInterface):
             variance = means.pop(prefix + "square") - means.pop(prefix + "mean").square()
             statistics["variance"] = variance
             means[prefix + "active_units"] = metrics.active_units(variance)
-        if means.pop(prefix + "supported", 0) == 1 and self.likelihood.discrete:
+        supported = means.pop(prefix + "supported", 0) == 1
+        if supported and self.likelihood.discrete and not self.is_conditional:
             means[prefix + "bits_per_dim"] = metrics.bits_per_dim(-means[prefix + "elbo"], self.pixels)
         for name in [name for name in means if name.startswith(f"{prefix}usage")]:
             statistics[name.removeprefix(prefix)] = counts = means.pop(name)

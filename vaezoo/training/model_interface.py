@@ -1,7 +1,7 @@
 """What training asks of a model: its terms, objective and codes, with defaults for what most models do not need."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as L
 from torch import Tensor
@@ -23,6 +23,12 @@ class ModelInterface(L.LightningModule):
 
     wants_labels = False
     """Whether ``loss_terms`` takes the labels of the images as its second argument."""
+
+    is_conditional = False
+    """Whether images are modelled given their label. Bounds are then on log p(x|y), under names of their own."""
+
+    classes: int | None = None
+    """Number of labels of a conditional model, which are 0 to classes - 1."""
 
     train_images: int | None = None
     """Number of training images, for statistics that depend on it; None if unknown."""
@@ -59,6 +65,17 @@ class ModelInterface(L.LightningModule):
     def recon_corrupted(self, x: Tensor) -> Tensor:
         """recon of clean images given codes of corrupted ones, of a model with a corruption: (B, C, H, W) -> (B,)."""
         raise NotImplementedError
+
+    def count_labels(self, labels: Tensor) -> None:
+        """Called before training with the labels of all training images, (N,) or (N, F), if the model wants labels."""
+
+    def given(self, labels: Tensor | int, end_labels: Tensor | int | None = None) -> Self:
+        """The model with labels fixed for all its methods: one for each row of a batch, or a single one for all.
+
+        ``end_labels`` are those of the images at the end of paths, if they differ. A model that is not conditional
+        returns itself.
+        """
+        return self
 
     # codes -----------------------------------------------------------------------------------------------------------
 

@@ -45,10 +45,12 @@ class Loop(EvaluationSteps, OptimizerSetup):
         self._inner_loop: InnerLoop | None = None
 
     def setup(self, stage: str) -> None:
-        """Count the training images."""
+        """Count the training images, and their labels for a model that wants labels."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and hasattr(data, "describe"):
             self.train_images = data.describe()["train"]
+        if stage == "fit" and self.wants_labels and hasattr(data, "labels"):
+            self.count_labels(data.labels("train"))
 
     def on_fit_start(self) -> None:
         self._inner_loop = None

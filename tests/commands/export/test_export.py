@@ -13,6 +13,7 @@ from torch import Tensor
 import vaezoo
 from tests.conftest import MODELS, ROOT
 from vaezoo import Run
+from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.commands.export import check, package, programs
 from vaezoo.commands.export.command import read
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
@@ -48,19 +49,21 @@ def trained(make_model: Make, variant: str, network: str, likelihood: str) -> Au
 
 def assert_program_is_the_model(model: Autoencoder, kind: str, folder: Path) -> None:
     images = torch.rand(5, *model.image_shape)
+    labels, seen = labels_for(model, 5), given(model, 5)
     with torch.no_grad():
-        posterior, code = model.posterior(images), model.encode(images)
+        posterior, code = seen.posterior(images), seen.encode(images)
         wanted: dict[str, tuple[Tensor, ...]] = {
             "encoder": (code,) if posterior is None else posterior.moments() or (posterior.mean,),
-            "decoder": (model.decode(code),),
+            "decoder": (seen.decode(code),),
         }
-    inputs = {"encoder": images, "decoder": code}
+    known = (labels,) if model.is_conditional else ()
+    inputs = {"encoder": (images, *known), "decoder": (code, *known)}
     for part, (program, example) in programs.programs(model).items():
         path = folder / f"m.{part}.{programs.KINDS[kind]}"
         programs.write_program(program, example, kind, path)
         run = programs.read_back(kind, path)
         for count in (1, 2, 5):
-            got = run(inputs[part][:count])
+            got = run(*(each[:count] for each in inputs[part]))
             assert [each.shape for each in got] == [each[:count].shape for each in wanted[part]]
             for one, other in zip(wanted[part], got, strict=True):
                 torch.testing.assert_close(one[:count], other, atol=2e-5, rtol=1e-5)
@@ -273,7 +276,7 @@ def test_what_gives_other_outputs_is_an_error_and_nothing_stays(
 ) -> None:
     if spoiled == "program":
         read_back = programs.read_back
-        monkeypatch.setattr(programs, "read_back", lambda *a: lambda x: tuple(y + 0.01 for y in read_back(*a)(x)))
+        monkeypatch.setattr(programs, "read_back", lambda *a: lambda *x: tuple(y + 0.01 for y in read_back(*a)(*x)))
     else:
         load = package.load_exported
         monkeypatch.setattr(package, "load_exported", lambda *a, **k: load(*a, **k).apply(_shaken))

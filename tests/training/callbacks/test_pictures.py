@@ -28,7 +28,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, VAE, VQVAE, Autoencoder, CategoricalVAE
+from vaezoo.models import AE, VAE, VQVAE, Autoencoder, CategoricalVAE, ConditionalVAE
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
@@ -467,6 +467,30 @@ def test_reconstructions_are_the_models_of_the_first_validation_images(shown: An
     assert torch.equal(found["recon"], model.reconstruct(found["x"]))
     mse = (found["x"] - found["recon"]).square().mean((1, 2, 3))
     assert torch.allclose(found["psnr"], -10 * mse.log10())
+
+
+def test_pictures_of_a_conditional_model_are_given_the_labels_of_the_images(shown: Any) -> None:
+    size: dict[str, Any] = {"image_shape": [1, 8, 8], "latent_dim": 2, "widths": [8], "classes": 3}
+    model = ConditionalVAE(prior="conditional", **size).eval()
+    nn.init.normal_(model.prior_model.mean)  # type: ignore[union-attr]
+    x, y = RandomImages().examples(20)
+    assert torch.equal(shown(Reconstructions(count=6), model)["recon"], model.given(y[:6]).reconstruct(x[:6]))
+    rows = shown(Samples(count=24, columns=16), model)
+    assert (rows["columns"], rows["row_labels"]) == (8, ["a", "b", "c"])
+    for label, row in enumerate(rows["images"].split(8)):
+        assert torch.equal(row, model.given(label).sample(8, torch.Generator().manual_seed(0)))  # type: ignore[arg-type]
+    few = shown(Samples(count=2), model)
+    assert "first 2 of 3 labels" in few["note"]
+    found = shown(Interpolations(pairs=3, steps=5), model)
+    places = [[int((x == image).flatten(1).all(1).nonzero()) for image in found[end]] for end in ("start", "end")]
+    seen = model.given(y[places[0]], y[places[1]])
+    assert torch.equal(found["strips"]["linear"], seen.interpolate(x[places[0]], x[places[1]], steps=5))
+    moved = shown(Traversals(image=4), model)
+    torch.testing.assert_close(moved["recon"], model.given(y[4]).reconstruct(x[4]))
+    assert f"given its label {'abc'[int(y[4])]}" in moved["note"]
+    plane = shown(LatentMap(), model)["plane"]
+    assert np.allclose(plane.points, model.given(y).encode(x).detach(), atol=1e-6)
+    assert f"decoded given the label {'abc'[int(y[0])]}" in plane.note
 
 
 def test_interpolations_go_between_images_of_different_labels(shown: Any) -> None:

@@ -49,14 +49,15 @@ def hyper_parameters_are_plain(make: Make) -> None:
     demand(again.hparams["optimizer"]["lr"] == 0.01, "a model made from hparams has another model.optimizer.lr")
     x, wrong = torch.rand(2, 1, 16, 16), "a model made from hparams and the state dict reconstructs differently"
     demand(
-        _close(again.eval().reconstruct(x), model.eval().reconstruct(x)), f"{wrong}; store everything it needs in them"
+        _close(given(again.eval(), 2).reconstruct(x), given(model.eval(), 2).reconstruct(x)),
+        f"{wrong}; store everything it needs in them",
     )
 
 
 def terms_are_of_images(make: Make) -> None:
     """Terms are one number for each image, and the KL one for each image and latent dimension, level or as a whole."""
     model = _made(make, 3)
-    terms = model.loss_terms(torch.rand(5, 1, 16, 16))
+    terms = _terms(model, torch.rand(5, 1, 16, 16))
     found = {"recon": terms.recon, **terms.penalties, "objective": _objective(model, terms)}
     found |= {name: term for name, term in {"rate": terms.rate, "critic": terms.critic}.items() if term is not None}
     for name, term in found.items():
@@ -77,7 +78,7 @@ def nothing_depends_on_the_batch(make: Make) -> None:
     """
     model, x = make(), torch.rand(6, 1, 16, 16)
     with EqualNoise():
-        together, alone = model.loss_terms(x), model.loss_terms(x[:1])
+        together, alone = _terms(model, x), _terms(model, x[:1])
         statistics = together.batch_statistics | together.unbiased_statistics
         names = together.penalties.keys() - statistics
         pairs = {name: (alone.penalties[name], together.penalties[name][:1]) for name in names}
@@ -94,7 +95,7 @@ def recon_is_summed_over_pixels(make: Make) -> None:
     costs = []
     for side in (16, 32):
         model = make(image_shape=[1, side, side])
-        costs.append(model.loss_terms(torch.ones(64, 1, side, side)).recon.mean().item())
+        costs.append(_terms(model, torch.ones(64, 1, side, side)).recon.mean().item())
     ratio = costs[1] / costs[0]
     said = f"{costs[0]:.4g} nats at 16x16 and {costs[1]:.4g} at 32x32, {ratio:.3g} times as much"
     hint = "sum over pixels and channels, without a mean"
@@ -103,7 +104,7 @@ def recon_is_summed_over_pixels(make: Make) -> None:
 
 def recon_is_in_nats(make: Make) -> None:
     """The recon of an untrained Bernoulli decoder is about ln 2 nats per pixel: terms are unweighted."""
-    recon = make("model.likelihood=bernoulli").loss_terms(torch.rand(64, 1, 16, 16).round()).recon.mean().item()
+    recon = _terms(make("model.likelihood=bernoulli"), torch.rand(64, 1, 16, 16).round()).recon.mean().item()
     wanted = 256 * math.log(2)
     said = f"recon of an untrained Bernoulli decoder is {recon:.4g} nats for 256 pixels instead of about {wanted:.4g}"
     demand(abs(recon / wanted - 1) < 0.1, f"{said}; return -log p(x|z) unweighted, and weight it in objective only")
@@ -112,7 +113,7 @@ def recon_is_in_nats(make: Make) -> None:
 def one_image_trains(make: Make) -> None:
     """A batch of one image gives every parameter a finite gradient."""
     model = make()
-    terms = model.loss_terms(torch.rand(1, 1, 16, 16))
+    terms = _terms(model, torch.rand(1, 1, 16, 16))
     _objective(model, terms).mean().backward()
     if terms.critic is not None:
         terms.critic.mean().backward()
@@ -126,7 +127,7 @@ def critics_are_apart(make: Make) -> None:
     """The objective gives critics no gradient, and the critics' loss gives nothing else one."""
     model = make()
     theirs = tuple(f"{name}." for name in model.critics)
-    terms = model.loss_terms(torch.rand(6, 1, 16, 16))
+    terms = _terms(model, torch.rand(6, 1, 16, 16))
     demand(bool(theirs) == (terms.critic is not None), "terms.critic must be given if, and only if, there are critics")
     if terms.critic is None:
         return
@@ -144,7 +145,8 @@ def pixels_are_in_0_to_1(make: Make) -> None:
     model = make(image_shape=[3, 12, 10]).eval()
     x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
     with torch.no_grad():
-        decoded = model.decode(10 * torch.randn(32, model.latent_dim))
+        decoded = given(model, 32).decode(10 * torch.randn(32, model.latent_dim))
+    model = given(model, 4)
     found = {"decode": decoded, "reconstruct": model.reconstruct(x), "interpolate": model.interpolate(x, y, steps=5)}
     for name, pixels in found.items():
         shape = list(pixels.shape[-3:])
@@ -156,7 +158,7 @@ def pixels_are_in_0_to_1(make: Make) -> None:
 
 def an_interpolation_ends_at_reconstructions(make: Make) -> None:
     """A path between two images begins and ends with their reconstructions, and has no gradients."""
-    model = make(image_shape=[3, 12, 10]).eval()
+    model = given(make(image_shape=[3, 12, 10]).eval(), 4)
     x, y = torch.rand(4, 3, 12, 10), torch.rand(4, 3, 12, 10)
     path = model.interpolate(x, y, steps=5, method="spherical")
     demand(
@@ -175,7 +177,7 @@ def samples_follow_their_generator(make: Make) -> None:
     alone = torch.equal(before, torch.get_rng_state())
     demand(alone, "sample draws from torch's own generator; draw only from the generator that is passed to it")
     if one is None or same is None or other is None:
-        lacking = model.prior() is not None or model.posterior(torch.rand(1, 1, 16, 16)) is not None
+        lacking = model.prior() is not None or given(model, 1).posterior(torch.rand(1, 1, 16, 16)) is not None
         demand(not lacking, "sample returns None, though there is a prior or a posterior; draw from the prior")
         return
     demand(
@@ -195,7 +197,7 @@ def evidence_is_the_same_either_way(make: Make) -> None:
     model = _made(make, 3, "model.widths=[16]", image_shape=[1, 8, 8]).eval()
     for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
         parameter.mul_(0.5)  # so that neither posterior nor likelihood is narrow, and 10,000 draws suffice
-    x = torch.rand(2, 1, 8, 8).round()
+    x, model = torch.rand(2, 1, 8, 8).round(), model.given(0)
     posterior, prior = model.posterior(x), model.prior()
     demand(prior is not None or posterior is None, "a posterior needs a prior, without which it has no KL")
     if posterior is None or prior is None:
@@ -230,7 +232,7 @@ def noise_follows_the_seed(make: Make) -> None:
     model, x, found = make(), torch.rand(6, 1, 16, 16), []
     for _ in range(2):
         torch.manual_seed(1)
-        found.append(model.loss_terms(x))
+        found.append(_terms(model, x))
     same = torch.equal(found[0].recon, found[1].recon) and torch.equal(found[0].kl, found[1].kl)
     demand(same, "loss_terms returns different values for the same torch.manual_seed; draw noise only with torch")
 
@@ -238,7 +240,7 @@ def noise_follows_the_seed(make: Make) -> None:
 def losses_are_in_single_precision(make: Make) -> None:
     """Terms stay in float32 under autocast."""
     with torch.autocast("cpu", torch.bfloat16):
-        terms = make().loss_terms(torch.rand(2, 1, 16, 16))
+        terms = _terms(make(), torch.rand(2, 1, 16, 16))
     for name, term in {"recon": terms.recon, "kl": terms.kl, **terms.penalties}.items():
         demand(
             term.dtype == torch.float32, f"{name} is {term.dtype} under autocast; compute it from features or outputs"
@@ -269,10 +271,11 @@ def takes_network_and_image(make: Make, network: str, image_shape: list[int]) ->
         return
     model = _made(make, 2, f"model.network={network}", image_shape=image_shape)
     x, case = torch.rand(2, *image_shape), f"with model.network={network} on images of {image_shape}"
-    code, pixels = model.encode(x), model.reconstruct(x)
+    seen = given(model, 2)
+    code, pixels = seen.encode(x), seen.reconstruct(x)
     demand(code.shape == (2, model.latent_dim), f"encode returns {list(code.shape)} {case}, but must return (B, D)")
     demand(pixels.shape == x.shape, f"reconstruct returns {list(pixels.shape)} {case}, but must return {list(x.shape)}")
-    demand(torch.isfinite(_objective(model, model.loss_terms(x))).all(), f"the objective is not finite {case}")
+    demand(torch.isfinite(_objective(model, _terms(model, x))).all(), f"the objective is not finite {case}")
 
 
 def learns_with_every_likelihood(make: Make) -> None:
@@ -289,7 +292,7 @@ def learns(make: Make, likelihood: str) -> None:
     losses = []
     for _ in range(STEPS):
         optimizer.zero_grad()
-        loss = _objective(model, model.loss_terms(x)).mean()
+        loss = _objective(model, _terms(model, x)).mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -336,6 +339,21 @@ def _made(make: Make, latent_dim: int, *overrides: str, image_shape: list[int] |
     """A model with about so many latent dimensions, unless its code is spatial and follows from its network."""
     size = [f"model.{name}={value}" for name, value in make().sizes(latent_dim).items()]
     return make(*size, *overrides, image_shape=image_shape)
+
+
+def labels_for(model: Autoencoder, count: int) -> Tensor:
+    """A label for each of so many images, (count,)."""
+    return torch.arange(count) % int(model.hparams.get("classes") or 2)
+
+
+def given(model: Autoencoder, count: int) -> Autoencoder:
+    """The model, given the labels of so many images if it is conditional."""
+    return model.given(labels_for(model, count))
+
+
+def _terms(model: Autoencoder, x: Tensor) -> Terms:
+    """The terms of images, with their labels if the model wants them."""
+    return model.loss_terms(*model.inputs((x, labels_for(model, len(x)))))
 
 
 def _objective(model: Autoencoder, terms: Terms) -> Tensor:

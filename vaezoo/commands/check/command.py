@@ -11,6 +11,9 @@ from vaezoo.runs import user_code
 if TYPE_CHECKING:
     from vaezoo.commands.check.clauses import Make
 
+CLASSES = 3
+"""Number of labels of models that take them from the data."""
+
 USAGE = """usage: vaezoo check model=NAME [--config-dir=FOLDER] [packages=[NAME]] [model.KEY=VALUE...]
 
 Check a model on random images against the contract that every model of the zoo satisfies, clause by clause. The exit
@@ -49,7 +52,7 @@ def read(words: Sequence[str]) -> "Make":
             cfg = compose("train", overrides=[*words, *overrides, "run_dir=none"])
         hydra_config.check(cfg)
         automatic.resolve(cfg)
-        return made_model(cfg.model, image_shape or [1, 16, 16])
+        return made_model(cfg.model, image_shape or [1, 16, 16], classes=CLASSES)
 
     return make
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaezoo.commands.export.programs import Decoder, Encoder, Run
+from vaezoo.commands.export.programs import Decoder, Encoder, Inputs, Run
 from vaezoo.config.errors import DataError, RunError
 from vaezoo.data import ImageDataModule
 from vaezoo.models import Autoencoder
@@ -17,14 +17,15 @@ TOLERANCE = 1e-4
 """Maximum difference of outputs, relative to the largest output if that exceeds 1."""
 
 
-def images_for(model: Autoencoder, data: ImageDataModule) -> tuple[Tensor, str]:
-    """Test images (B, C, H, W), or random ones if the data are not available, and a description of them."""
+def images_for(model: Autoencoder, data: ImageDataModule) -> tuple[Tensor, Tensor, str]:
+    """Test images (B, C, H, W) and labels, or random ones if the data are not available, and a description of them."""
     try:
-        images, _ = data.examples(IMAGES, "test")
+        images, labels = data.examples(IMAGES, "test")
     except DataError as error:
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(IMAGES, *model.image_shape, generator=generator), f"random images, as {error}"
-    return images, f"{len(images)} test images of {data.name}"
+        images = torch.rand(IMAGES, *model.image_shape, generator=generator)
+        return images, torch.arange(IMAGES) % (model.classes or 1), f"random images, as {error}"
+    return images, labels, f"{len(images)} test images of {data.name}"
 
 
 @torch.no_grad()
@@ -41,9 +42,10 @@ def difference(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> float:
 
 
 @torch.no_grad()
-def check_program(program: Encoder | Decoder, run: Run, inputs: Tensor, path: Path) -> float:
+def check_program(program: Encoder | Decoder, run: Run, inputs: Inputs, path: Path) -> float:
     """The largest difference between a written program and the model; RunError if it exceeds ``TOLERANCE``."""
-    found = max(difference(program(part), run(part)) for part in (inputs, inputs[:1]))
+    alone = tuple(part[:1] for part in inputs)
+    found = max(difference(program(*parts), run(*parts)) for parts in (inputs, alone))
     refuse_beyond(found, path)
     return found
 

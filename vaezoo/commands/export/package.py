@@ -21,13 +21,14 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     """Write and check all files in ``folder``, print the results, and return the card."""
     path = run.checkpoint(request.checkpoint)
     model, _ = run.model_at_step(path.stem, packages=request.packages)
-    images, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
+    images, labels, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
     name, checked = request.out.name, dict[str, float]()
     stored = folder / f"{name}{model_card.SUFFIX}"
     model_card.write_weights(stored, model.state_dict())
     parts = programs.programs(model)
     with torch.no_grad():
-        inputs = {"encoder": images, "decoder": model.encode(images)}
+        known = (labels,) if model.is_conditional else ()
+        inputs = {"encoder": (images, *known), "decoder": (model.given(labels).encode(images), *known)}
     for kind in request.kinds:
         for part, (program, example) in parts.items():
             target = folder / f"{name}.{part}.{programs.KINDS[kind]}"
@@ -39,7 +40,7 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
         "files": {each.name: _described(each) for each in sorted(folder.iterdir())},
     }
     model_card.write_card(model_card.card_of(stored), card)
-    checked[stored.name] = _check_weights(stored, model, images, request)
+    checked[stored.name] = _check_weights(stored, model.given(labels), images, labels, request)
     model_card.write_card(model_card.card_of(stored), card)
     for each, found in checked.items():
         print(f"{request.out.parent / each}: {card['files'][each]['bytes']:,} bytes, differs by at most {found:.2g}")
@@ -47,9 +48,11 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     return card
 
 
-def _check_weights(stored: Path, model: Autoencoder, images: torch.Tensor, request: Request) -> float:
+def _check_weights(
+    stored: Path, model: Autoencoder, images: torch.Tensor, labels: torch.Tensor, request: Request
+) -> float:
     """The largest difference between the model loaded from the export and the original; RunError if too large."""
-    again = load_exported(stored, packages=request.packages)
+    again = load_exported(stored, packages=request.packages).given(labels)
     with torch.no_grad():
         code = model.encode(images)
         found = check.difference([code, model.decode(code)], [again.encode(images), again.decode(code)])
@@ -74,6 +77,7 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
         "data": summary.get("data"),
         "metrics": {stage: summary.get(stage) for stage in ("val", "test")},
         "images": {"shape": ["batch", *shape], "dtype": "float32", "range": [0, 1]},
+        "labels": model.classes and {"shape": ["batch"], "dtype": "int64", "classes": model.classes},
         "programs": {name: {"inputs": part.inputs, "outputs": part.outputs} for name, (part, _) in parts.items()},
         "licence": request.licence,
         "load": f'import vaezoo; model = vaezoo.load("{request.out.name}{model_card.SUFFIX}")',

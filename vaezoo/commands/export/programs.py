@@ -1,7 +1,8 @@
 """Encoder and decoder as programs that run without vaezoo, by torch.export or ONNX.
 
 Programs accept any batch size. The encoder returns mean and log variance of the posterior, its mean alone if the
-dimensions are not independent, or the code if there is no posterior; the decoder returns pixels in [0, 1].
+dimensions are not independent, or the code if there is no posterior; the decoder returns pixels in [0, 1]. Programs of
+a conditional model take the labels as a second input.
 """
 
 import copy
@@ -22,27 +23,29 @@ from vaezoo.models import Autoencoder
 KINDS = {"torch": "pt2", "onnx": "onnx"}
 """Formats of programs, and their file extensions."""
 
-Run = Callable[[Tensor], tuple[Tensor, ...]]
+Run = Callable[..., tuple[Tensor, ...]]
 
 
 class Encoder(nn.Module):
     """Images (B, C, H, W) in [0, 1] -> mean and logvar, mean alone, or code without a posterior, each (B, D)."""
 
-    inputs = ("images",)
+    inputs: tuple[str, ...] = ("images",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = _without(model, "decoder")
+        self.inputs = _with_labels(model, *self.inputs)
         with torch.no_grad():
-            posterior = model.posterior(_blank(model))
+            posterior = model.given(0).posterior(_blank(model))
         self.outputs: tuple[str, ...] = ("code",)
         if posterior is not None:
             self.outputs = ("mean",) if posterior.moments() is None else ("mean", "logvar")
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        model = self.model if labels is None else self.model.given(labels)
         if self.outputs != ("mean", "logvar"):
-            return (self.model.encode(images),)
-        posterior = self.model.posterior(images)
+            return (model.encode(images),)
+        posterior = model.posterior(images)
         assert posterior is not None
         moments = posterior.moments()
         assert moments is not None
@@ -52,14 +55,20 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Codes (B, D) -> pixels (B, C, H, W) in [0, 1]."""
 
-    inputs, outputs = ("code",), ("pixels",)
+    inputs: tuple[str, ...] = ("code",)
+    outputs = ("pixels",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = _without(model, "encoder")
+        self.inputs = _with_labels(model, *self.inputs)
 
-    def forward(self, code: Tensor) -> tuple[Tensor, ...]:
-        return (self.model.decode(code),)
+    def forward(self, code: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
+        return ((self.model if labels is None else self.model.given(labels)).decode(code),)
+
+
+def _with_labels(model: Autoencoder, *inputs: str) -> tuple[str, ...]:
+    return (*inputs, "labels") if model.is_conditional else inputs
 
 
 def _blank(model: Autoencoder, count: int = 2) -> Tensor:
@@ -74,23 +83,26 @@ def _without(model: Autoencoder, part: str) -> Autoencoder:
     return trimmed
 
 
-Programs = dict[str, tuple[Encoder | Decoder, Tensor]]
+Inputs = tuple[Tensor, ...]
+"""Images or codes (B, ...), and labels (B,) if the model is conditional."""
+Programs = dict[str, tuple[Encoder | Decoder, Inputs]]
 
 
 def programs(model: Autoencoder) -> Programs:
     """Both programs by name, with example inputs for tracing."""
+    labels = (torch.zeros(2, dtype=torch.int64),) if model.is_conditional else ()
     return {
-        "encoder": (Encoder(model), _blank(model)),
-        "decoder": (Decoder(model), torch.zeros(2, model.latent_dim)),
+        "encoder": (Encoder(model), (_blank(model), *labels)),
+        "decoder": (Decoder(model), (torch.zeros(2, model.latent_dim), *labels)),
     }
 
 
-def write_program(program: Encoder | Decoder, example: Tensor, kind: str, path: Path) -> None:
+def write_program(program: Encoder | Decoder, example: Inputs, kind: str, path: Path) -> None:
     """Write a program in format ``kind``; RunError with torch's message if it cannot be exported."""
     try:
         with torch.no_grad(), _quiet():
-            batch = ({0: torch.export.Dim("batch", min=1)},)
-            traced = torch.export.export(program, (example,), dynamic_shapes=batch, strict=False)
+            batch = torch.export.Dim("batch", min=1)
+            traced = torch.export.export(program, example, dynamic_shapes=({0: batch},) * len(example), strict=False)
             _forget_places(traced)
             if kind == "torch":
                 torch.export.save(traced, path)
@@ -122,13 +134,18 @@ def read_back(kind: str, path: Path) -> Run:
     if kind == "torch":
         with _quiet():
             module = torch.export.load(path).module()
-        return lambda tensor: tuple(module(tensor))
+        return lambda *tensors: tuple(module(*tensors))
     runtime = need("onnxruntime", "export")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda tensor: tuple(map(torch.from_numpy, session.run(None, {name: tensor.numpy()})))
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        arrays = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)}
+        return tuple(map(torch.from_numpy, session.run(None, arrays)))
+
+    return run
 
 
 @contextmanager

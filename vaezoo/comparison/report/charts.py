@@ -133,6 +133,7 @@ def _with_unit(name: str) -> str:
 def metric_label(name: str) -> str:
     """A metric's name as shown in tables and charts."""
     short = {"elbo": "ELBO", "kl": "KL", "psnr": "PSNR", "mse": "MSE", "ssim": "SSIM", "iw_bound": "IW bound"}
+    short |= {"elbo_given_label": "ELBO given the label", "iw_bound_given_label": "IW bound given the label"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
     text = short.get(name, name.replace("_", " "))

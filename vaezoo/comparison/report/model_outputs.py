@@ -15,7 +15,7 @@ from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.training.callbacks.images import category_strips, codebook_images, traversal_codes
 from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane, limits_around, prior_in_plane
-from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite
+from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite, label_name
 
 IMAGES, TRAINING, MAP = 1000, 10_000, 1000
 """Maximum numbers of test images, of training images, and of points on a map."""
@@ -94,6 +94,8 @@ class ModelOutputs:
     decoded: np.ndarray | None
     draws: dict[str, Draws]
     traversal: "Traversal"
+    label: str = ""
+    """Name of the label that plane and traversal are decoded with; empty for a model that is not conditional."""
 
 
 def images_of(data: Any) -> Images:
@@ -111,8 +113,9 @@ def images_of(data: Any) -> Images:
 @torch.no_grad()
 def compute_outputs(model: Any, images: Images) -> ModelOutputs:
     """Compute a model's outputs; FloatingPointError if they are not finite."""
-    recon = decode(model, encode(model, images.test))
-    codes, variance, kl, _ = codes_of(model, images.test[:MAP])
+    recon = decode(model, encode(model, images.test, images.labels), images.labels)
+    codes, variance, kl, _ = codes_of(model, images.test[:MAP], images.labels[:MAP])
+    seen = model.given(images.labels[0])
     strips = {method: _path(model, images, method, STEPS) for method in METHODS}
     axes = planes.principal_axes(codes) if codes.shape[1] > 1 else None
     outlines = planes.ellipses(variance[:ELLIPSES], axes, SIGMAS) if axes and variance.any() else np.empty((0, 3))
@@ -135,16 +138,19 @@ def compute_outputs(model: Any, images: Images) -> ModelOutputs:
         density=_density(model, where) if axes is None else None,
         plane=where,
         axes=axes,
-        decoded=decoded_plane(model, where, 16) if codes.shape[1] == 2 else None,
+        decoded=decoded_plane(seen, where, 16) if codes.shape[1] == 2 else None,
         draws=_draw(model, images),
-        traversal=_traversal(model, images, codes, variance, kl),
+        traversal=_traversal(seen, images, codes, variance, kl),
+        label=label_name(int(images.labels[0]), images) if model.is_conditional else "",
     )
 
 
 def _path(model: Any, images: Images, method: str, steps: int) -> Tensor:
     if not images.pairs:
         return torch.empty(0, steps, *images.test.shape[1:])
-    strips = model.interpolate(images.start, images.end, steps=steps, method=method)
+    first, last = ([pair[side] for pair in images.pairs] for side in (0, 1))
+    seen = model.given(images.labels[first], images.labels[last])
+    strips = seen.interpolate(images.start, images.end, steps=steps, method=method)
     return finite(strips, "interpolations")
 
 
@@ -160,16 +166,21 @@ def _draw(model: Any, images: Images) -> dict[str, Draws]:
     """Decoded draws of the model's prior ("prior") and of a mixture fitted to training codes ("mixture").
 
     A model without a prior decodes draws of N(0, I) instead, which shows what it was not trained on; one with discrete
-    codes has no draws of its prior, and one with very many dimensions none of a mixture.
+    codes has no draws of its prior, and one with very many dimensions none of a mixture. A conditional model draws one
+    image for each of the first labels, and none of a mixture.
     """
-    found, codes = {}, encode(model, images.training)
-    samples = model.sample(DRAWS, torch.Generator().manual_seed(SEED))
+    found = {}
+    seen = model.given(torch.arange(DRAWS) % model.classes) if model.is_conditional else model
+    samples = seen.sample(DRAWS, torch.Generator().manual_seed(SEED))
     if samples is not None:
         found["prior"] = _with_nearest(finite(samples, "samples"), images.training, "prior")
     elif model.index_shape is None:
         noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
         of_noise = "no prior: N(0, I), on which this model was not trained"
-        found["prior"] = _with_nearest(decode(model, noise), images.training, of_noise)
+        found["prior"] = _with_nearest(decode(seen, noise), images.training, of_noise)
+    if model.is_conditional:
+        return found
+    codes = encode(model, images.training)
     if not no_mixture(codes):
         mixture = model.mixture or fit_mixture(codes)  # that of the run's evaluation, if there is one
         mixed = mixture.sample(DRAWS, torch.Generator().manual_seed(SEED))

@@ -112,6 +112,8 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
             " latent space one changes into the other through plausible images; in a poor one they blend or jump.",
             folded=folded,
         )
+        if any(outputs.label for _, _, outputs in models):
+            picture.how_to_read += " A model that is given the label keeps that of the first image."
         rows = []
         for at, (start, end) in enumerate(zip(images.start, images.end, strict=True)):
             for index, seed_group, outputs in models:
@@ -147,7 +149,10 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
             "draws from ten Gaussians fitted to each model's training codes",
         ),
     }
-    without = {"prior": "a prior to draw from", "mixture": "a mixture, because their codes have too many dimensions"}
+    without = {
+        "prior": "a prior to draw from",
+        "mixture": "a mixture, because their codes have too many dimensions or no label",
+    }
     pictures = []
     for source, (title, drawn) in texts.items():
         read = (
@@ -197,7 +202,8 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
         if not rows:
             continue
         for note, images in rows:
-            picture.strips.append(_strip("", images, note=note, block=seed_group.label))
+            block = seed_group.label + (f", given the label {outputs.label}" if outputs.label else "")
+            picture.strips.append(_strip("", images, note=note, block=block))
         picture.strips[-1].below = outputs.traversal.columns
         title = f"{'Codes' if outputs.is_discrete else 'Traversals'} of {seed_group.label}"
         _file(picture, rows, title, out / f"{prefix}traversals-{index}")

@@ -34,6 +34,8 @@ def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Pictu
             strips.save(plane, out / f"{prefix}decoded-plane-{index}")
     if picture.images:
         picture.how_to_read += " Below the map of a two-dimensional code is the decoder's output over the same square."
+        if given := [f"{seed_group.label}: {outputs.label}" for _, seed_group, outputs in models if outputs.label]:
+            picture.how_to_read += f" Decoded given a label: {', '.join(given)}."
     return picture
 
 
@@ -79,20 +81,24 @@ def training(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture
 
     ``untimed``, if not empty, is the reason why there are no charts by time.
     """
-    runs = [
-        (at, seed_group.label, curves.read(record.path))
-        for at, seed_group in enumerate(group.seed_groups)
-        for record in seed_group.records
-    ]
+    runs, bounds = [], []
+    for at, seed_group in enumerate(group.seed_groups):
+        for record in seed_group.records:
+            runs.append((at, seed_group.label, curves.read(record.path)))
+            if not seed_group.given_label or all(other.given_label for other in group.seed_groups):
+                bounds.append(runs[-1])
     panels: list[Panel | None] = []
     for by_clock, word in ((False, "step"),) if untimed else ((False, "step"), (True, "time")):
         for quantity, title in (("recon", "recon"), ("kl", "KL"), ("-elbo", "−ELBO")):
-            name = f"{prefix}training-{quantity.strip('-')}-by-{word}"
-            panels.append(charts.curves(runs, quantity, f"{title} by {word}", name, out, by_clock=by_clock))
+            name, shown = f"{prefix}training-{quantity.strip('-')}-by-{word}", bounds if quantity == "-elbo" else runs
+            panels.append(charts.curves(shown, quantity, f"{title} by {word}", name, out, by_clock=by_clock))
     timed = f" There are no charts by time, because {untimed}." if untimed else ""
     if not untimed and not all(run.clock for *_, run in runs):
         timed = " Runs without TensorBoard files are missing from charts by time."
     apart = " Likelihoods differ: compare only lines of the same one." if len(group.likelihoods) > 1 else ""
+    apart += (
+        " Models that are given the label have another ELBO, which is not shown." if len(bounds) < len(runs) else ""
+    )
     return Picture(
         "Training",
         "One solid line per run on validation images, dashed on training images. A dashed line that keeps falling while"
@@ -101,7 +107,7 @@ def training(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture
     )
 
 
-QUALITIES = ("elbo", "psnr", "prior_fd_classifier", "mixture_fd_classifier", "probe_accuracy")
+QUALITIES = ("elbo", "elbo_given_label", "psnr", "prior_fd_classifier", "mixture_fd_classifier", "probe_accuracy")
 
 
 def cost(group: Group, prefix: str, out: Path, untimed: str = "") -> Picture:

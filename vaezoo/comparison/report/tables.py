@@ -10,7 +10,15 @@ from vaezoo.comparison.statistics import figures
 from vaezoo.metrics.catalogue import CATALOGUE, SOURCES, Metric
 
 GLANCE = (
-    *("elbo", "iw_bound", "psnr", "prior_fd_classifier", "mixture_fd_classifier"),
+    *(
+        "elbo",
+        "iw_bound",
+        "elbo_given_label",
+        "iw_bound_given_label",
+        "psnr",
+        "prior_fd_classifier",
+        "mixture_fd_classifier",
+    ),
     *("interpolation_fd_linear", "probe_accuracy", "mig", "active_units", "seconds"),
 )
 """Metrics of the table At a glance."""

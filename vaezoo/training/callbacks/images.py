@@ -12,10 +12,22 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.metrics.paths import choose_pairs
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.pictures import CHUNK, MOST_TILES, Picture, codes_of, decode, encode, examples, finite
+from vaezoo.training.callbacks.pictures import (
+    CHUNK,
+    MOST_TILES,
+    Picture,
+    codes_of,
+    decode,
+    encode,
+    examples,
+    finite,
+    label_name,
+)
 
 SEED = 0
 """Seed of the draws for figures: the same codes in every epoch and run."""
+FEWEST = 8
+"""Columns of samples given labels, at least."""
 CODES = 16
 """Codes of a codebook that are shown."""
 
@@ -31,15 +43,18 @@ class Reconstructions(Picture):
         self.count = count
 
     def figure(self, model: Any, data: Any) -> Figure | None:
-        x, _ = examples(model, data, self.count)
-        recon = finite(model.reconstruct(x), "reconstructions")
+        x, labels = examples(model, data, self.count)
+        recon = finite(model.given(labels).reconstruct(x), "reconstructions")
         return figures.reconstructions(
             x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)), self.subject(model, data)
         )
 
 
 class Interpolations(Picture):
-    """Decoded interpolations between ``pairs`` of validation images in ``steps`` images, by each method."""
+    """Decoded interpolations between ``pairs`` of validation images in ``steps`` images, by each method.
+
+    A conditional model keeps the label of the first image.
+    """
 
     name = "interpolations"
 
@@ -54,17 +69,20 @@ class Interpolations(Picture):
         chosen = choose_pairs(labels, self.pairs)
         if not chosen:
             return None
-        start, end = (x[[pair[side] for pair in chosen]] for side in (0, 1))
-        strips = {method: model.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
+        first, last = ([pair[side] for pair in chosen] for side in (0, 1))
+        start, end, seen = x[first], x[last], model.given(labels[first], labels[last])
+        strips = {method: seen.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
         strips = {method: finite(strip, "interpolations") for method, strip in strips.items()}
-        return figures.interpolations(start, end, strips, self.subject(model, data))
+        note = "; the label stays that of the first image" if model.is_conditional else ""
+        return figures.interpolations(start, end, strips, self.subject(model, data), note)
 
 
 class Samples(Picture):
     """``count`` images decoded from draws of the prior, the same draws each time.
 
     For a model without a prior, codes are drawn from a Gaussian fitted to those of ``fit_images`` validation images,
-    and the figure's title and note state that.
+    and the figure's title and note state that. A conditional model has a row for each label, as far as ``count``
+    reaches, with the same noise in all rows.
     """
 
     name = "samples"
@@ -77,18 +95,34 @@ class Samples(Picture):
         self.count, self.columns, self.fit_images = count, columns, fit_images
 
     def figure(self, model: Any, data: Any) -> Figure | None:
+        if model.is_conditional and model.prior() is not None:
+            return self._of_labels(model, data)
         images = model.sample(self.count, generator=torch.Generator().manual_seed(SEED))
         if images is not None:
             return figures.samples(
                 finite(images, "samples"), self.columns, "Samples from the prior", self.subject(model, data)
             )
-        x, _ = examples(model, data, self.fit_images)
-        codes = gaussian_like(encode(model, x), self.count, torch.Generator().manual_seed(SEED))
+        x, labels = examples(model, data, self.fit_images)
+        codes = gaussian_like(encode(model, x, labels), self.count, torch.Generator().manual_seed(SEED))
         title, subject = "Samples from a fitted Gaussian, not a prior", self.subject(model, data)
         note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} validation images"
         if model.index_shape is not None:
             note += " and moved to the nearest ones of the codebook"
-        return figures.samples(decode(model, codes), self.columns, title, subject, note)
+        labels = labels.repeat(-(-len(codes) // len(labels)), *[1] * (labels.dim() - 1))
+        return figures.samples(decode(model, codes, labels[: len(codes)]), self.columns, title, subject, note)
+
+    def _of_labels(self, model: Any, data: Any) -> Figure:
+        """A row of samples for each label; those of a column have the same noise."""
+        rows = min(model.classes, self.count)
+        columns = min(self.columns, max(FEWEST, self.count // rows))
+        found = [model.given(row).sample(columns, torch.Generator().manual_seed(SEED)) for row in range(rows)]
+        names, note = [label_name(row, data) for row in range(rows)], "one row for each label"
+        if rows < model.classes:
+            note = f"one row for each of the first {rows} of {model.classes} labels"
+        images = finite(torch.cat(found), "samples")
+        note += ", with the same noise in all rows"
+        title = "Samples from the prior, given the label"
+        return figures.samples(images, columns, title, self.subject(model, data), note, names)
 
 
 class Levels(Picture):
@@ -164,25 +198,27 @@ class Traversals(Picture):
     def figure(self, model: Any, data: Any) -> Figure | None:
         if model.is_spherical:
             return None
-        x, _ = examples(model, data, max(self.fit_images, self.image + 1))
+        x, y = examples(model, data, max(self.fit_images, self.image + 1))
         if model.one_hots:
             return self._categories(model, x, self.subject(model, data))
         if model.index_shape is not None:
             return self._codebook(model, x, self.subject(model, data))
-        codes, variance, kl, _ = codes_of(model, x)
+        codes, variance, kl, _ = codes_of(model, x, y)
         std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
         spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
         order = spread.argsort(descending=True, stable=True)[: self.rows]
         start = codes[image := min(self.image, len(x) - 1)]
         paths = traversal_codes(start, codes.mean(0), std, order, self.steps, self.extent)
-        strips = decode(model, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        seen = model.given(y[image])
+        strips = decode(seen, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
         own = ((start - codes.mean(0)) / std.clamp(min=1e-12))[order].tolist()
         labels = [f"z{dimension}  {spread[dimension]:.2f} {unit}" for dimension in order.tolist()]
-        real, recon = x[image].cpu(), decode(model, start[None])[0]
+        real, recon = x[image].cpu(), decode(seen, start[None])[0]
         note = (
             "one latent dimension per row, the others stay at the image's code;"
             f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         )
+        note += f"; decoded given its label {label_name(int(y[image]), data)}" if model.is_conditional else ""
         return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
 
     def _categories(self, model: Any, x: Tensor, subject: str) -> Figure:

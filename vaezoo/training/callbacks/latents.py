@@ -12,7 +12,15 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import at_least, within
 from vaezoo.figures import Labels, Plane, Prior, mosaics, planes
 from vaezoo.figures.planes import Axes2, Limits
-from vaezoo.training.callbacks.pictures import Codes, Picture, codes_of, decode, examples, validates_training
+from vaezoo.training.callbacks.pictures import (
+    Codes,
+    Picture,
+    codes_of,
+    decode,
+    examples,
+    label_name,
+    validates_training,
+)
 
 PRIOR_DRAWS = 300
 """Draws of a prior that is no Gaussian."""
@@ -75,7 +83,8 @@ class LatentMap(Picture):
 
     The wider the posteriors are, the fewer are drawn, so that they do not hide the points. A two-dimensional code is
     shown in its own plane, beside decoded images of the same square in ``grid`` columns; a one-dimensional code as a
-    histogram over a row of ``grid`` decoded images.
+    histogram over a row of ``grid`` decoded images. A conditional model decodes them given the
+    label of the first image.
     """
 
     name = "latent_map"
@@ -89,13 +98,16 @@ class LatentMap(Picture):
 
     def figure(self, model: Any, data: Any) -> Figure | None:
         x, y = examples(model, data, self.count)
-        codes = codes_of(model, x)
+        codes, seen = codes_of(model, x, y), model.given(y[0])
         labels = labels_of(y, getattr(data, "factors", ()))
         line = codes.mean.shape[1] == 1
         place, draw = (self._line, figures.latent_line) if line else (self._plane, figures.latent_map)
-        return draw(place(model, codes, labels), self.subject(model, data))
+        plane = place(model, seen, codes, labels)
+        if model.is_conditional and plane.decoded is not None:
+            plane.note += f"; decoded given the label {label_name(int(y[0]), data)}"
+        return draw(plane, self.subject(model, data))
 
-    def _plane(self, model: Any, codes: Codes, labels: Labels) -> Plane:
+    def _plane(self, model: Any, seen: Any, codes: Codes, labels: Labels) -> Plane:
         axes = planes.principal_axes(codes.mean)
         points, prior = axes.project(codes.mean), prior_in_plane(model, axes)
         shapes, note, reach = np.empty((0, 3)), f"{len(codes.mean)} images", 0.0
@@ -107,13 +119,13 @@ class LatentMap(Picture):
         if prior is not None:
             note += f"; dashed: {SIGMAS}σ of the prior" if prior.draws is None else "; crosses: draws of the prior"
         where = limits_around(points, reach, prior)
-        decoded = decoded_plane(model, where, self.grid) if codes.mean.shape[1] == 2 else None
+        decoded = decoded_plane(seen, where, self.grid) if codes.mean.shape[1] == 2 else None
         return Plane(points.numpy(), where, axis_names(axes), labels, prior, decoded, note, ellipses=shapes)
 
-    def _line(self, model: Any, codes: Codes, labels: Labels) -> Plane:
+    def _line(self, model: Any, seen: Any, codes: Codes, labels: Labels) -> Plane:
         prior = model.prior()
         where = planes.limits(torch.cat([codes.mean, *_bulk_on_line(prior)]))
-        decoded = decoded_plane(model, where, self.grid, dimensions=1)
+        decoded = decoded_plane(seen, where, self.grid, dimensions=1)
         axis = torch.linspace(where.left, where.right, 200)
         density = None if prior is None else prior.log_prob(axis[:, None].to(model.device)).exp().cpu().numpy()
         note = f"{len(codes.mean)} images" + ("" if prior is None else "; dashed: density of the prior")

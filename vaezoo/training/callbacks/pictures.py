@@ -211,18 +211,32 @@ def examples(model: Any, data: Any, count: int) -> tuple[Tensor, Tensor]:
     return x.to(model.device), labels
 
 
-def encode(model: Any, x: Tensor) -> Tensor:
+def label_name(label: int, data: Any) -> str:
+    """The name of a label in these data, the number itself if it has none."""
+    factors = getattr(data, "factors", ())
+    value = factors[0].values[label] if factors and label < len(factors[0].values) else label
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def given(model: Any, rows: Tensor, labels: Tensor | None = None) -> Iterator[tuple[Any, Tensor]]:
+    """Images or codes in chunks, each with the model given its labels, if there are any."""
+    for at, part in enumerate(rows.split(CHUNK)):
+        yield model if labels is None else model.given(labels[at * CHUNK :][: len(part)]), part
+
+
+def encode(model: Any, x: Tensor, labels: Tensor | None = None) -> Tensor:
     """Codes in float64 on the CPU: (B, C, H, W) -> (B, D). FloatingPointError if they are not finite."""
-    return finite(torch.cat([model.encode(part) for part in x.split(CHUNK)]), "codes").double()
+    return finite(torch.cat([seen.encode(part) for seen, part in given(model, x, labels)]), "codes").double()
 
 
-def decode(model: Any, codes: Tensor) -> Tensor:
+def decode(model: Any, codes: Tensor, labels: Tensor | None = None) -> Tensor:
     """Decoded images on the CPU, of the codes that the model has nearest to these: (B, D) -> (B, C, H, W).
 
     FloatingPointError if they are not finite.
     """
     codes = codes.float().to(model.device)
-    return finite(torch.cat([model.decode(model.project(part)) for part in codes.split(CHUNK)]), "decoded images")
+    parts = [seen.decode(seen.project(part)) for seen, part in given(model, codes, labels)]
+    return finite(torch.cat(parts), "decoded images")
 
 
 def finite(values: Tensor, what: str) -> Tensor:
@@ -245,17 +259,19 @@ class Codes(NamedTuple):
     has_posterior: bool
 
 
-def codes_of(model: Any, x: Tensor) -> Codes:
+def codes_of(model: Any, x: Tensor, labels: Tensor | None = None) -> Codes:
     """The codes of images (B, C, H, W); FloatingPointError if they are not finite."""
-    found = [model.posterior(part) for part in x.split(CHUNK)]
+    models = [seen for seen, _ in given(model, x, labels)]
+    found = [seen.posterior(part) for seen, part in given(model, x, labels)]
     if found[0] is None or found[0].moments() is None:
-        codes = encode(model, x)
+        codes = encode(model, x, labels)
         return Codes(codes, torch.zeros_like(codes), None, found[0] is not None)
-    moments, prior = [q.moments() for q in found], model.prior()
+    moments = [q.moments() for q in found]
     mean, variance = ([part[side] for part in moments] for side in (0, 1))
     std = finite(torch.exp(0.5 * torch.cat(variance)), "posteriors").double()
     kl = None
-    if found[0].kl_by(prior) == "dimension":
+    if found[0].kl_by(models[0].prior()) == "dimension":
         generator = torch.Generator(x.device).manual_seed(0)
-        kl = finite(torch.cat([q.kl(prior, q.draw(1, generator)) for q in found]), "posteriors").double()
+        parts = [q.kl(seen.prior(), q.draw(1, generator)) for seen, q in zip(models, found, strict=True)]
+        kl = finite(torch.cat(parts), "posteriors").double()
     return Codes(finite(torch.cat(mean), "posteriors").double(), std.square(), kl, has_posterior=True)

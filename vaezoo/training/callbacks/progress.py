@@ -55,6 +55,6 @@ class ProgressBar(RichProgressBar):
             and not trainer.sanity_checking
         ):
             seen = trainer.callback_metrics
-            names = [name for name in (*SHOWN, "elbo", "psnr") if f"val/{name}" in seen]
+            names = [name for name in (*SHOWN, "elbo", "elbo_given_label", "psnr") if f"val/{name}" in seen]
             numbers = "  ".join(f"{name} {seen[f'val/{name}'].item():.2f}" for name in names)
             log.info("epoch %d  step %d  val: %s", trainer.current_epoch + 1, trainer.global_step, numbers)
