@@ -10,13 +10,16 @@ from vaezoo.nn.flow_posteriors import InverseAutoregressive, PlanarFlow, RadialF
 from vaezoo.nn.posteriors import Diagonal, Full, PosteriorModel
 from vaezoo.nn.sphere_posteriors import PowerSphericalFamily, VonMisesFisherFamily
 
-_CLASSES: dict[str, type[PosteriorModel]] = dict(
-    zip(
-        POSTERIORS,
-        (Diagonal, Full, PlanarFlow, RadialFlow, InverseAutoregressive, PowerSphericalFamily, VonMisesFisherFamily),
-        strict=True,
-    )
+_FAMILIES: tuple[type[PosteriorModel], ...] = (
+    Diagonal,
+    Full,
+    PlanarFlow,
+    RadialFlow,
+    InverseAutoregressive,
+    PowerSphericalFamily,
+    VonMisesFisherFamily,
 )
+_CLASSES = dict(zip(POSTERIORS, _FAMILIES, strict=True))
 
 
 def make_posterior_model(name: str, latent_dim: int, options: Mapping[str, Any] | None = None) -> PosteriorModel:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,8 @@ LEGEND = 9.5
 """Font size of legends, in points."""
 WIDTH, HEIGHT = 350, 270
 """Size of a chart in pixels: fits a phone without scaling."""
+TITLE = 7.5
+"""Width of a character of a title in pixels, above average, by which long titles are broken into lines."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -103,7 +106,7 @@ def chart(title: str, x: str = "", y: str = "", *, width: int = WIDTH, height: i
     figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
-    axes.set_title(title)
+    axes.set_title(textwrap.fill(title, int(width / TITLE), break_long_words=False))
     axes.set(xlabel=x, ylabel=y)
     return figure, axes
 
