@@ -121,7 +121,7 @@ def test_presets_name_their_runs_and_the_command_line_goes_before_them(preset: s
 def test_objectives_differ_in_their_objective_alone() -> None:
     for cell in cells("experiment=objectives", "seeds=[0]"):
         shared = cells("experiment=objectives", "models=[vae]", "seeds=[0]")[0].config
-        both = (cell.config["model"].keys() & shared["model"].keys()) - {"_target_"}
+        both = (cell.config["model"].keys() & shared["model"].keys()) - {"_target_", "prior"}
         assert {"latent_dim", "network", "widths", "likelihood", "optimizer"} <= both
         assert {key: cell.config["model"][key] for key in both} == {key: shared["model"][key] for key in both}
         assert cell.config["trainer"] == shared["trainer"]
@@ -154,7 +154,7 @@ def test_words_for_compare_are_kept_apart_and_checked_before_training() -> None:
         (["models=[vae]", "out="], "write out=DIR"),
         (["models=[vae,vae]", "out=O"], "models has a value twice: vae, vae"),
         (["models=[]", "out=O"], "models has no value"),
-        (["models=[vaee]", "out=O"], "there is no model=vaee; set model= to one of ae"),
+        (["models=[vaee]", "out=O"], "there is no model=vaee; set model= to one of adversarial_ae, ae"),
         (["models=[vae]", "out=O", "seeds=3"], "seeds must be a list, as in seeds=[0,1,2], got 3"),
         (["models=[vae]", "out=O", "seeds=[a]"], "seeds must be a whole number of at least 0, got a"),
         (["models=[vae]", "out=O", "seeds=[-1]"], "seeds must be a whole number of at least 0, got -1"),

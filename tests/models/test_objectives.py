@@ -155,7 +155,7 @@ def test_formulas_say_what_is_added() -> None:
         (InfoVAE, {"alpha": 0.5, "lambd": 0.4}, r"alpha \+ model\.lambd at least 1, .* got 0\.5 and 0\.4"),
         (InfoVAE, {"alpha": 1.5}, r"model\.alpha must be at most 1 .* got 1\.5 and"),
         (InfoVAE, {"penalty_options": {"weight": 3.0}}, r"weight follows from model\.alpha and model\.lambd"),
-        (InfoVAE, {"bound": "iwae"}, r"model\.alpha weighs the KL of model\.bound=elbo, got iwae"),
+        (InfoVAE, {"bound": "iwae"}, r"model\.alpha weighs the KL of model\.bound=elbo with its plain estimator"),
         (AE, {"penalty": "mmd"}, r"model\.penalty=mmd compares codes with draws of a prior, and .*set model\.prior=n"),
         (WAE, {"prior": None}, r"model\.penalty=mmd compares codes with draws of a prior"),
         (WAE, {"prior": "mixture"}, r"model\.prior=mixture is learned with the KL of a VAE, which WAE does not have"),

@@ -235,7 +235,11 @@ def test_a_relaxed_model_learns_from_every_group(options: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("made", "options", "message"),
     [
-        (categorical, {"bound": "iwae"}, r"model\.bound=iwae needs the density of draws under the prior.*; set elbo"),
+        (
+            categorical,
+            {"bound": "iwae"},
+            r"model\.bound=iwae needs the density of draws under the prior.*; set model\.bound=elbo",
+        ),
         (categorical, {"prior": "mixture"}, r"CategoricalVAE cannot have model\.prior=mixture"),
         (categorical, {"posterior": "full"}, r"CategoricalVAE cannot have model\.posterior=full"),
         (categorical, {"rate": "exact"}, r"model\.rate must be one of categorical, relaxed, got 'exact'"),

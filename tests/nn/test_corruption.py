@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.zoo_vectors import vector
-from vaezoo.commands.check import Make
+from vaezoo.commands.check import Make, clauses
 from vaezoo.config.choices import CORRUPTIONS
 from vaezoo.config.errors import ConfigError
 from vaezoo.nn.corruption import make_corruption
@@ -86,16 +86,18 @@ def test_every_encoder_sees_corrupted_images_in_training_alone(variant: str, mak
     seen: list[float] = []
     model.encoder.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
     x = torch.rand(5, 1, 16, 16)
-    model.loss_terms(x)
+    inputs = model.inputs((x, clauses.labels_for(model, 5)))
+    model.loss_terms(*inputs)
     assert not seen[0].any()
     model.eval()
-    model.loss_terms(x)
-    model.encode(x)
+    model.loss_terms(*inputs)
+    clauses.given(model, 5).encode(x)
     assert torch.equal(seen[-1], x)
 
 
 def test_recon_is_of_the_clean_images(variant: str, make_model: Make) -> None:
     model = make_model(variant, "model.corruption=masking", "model.corruption_options={share: 1.0}").eval()
+    model = clauses.given(model, 5)
     x = torch.rand(5, 1, 16, 16)
     torch.manual_seed(1)
     found = model.recon_corrupted(x)

@@ -307,7 +307,10 @@ def test_an_untrained_iaf_is_the_vae_in_distribution(make_model: Make) -> None:
 @pytest.mark.parametrize("name", FLOWS)
 def test_what_needs_a_density_of_given_codes_or_moments_is_refused(name: str, make_model: Make) -> None:
     for settings, said in (
-        (["model.bound=iwae", "model.bound_options={estimator: dreg}"], "which the DReG gradient needs; set"),
+        (
+            ["model.bound=iwae", "model.bound_options={estimator: dreg}"],
+            "which the gradient of model.bound_options.estimator needs; set",
+        ),
         (["model.penalty=total_correlation"], "needs a posterior of independent Gaussian dimensions"),
         (["model.prior=vamp"], "needs a posterior of independent Gaussian dimensions"),
         (["model.network=conv", "model.latent_dim=null", "model.code_channels=4"], "is for flat codes"),

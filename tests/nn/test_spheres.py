@@ -298,12 +298,12 @@ def test_the_uniform_prior_is_uniform() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["model=spherical_vae", "model.prior=normal"], "posterior=power_spherical and model.prior=normal do not go"),
+        (["model=spherical_vae", "model.prior=normal"], "prior=normal and the codes of SphericalVAE do not go"),
         (
             ["model=spherical_vae", "model.prior=mixture"],
             "do not go together, because only one of them is on the sphere",
         ),
-        (["model=vae", "model.prior=uniform_sphere"], "posterior=diagonal and model.prior=uniform_sphere do not go"),
+        (["model=vae", "model.prior=uniform_sphere"], "prior=uniform_sphere and the codes of VAE do not go"),
         (["model=spherical_vae", "model.prior=vamp"], "needs a posterior of independent Gaussian dimensions"),
         (["model=spherical_vae", "model.penalty=total_correlation"], "needs a posterior of independent Gaussian"),
         (["model=spherical_vae", "model.posterior=von_mises_fisher"], "for model.latent_dim=3 only, got 11"),

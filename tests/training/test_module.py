@@ -77,7 +77,7 @@ class Seeing(Labelled):
     """Keeps the labels that it is given."""
 
     def loss_terms(self, x: Tensor, labels: Tensor) -> Terms:  # type: ignore[override]
-        self.seen = [*getattr(self, "seen", []), labels.clone()]
+        self.got = [*getattr(self, "got", []), labels.clone()]
         return super().loss_terms(x, labels)
 
 
@@ -87,8 +87,8 @@ def test_a_model_that_wants_labels_gets_those_of_its_images_either_way() -> None
     fit(fast, "fast", data=data[0], max_epochs=2)
     trainer = fit(slow, "lightning", data=data[1], max_epochs=2)
     assert_equal_weights(fast, slow)
-    assert all(map(torch.equal, fast.seen, slow.seen))
-    assert len(torch.cat(fast.seen).unique()) == 10
+    assert all(map(torch.equal, fast.got, slow.got))
+    assert len(torch.cat(fast.got).unique()) == 10
     assert {"val/distance", "val/loss"} <= trainer.callback_metrics.keys()
 
 

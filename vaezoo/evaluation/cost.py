@@ -34,6 +34,6 @@ def flops_per_image(model: nn.Module) -> int:
     was_training = model.training
     model.eval()
     with FlopCounterMode(display=False) as counter:
-        (model.given(0) if model.wants_labels else model).reconstruct(x)  # type: ignore[operator]
+        (model.given(0) if getattr(model, "wants_labels", False) else model).reconstruct(x)  # type: ignore[operator]
     model.train(was_training)
     return int(counter.get_total_flops())

@@ -20,7 +20,7 @@ class AE(ContinuousAutoencoder):
         return self.code(x)
 
     def loss_terms(self, x: Tensor) -> Terms:
-        return self.terms_at(x, self.code(self.seen(x)))
+        return self.terms_at(x, self.code(self.encoder_input(x)))
 
     def terms_at(self, x: Tensor, code: Tensor) -> Terms:
         """Loss terms of clean images given their codes: (B, C, H, W) and (B, D) -> Terms."""

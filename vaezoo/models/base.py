@@ -158,7 +158,7 @@ class Autoencoder(ImageAPI, Loop):
 
     # corruption ------------------------------------------------------------------------------------------------------
 
-    def seen(self, x: Tensor) -> Tensor:
+    def encoder_input(self, x: Tensor) -> Tensor:
         """What the encoder sees of images in a loss: corrupted in training if the model has a corruption."""
         return self.corruption(x) if self.corruption is not None and self.training else x
 

@@ -40,8 +40,8 @@ class BetaVAE(VAE):
         super().__init__(**shared)
         if self.bound.needs_weights:
             raise ConfigError(
-                "model.beta weighs the KL of model.bound=elbo with its plain estimator; set them instead of"
-                f" {self.hparams['bound']} with {self.hparams['bound_options']}"
+                "model.beta weighs the KL of model.bound=elbo with its plain estimator, and another is set; set"
+                " model.bound=elbo and model.bound_options=null"
             )
         at_least(beta, 0, "model.beta")
         at_least(schedule_steps, 1, "model.schedule_steps")

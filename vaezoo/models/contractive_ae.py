@@ -35,7 +35,7 @@ class ContractiveAE(AE):
         return code.clamp(0, 1)
 
     def loss_terms(self, x: Tensor) -> Terms:
-        code, norm = norm_of_outputs(self.code, self.seen(x))
+        code, norm = norm_of_outputs(self.code, self.encoder_input(x))
         terms = self.terms_at(x, code)
         terms.penalties["contraction"] = norm
         return terms

@@ -44,8 +44,8 @@ class InfoVAE(VAE):
         super().__init__(penalty=penalty, penalty_options={**options, "weight": weight}, **shared)
         if self.bound.needs_weights:
             raise ConfigError(
-                "model.alpha weighs the KL of model.bound=elbo with its plain estimator; set them instead of"
-                f" {self.hparams['bound']} with {self.hparams['bound_options']}"
+                "model.alpha weighs the KL of model.bound=elbo with its plain estimator, and another is set; set"
+                " model.bound=elbo and model.bound_options=null"
             )
         self.beta = 1 - alpha
 

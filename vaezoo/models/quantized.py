@@ -65,7 +65,7 @@ class QuantizedAutoencoder(Autoencoder):
         return x.new_full((len(x),), uniform_rate(math.prod(self.code_shape[1:]), self.codebook_sizes))
 
     def loss_terms(self, x: Tensor) -> Terms:
-        code, indices, penalties = self.quantize(self.seen(x))
+        code, indices, penalties = self.quantize(self.encoder_input(x))
         code, counts = code.flatten(1), usage(indices, self.codebook_sizes)
         return Terms(self.nll(x, code), x.new_zeros(len(x), 0), penalties, code, rate=self.rate(x), usage=counts)
 

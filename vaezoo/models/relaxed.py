@@ -57,8 +57,8 @@ class RelaxedVAE(VAE):
         super()._refuse_combinations()
         if self.bound.needs_weights:
             raise ConfigError(
-                f"model.bound={self.hparams['bound']} with {self.hparams['bound_options']} needs the density of draws"
-                " under the prior, which relaxed ones do not have; set elbo, with its plain estimator"
+                f"model.bound={self.hparams['bound']} needs the density of draws under the prior, which relaxed ones do"
+                " not have; set model.bound=elbo and model.bound_options=null"
             )
 
     def temperature_at(self, step: int) -> float:

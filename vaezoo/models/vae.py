@@ -111,7 +111,7 @@ class VAE(ContinuousAutoencoder):
         return prior
 
     def loss_terms(self, x: Tensor) -> Terms:
-        posterior, prior = self.posterior(self.seen(x)), self.prior()
+        posterior, prior = self.posterior(self.encoder_input(x)), self.prior()
         drawn = posterior.draw(self.bound.samples)
         kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
         if self.bound.needs_weights:
