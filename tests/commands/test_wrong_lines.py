@@ -90,7 +90,8 @@ def attempt(
             wrong = f"{type(error).__name__} came through: {str(error)[:300]}"
         if (after := _names(ELSEWHERE)) != before[0]:
             wrong += f"; wrote elsewhere: {after ^ before[0]}"
-        if (found := os.listdir(home)) and not any("HOME" in word or "~" in word for word in words):
+        found = [path for path in home.rglob("*") if not path.is_dir() and ".cache/wandb" not in path.as_posix()]
+        if found and not any("HOME" in word or "~" in word for word in words):  # wandb itself logs to its cache
             wrong += f"; wrote into the home folder, which no word names: {found}"
         monkeypatch.chdir(tmp_path)
         shutil.rmtree(folder)

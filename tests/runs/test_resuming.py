@@ -167,7 +167,7 @@ def test_a_run_of_lightnings_own_trainer_goes_on(train: Train, program: Program)
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (["model=ae"], "AE with prior=None in the checkpoint, VAE with prior=normal in the config"),
+        (["model=ae"], "AE with prior=None in the checkpoint, VAE with prior='normal' in the config"),
         (["model.latent_dim=3"], "VAE with latent_dim=3 in the checkpoint, VAE with latent_dim=10 in the config"),
         (["model.widths=[8]"], "VAE with widths=[8] in the checkpoint, VAE with widths=[16] in the config"),
         (
