@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import vaezoo
+import vaezoo.models
+
 ROOT = Path(__file__).resolve().parent.parent
 
 HEAVY = {"torch", "lightning", "torchvision", "torchmetrics", "matplotlib", "sklearn", "scipy", "pandas", "jinja2"}
@@ -28,6 +31,19 @@ print("ASKED", *asked)
 print("LOADED", *sys.modules)
 """
 """Trains as the rest of the line says, then tells what this package's own modules asked for, and all there is."""
+
+
+def test_every_model_can_be_imported_from_the_package() -> None:
+    names = {*vaezoo.models.__all__, "ImageDataModule", "Run", "load", "__version__"}
+    assert names == set(vaezoo.__all__) == set(dir(vaezoo))
+    assert all(getattr(vaezoo, name) is getattr(vaezoo.models, name) for name in vaezoo.models.__all__)
+    for name in ("Nonsense", "nonsense", "_private"):
+        assert not hasattr(vaezoo, name)
+
+
+def test_the_package_itself_loads_nothing_heavy() -> None:
+    done = _python("-X", "importtime", "-c", "import vaezoo; assert not hasattr(vaezoo, 'nonsense')")
+    assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & HEAVY
 
 
 @pytest.mark.parametrize(
