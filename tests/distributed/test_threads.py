@@ -108,7 +108,7 @@ def test_a_small_model_takes_one_and_its_evaluation_too(
     run = train("run")
     assert run.config.threads == run.summary["environment"]["threads"] == 1
     seen = []
-    monkeypatch.setattr("vaezoo.commands.evaluate.measure_run", lambda *_, **__: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("vaezoo.commands.evaluate.evaluate_run", lambda *_, **__: seen.append(torch.get_num_threads()))
     program("evaluate", str(run.path), "quick=true")  # which fails then, as nothing was measured
     assert seen == [1]
 

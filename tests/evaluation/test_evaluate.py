@@ -12,7 +12,7 @@ import torch
 
 import vaezoo
 from vaezoo import Run
-from vaezoo.commands.evaluate import evaluate_run
+from vaezoo.commands import evaluate
 from vaezoo.config.errors import ConfigError
 from vaezoo.evaluation import FULL, QUICK, Settings, count_steps, with_changes
 from vaezoo.metrics.catalogue import CATALOGUE
@@ -23,12 +23,17 @@ Program = Callable[..., tuple[int, str]]
 SMALL = Settings(images=100, train_images=200, k=20, samples=100, pairs=20, paths=5, steps=5)
 
 
+def evaluation_of(run: Run, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """The content of ``evaluation.json``."""
+    return evaluate.evaluate_run(run, *arguments, **options)[0]
+
+
 @pytest.fixture
 def evaluated(train: Train) -> Callable[..., dict[str, Any]]:
     """A short training and its evaluation with small samples."""
 
     def run(*overrides: str, settings: Settings = SMALL) -> dict[str, Any]:
-        return evaluate_run(train("run", *overrides), settings)
+        return evaluation_of(train("run", *overrides), settings)
 
     return run
 
@@ -138,7 +143,7 @@ def test_the_parts_fit_together(evaluated: Any) -> None:
 
 def test_the_elbo_agrees_with_the_test_at_the_end_of_training(train: Train) -> None:
     run = train("run")
-    elbo = evaluate_run(run, with_changes(SMALL, {"images": 300, "references": False}))["metrics"]["elbo"]
+    elbo = evaluation_of(run, with_changes(SMALL, {"images": 300, "references": False}))["metrics"]["elbo"]
     assert elbo["n"] == 300
     assert elbo["value"] == pytest.approx(run.summary["test"]["elbo"], abs=4 * elbo["se"])
     assert elbo["value"] == pytest.approx(run.summary["test"]["elbo"], rel=0.01)
@@ -147,7 +152,7 @@ def test_the_elbo_agrees_with_the_test_at_the_end_of_training(train: Train) -> N
 def test_an_evaluation_can_be_repeated_and_leaves_the_random_state_alone(train: Train) -> None:
     run = train("run")
     before = torch.get_rng_state()
-    one, two = evaluate_run(run, SMALL), evaluate_run(run, SMALL)
+    one, two = evaluation_of(run, SMALL), evaluation_of(run, SMALL)
     assert torch.equal(before, torch.get_rng_state())
     assert one["metrics"] == two["metrics"]
     assert one["references"] == two["references"]
@@ -156,7 +161,7 @@ def test_an_evaluation_can_be_repeated_and_leaves_the_random_state_alone(train: 
 def test_the_number_of_draws_moves_the_bound_upwards(train: Train) -> None:
     run = train("run", "trainer.max_epochs=5")
     bounds = [
-        values(evaluate_run(run, with_changes(SMALL, {"k": k, "references": False})))["iw_bound"] for k in (1, 10, 200)
+        values(evaluation_of(run, with_changes(SMALL, {"k": k, "references": False})))["iw_bound"] for k in (1, 10, 200)
     ]
     assert bounds == sorted(bounds)
 
@@ -271,5 +276,5 @@ def test_the_bar_counts_what_is_reported(train: Train) -> None:
     run = train("run")
     seen: list[str] = []
     data = vaezoo.ImageDataModule(source="digits", image_size=16, channels=1, val_size=297, test_size=300)
-    evaluate_run(run, SMALL, data=data, report=seen.append)
+    evaluation_of(run, SMALL, data=data, report=seen.append)
     assert len(seen) == count_steps(SMALL, data) == 9

@@ -114,25 +114,12 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
         locks.held(path),
         console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
     ):
-        found, mixture = measure_run(run, sizes, data=data, packages=packages, device=device, report=report)
+        found, mixture = evaluate_run(run, sizes, data=data, packages=packages, device=device, report=report)
         runs.write_evaluation(path, found, mixture)
     print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
 
 def evaluate_run(
-    run: "Run",
-    settings: "Settings | None" = None,
-    *,
-    data: "ImageDataModule | None" = None,
-    packages: Sequence[str] = OWN,
-    device: "torch.device | None" = None,
-    report: "Callable[[str], None]" = lambda _: None,
-) -> dict[str, Any]:
-    """Evaluate a run's best weights; returns the content of ``evaluation.json`` (see ``measure_run``)."""
-    return measure_run(run, settings, data=data, packages=packages, device=device, report=report)[0]
-
-
-def measure_run(
     run: "Run",
     settings: "Settings | None" = None,
     *,

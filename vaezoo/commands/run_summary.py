@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from vaezoo import runs
 from vaezoo.commands import console
 from vaezoo.commands.assembly import Training, made_data
-from vaezoo.commands.evaluate import measure_run
+from vaezoo.commands.evaluate import evaluate_run
 from vaezoo.config.errors import DataError, RunError
 from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation import FULL, QUICK, count_steps
@@ -73,7 +73,7 @@ def _evaluate_further(run: Training) -> None:
         device = run.trainer.strategy.root_device
         try:
             data = made_data(run.cfg.data)  # not attached to this trainer and its ranks
-            found, mixture = measure_run(
+            found, mixture = evaluate_run(
                 Run(run.run_dir), sizes, data=data, packages=packages, device=device, report=report
             )
         except DataError as error:  # the training remains valid
