@@ -17,7 +17,20 @@ from typing import Any
 
 from vaezoo.config.errors import ConfigError, DataError, RunError, VaezooError
 from yardstick import processes, results
-from yardstick.loads import CONTESTANTS, LOADS, Job, Load, Parser, check_data, check_positive, choose, make_job, missing
+from yardstick.loads import (
+    CONTESTANTS,
+    LOADS,
+    Job,
+    Load,
+    Parser,
+    check_data,
+    check_positive,
+    choose,
+    find,
+    make_job,
+    missing,
+    of_model,
+)
 from yardstick.results import START, Measurement
 
 
@@ -38,6 +51,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--loads", nargs="+", metavar="LOAD", default=loads, help=", ".join(loads))
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=defaults, help=", ".join(contestants))
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="compare models of the zoo, trained by vaezoo, instead of contestants; `all` is every model",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/throughput"))
     parser.add_argument("--busy", type=int, default=0, metavar="N", help="measure while N other processes are busy")
     parser.add_argument(
@@ -50,11 +69,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.busy < 0:
         raise ConfigError(f"--busy must be a number of processes, got {options.busy}")
     options.loads = choose(options.loads, loads, "load")
+    if options.models is not None:
+        options.contestants = choose_models(options)
+        return options
     chosen = choose(options.contestants, contestants, "contestant")
     options.contestants = [name for name in chosen if options.device in CONTESTANTS[name].devices]
     if not options.contestants:
         raise ConfigError(f"{', '.join(chosen)} cannot run on --device {options.device}; choose other contestants")
     return options
+
+
+def choose_models(options: argparse.Namespace) -> list[str]:
+    """The contestants that are models of the zoo, on the loads that compare models; ConfigError for a mistake."""
+    from vaezoo.config import hydra_config
+
+    known = hydra_config.options("model")
+    names = known if options.models == ["all"] else choose(options.models, known, "model")
+    if options.loads == [*LOADS, START]:
+        options.loads = ["mnist-mlp"]
+    if START in options.loads:
+        raise ConfigError(f"--models cannot be measured on the load {START!r}; choose from {', '.join(LOADS)}")
+    return [of_model(name) for name in names]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,7 +140,7 @@ def measure_all(options: argparse.Namespace, jobs: Mapping[str, Mapping[str, Job
         reasons = {name: missing(name) for name in jobs[load]}
         yield from (not_measured(load, name, reason, optional=True) for name, reason in reasons.items() if reason)
         entrants = {
-            name: partial(processes.run, CONTESTANTS[name].module, job, options.threads)
+            name: partial(processes.run, find(name).module, job, options.threads)
             for name, job in jobs[load].items()
             if reasons[name] is None
         }

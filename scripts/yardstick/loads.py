@@ -107,9 +107,25 @@ CONTESTANTS = {
 }
 
 
+MODEL_IMAGES = 12_800
+"""Training images when models of the zoo are compared, whose steps may cost fifty times as much as the VAE's."""
+
+
+def of_model(name: str) -> str:
+    """The contestant that is vaezoo with its defaults and this model."""
+    return f"model={name}"
+
+
+def find(contestant: str) -> Contestant:
+    """A contestant by its name."""
+    if contestant.startswith("model="):
+        return Contestant("vaezoo_training", settings=(contestant,))
+    return CONTESTANTS[contestant]
+
+
 def missing(contestant: str) -> str | None:
     """Why a contestant cannot be measured here; None if it can."""
-    package = CONTESTANTS[contestant].package
+    package = find(contestant).package
     if package is None or find_spec(package) is not None:
         return None
     return f'{package} is not installed; run: pip install -e ".[bench]"'
@@ -119,12 +135,17 @@ def make_job(
     load: Load, contestant: str, *, device: str, threads: int | None, folder: Path, root: Path, quick: bool = False
 ) -> Job:
     """A contestant's job; with ``quick`` it trains too briefly for meaningful numbers."""
-    entrant = CONTESTANTS[contestant]
-    images = min(load.images[device], QUICK_IMAGES) if quick else load.images[device]
+    entrant = find(contestant)
+    images = load.images[device]
+    if contestant.startswith("model="):
+        images = min(images, MODEL_IMAGES)
+    if quick:
+        images = min(images, QUICK_IMAGES)
     folder, root = folder.absolute(), root.expanduser().absolute()
     paths = {name: str(path).replace("'", r"\'") for name, path in (("folder", folder), ("root", root))}
     settings = [setting.format(**paths) for setting in load.settings.split()]
-    settings += [*entrant.settings, f"data.limit={images}", "model.likelihood=bernoulli"]  # as others' loss
+    settings = with_settings(settings, entrant.settings)
+    settings += [f"data.limit={images}", "model.likelihood=bernoulli"]  # as others' loss
     cfg = train_config(settings)
     return {
         "load": load.name,
@@ -143,6 +164,20 @@ def make_job(
         "folder": str(folder),  # has train.pt and val.pt, (N, C, H, W) uint8
         "root": str(root),
     }
+
+
+def with_settings(settings: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Settings with more of them, which replace those of the same name.
+
+    A model that is not made of fully connected layers keeps its own network instead of the load's widths, and one whose
+    latent size follows from other settings keeps it.
+    """
+    replaced = {setting.partition("=")[0] for setting in more}
+    if "model" in replaced:
+        model = train_config(more).model
+        replaced |= {"model.widths"} if model.network != "mlp" else set()
+        replaced |= {"model.latent_dim"} if model.latent_dim is None else set()
+    return [*(setting for setting in settings if setting.partition("=")[0] not in replaced), *more]
 
 
 def train_config(settings: Sequence[str]) -> Any:

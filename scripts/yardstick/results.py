@@ -8,7 +8,7 @@ from statistics import median
 from textwrap import fill
 from typing import Any
 
-from yardstick.loads import CONTESTANTS, LOADS
+from yardstick.loads import CONTESTANTS, LOADS, of_model
 from yardstick.processes import COMMANDS
 
 Measurement = dict[str, Any]
@@ -28,6 +28,17 @@ class Summary:
     least: float
     largest: float
     repeats: int
+
+
+def reference_of(measurements: Sequence[Measurement]) -> str:
+    """The contestant that the others are compared with: the VAE if models of the zoo are measured."""
+    return of_model("vae") if any(one["contestant"].startswith("model=") for one in measurements) else "bare"
+
+
+def contestants_of(measurements: Sequence[Measurement], load: str) -> list[str]:
+    """All that were asked for on a load, as in ``CONTESTANTS``, then models in the order of their measurements."""
+    found = dict.fromkeys(one["contestant"] for one in measurements if one["load"] == load)
+    return [*(name for name in CONTESTANTS if name in found), *(name for name in found if name not in CONTESTANTS)]
 
 
 def of_contestant(measurements: Sequence[Measurement], load: str, contestant: str) -> list[Measurement]:
@@ -79,8 +90,9 @@ def summaries(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
         else:
             quantities = {key for one in of_contestant(measurements, load, name) for key in one if key not in KEYS}
             entry |= {quantity: summarise(measurements, load, name, quantity) for quantity in sorted(quantities)}
-            if name != "bare":
-                entry["ratio_to_bare"] = compare(measurements, load, name, "bare", SPEED)
+            reference = reference_of(measurements)
+            if name != reference:
+                entry[f"ratio_to_{reference}"] = compare(measurements, load, name, reference, SPEED)
         entries.append(entry)
     return entries
 
@@ -140,10 +152,27 @@ def targets(device: str) -> list[Target]:
     return [target for target in all_targets if device in target.bounds]
 
 
+COSTS = {"iwae": 5.0, "vamp_vae": 6.0}
+"""How many times the VAE's step that of a model may cost, as it has five draws, or 500 pseudo-inputs."""
+OTHER_COSTS = 2.5
+
+
+def model_targets(measurements: Sequence[Measurement], device: str) -> list[Target]:
+    """A bound on the cost of a step of each model that was measured."""
+    vae, found = of_model("vae"), []
+    for load, name in dict.fromkeys((one["load"], one["contestant"]) for one in measurements):
+        if name != vae:
+            bound = COSTS.get(name.removeprefix("model="), OTHER_COSTS)
+            what = f"cost of a step, {load}, {name.removeprefix('model=')} / vae"
+            found.append(Target(what, load, vae, name, SPEED, "<=", {device: bound}))
+    return found
+
+
 def judge(measurements: Sequence[Measurement], device: str, *, quick: bool = False) -> list[Verdict]:
     """Whether the medians meet a device's targets; quick runs decide nothing."""
     verdicts = []
-    for one in targets(device):
+    of_models = reference_of(measurements) == of_model("vae")
+    for one in model_targets(measurements, device) if of_models else targets(device):
         bound = one.bounds[device]
         found = compare(measurements, one.load, one.over, one.under, one.quantity, one.combine)
         if found is None or quick:
@@ -213,18 +242,19 @@ def load_table(measurements: Sequence[Measurement], load: str, device: str) -> T
     else:
         peak, part, part_title = "process_bytes", "above_imports_bytes", "above imports"
     rows: list[tuple[str, ...]] = []
-    for name in CONTESTANTS:
+    reference = reference_of(measurements)
+    for name in contestants_of(measurements, load):
         if reason := failure(measurements, load, name):
             rows.append((name, reason, "", "", "", ""))
-        elif of_contestant(measurements, load, name):
+        else:
             validated, *memory = (
                 summarise(measurements, load, name, quantity) for quantity in (f"{SPEED}_with_validation", peak, part)
             )
             speed = _text(summarise(measurements, load, name, SPEED), "{:,.0f}")
-            ratio = _text(compare(measurements, load, name, "bare", SPEED), "{:.2f}")
+            ratio = _text(compare(measurements, load, name, reference, SPEED), "{:.2f}")
             held = (f"{one.median / 2**20:,.0f}" if one else "" for one in memory)
             rows.append((name, speed, f"{validated.median:,.0f}" if validated else "", ratio, *held))
-    columns = ("", "images/s", "with validation", "ratio to bare", "peak memory, MiB", part_title)
+    columns = ("", "images/s", "with validation", f"ratio to {reference.removeprefix('model=')}", "peak memory, MiB", part_title)
     return Table(f"{load}: {LOADS[load].title}", columns, rows)
 
 
@@ -256,7 +286,7 @@ def draw(measurements: Sequence[Measurement], caption: str, folder: Path) -> Non
 
     panels: dict[str, dict[str, Summary]] = {}
     for load in LOADS:
-        for name in CONTESTANTS:
+        for name in contestants_of(measurements, load):
             if speed := summarise(measurements, load, name, SPEED):
                 panels.setdefault(load, {})[name] = speed
     if not panels:
@@ -271,7 +301,7 @@ def draw(measurements: Sequence[Measurement], caption: str, folder: Path) -> Non
             list(speeds),
             [one.median for one in found],
             height=0.72,
-            color=["#c2410c" if name == "vaezoo" else "#94a3b8" for name in speeds],
+            color=["#c2410c" if name in ("vaezoo", of_model("vae")) else "#94a3b8" for name in speeds],
             xerr=[[one.median - one.least for one in found], [one.largest - one.median for one in found]],
             error_kw={"ecolor": "#1e293b", "elinewidth": 1, "capsize": 2.5},
         )

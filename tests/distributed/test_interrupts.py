@@ -194,7 +194,8 @@ def test_a_command_that_is_interrupted_removes_what_it_had_begun_and_ends_even_w
         "interrupts.CLEANING_SECONDS = 1.0\n"
         "def command():\n"
         "    with interrupts.cleaning_up(), tempfile.TemporaryDirectory(dir='.'):\n"
-        "        try:\n            print('begun', flush=True)\n            time.sleep(60)\n"
+        "        try:\n            print('begun', flush=True)\n"
+        "            while True:\n                time.sleep(0.01)\n"  # a long sleep could begin after the signal came
         "        except KeyboardInterrupt:\n            CAUGHT\n"
         "interrupts.run(command)"
     )
