@@ -254,7 +254,14 @@ def load_table(measurements: Sequence[Measurement], load: str, device: str) -> T
             ratio = _text(compare(measurements, load, name, reference, SPEED), "{:.2f}")
             held = (f"{one.median / 2**20:,.0f}" if one else "" for one in memory)
             rows.append((name, speed, f"{validated.median:,.0f}" if validated else "", ratio, *held))
-    columns = ("", "images/s", "with validation", f"ratio to {reference.removeprefix('model=')}", "peak memory, MiB", part_title)
+    columns = (
+        "",
+        "images/s",
+        "with validation",
+        f"ratio to {reference.removeprefix('model=')}",
+        "peak memory, MiB",
+        part_title,
+    )
     return Table(f"{load}: {LOADS[load].title}", columns, rows)
 
 

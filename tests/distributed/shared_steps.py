@@ -13,9 +13,10 @@ from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.free_bits import freed
 from vaezoo.nn.jacobians import norm_of_inputs, norm_of_outputs
-from vaezoo.nn.penalties import Encoded, make_penalty
-from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.nn.priors import StandardNormal
+from vaezoo.nn.penalties import make_penalty
+from vaezoo.nn.penalties.base import Encoded
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.gaussian import StandardNormal
 from vaezoo.nn.sparsity import bernoulli_kl
 
 TOTALS = (1, 2, 5, 7)

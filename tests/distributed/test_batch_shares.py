@@ -13,8 +13,8 @@ from vaezoo.config.choices import POSTERIORS
 from vaezoo.data.pixels import draw_binary
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import BatchShare, even_share, share_of, within_share
-from vaezoo.nn.posterior_families import make_posterior_model
-from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors import make_posterior_model
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
 
 
 @pytest.mark.parametrize("total", [1, 2, 3, 10])

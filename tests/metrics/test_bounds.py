@@ -11,8 +11,8 @@ from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.models import Autoencoder
-from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.nn.priors import StandardNormal
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.gaussian import StandardNormal
 
 PIXELS, LATENT = 50, 10
 GAP = 0.327

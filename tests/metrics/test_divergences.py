@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
-from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
 from vaezoo.training.terms import Terms
 
 

@@ -10,8 +10,9 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose
-from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian
-from vaezoo.nn.priors import Mixture, StandardNormal
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian, FullGaussian
+from vaezoo.nn.priors.gaussian import StandardNormal
+from vaezoo.nn.priors.mixtures import Mixture
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -12,7 +12,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.distributed.batch_shares import even_share, within_share
 from vaezoo.models import CategoricalVAE, JointVAE
 from vaezoo.models.relaxed import RelaxedVAE
-from vaezoo.nn.categories import (
+from vaezoo.nn.posteriors.categorical import (
     Categories,
     Rate,
     Relaxation,

@@ -45,7 +45,7 @@ def test_without_noise_nothing_is_drawn_or_changed(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("blur", None, "model.corruption must be one of gaussian, masking, salt_pepper or null, got 'blur'"),
+        ("blur", None, "model.corruption must be one of gaussian, masking, salt_pepper, got 'blur'"),
         ("gaussian", {"sigma": -1.0}, "model.corruption_options.sigma must be at least 0, got -1"),
         ("masking", {"share": 1.5}, "model.corruption_options.share must be at most 1, got 1.5"),
         ("masking", {"sigma": 0.5}, "model.corruption_options.sigma is not a setting here; known names: share"),

@@ -11,7 +11,16 @@ from torch import Tensor
 from tests.nn.test_penalties import posteriors
 from tests.zoo_vectors import vector
 from vaezoo.metrics.divergences import gaussian_log_prob
-from vaezoo.nn.discrepancies import SCALES, _stratified, dip, imq, mmd, rbf, sliced_wasserstein, total_correlation
+from vaezoo.nn.penalties.discrepancies import (
+    SCALES,
+    _stratified,
+    dip,
+    imq,
+    mmd,
+    rbf,
+    sliced_wasserstein,
+    total_correlation,
+)
 
 # total correlation ---------------------------------------------------------------------------------------------------
 

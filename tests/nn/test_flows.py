@@ -26,8 +26,10 @@ from vaezoo.nn.flows import (
     pushed,
     radial_step,
 )
-from vaezoo.nn.posterior_families import make_posterior_model
-from vaezoo.nn.priors import FlowedNormal, StandardNormal, make_prior
+from vaezoo.nn.posteriors import make_posterior_model
+from vaezoo.nn.priors import make_prior
+from vaezoo.nn.priors.flows import FlowedNormal
+from vaezoo.nn.priors.gaussian import StandardNormal
 
 Make = Callable[..., Autoencoder]
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed.batch_shares import even_share, within_share
 from vaezoo.models import VAE, HierarchicalVAE, LadderVAE
-from vaezoo.nn.hierarchies import (
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.posteriors.hierarchical import (
     LEAST_LOGVAR,
     MOST_LOGVAR,
     Inference,
@@ -22,7 +23,6 @@ from vaezoo.nn.hierarchies import (
     residual,
     soft_clamp,
 )
-from vaezoo.nn.posteriors import DiagonalGaussian
 
 INFERENCES: list[Inference] = ["residual", "ladder", "bottom_up"]
 X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -8,13 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from tests.zoo_vectors import vector
+from vaezoo.config.choices import PENALTIES
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_log_prob
 from vaezoo.metrics.images import ssim
-from vaezoo.nn.discrepancies import dip, mmd, rbf, sliced_wasserstein, total_correlation
-from vaezoo.nn.penalties import PENALTIES, Encoded, Penalty, critic_loss, make_penalty, permuted
-from vaezoo.nn.posteriors import DiagonalGaussian, Posterior
-from vaezoo.nn.priors import Mixture, StandardNormal
+from vaezoo.nn.penalties import make_penalty
+from vaezoo.nn.penalties.adversarial import critic_loss, permuted
+from vaezoo.nn.penalties.base import Encoded, Penalty
+from vaezoo.nn.penalties.discrepancies import dip, mmd, rbf, sliced_wasserstein, total_correlation
+from vaezoo.nn.posteriors.base import Posterior
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.gaussian import StandardNormal
+from vaezoo.nn.priors.mixtures import Mixture
 
 SMALL = {"widths": [16, 16]}
 

@@ -14,9 +14,11 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.bounds import elbo_terms, importance_weighted_bound
 from vaezoo.metrics.divergences import gaussian_kl, gaussian_log_prob
 from vaezoo.models import Autoencoder
-from vaezoo.nn.posterior_families import make_posterior_model
-from vaezoo.nn.posteriors import DiagonalGaussian, FullGaussian, sampled_kl
-from vaezoo.nn.priors import Mixture, StandardNormal
+from vaezoo.nn.posteriors import make_posterior_model
+from vaezoo.nn.posteriors.base import sampled_kl
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian, FullGaussian
+from vaezoo.nn.priors.gaussian import StandardNormal
+from vaezoo.nn.priors.mixtures import Mixture
 
 Make = Callable[..., Autoencoder]
 CPU = torch.device("cpu")

@@ -11,8 +11,10 @@ from torch import Tensor
 from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import Autoencoder
-from vaezoo.nn.posteriors import DiagonalGaussian
-from vaezoo.nn.priors import Mixture, StandardNormal, make_prior
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors import make_prior
+from vaezoo.nn.priors.gaussian import StandardNormal
+from vaezoo.nn.priors.mixtures import Mixture
 
 Make = Callable[..., Autoencoder]
 CPU = torch.device("cpu")

@@ -13,8 +13,9 @@ from torch import Tensor
 from tests.conftest import SHARED
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.codebooks import perplexity
-from vaezoo.nn import codebooks
-from vaezoo.nn.quantizers import VectorQuantizer, make_quantizer, uniform_rate, usage
+from vaezoo.nn.quantizers import codebooks, make_quantizer
+from vaezoo.nn.quantizers.base import uniform_rate, usage
+from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 VECTORS = SHARED.parent / "zoo" / "discrete_vectors.json"
 

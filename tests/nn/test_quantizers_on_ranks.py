@@ -10,7 +10,7 @@ from torch import Tensor, multiprocessing
 
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import even_share
-from vaezoo.nn.quantizers import VectorQuantizer
+from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 STEPS = {
     "even": [[4], [4]],

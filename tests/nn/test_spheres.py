@@ -14,10 +14,11 @@ from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import Autoencoder
 from vaezoo.nn import spheres
-from vaezoo.nn.posterior_families import make_posterior_model
-from vaezoo.nn.posteriors import sampled_kl
-from vaezoo.nn.priors import UniformOnSphere, make_prior
-from vaezoo.nn.sphere_posteriors import PowerSpherical, VonMisesFisher
+from vaezoo.nn.posteriors import make_posterior_model
+from vaezoo.nn.posteriors.base import sampled_kl
+from vaezoo.nn.posteriors.spherical import PowerSpherical, VonMisesFisher
+from vaezoo.nn.priors import make_prior
+from vaezoo.nn.priors.spherical import UniformOnSphere
 
 Make = Callable[..., Autoencoder]
 CPU = torch.device("cpu")

@@ -6,11 +6,13 @@ import math
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.choices import DPI, FORMATS, MOST_THREADS
 from vaezoo.config.errors import ConfigError
+
+Part = TypeVar("Part")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -51,6 +53,21 @@ def check_arguments(target: Any, values: Mapping[str, Any], *, key: str, extra: 
         if name not in known:
             raise ConfigError(f"{key}.{name} is not a setting here; {did_you_mean(name, set(known) - set(extra))}")
         check_type(value, known[name], f"{key}.{name}")
+
+
+def create(
+    key: str, known: Mapping[str, type[Part]], name: str, options: Mapping[str, Any] | None = None, /, **sizes: Any
+) -> Part:
+    """The part called ``name`` for the setting ``key``, such as ``model.prior``, created with its ``options``.
+
+    It also gets those of ``sizes`` that its class takes. ConfigError for an unknown name or option.
+    """
+    if name not in known:
+        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {name!r}")
+    cls, options = known[name], dict(options or {})
+    check_arguments(cls, options, key=f"{key}_options", extra=tuple(sizes))
+    taken = parameters(cls)
+    return cls(**{size: value for size, value in sizes.items() if size in taken}, **options)
 
 
 def at_least(value: float, least: float, key: str) -> None:

@@ -16,7 +16,7 @@ from vaezoo.nn.image_api import MIXTURE, ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
-from vaezoo.nn.priors import Prior
+from vaezoo.nn.priors.base import Prior
 from vaezoo.training.module import Loop
 from vaezoo.training.terms import Batch
 

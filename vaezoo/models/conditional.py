@@ -12,7 +12,7 @@ from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.image_api import is_checking
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.networks import Labelled
-from vaezoo.nn.priors import Prior
+from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Batch, Terms
 
 MOST_CLASSES = 2**16

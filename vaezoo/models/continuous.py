@@ -6,9 +6,11 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.base import Autoencoder
-from vaezoo.nn.penalties import Encoded, make_penalty
-from vaezoo.nn.posteriors import Posterior
-from vaezoo.nn.priors import Prior, make_prior
+from vaezoo.nn.penalties import make_penalty
+from vaezoo.nn.penalties.base import Encoded
+from vaezoo.nn.posteriors.base import Posterior
+from vaezoo.nn.priors import make_prior
+from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Terms, Weights
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import sum_of
 from vaezoo.models.vae import VAE
-from vaezoo.nn.hierarchies import HierarchicalPrior, Inference, VectorLevels
+from vaezoo.nn.posteriors.hierarchical import HierarchicalPrior, Inference, VectorLevels
 
 
 class HierarchicalVAE(VAE):
@@ -20,7 +20,7 @@ class HierarchicalVAE(VAE):
 
     Args:
         levels: dimensions of the levels, top first; ``latent_dim`` is their sum.
-        inference: ``residual``, ``ladder`` or ``bottom_up`` (see ``vaezoo.nn.hierarchies.VectorLevels``).
+        inference: ``residual``, ``ladder`` or ``bottom_up`` (see ``vaezoo.nn.posteriors.hierarchical.VectorLevels``).
         level_widths: hidden layers of the networks between levels.
 
     Raises:

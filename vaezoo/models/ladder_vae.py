@@ -3,7 +3,7 @@
 from typing import Any
 
 from vaezoo.models.hierarchical_vae import HierarchicalVAE
-from vaezoo.nn.hierarchies import Inference
+from vaezoo.nn.posteriors.hierarchical import Inference
 
 
 class LadderVAE(HierarchicalVAE):

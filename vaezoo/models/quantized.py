@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
-from vaezoo.nn.quantizers import Quantized, make_quantizer, uniform_rate, usage
+from vaezoo.nn.quantizers import make_quantizer
+from vaezoo.nn.quantizers.base import Quantized, uniform_rate, usage
 from vaezoo.training.terms import Terms
 
 RESTARTED = 0.8

@@ -8,7 +8,7 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import above, at_least
 from vaezoo.models.vae import VAE
-from vaezoo.nn.categories import MixedPrior, Rate, RelaxedCategories, UniformCategories
+from vaezoo.nn.posteriors.categorical import MixedPrior, Rate, RelaxedCategories, UniformCategories
 
 
 class RelaxedVAE(VAE):

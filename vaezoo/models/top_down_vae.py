@@ -7,8 +7,8 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.beta_vae import BetaVAE
-from vaezoo.nn.hierarchies import HierarchicalPrior
-from vaezoo.nn.top_down import BottomUp, SpatialLevels, ToPixels, resolutions
+from vaezoo.nn.posteriors.hierarchical import HierarchicalPrior
+from vaezoo.nn.posteriors.top_down import BottomUp, SpatialLevels, ToPixels, resolutions
 
 
 class TopDownVAE(BetaVAE):

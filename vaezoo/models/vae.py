@@ -9,9 +9,9 @@ from vaezoo.models.continuous import ContinuousAutoencoder
 from vaezoo.nn.bounds import make_bound
 from vaezoo.nn.critics import call_frozen
 from vaezoo.nn.free_bits import make_free_bits
-from vaezoo.nn.posterior_families import make_posterior_model
-from vaezoo.nn.posteriors import Draw, Posterior
-from vaezoo.nn.priors import Prior
+from vaezoo.nn.posteriors import make_posterior_model
+from vaezoo.nn.posteriors.base import Draw, Posterior
+from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Terms, Weights
 
 

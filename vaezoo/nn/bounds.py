@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.config.choices import BOUNDS
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least, check_arguments, within
+from vaezoo.config.validation import at_least, create, within
 
 OPTIONS = "model.bound_options"
 
@@ -256,8 +255,4 @@ _CLASSES: dict[str, type[Bound]] = dict(zip(BOUNDS, (Elbo, Iwae, Miwae, Ciwae, P
 
 def make_bound(name: str, options: Mapping[str, Any] | None = None) -> Bound:
     """The bound called ``name``, created with ``options``; ConfigError for an unknown name or option."""
-    if name not in _CLASSES:
-        raise ConfigError(f"model.bound must be one of {', '.join(BOUNDS)}, got {name!r}")
-    options = dict(options or {})
-    check_arguments(_CLASSES[name], options, key=OPTIONS)
-    return _CLASSES[name](**options)
+    return create("model.bound", _CLASSES, name, options)

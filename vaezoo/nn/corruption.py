@@ -6,8 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vaezoo.config.choices import CORRUPTIONS
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least, check_arguments, within
+from vaezoo.config.validation import at_least, create, within
 from vaezoo.distributed import batch_shares
 
 OPTIONS = "model.corruption_options"
@@ -86,9 +85,4 @@ _CLASSES: dict[str, Any] = dict(zip(CORRUPTIONS, _ALL, strict=True))
 
 def make_corruption(name: str, options: Mapping[str, Any] | None = None) -> Corruption:
     """The corruption called ``name``; ConfigError for an unknown name or option."""
-    if name not in _CLASSES:
-        raise ConfigError(f"model.corruption must be one of {', '.join(CORRUPTIONS)} or null, got {name!r}")
-    options = dict(options or {})
-    check_arguments(_CLASSES[name], options, key=OPTIONS)
-    corruption: Corruption = _CLASSES[name](**options)
-    return corruption
+    return create("model.corruption", _CLASSES, name, options)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.choices import LIKELIHOODS
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import above, check_arguments
+from vaezoo.config.validation import above, create
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
 
@@ -280,8 +280,4 @@ _CLASSES: dict[str, type[Likelihood]] = dict(
 
 def make_likelihood(name: str, options: Mapping[str, Any] | None = None) -> Likelihood:
     """The likelihood called ``name``, created with ``options``; ConfigError for an unknown name or option."""
-    if name not in _CLASSES:
-        raise ConfigError(f"model.likelihood must be one of {', '.join(LIKELIHOODS)}, got {name!r}")
-    options = dict(options or {})
-    check_arguments(_CLASSES[name], options, key="model.likelihood_options")
-    return _CLASSES[name](**options)
+    return create("model.likelihood", _CLASSES, name, options)

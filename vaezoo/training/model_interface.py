@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaezoo.nn.corruption import Corruption
 from vaezoo.nn.likelihoods import Likelihood
-from vaezoo.nn.posteriors import Posterior
+from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.training.terms import Batch, Terms, Weights
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vaezoo.nn.posteriors import Draw, Posterior
+from vaezoo.nn.posteriors.base import Draw, Posterior
 
 Batch = Sequence[Any]
 """Images (B, C, H, W) in [0, 1], labels, and, if several devices split a batch, the ``BatchShare``."""

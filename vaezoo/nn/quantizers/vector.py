@@ -1,62 +1,17 @@
-"""Quantisers: grids of vectors to grids of codes from a finite set, with indices and a gradient estimator."""
+"""The quantiser with a learned codebook."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaezoo.config.choices import QUANTIZERS
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import above, at_least, check_arguments, within
+from vaezoo.config.validation import above, at_least, within
 from vaezoo.distributed import batch_shares, memory
-from vaezoo.nn import codebooks
-
-START_IMAGES = 1024
-"""Images whose vectors k-means starts from."""
-
-
-class Quantized(NamedTuple):
-    """A quantised batch.
-
-    ``code`` (B, c, h, w) has the values of codes and the gradient of the estimator; ``indices`` is long
-    (B, levels, h, w); ``penalties`` are unweighted and (B,), summed over channels and positions.
-    """
-
-    code: Tensor
-    indices: Tensor
-    penalties: dict[str, Tensor]
-
-
-class Quantizer(nn.Module):
-    """Map from vectors to codes, in float32 whatever the precision; ``sizes`` is the number of codes of each level."""
-
-    sizes: tuple[int, ...]
-
-    @property
-    def wants_images(self) -> int:
-        """Number of images whose vectors ``start`` needs, 0 if it needs none or was called."""
-        return 0
-
-    def forward(self, z: Tensor) -> Quantized:
-        """The code of each vector: (B, c, h, w)."""
-        raise NotImplementedError
-
-    def codes(self, indices: Tensor) -> Tensor:
-        """The code with these indices: long (B, levels, h, w) -> (B, c, h, w)."""
-        raise NotImplementedError
-
-    def start(self, vectors: Tensor) -> None:
-        """Fit the codes to vectors (N, c) before training; these must be the same on all ranks."""
-
-    def update(self, restarts: bool = True) -> None:
-        """Take over what training batches since the last call have gathered; called before each optimiser step."""
-
-    def formula(self) -> str:
-        """What is added to the objective besides the weighted commitment, in words: " + codebook", or nothing."""
-        return ""
+from vaezoo.nn.quantizers import codebooks
+from vaezoo.nn.quantizers.base import START_IMAGES, Quantized, Quantizer
 
 
 class VectorQuantizer(Quantizer):
@@ -229,35 +184,3 @@ def _check_options(channels: int, size: int, decay: float, eps: float, restart: 
     within(restart, 0, 1, f"{key}.restart")
     if torch.empty(0).device.type != "meta":
         memory.refuse_beyond(4 * 4 * size * channels, f"a codebook of {size:,} codes", f"choose a smaller {key}.size")
-
-
-_CLASSES: dict[str, type[Quantizer]] = dict(zip(QUANTIZERS, (VectorQuantizer,), strict=True))
-
-
-def make_quantizer(name: str, channels: int, options: Mapping[str, Any] | None = None) -> Quantizer:
-    """The quantiser called ``name`` of vectors with ``channels``; ConfigError for an unknown name or option."""
-    if name not in _CLASSES:
-        raise ConfigError(f"model.quantizer must be one of {', '.join(QUANTIZERS)}, got {name!r}")
-    options = dict(options or {})
-    check_arguments(_CLASSES[name], options, key="model.quantizer_options", extra=("channels",))
-    made: Any = _CLASSES[name]
-    quantizer: Quantizer = made(channels, **options)
-    return quantizer
-
-
-def usage(indices: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """How often each image has each code: indices (B, levels, h, w), with ``sizes``, -> (B, K) by number of the level.
-
-    The name of the level is empty if there is only one.
-    """
-    found = {}
-    for number, (level, size) in enumerate(zip(indices.flatten(2).unbind(1), sizes, strict=True), 1):
-        ones = torch.ones(level.shape, device=level.device)
-        counts = ones.new_zeros(len(level), size).scatter_add_(1, level, ones)
-        found[str(number) if len(sizes) > 1 else ""] = counts
-    return found
-
-
-def uniform_rate(positions: int, sizes: Sequence[int]) -> float:
-    """-log of a uniform prior over the codes of ``positions`` (h times w) and of all levels, in nats per image."""
-    return positions * sum(math.log(size) for size in sizes)

@@ -18,13 +18,17 @@ from vaezoo.config.validation import within
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.nn.networks import LARGEST
-from vaezoo.nn.posteriors import DiagonalGaussian, Draw, PosteriorModel
-from vaezoo.nn.priors import Prior
+from vaezoo.nn.posteriors.base import Draw, PosteriorModel
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.base import Prior
 
 LEAST_LOGVAR, MOST_LOGVAR = -10.0, 4.0
 """Soft limits of log variances that are given by codes, of priors of levels above all."""
 
+
 Inference = Literal["residual", "ladder", "bottom_up"]
+
+
 Pick = Callable[[int, DiagonalGaussian], Tensor]
 """The code (K, B, d) of a level, counted from 0, whose distribution is (K, B, d)."""
 
@@ -211,9 +215,6 @@ class HierarchicalPrior(NamedTuple):
     def to(self, device: torch.device) -> "HierarchicalPrior":
         """The same distribution on another device."""
         return HierarchicalPrior(copy.deepcopy(self.networks).to(device), device)
-
-
-# levels of vectors ---------------------------------------------------------------------------------------------------
 
 
 class Conditional(nn.Module):

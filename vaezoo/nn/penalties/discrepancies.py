@@ -11,6 +11,7 @@ from vaezoo.metrics.divergences import gaussian_log_prob
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Scales of the inverse multiquadratic kernels, relative to the mean squared distance of two draws of N(0, I)."""
 
+
 Kernel = Callable[[Tensor, int], Tensor]
 """Squared distances and the number of dimensions -> kernel values of the same shape."""
 

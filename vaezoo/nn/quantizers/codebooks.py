@@ -8,8 +8,10 @@ from torch import Tensor
 MOST_DISTANCES = 2**26
 """Distances computed at once: 256 MiB."""
 
+
 VECTORS_PER_CODE = 40
 """Vectors that k-means uses for each code; more hardly move the centres."""
+
 
 NEGLIGIBLE = 1e-4
 """Below this norm, a float32 vector has no reliable direction after a subtraction."""

@@ -14,8 +14,10 @@ from torch.nn import functional as F
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import batch_shares
-from vaezoo.nn.posteriors import DiagonalGaussian, Draw, PosteriorModel
-from vaezoo.nn.priors import Prior, StandardNormal
+from vaezoo.nn.posteriors.base import Draw, PosteriorModel
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.base import Prior
+from vaezoo.nn.priors.gaussian import StandardNormal
 
 Rate = Literal["categorical", "relaxed"]
 
@@ -148,9 +150,6 @@ class UniformCategories(NamedTuple):
         return self._replace(device=device)
 
 
-# beside Gaussian dimensions ------------------------------------------------------------------------------------------
-
-
 class MixedDraw(Draw):
     """Draws of several independent parts of a code, side by side."""
 
@@ -240,9 +239,6 @@ class MixedPrior(NamedTuple):
     def to(self, device: torch.device) -> "MixedPrior":
         """The same distribution on another device."""
         return MixedPrior(self.normal.to(device), self.categories.to(device))
-
-
-# modules -------------------------------------------------------------------------------------------------------------
 
 
 class RelaxedCategories(PosteriorModel):

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
-from vaezoo.nn.hierarchies import Hierarchy, Levels, Pick, residual, soft_clamp
 from vaezoo.nn.networks import LARGEST, Crop, ImageShape, Pad
-from vaezoo.nn.posteriors import DiagonalGaussian
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.posteriors.hierarchical import Hierarchy, Levels, Pick, residual, soft_clamp
 
 WIDTHS = (32, 48, 56)
 """Default channels of the resolutions, from the finest, of half the image's size, to the coarsest."""

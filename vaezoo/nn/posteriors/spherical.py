@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import above, at_least
 from vaezoo.nn import spheres
-from vaezoo.nn.posteriors import Draw, PosteriorModel, normal_draws, sampled_kl
-from vaezoo.nn.priors import Prior, UniformOnSphere
+from vaezoo.nn.posteriors.base import Draw, PosteriorModel, normal_draws, sampled_kl
+from vaezoo.nn.priors.base import Prior
+from vaezoo.nn.priors.spherical import UniformOnSphere
 
 OPTIONS = "model.posterior_options"
 

@@ -10,10 +10,13 @@ from torch.nn import functional as F
 
 from vaezoo.config.validation import at_least, within
 from vaezoo.nn.flows import Gated, Made, Planar, Radial, check_hidden, pushed
-from vaezoo.nn.posteriors import DiagonalGaussian, Draw, PosteriorModel, sampled_kl
-from vaezoo.nn.priors import Prior
+from vaezoo.nn.posteriors.base import Draw, PosteriorModel, sampled_kl
+from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
+from vaezoo.nn.priors.base import Prior
 
 OPTIONS = "model.posterior_options"
+
+
 MOST_STEPS = 2**10
 
 

@@ -1,0 +1,86 @@
+"""What all penalties on codes offer. They know no encoders."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import at_least
+from vaezoo.distributed import batch_shares
+from vaezoo.nn.posteriors.base import Moments, Posterior
+from vaezoo.nn.priors.base import Prior
+
+OPTIONS = "model.penalty_options"
+
+
+class Encoded(NamedTuple):
+    """What a penalty may look at: images (B, C, H, W), their codes (B, D) with noise, and what belongs to them.
+
+    ``images`` is the size of the training set, None for that of the batch. ``encode`` maps images to codes without
+    noise, and ``decode`` codes to pixels in [0, 1]; both are differentiable.
+    """
+
+    x: Tensor
+    code: Tensor
+    posterior: Posterior | None = None
+    prior: Prior | None = None
+    images: int | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
+    decode: Callable[[Tensor], Tensor] | None = None
+
+
+class Penalty(nn.Module):
+    """A term of the objective with the weight ``weight`` and the name ``label``.
+
+    ``is_batch_statistic`` marks biased estimates that are only meaningful in training, of a batch or by a critic;
+    ``is_unbiased_statistic`` those of a batch whose expectation is the same at every batch size. ``needs_moments``: the
+    posterior must have independent Gaussian dimensions; ``needs_prior``: codes are compared with draws of the prior.
+    ``critic_settings`` are the optimiser's settings for the parameters of ``critic``; empty without one. ConfigError
+    for a negative weight.
+    """
+
+    label = "penalty"
+    is_batch_statistic = False
+    is_unbiased_statistic = False
+    needs_moments = False
+    needs_prior = False
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        at_least(weight, 0, f"{OPTIONS}.weight")
+        self.weight = float(weight)
+        self.critic_settings: dict[str, Any] = {}
+
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one."""
+        raise NotImplementedError
+
+    def formula(self) -> str:
+        """The weighted term as text, such as ``5 tc``."""
+        return f"{self.weight:g} {self.label}"
+
+
+def of_batch(statistic: Tensor, seen: Encoded) -> Tensor:
+    """A statistic of the whole batch, (), as the penalty of each image of this share: (B,)."""
+    return batch_shares.statistic(statistic).expand(len(seen.code))
+
+
+def draws_of_prior(seen: Encoded, count: int) -> Tensor:
+    """Codes (count, D) of the prior, without gradients.
+
+    The global generator draws them, whose state is equal on all ranks, so that ``count`` must be that of the whole
+    batch. A learned prior is not drawn towards the codes by a penalty; the KL divergence does that.
+    """
+    assert seen.prior is not None
+    return seen.prior.sample(count).detach().to(seen.code.dtype)
+
+
+def moments_of(seen: Encoded, name: str) -> Moments:
+    moments = None if seen.posterior is None else seen.posterior.moments()
+    if moments is None:
+        raise ConfigError(
+            f"model.penalty={name} needs a posterior with independent Gaussian dimensions, got another one; choose"
+            " model.posterior=diagonal"
+        )
+    return moments

@@ -1,0 +1,28 @@
+"""Penalties that compare images."""
+
+import torch
+from torch import Tensor
+
+from vaezoo.metrics.images import ssim
+from vaezoo.nn.penalties.base import Encoded, Penalty
+
+
+class SSIM(Penalty):
+    """1 - SSIM of each image and its reconstruction from the drawn code (Wang et al., 2004), beside the likelihood.
+
+    It is no log likelihood, and no part of ``recon`` or the ELBO.
+    """
+
+    label = "one_minus_ssim"
+
+    def __init__(self, latent_dim: int, *, weight: float = 100.0) -> None:
+        super().__init__(weight)
+
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        assert seen.decode is not None
+        pixels = seen.decode(seen.code)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return 1 - ssim(seen.x, pixels), None
+
+    def formula(self) -> str:
+        return f"{self.weight:g} (1 - SSIM)"
