@@ -1,0 +1,238 @@
+"""Results for the documentation: python scripts/results.py train [STUDY...] --out DIR, then write [STUDY...] --out DIR.
+
+``train`` runs the commands of docs/results/studies.yaml one after another, each a benchmark that can be stopped and
+resumed. ``write`` reads the runs and writes docs/results/STUDY.json and docs/results.md; without --out it writes the
+page again from the numbers that are there.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vaezoo.comparison import records
+from vaezoo.comparison.groups import SeedGroup, group
+from vaezoo.comparison.statistics import Difference, difference, estimate, figures
+from vaezoo.config.errors import ConfigError, RunError, VaezooError
+from vaezoo.metrics.catalogue import CATALOGUE
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+PAGE = ROOT / "docs" / "results.md"
+
+Study = dict[str, Any]
+"""``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("train", "write"))
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help="names in studies.yaml; all by default")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = choose(options.studies)
+        if options.verb == "train":
+            if options.out is None:
+                raise ConfigError("train needs --out DIR, a folder for the runs")
+            return train(chosen, options.out)
+        for name, study in chosen.items() if options.out is not None else ():
+            (RESULTS / f"{name}.json").write_text(json.dumps(collect(study, options.out / name), indent=1) + "\n")
+        PAGE.write_text(page())
+    except VaezooError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def studies() -> dict[str, Study]:
+    """All studies by name."""
+    found: dict[str, Study] = yaml.safe_load((RESULTS / "studies.yaml").read_text())
+    return found
+
+
+def choose(names: Sequence[str]) -> dict[str, Study]:
+    """The studies with these names, or all; ConfigError for an unknown one."""
+    known = studies()
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"there is no study {unknown[0]!r}; choose from {', '.join(known)}")
+    return {name: known[name] for name in names or known}
+
+
+def commands(study: Study, out: Path | str) -> list[list[str]]:
+    """The benchmarks of a study, with their output folders in ``out``."""
+    numbered = enumerate(study["commands"], 1)
+    return [["vaezoo", "benchmark", *shlex.split(text), f"out={out}/{number}"] for number, text in numbered]
+
+
+def train(chosen: Mapping[str, Study], out: Path) -> int:
+    """Run the commands of the studies; returns the first exit code that is not 0."""
+    for name, study in chosen.items():
+        for command in commands(study, out / name):
+            print("$", shlex.join(command), flush=True)
+            code = subprocess.run([sys.executable, "-m", *command]).returncode
+            if code:
+                return code
+    return 0
+
+
+# numbers of a study --------------------------------------------------------------------------------------------------
+
+
+def collect(study: Study, folder: Path) -> dict[str, Any]:
+    """All numbers of a study that the page shows, from its runs; RunError if any are missing."""
+    found, refused = records.gather([folder])
+    if refused:
+        raise RunError(f"{refused[0].path} cannot be used: {refused[0].reason}")
+    groups = group(found)
+    if len(groups) != 1:
+        raise RunError(f"the runs in {folder} must be on the same data, got {[one.name for one in groups]}")
+    rows = {row.label: row for row in groups[0].seed_groups}
+    return {
+        "data": groups[0].name,
+        "environment": environment(found),
+        "rows": {label: numbers(row, study["metrics"]) for label, row in rows.items()},
+        "differences": [compare(rows, wanted) for wanted in study.get("expected", [])],
+    }
+
+
+def environment(found: Sequence[records.RunRecord]) -> dict[str, Any]:
+    """Versions that all runs were trained with, in words."""
+    kept = ("python", "torch", "lightning", "vaezoo")
+    seen = [{key: record.summary["environment"].get(key) for key in kept} for record in found]
+    if any(other != seen[0] for other in seen):
+        raise RunError("the runs were trained with different versions; train all of a study with the same ones")
+    return seen[0]
+
+
+def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
+    """Objective, seeds and cost of a row of the table, and its metrics by seed."""
+    return {
+        "objective": row.objective,
+        "seeds": row.seeds,
+        "steps": row.first.summary["steps"],
+        "minutes": round(sum(record.summary["cost"]["seconds"] for record in row.records) / 60 / len(row.records), 1),
+        "metrics": {name: {str(seed): value for seed, value in row.values(name).items()} for name in metrics},
+        "sizes": {name: row.sizes(name) for name in metrics},
+        "reasons": {name: row.reason(name) for name in metrics if not row.values(name)},
+    }
+
+
+def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A difference of two rows, and whether it is at least, or at most, what was expected."""
+    for label in (wanted["first"], wanted["second"]):
+        if label not in rows:
+            raise RunError(f"there is no row {label!r}; the rows are {', '.join(rows)}")
+    names = [wanted["metric"]] if isinstance(wanted["metric"], str) else wanted["metric"]
+    if len(names) == 1:
+        found = difference(rows[wanted["first"]], rows[wanted["second"]], names[0])
+    else:
+        found = between_metrics(rows[wanted["first"]], rows[wanted["second"]], *names)
+    if found is None:
+        raise RunError(f"{wanted['first']} or {wanted['second']} has no {' or '.join(names)}")
+    holds = found.mean >= wanted["least"] if "least" in wanted else found.mean <= wanted["most"]
+    kept = {"mean": found.mean, "half": found.half, "p": found.p, "method": found.method}
+    return {**wanted, **kept, "holds": holds}
+
+
+def between_metrics(first: SeedGroup, second: SeedGroup, one: str, other: str) -> Difference | None:
+    """Metric ``one`` of the first row minus metric ``other`` of the second, paired over seeds."""
+    above, below = first.values(one), second.values(other)
+    gaps = estimate({seed: above[seed] - below[seed] for seed in above if seed in below})
+    if gaps is None:
+        return None
+    return Difference(first.label, second.label, gaps.mean, gaps.half, None, "paired over seeds")
+
+
+# the page ------------------------------------------------------------------------------------------------------------
+
+BEGINNING = """\
+# Results
+
+Every number on this page comes from runs that the commands beside it make again:
+
+```bash
+python scripts/results.py train STUDY --out runs/results     # or the commands by hand; data.root= says where images are
+python scripts/results.py write STUDY --out runs/results     # this page and docs/results/STUDY.json
+```
+
+Values are means over seeds with the half-width of their 95% t-interval. Differences are paired over seeds and, where there
+is a value for each test image, over images (see the [guide](guide.md)). Budgets are small, so that two processor cores are
+enough; what they leave open is said. Expectations were written down before the runs, and what did not come out is marked.
+"""
+
+
+def page() -> str:
+    """The page, from studies.yaml and the numbers in docs/results."""
+    parts = [BEGINNING]
+    for name, study in studies().items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            parts.append(section(name, study, json.loads(path.read_text())))
+    return "\n".join(parts)
+
+
+def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
+    """A study: question, commands, table and differences."""
+    shown = "\n".join(shlex.join(command) for command in commands(study, f"runs/results/{name}"))
+    steps = sorted({row["steps"] for row in found["rows"].values()})
+    budget = " or ".join(f"{count:,}" for count in steps)
+    versions = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
+    lines = [f"## {study['title']}\n", study["text"].strip() + "\n", f"```bash\n{shown}\n```\n"]
+    lines += [f"{found['data']}; {budget} optimiser steps; {versions}.\n", table(study["metrics"], found["rows"])]
+    if found["differences"]:
+        lines.append("")
+        lines += [f"- {in_words(one)}" for one in found["differences"]]
+    if "conclusion" in study:
+        lines += ["", study["conclusion"].strip()]
+    return "\n".join(lines) + "\n"
+
+
+def table(metrics: Sequence[str], rows: Mapping[str, Any]) -> str:
+    """Rows by label, with a column for each metric."""
+    heads = ["", *(f"{head(name)}" for name in metrics), "seeds", "minutes each"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for label, row in rows.items():
+        cells = [cell(row["metrics"][name]) for name in metrics]
+        lines.append([label, *cells, str(len(row["seeds"])), f"{row['minutes']:g}"])
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    sizes = {name: next((row["sizes"][name] for row in rows.values() if row["sizes"][name]), "") for name in metrics}
+    said = "; ".join(f"{name}: {size}" for name, size in sizes.items() if size)
+    return f"{text}\n\n{said}." if said else text
+
+
+def head(name: str) -> str:
+    return f"`{name}` {CATALOGUE[name].arrow}".strip()
+
+
+def cell(values: Mapping[str, float]) -> str:
+    """A mean with its interval; n/a without values."""
+    found = estimate({int(seed): value for seed, value in values.items()})
+    if found is None:
+        return "n/a"
+    text = figures(found.mean, found.half)
+    return text if not found.half else f"{text} ± {figures(found.half, found.half)}"
+
+
+def in_words(one: Mapping[str, Any]) -> str:
+    """A difference, with what was expected of it."""
+    names = [one["metric"]] if isinstance(one["metric"], str) else one["metric"]
+    first, second = f"{one['first']}, {names[0]}", f"{one['second']}, {names[-1]}"
+    gap = figures(one["mean"], one["half"])
+    gap += f" ± {figures(one['half'], one['half'])}" if one["half"] else ""
+    sure = f", p {'< 0.001' if one['p'] < 0.001 else '= ' + format(one['p'], '.3f')}" if one["p"] is not None else ""
+    method = f" ({one['method']}{sure})" if one["method"] else ""
+    bound = f"at least {one['least']:g}" if "least" in one else f"at most {one['most']:g}"
+    outcome = "as expected" if one["holds"] else "**not as expected**"
+    return f"{first} − {second}: {gap}{method}; expected {bound}: {outcome}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

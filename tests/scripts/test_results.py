@@ -1,0 +1,71 @@
+"""The page of results says what the stored numbers say, and its commands can be run."""
+
+import json
+from typing import Any
+
+import pytest
+
+import results
+from tests.comparison.test_comparison import seed_group
+from vaezoo.benchmark import grid
+from vaezoo.comparison.groups import SeedGroup
+from vaezoo.config.errors import RunError
+from vaezoo.metrics.catalogue import CATALOGUE
+
+STUDIES = results.studies()
+METRICS = set(CATALOGUE)
+
+
+def test_the_page_is_made_from_the_stored_numbers() -> None:
+    assert results.PAGE.read_text() == results.page()
+    assert {path.stem for path in results.RESULTS.glob("*.json")} <= STUDIES.keys()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_has_commands_that_can_be_run_and_metrics_that_exist(name: str) -> None:
+    study = STUDIES[name]
+    for command in results.commands(study, "out"):
+        assert grid.read_cells(grid.read(command[2:]))
+    assert set(study["metrics"]) <= METRICS
+    for wanted in study["expected"]:
+        assert len(wanted.keys() & {"least", "most"}) == 1
+
+
+@pytest.fixture
+def rows() -> dict[str, SeedGroup]:
+    return {"VAE": seed_group("VAE", [-100.0, -101.0, -99.0]), "IWAE": seed_group("IWAE", [-98.0, -98.5, -97.5])}
+
+
+def test_a_difference_is_held_against_what_was_expected(rows: dict[str, SeedGroup]) -> None:
+    wanted: dict[str, Any] = {"first": "IWAE", "second": "VAE", "metric": "elbo"}
+    found = results.compare(rows, {**wanted, "least": 1})
+    assert found["mean"] == pytest.approx(2.0)
+    assert found["holds"]
+    assert results.in_words(found).endswith("expected at least 1: as expected.")
+    assert not results.compare(rows, {**wanted, "least": 3})["holds"]
+    assert "**not as expected**" in results.in_words(results.compare(rows, {**wanted, "most": -3}))
+
+
+def test_two_metrics_are_compared_within_seeds(rows: dict[str, SeedGroup]) -> None:
+    found = results.compare(rows, {"first": "IWAE", "second": "VAE", "metric": ["elbo", "elbo"], "least": 0})
+    assert found["mean"] == pytest.approx(2.0)
+    assert found["half"] == pytest.approx(1.2421, abs=1e-3)  # t(2) = 4.3027 times 0.5 / sqrt 3
+
+
+def test_a_row_that_is_missing_is_named(rows: dict[str, SeedGroup]) -> None:
+    with pytest.raises(RunError, match="there is no row 'MIWAE'; the rows are VAE, IWAE"):
+        results.compare(rows, {"first": "MIWAE", "second": "VAE", "metric": "elbo", "least": 0})
+
+
+def test_a_table_says_what_is_missing(rows: dict[str, SeedGroup]) -> None:
+    shown = json.loads(json.dumps({label: results.numbers(row, ["elbo"]) for label, row in rows.items()}))
+    text = results.table(["elbo"], shown)
+    assert "| VAE | −100.0 ± 2.5 | 3 |" in text
+    assert results.cell({}) == "n/a"
+
+
+def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main(["train", "priors"]) == 1
+    assert capsys.readouterr().err == "error: train needs --out DIR, a folder for the runs\n"
+    assert results.main(["write", "none", "--out", "x"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no study 'none'; choose from priors,")
