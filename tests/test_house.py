@@ -34,7 +34,7 @@ FLOORS = {
 }
 """Packages may import those on lower floors. The empty name is the package's own ``__init__``."""
 
-SHARED_MODELS = ("base", "conditional", "continuous", "quantized", "relaxed")
+SHARED_MODELS = ("base", "conditional", "continuous", "objective", "quantized", "relaxed")
 """Modules of models that variants are made of."""
 VARIANTS_IMPORT = (
     *(f"models.{name}" for name in SHARED_MODELS),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.metrics.images import ssim
 from vaezoo.models import (
     AE,
     DIPVAE,
@@ -180,3 +181,40 @@ def test_a_plateau_of_the_objective_is_watched_where_validation_has_one() -> Non
     WAE(image_shape=SHAPE, scheduler=plateau)
     with pytest.raises(ConfigError, match=r"which model\.penalty=sliced_wasserstein does not have in validation"):
         SlicedWAE(image_shape=SHAPE, scheduler=plateau)
+
+
+# terms of decoded pixels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        ({}, 1),
+        ({"bound": "iwae"}, 1),
+        ({"bound": "iwae", "bound_options": {"estimator": "dreg"}}, 2),
+        ({"bound_options": {"estimator": "stl"}}, 1),
+        ({"bound": "piwae"}, 3),
+    ],
+    ids=str,
+)
+def test_a_term_of_pixels_has_its_own_gradient_and_mostly_no_decoder_pass_of_its_own(
+    settings: dict[str, object], passes: int
+) -> None:
+    model = VAE(image_shape=[1, 16, 16], penalty="ssim", **settings)  # type: ignore[arg-type]
+    calls: list[int] = []
+    model.decoder.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.rand(3, 1, 16, 16)
+
+    def gradients(share: float) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(1)
+        terms = model.loss_terms(x)
+        terms.penalties["one_minus_ssim"] = share * terms.penalties["one_minus_ssim"]
+        return torch.autograd.grad(model.objective(terms, {}).sum(), [*model.parameters()])
+
+    whole, rest = gradients(1.0), gradients(0.0)
+    assert len(calls) == 2 * passes
+    torch.manual_seed(1)
+    code = model.posterior(x).draw(model.bound.samples).first
+    alone = 100 * (1 - ssim(x, model.decode(code))).sum()
+    for found, other, wanted in zip(whole, rest, torch.autograd.grad(alone, [*model.parameters()]), strict=True):
+        torch.testing.assert_close(found - other, wanted, atol=2e-3, rtol=1e-3)

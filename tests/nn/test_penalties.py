@@ -94,21 +94,20 @@ def test_a_penalty_does_not_draw_a_learned_prior_towards_the_codes() -> None:
 def test_ssim_is_of_the_decoded_code_and_of_each_image() -> None:
     x, code = torch.rand(3, 1, 16, 16), torch.rand(3, 256, requires_grad=True)
     penalty = make_penalty("ssim", 256, {"weight": 7})
-    given = Encoded(x, code, decode=lambda codes: codes.view(-1, 1, 16, 16))
+    given = Encoded(x, code, pixels=code.view(-1, 1, 16, 16))
     found, _ = penalty(given)
     torch.testing.assert_close(found, 1 - ssim(x, code.view(x.shape)))
     found.sum().backward()
     assert code.grad is not None
     assert code.grad.flatten(1).any(1).all()
-    assert penalty(given._replace(code=x.flatten(1)))[0].abs().max() < 1e-6
+    assert penalty(given._replace(pixels=x))[0].abs().max() < 1e-6
     assert penalty.formula() == "7 (1 - SSIM)"
 
 
 def test_the_gradient_of_ssim_is_finite_for_constant_images() -> None:
     code = torch.zeros(2, 256, requires_grad=True)
-    make_penalty("ssim", 256)(Encoded(torch.zeros(2, 1, 16, 16), code, decode=lambda codes: codes.view(-1, 1, 16, 16)))[
-        0
-    ].sum().backward()
+    given = Encoded(torch.zeros(2, 1, 16, 16), code, pixels=code.view(-1, 1, 16, 16))
+    make_penalty("ssim", 256)(given)[0].sum().backward()
     assert code.grad is not None
     assert code.grad.isfinite().all()
 

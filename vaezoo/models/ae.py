@@ -24,8 +24,9 @@ class AE(ContinuousAutoencoder):
 
     def terms_at(self, x: Tensor, code: Tensor) -> Terms:
         """Loss terms of clean images given their codes: (B, C, H, W) and (B, D) -> Terms."""
-        terms = Terms(self.nll(x, code), kl=x.new_zeros(len(x), 0), code=code)
-        self.penalise(terms, x, code, None, self.prior())
+        outputs = self.outputs(code)
+        terms = Terms(self.likelihood.nll(x, outputs), kl=x.new_zeros(len(x), 0), code=code)
+        self.penalise(terms, x, outputs, code, None, self.prior())
         return terms
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:

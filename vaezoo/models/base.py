@@ -11,13 +11,13 @@ from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError, ImageError
 from vaezoo.config.validation import within
 from vaezoo.metrics.generation import Mixture, fit_mixture, no_mixture
+from vaezoo.models.objective import Objective
 from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.image_api import MIXTURE, ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
 from vaezoo.nn.priors.base import Prior
-from vaezoo.training.module import Loop
 from vaezoo.training.terms import Batch
 
 BITS_PER_DIMENSION = 32
@@ -31,10 +31,10 @@ class Prediction(NamedTuple):
     reconstruction: Tensor
 
 
-class Autoencoder(ImageAPI, Loop):
+class Autoencoder(ImageAPI, Objective):
     """Encoder, decoder and likelihood, with everything that does not depend on the objective.
 
-    A variant implements ``loss_terms``, ``objective`` and ``formula``, and, if it has a posterior or a prior,
+    A variant implements ``loss_terms``, ``main_objective`` and ``main_formula``, and, if it has a posterior or a prior,
     ``posterior`` and ``prior``. All arguments are plain values, stored in ``hparams``, so that a checkpoint is
     self-contained.
 
@@ -167,10 +167,6 @@ class Autoencoder(ImageAPI, Loop):
         posterior = self.posterior(corrupted)
         return self.nll(x, self.encode(corrupted) if posterior is None else posterior.draw(1).first)
 
-    def formula_of_corruption(self) -> str:
-        """A clause at the end of a formula that says what the encoder sees; empty without a corruption."""
-        return "" if self.corruption is None else f", codes of {self.corruption.describe()}"
-
     # the image API: pixels in [0, 1] ---------------------------------------------------------------------------------
     #
     # ``encode``, ``posterior``, ``decode``, ``reconstruct``, ``interpolate`` and ``sample`` check their arguments and
@@ -201,8 +197,12 @@ class Autoencoder(ImageAPI, Loop):
 
     def nll_of_draws(self, x: Tensor, code: Tensor) -> Tensor:
         """-log p(x|z) of each image given each of its K codes, in nats: (B, C, H, W) and (K, B, D) -> (K, B)."""
-        again = x.expand(len(code), *x.shape).flatten(0, 1)
-        return self.nll(again, code.flatten(0, 1)).unflatten(0, code.shape[:2])
+        return self.nll_at(x, self.outputs(code.flatten(0, 1)))
+
+    def nll_at(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """The same given what the decoder made of the codes: (B, C, H, W) and (K B, C, H, W) -> (K, B)."""
+        again = x.expand(outputs.shape[0] // x.shape[0], *x.shape)
+        return self.likelihood.nll(again.flatten(0, 1), outputs).unflatten(0, again.shape[:2])
 
     def explain_weights(self) -> list[str]:
         """Sentences on what the weights of the objective mean, for the head of a run."""

@@ -7,15 +7,13 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.base import Autoencoder
 from vaezoo.nn.penalties import make_penalty
-from vaezoo.nn.penalties.base import Encoded
-from vaezoo.nn.posteriors.base import Posterior
+from vaezoo.nn.penalties.base import Penalty
 from vaezoo.nn.priors import make_prior
 from vaezoo.nn.priors.base import Prior
-from vaezoo.training.terms import Terms, Weights
 
 
 class ContinuousAutoencoder(Autoencoder):
-    """Autoencoder with continuous codes. A variant implements ``loss_terms``, ``main_objective`` and ``main_formula``.
+    """Autoencoder with continuous codes, which may have a prior and a penalty.
 
     Args:
         prior: p(z) by name (see ``vaezoo.nn.priors``), or None for none; prior_options: its arguments.
@@ -108,31 +106,9 @@ class ContinuousAutoencoder(Autoencoder):
     def prior(self) -> Prior | None:
         return None if self.prior_model is None else self.prior_model(self.posterior, self.device)
 
-    def penalise(self, terms: Terms, x: Tensor, code: Tensor, posterior: Posterior | None, prior: Prior | None) -> None:
-        """Add the penalty of images and their codes (B, D), and the loss of its critic, to the terms."""
-        if self.penalty is None:
-            return
-        seen = Encoded(x, code, posterior, prior, self.train_images, self.encode, self.decode)
-        terms.penalties[self.penalty.label], terms.critic = self.penalty(seen)
-        named = frozenset([self.penalty.label])
-        terms.batch_statistics = named if self.penalty.is_batch_statistic else frozenset()
-        terms.unbiased_statistics = named if self.penalty.is_unbiased_statistic else frozenset()
-
-    def objective(self, terms: Terms, weights: Weights) -> Tensor:
-        loss = self.main_objective(terms, weights)
-        return loss if self.penalty is None else loss + self.penalty.weight * terms.penalties[self.penalty.label]
-
-    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        """The objective without the penalty, in nats: (B,)."""
-        raise NotImplementedError
-
-    def formula(self) -> str:
-        penalty = "" if self.penalty is None else f" + {self.penalty.formula()}"
-        return self.main_formula() + penalty + self.formula_of_corruption()
-
-    def main_formula(self) -> str:
-        """The objective without the penalty, as text."""
-        raise NotImplementedError
+    @property
+    def added_terms(self) -> tuple[Penalty, ...]:
+        return (*(() if self.penalty is None else (self.penalty,)), *super().added_terms)
 
     def explain_weights(self) -> list[str]:
         if self.prior_model is None or self.hparams["prior"] == "normal":
@@ -146,11 +122,3 @@ class ContinuousAutoencoder(Autoencoder):
     def start_from(self, images: Tensor) -> None:
         if self.prior_model is not None:
             self.prior_model.start_from(images, self.posterior)
-
-    @property
-    def critics(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The critic of the penalty, if it has one."""
-        return ("penalty.critic",) if self.penalty is not None and self.penalty.critic_settings else ()
-
-    def critic_settings(self) -> dict[str, Any]:
-        return {} if self.penalty is None else dict(self.penalty.critic_settings)

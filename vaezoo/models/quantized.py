@@ -68,7 +68,11 @@ class QuantizedAutoencoder(Autoencoder):
     def loss_terms(self, x: Tensor) -> Terms:
         code, indices, penalties = self.quantize(self.encoder_input(x))
         code, counts = code.flatten(1), usage(indices, self.codebook_sizes)
-        return Terms(self.nll(x, code), x.new_zeros(len(x), 0), penalties, code, rate=self.rate(x), usage=counts)
+        outputs = self.outputs(code)
+        recon, no_kl = self.likelihood.nll(x, outputs), x.new_zeros(len(x), 0)
+        terms = Terms(recon, no_kl, penalties, code, rate=self.rate(x), usage=counts)
+        self.penalise(terms, x, outputs, code)
+        return terms
 
     @property
     def wants_images(self) -> int:

@@ -115,23 +115,28 @@ class VAE(ContinuousAutoencoder):
         drawn = posterior.draw(self.bound.samples)
         kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
         if self.bound.needs_weights:
-            terms = self._weigh(x, posterior, prior, drawn, kl, kl_by)
+            terms, outputs = self._weigh(x, posterior, prior, drawn, kl, kl_by)
         else:
-            terms = Terms(self.nll(x, drawn.first), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
+            outputs = self.outputs(drawn.first)
+            terms = Terms(self.likelihood.nll(x, outputs), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
         terms.posterior = posterior
-        self.penalise(terms, x, drawn.first, posterior, prior)
+        self.penalise(terms, x, outputs, drawn.first, posterior, prior)
         if self.free_bits is not None and self.free_bits.is_batch_statistic:
             terms.batch_statistics |= {"free_bits"}
         return terms
 
-    def _weigh(self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str) -> Terms:
-        """The terms of a bound that needs the importance weights of the draws.
+    def _weigh(
+        self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str
+    ) -> tuple[Terms, Tensor]:
+        """The terms of a bound that needs the importance weights of the draws, and decoder outputs at the first draw.
 
         The bound may scale the gradient of the codes in ``terms.draw``. If it splits, decoder and prior see these codes
-        as constants, and the encoder sees decoder and prior as constants, in a second pass through the decoder.
+        as constants, and the encoder sees decoder and prior as constants, in a second pass through the decoder. In
+        either case, added terms that compare pixels need a pass of their own, with the gradient as it is.
         """
         code = drawn.code.detach() if self.bound.splits else drawn.code.view_as(drawn.code)
-        nll = self.nll_of_draws(x, code)
+        outputs = self.outputs(code.flatten(0, 1))
+        nll = self.nll_at(x, outputs)
         stopped = posterior.detached() if self.bound.stops_posterior else None
         log_q = drawn.log_prob if stopped is None else stopped.log_prob(code)
         log_weights = prior.log_prob(code) - nll - (log_q.detach() if self.bound.splits else log_q)
@@ -140,7 +145,8 @@ class VAE(ContinuousAutoencoder):
         terms.draw = drawn.seen_through(code)
         if self.bound.splits:
             terms.encoder_log_weights = call_frozen(*self._log_joint, x, drawn.code) - log_q
-        return terms
+        again = self.bound.changes_gradients and any(part.needs_pixels for part in self.added_terms)
+        return terms, self.outputs(drawn.first) if again else outputs[: len(x)]
 
     def log_joint(self, x: Tensor, code: Tensor) -> Tensor:
         """log p(x, z) of each image and each of its K codes, in nats: (B, C, H, W) and (K, B, D) -> (K, B)."""

@@ -21,9 +21,9 @@ class VQVAE(QuantizedAutoencoder):
         at_least(commitment, 0, "model.commitment")
         self.commitment = commitment
 
-    def objective(self, terms: Terms, weights: Weights) -> Tensor:
+    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         loss = terms.recon + self.commitment * terms.penalties["commitment"]
         return loss + terms.penalties["codebook"] if "codebook" in terms.penalties else loss
 
-    def formula(self) -> str:
-        return f"recon + {self.commitment:g} commitment{self.quantizer.formula()}{self.formula_of_corruption()}"
+    def main_formula(self) -> str:
+        return f"recon + {self.commitment:g} commitment{self.quantizer.formula()}"

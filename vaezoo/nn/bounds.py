@@ -75,7 +75,8 @@ class Bound:
 
     ``samples`` is the number of draws per image. ``needs_weights``: the loss is computed from the importance weights of
     the draws. ``stops_posterior``: log q must be evaluated with the parameters of q stopped. ``splits``: the encoder
-    has another objective than decoder and prior. ``label`` is the name under which the bound is logged; None for the
+    has another objective than decoder and prior. ``changes_gradients``: those of other terms would change too if they
+    were computed from the same decoder outputs. ``label`` is the name under which the bound is logged; None for the
     ELBO, which is always logged.
     """
 
@@ -83,6 +84,7 @@ class Bound:
     needs_weights: bool = True
     stops_posterior: bool = False
     splits: bool = False
+    changes_gradients: bool = False
     label: str | None = None
 
     def loss(
@@ -163,7 +165,7 @@ class _ImportanceWeighted(Bound):
         at_least(draws, 1, f"{OPTIONS}.samples")
         within(share, 0, 1, f"{OPTIONS}.share")
         self.samples = groups * draws
-        self.stops_posterior = estimator == "dreg"
+        self.stops_posterior = self.changes_gradients = estimator == "dreg"
 
     def loss(
         self,
@@ -229,6 +231,7 @@ class Piwae(_ImportanceWeighted):
 
     def __init__(self, *, groups: int = 8, samples: int = 8) -> None:
         super().__init__(f"piwae_{groups}x{samples}", groups, samples, 0.0, "plain")
+        self.changes_gradients = True
 
     def loss(
         self,

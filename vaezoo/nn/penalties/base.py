@@ -1,4 +1,4 @@
-"""What all penalties on codes offer. They know no encoders."""
+"""What all terms that are added to an objective offer. They know no encoders."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +18,8 @@ class Encoded(NamedTuple):
     """What a penalty may look at: images (B, C, H, W), their codes (B, D) with noise, and what belongs to them.
 
     ``images`` is the size of the training set, None for that of the batch. ``encode`` maps images to codes without
-    noise, and ``decode`` codes to pixels in [0, 1]; both are differentiable.
+    noise. ``pixels`` (B, C, H, W) in [0, 1] are decoded from the codes, for parts that need them. Both are
+    differentiable.
     """
 
     x: Tensor
@@ -27,7 +28,7 @@ class Encoded(NamedTuple):
     prior: Prior | None = None
     images: int | None = None
     encode: Callable[[Tensor], Tensor] | None = None
-    decode: Callable[[Tensor], Tensor] | None = None
+    pixels: Tensor | None = None
 
 
 class Penalty(nn.Module):
@@ -35,20 +36,23 @@ class Penalty(nn.Module):
 
     ``is_batch_statistic`` marks biased estimates that are only meaningful in training, of a batch or by a critic;
     ``is_unbiased_statistic`` those of a batch whose expectation is the same at every batch size. ``needs_moments``: the
-    posterior must have independent Gaussian dimensions; ``needs_prior``: codes are compared with draws of the prior.
-    ``critic_settings`` are the optimiser's settings for the parameters of ``critic``; empty without one. ConfigError
-    for a negative weight.
+    posterior must have independent Gaussian dimensions; ``needs_prior``: codes are compared with draws of the prior;
+    ``needs_pixels``: images are compared with the pixels decoded from the codes.
+    ``critic_settings`` are the optimiser's settings for the parameters of ``critic``; empty without one. ``key`` is
+    that of its options in the config. ConfigError for a negative weight.
     """
 
     label = "penalty"
+    key = OPTIONS
     is_batch_statistic = False
     is_unbiased_statistic = False
     needs_moments = False
     needs_prior = False
+    needs_pixels = False
 
     def __init__(self, weight: float) -> None:
         super().__init__()
-        at_least(weight, 0, f"{OPTIONS}.weight")
+        at_least(weight, 0, f"{self.key}.weight")
         self.weight = float(weight)
         self.critic_settings: dict[str, Any] = {}
 
@@ -84,3 +88,9 @@ def moments_of(seen: Encoded, name: str) -> Moments:
             " model.posterior=diagonal"
         )
     return moments
+
+
+def pixels_of(seen: Encoded) -> Tensor:
+    """The pixels that are compared with the images, of a part that ``needs_pixels``."""
+    assert seen.pixels is not None
+    return seen.pixels

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.metrics.images import ssim
-from vaezoo.nn.penalties.base import Encoded, Penalty
+from vaezoo.nn.penalties.base import Encoded, Penalty, pixels_of
 
 
 class SSIM(Penalty):
@@ -14,13 +14,13 @@ class SSIM(Penalty):
     """
 
     label = "one_minus_ssim"
+    needs_pixels = True
 
     def __init__(self, latent_dim: int, *, weight: float = 100.0) -> None:
         super().__init__(weight)
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
-        assert seen.decode is not None
-        pixels = seen.decode(seen.code)
+        pixels = pixels_of(seen)
         with torch.autocast(pixels.device.type, enabled=False):
             return 1 - ssim(seen.x, pixels), None
 
