@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.zoo_vectors import vector
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import gaussian_log_prob
-from vaezoo.nn.bounds import combined_bound, doubly_reparametrised, make_bound
+from vaezoo.nn.bounds import BoundTerms, combined_bound, doubly_reparametrised, make_bound
 
 IMPORTANCE = ["iwae", "miwae", "ciwae"]
 """Bounds whose loss is computed from one set of weights, with two estimators of the gradient."""
@@ -67,7 +67,7 @@ def test_bounds_meet_at_their_limits(estimator: str) -> None:
 
 def test_the_elbos_loss_is_the_sum_of_its_two_terms_to_the_last_bit() -> None:
     recon, rate = torch.rand(7), torch.rand(7)
-    assert torch.equal(make_bound("elbo").loss(recon, rate, None, None), recon + rate)
+    assert torch.equal(make_bound("elbo").loss(BoundTerms(recon, rate)), recon + rate)
     assert make_bound("elbo").samples == 1
     assert make_bound("elbo").label is None
 
@@ -77,7 +77,7 @@ def test_the_elbos_loss_is_the_sum_of_its_two_terms_to_the_last_bit() -> None:
 def test_the_loss_is_minus_the_bound(name: str, estimator: str) -> None:
     bound = make_bound(name, {"estimator": estimator})
     weights, code = log_weights(bound.samples, 3), torch.zeros(bound.samples, 3, 2, dtype=torch.double)
-    loss = bound.loss(torch.zeros(3), torch.zeros(3), weights, code)
+    loss = bound.loss(BoundTerms(torch.zeros(3), torch.zeros(3), weights, code))
     assert torch.equal(loss, -bound.value(weights))
     assert bound.stops_posterior == (estimator == "dreg")
 
@@ -85,11 +85,11 @@ def test_the_loss_is_minus_the_bound(name: str, estimator: str) -> None:
 def test_only_dreg_needs_the_codes() -> None:
     weights, nothing = log_weights(5, 3), torch.zeros(3)
     plain, dreg = make_bound("iwae"), make_bound("iwae", {"estimator": "dreg"})
-    assert torch.equal(plain.loss(nothing, nothing, weights, None), -plain.value(weights))
+    assert torch.equal(plain.loss(BoundTerms(nothing, nothing, weights)), -plain.value(weights))
     with pytest.raises(ValueError, match="iwae_5 needs the weights and codes of 5 draws"):
-        dreg.loss(nothing, nothing, weights, None)
+        dreg.loss(BoundTerms(nothing, nothing, weights))
     with pytest.raises(ValueError, match="iwae_5 needs"):
-        plain.loss(nothing, nothing, None, None)
+        plain.loss(BoundTerms(nothing, nothing))
 
 
 @pytest.mark.parametrize("name", IMPORTANCE)
@@ -97,7 +97,7 @@ def test_weights_that_differ_by_thousands_of_nats_give_finite_gradients(name: st
     bound = make_bound(name, {"estimator": "dreg"})
     code = torch.zeros(bound.samples, 2, 1, requires_grad=True)
     weights = code.sum(2) - 5000 * torch.arange(bound.samples)[:, None]
-    bound.loss(torch.zeros(2), torch.zeros(2), weights, code).sum().backward()
+    bound.loss(BoundTerms(torch.zeros(2), torch.zeros(2), weights, code)).sum().backward()
     assert code.grad is not None
     assert code.grad.isfinite().all()
 
@@ -137,7 +137,7 @@ def line_gradients(given: dict[str, Any], eps: Tensor, name: str, **options: Any
     """The bound (B,) on noise (K, B), and the gradients of its mean over B."""
     line, bound = Line(given["p"]), make_bound(name, options)
     weights, code = line.draw(given["x"], eps, bound.stops_posterior)
-    value = -bound.loss(torch.zeros(1), torch.zeros(1), weights, code)
+    value = -bound.loss(BoundTerms(torch.zeros(1), torch.zeros(1), weights, code))
     value.mean().backward()
     return value.detach(), {name: parameter.grad.item() for name, parameter in line.named_parameters()}
 
@@ -164,7 +164,7 @@ def test_the_mean_gradient_is_that_of_the_mean_bound(estimator: str) -> None:
     line = Line(given["p"])
     bound = make_bound("iwae", {"samples": 2, "estimator": estimator})
     weights, code = line.draw(given["x"], eps, bound.stops_posterior)
-    mean = -(probability * bound.loss(probability, probability, weights, code)).sum()
+    mean = -(probability * bound.loss(BoundTerms(probability, probability, weights, code))).sum()
     mean.backward()
     assert mean.item() == pytest.approx(value["E_L2"], rel=1e-8)
     assert line.p.c.grad.item() == pytest.approx(value["dE_dc"], rel=1e-6)
@@ -216,7 +216,7 @@ def split_gradients(given: dict[str, Any], eps: Tensor, **options: Any) -> tuple
         return Line.draw(SimpleNamespace(p=SimpleNamespace(**chosen)), given["x"], eps, stopped=False)[0]  # type: ignore[arg-type]
 
     weights = weights_for("w b sx"), weights_for("a c l")
-    loss = bound.loss(torch.zeros(1), torch.zeros(1), weights[0], None, weights[1])
+    loss = bound.loss(BoundTerms(torch.zeros(1), torch.zeros(1), weights[0], None, weights[1]))
     (-loss).mean().backward()
     return loss.detach(), {name: parameter.grad.item() for name, parameter in line.named_parameters()}
 
@@ -240,7 +240,7 @@ def test_piwae_with_one_group_is_iwae() -> None:
 def test_a_bound_that_splits_needs_both_sets_of_weights() -> None:
     weights, nothing = log_weights(64, 3), torch.zeros(3)
     with pytest.raises(ValueError, match="piwae_8x8 needs the weights of 64 draws, got None"):
-        make_bound("piwae").loss(nothing, nothing, weights)
+        make_bound("piwae").loss(BoundTerms(nothing, nothing, weights))
 
 
 def test_sticking_the_landing_is_dreg_with_one_draw() -> None:
@@ -279,7 +279,7 @@ def test_at_the_exact_posterior_the_bound_is_the_evidence_and_the_dreg_gradient_
     bound = make_bound("iwae", {"estimator": "dreg"})
     weights, code = ppca_weights(given, mean, factor, bound.samples, 3)
     torch.testing.assert_close(bound.value(weights), torch.full((3,), value["log_p_x"], dtype=torch.double))
-    bound.loss(torch.zeros(3), torch.zeros(3), weights, code).sum().backward()
+    bound.loss(BoundTerms(torch.zeros(3), torch.zeros(3), weights, code)).sum().backward()
     assert mean.grad is not None
     assert factor.grad is not None
     assert mean.grad.abs().max() < 1e-12
@@ -316,7 +316,7 @@ def compiled_gradients(backend: str | None, estimator: str, breaks: bool = False
         weights = weights + gaussian_log_prob(x, decoder(code), torch.zeros(5)).sum(-1)
         if breaks:
             torch._dynamo.graph_break()
-        return bound.loss(weights[0], weights[0], weights, code).mean()
+        return bound.loss(BoundTerms(weights[0], weights[0], weights, code)).mean()
 
     step = loss if backend is None else torch.compile(loss, backend=backend, fullgraph=not breaks)
     step(x, eps).backward()

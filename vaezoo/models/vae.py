@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.continuous import ContinuousAutoencoder
-from vaezoo.nn.bounds import make_bound
+from vaezoo.nn.bounds import BoundTerms, make_bound
 from vaezoo.nn.critics import call_frozen
 from vaezoo.nn.free_bits import make_free_bits
 from vaezoo.nn.posteriors import make_posterior_model
@@ -154,7 +154,8 @@ class VAE(ContinuousAutoencoder):
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         code = None if terms.draw is None else terms.draw.code
-        return self.bound.loss(terms.recon, self.cost(terms), terms.log_weights, code, terms.encoder_log_weights)
+        drawn = BoundTerms(terms.recon, self.cost(terms), terms.log_weights, code, terms.encoder_log_weights)
+        return self.bound.loss(drawn)
 
     def cost(self, terms: Terms) -> Tensor:
         """The rate in the objective, in nats: (B,). With free bits, it has a floor."""

@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +70,21 @@ def _require_one_graph(log_weights: Tensor, code: Tensor) -> None:
     )
 
 
+class BoundTerms(NamedTuple):
+    """What a bound is computed from, in nats, with S draws of the code of each image.
+
+    ``recon`` and ``rate`` (B,) are -log p(x|z) and what the codes cost; ``log_weights`` (S, B) are
+    log p(x, z) - log q(z|x), and ``code`` (S, B, D) are the draws. For a bound that splits, ``log_weights`` have
+    gradients for decoder and prior only, and ``encoder_log_weights``, of the same values, for the encoder only.
+    """
+
+    recon: Tensor
+    rate: Tensor
+    log_weights: Tensor | None = None
+    code: Tensor | None = None
+    encoder_log_weights: Tensor | None = None
+
+
 class Bound:
     """A lower bound on log p(x) and the loss that trains with it.
 
@@ -87,20 +102,8 @@ class Bound:
     changes_gradients: bool = False
     label: str | None = None
 
-    def loss(
-        self,
-        recon: Tensor,
-        rate: Tensor,
-        log_weights: Tensor | None = None,
-        code: Tensor | None = None,
-        encoder_log_weights: Tensor | None = None,
-    ) -> Tensor:
-        """What is minimised, in nats: (B,) twice, (S, B), (S, B, D) and (S, B) -> (B,), with S = ``samples``.
-
-        If the bound ``splits``, ``log_weights`` must have gradients for decoder and prior only, and
-        ``encoder_log_weights``, of the same values, for the encoder only. ValueError if weights, or the codes for the
-        DReG gradient, are needed and missing.
-        """
+    def loss(self, terms: BoundTerms) -> Tensor:
+        """What is minimised, in nats: (B,). ValueError if weights or codes are needed and missing."""
         raise NotImplementedError
 
     def value(self, log_weights: Tensor) -> Tensor:
@@ -110,6 +113,11 @@ class Bound:
     def formula(self) -> str:
         """What is minimised, as text."""
         raise NotImplementedError
+
+    def _given(self, log_weights: Tensor | None) -> Tensor:
+        if log_weights is None:
+            raise ValueError(f"{self.label or 'the ELBO'} needs the weights of {self.samples} draws, got None")
+        return log_weights
 
 
 class Elbo(Bound):
@@ -123,29 +131,16 @@ class Elbo(Bound):
     def __init__(self, *, estimator: Literal["plain", "stl"] = "plain") -> None:
         self.needs_weights = self.stops_posterior = estimator == "stl"
 
-    def loss(
-        self,
-        recon: Tensor,
-        rate: Tensor,
-        log_weights: Tensor | None = None,
-        code: Tensor | None = None,
-        encoder_log_weights: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, terms: BoundTerms) -> Tensor:
         if not self.needs_weights:
-            return recon + rate
-        return -self.value(_given(log_weights, "the ELBO", self.samples))
+            return terms.recon + terms.rate
+        return -self.value(self._given(terms.log_weights))
 
     def value(self, log_weights: Tensor) -> Tensor:
         return log_weights.mean(0)
 
     def formula(self) -> str:
         return "-log w, with q's parameters stopped" if self.needs_weights else "recon + kl"
-
-
-def _given(log_weights: Tensor | None, name: str, samples: int) -> Tensor:
-    if log_weights is None:
-        raise ValueError(f"{name} needs the weights of {samples} draws, got None")
-    return log_weights
 
 
 def _log_mean(draws: int) -> str:
@@ -167,19 +162,12 @@ class _ImportanceWeighted(Bound):
         self.samples = groups * draws
         self.stops_posterior = self.changes_gradients = estimator == "dreg"
 
-    def loss(
-        self,
-        recon: Tensor,
-        rate: Tensor,
-        log_weights: Tensor | None = None,
-        code: Tensor | None = None,
-        encoder_log_weights: Tensor | None = None,
-    ) -> Tensor:
-        if log_weights is None or (code is None and self.estimator == "dreg"):
+    def loss(self, terms: BoundTerms) -> Tensor:
+        if terms.log_weights is None or (terms.code is None and self.estimator == "dreg"):
             raise ValueError(f"{self.label} needs the weights and codes of {self.samples} draws, got None")
-        if code is None or self.estimator == "plain":
-            return -self.value(log_weights)
-        return -doubly_reparametrised(self._grouped(log_weights), code, self.share)
+        if terms.code is None or self.estimator == "plain":
+            return -self.value(terms.log_weights)
+        return -doubly_reparametrised(self._grouped(terms.log_weights), terms.code, self.share)
 
     def value(self, log_weights: Tensor) -> Tensor:
         return combined_bound(self._grouped(log_weights), self.share)
@@ -233,16 +221,9 @@ class Piwae(_ImportanceWeighted):
         super().__init__(f"piwae_{groups}x{samples}", groups, samples, 0.0, "plain")
         self.changes_gradients = True
 
-    def loss(
-        self,
-        recon: Tensor,
-        rate: Tensor,
-        log_weights: Tensor | None = None,
-        code: Tensor | None = None,
-        encoder_log_weights: Tensor | None = None,
-    ) -> Tensor:
-        of_rest = self.value(_given(log_weights, self.label or "", self.samples))
-        of_encoder = super().value(_given(encoder_log_weights, self.label or "", self.samples))
+    def loss(self, terms: BoundTerms) -> Tensor:
+        of_rest = self.value(self._given(terms.log_weights))
+        of_encoder = super().value(self._given(terms.encoder_log_weights))
         return of_encoder.detach() - of_encoder - of_rest
 
     def value(self, log_weights: Tensor) -> Tensor:
