@@ -163,9 +163,10 @@ python scripts/results.py train STUDY --out runs/results     # or the commands b
 python scripts/results.py write STUDY --out runs/results     # this page and docs/results/STUDY.json
 ```
 
-Values are means over seeds with the half-width of their 95% t-interval. Differences are paired over seeds and, where there
-is a value for each test image, over images (see the [guide](guide.md)). Budgets are small, so that two processor cores are
-enough; what they leave open is said. Expectations were written down before the runs, and what did not come out is marked.
+Values are means over seeds with the half-width of their 95% t-interval. Differences are paired over seeds and, where
+there is a value for each test image, over images (see the [guide](guide.md)). Budgets are small, so that two processor
+cores are enough; what they leave open is said. Expectations were written down before the runs, and what did not come
+out is marked.
 """
 
 
