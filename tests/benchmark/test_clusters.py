@@ -40,7 +40,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("launcher=slurm", "launcher must be one of local, submitit_slurm, ray, got slurm"),
+        ("launcher=slurm", "launcher must be one of local, submitit_slurm, ray, got 'slurm'"),
         ("launcher.partition=gpu", "launcher.partition applies only to a cluster; add launcher=submitit_slurm or ray"),
         ("launcher.partion=gpu", "launcher.partion is not a setting of submitit; did you mean 'partition'?"),
         ("launcher.nodes=2", "launcher.nodes is set by the benchmark, because each run is one job; see jobs="),

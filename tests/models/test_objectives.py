@@ -138,6 +138,14 @@ def test_info_vae_weighs_kl_and_mmd_by_alpha_and_lambda() -> None:
     assert (again.formula(), again.hparams["penalty_options"]) == (model.formula(), None)
 
 
+def test_the_kl_of_an_info_vae_may_have_free_bits() -> None:
+    model = InfoVAE(image_shape=SHAPE, alpha=0.25, lambd=10.0, free_bits=1.0)
+    terms = Terms(recon=TERMS.recon, kl=TERMS.kl, penalties={"mmd": torch.tensor([2.0, 2.0])})
+    floored = torch.tensor([1 + 2.0, 1 + 0.25])  # the means over images are 0.75, below the floor, and 1.125
+    torch.testing.assert_close(model.objective(terms, {}), TERMS.recon + 0.75 * floored + 9.25 * 2)
+    assert model.formula() == "recon + 0.75 sum max(1, mean kl) + 9.25 mmd"
+
+
 def test_beta_tc_vae_weighs_the_total_correlation_by_beta_in_all() -> None:
     """KL = information + TC + KL of dimensions, of which beta TC are minimised."""
     model = BetaTCVAE(image_shape=SHAPE)
@@ -156,7 +164,11 @@ def test_formulas_say_what_is_added() -> None:
         (InfoVAE, {"alpha": 0.5, "lambd": 0.4}, r"alpha \+ model\.lambd at least 1, .* got 0\.5 and 0\.4"),
         (InfoVAE, {"alpha": 1.5}, r"model\.alpha must be at most 1 .* got 1\.5 and"),
         (InfoVAE, {"penalty_options": {"weight": 3.0}}, r"weight follows from model\.alpha and model\.lambd"),
-        (InfoVAE, {"bound": "iwae"}, r"model\.alpha weighs the KL of model\.bound=elbo with its plain estimator"),
+        (
+            InfoVAE,
+            {"bound": "iwae"},
+            r"InfoVAE needs model\.bound=elbo .* because model\.alpha weighs its KL",
+        ),
         (AE, {"penalty": "mmd"}, r"model\.penalty=mmd compares codes with draws of a prior, and .*set model\.prior=n"),
         (WAE, {"prior": None}, r"model\.penalty=mmd compares codes with draws of a prior"),
         (WAE, {"prior": "mixture"}, r"model\.prior=mixture is learned with the KL of a VAE, which WAE does not have"),

@@ -184,7 +184,7 @@ def test_an_l1_penalty_cannot_grow_the_decoder(constrained: bool, make_model: Ma
             *("model.latent_dim=4", "model.k=4", "model.widths=[32]", "model.likelihood=bernoulli"),
             image_shape=[1, 8, 8],
         )
-        model.kind, model.weight = "l1", weight
+        model.kind, model.term_weights = "l1", {"l1": weight}
         found.append(trained(model, toy()))
     (_, norm, _), (_, larger, _) = found
     assert (larger == pytest.approx(norm)) == constrained

@@ -238,10 +238,14 @@ def test_a_relaxed_model_learns_from_every_group(options: dict[str, Any]) -> Non
         (
             categorical,
             {"bound": "iwae"},
-            r"model\.bound=iwae needs the density of draws under the prior.*; set model\.bound=elbo",
+            r"needs model\.bound=elbo .* because relaxed draws have no density under the prior; set model\.bound=elbo",
         ),
-        (categorical, {"prior": "mixture"}, r"CategoricalVAE cannot have model\.prior=mixture"),
-        (categorical, {"posterior": "full"}, r"CategoricalVAE cannot have model\.posterior=full"),
+        (
+            categorical,
+            {"prior": "mixture"},
+            r"CategoricalVAE has .* of its own; set model\.prior=normal",
+        ),
+        (categorical, {"posterior": "full"}, r"of its own; set model\.posterior=diagonal instead of full"),
         (categorical, {"rate": "exact"}, r"model\.rate must be one of categorical, relaxed, got 'exact'"),
         (categorical, {"least_temperature": 0.0}, r"model\.least_temperature must be above 0, got 0"),
         (categorical, {"groups": 0}, r"model\.groups times model\.categories must have at least one number"),

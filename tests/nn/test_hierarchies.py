@@ -251,12 +251,15 @@ def test_the_rate_of_a_level_has_a_floor() -> None:
         ({"latent_dim": 4}, r"model\.latent_dim follows from model\.levels, whose sum is 9; set it to null"),
         ({"inference": "sideways"}, r"model\.inference must be one of residual, ladder, bottom_up"),
         ({"level_widths": [0]}, r"each of model\.level_widths must be at least 1, got 0"),
-        ({"prior": "vamp"}, r"HierarchicalVAE cannot have model\.prior=vamp, .*; set normal"),
-        ({"posterior": "full"}, r"HierarchicalVAE cannot have model\.posterior=full, .*; set diagonal"),
-        ({"posterior_options": {"rank": 3}}, r"model\.posterior_options are not for HierarchicalVAE"),
+        (
+            {"prior": "vamp"},
+            r"HierarchicalVAE has .* of its own; set model\.prior=normal instead of vamp",
+        ),
+        ({"posterior": "full"}, r"of its own; set model\.posterior=diagonal instead of full"),
+        ({"posterior_options": {"rank": 3}}, r"of its own; set model\.posterior_options=null"),
         (
             {"bound": "iwae", "bound_options": {"estimator": "dreg"}},
-            r"estimator must be plain for codes that are drawn level by level, not at once, got dreg",
+            r"estimator=dreg needs the density .* which VectorLevels does not have; set .*=plain",
         ),
         (
             {"penalty": "total_correlation"},

@@ -109,13 +109,19 @@ def test_training_starts_with_a_warm_up_and_free_bits() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "conv"}, r"TopDownVAE has a network of its own; set model\.network=top_down"),
+        ({"network": "conv"}, r"model\.network must be one of top_down, got 'conv'"),
         ({"latent_dim": 9}, r"model\.latent_dim and model\.code_channels follow from"),
         ({"widths": [8, 8, 8, 8]}, r"model\.widths must be 1 to 3 numbers, one for each resolution, got 4"),
         ({"level_channels": [3, 0, 1]}, r"each of model\.level_channels must be at least 1, got 0"),
         ({"blocks": 0}, r"model\.blocks must be at least 1, got 0"),
-        ({"prior": "vamp"}, r"TopDownVAE cannot have model\.prior=vamp"),
-        ({"bound": "iwae", "free_bits": None}, r"model\.beta weighs the KL of model\.bound=elbo"),
+        (
+            {"prior": "vamp"},
+            r"TopDownVAE has .* of its own; set model\.prior=normal instead of vamp",
+        ),
+        (
+            {"bound": "iwae", "free_bits": None},
+            r"TopDownVAE needs model\.bound=elbo .* because model\.beta weighs its KL",
+        ),
         ({"image_shape": (1, 7, 8)}, "images must be at least 8x8 pixels, got 7x8"),
     ],
 )

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo.benchmark.fairness import refuse_no_end, refuse_unequal_steps
 from vaezoo.config import arguments, automatic
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import one_of
 from vaezoo.runs import paths, user_code
 from vaezoo.runs.user_code import UserCode
 
@@ -108,8 +109,7 @@ def read(words: Sequence[str]) -> Request:
     seeds = _several(settings.pop("seeds", Setting("seeds", ("seeds=0", "seeds=1", "seeds=2"), True)), "seeds=[0,1,2]")
     out, jobs = settings.pop("out", None), settings.pop("jobs", None)
     name = ",".join(settings.pop("launcher", Setting("launcher", ("launcher=local",), False)).values)
-    if name not in LAUNCHERS:
-        raise ConfigError(f"launcher must be one of {', '.join(LAUNCHERS)}, got {name}")
+    one_of(name, LAUNCHERS, "launcher")
     if launcher and name == "local":
         raise ConfigError(
             f"launcher.{next(iter(launcher))} applies only to a cluster; add launcher=submitit_slurm or ray"

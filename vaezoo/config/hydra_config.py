@@ -19,7 +19,7 @@ from vaezoo.config.choices import COMPILE, EVALUATIONS, STEPPING
 from vaezoo.config.errors import ConfigError, VaezooError
 from vaezoo.config.extras import LAUNCHERS, missing
 from vaezoo.config.reading import MOST_VALUES, flat
-from vaezoo.config.validation import check_arguments, check_picture, check_threads, did_you_mean, shown
+from vaezoo.config.validation import check_arguments, check_picture, check_threads, did_you_mean, one_of, shown
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONFIGS = _PACKAGE / "configs" if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent / "configs"
@@ -46,12 +46,10 @@ def check(cfg: DictConfig) -> None:
         if type(cfg[name]) is not kind:
             raise ConfigError(f"{name} must be {kind.__name__}, got {cfg[name]!r}")
     check_threads(cfg.get("threads", automatic.AUTO))
-    if cfg.evaluation not in EVALUATIONS:
-        raise ConfigError(f"evaluation must be one of {', '.join(EVALUATIONS)}, got {cfg.evaluation!r}")
+    one_of(cfg.evaluation, EVALUATIONS, "evaluation")
     if not any(cfg.compile is choice or (isinstance(choice, str) and cfg.compile == choice) for choice in COMPILE):
         raise ConfigError(f"compile must be false, true or reduce-overhead, got {shown(cfg.compile)}")
-    if cfg.stepping not in STEPPING:
-        raise ConfigError(f"stepping must be one of {', '.join(STEPPING)}, got {cfg.stepping!r}")
+    one_of(cfg.stepping, STEPPING, "stepping")
     if not 0 <= cfg.seed < 2**32:
         raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {cfg.seed}")
     if (figures := cfg.get("figures")) is not None:  # runs of earlier versions have none

@@ -62,12 +62,17 @@ def create(
 
     It also gets those of ``sizes`` that its class takes. ConfigError for an unknown name or option.
     """
-    if name not in known:
-        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {name!r}")
+    one_of(name, known, key)
     cls, options = known[name], dict(options or {})
     check_arguments(cls, options, key=f"{key}_options", extra=tuple(sizes))
     taken = parameters(cls)
     return cls(**{size: value for size, value in sizes.items() if size in taken}, **options)
+
+
+def one_of(value: Any, known: Iterable[str], key: str) -> None:
+    """ConfigError if the ``value`` of the setting ``key`` is not among the ``known`` ones."""
+    if value not in tuple(known):
+        raise ConfigError(f"{key} must be one of {', '.join(known)}, got {shown(value)}")
 
 
 def at_least(value: float, least: float, key: str) -> None:
@@ -97,6 +102,22 @@ def sum_of(sizes: Sequence[int], key: str, latent_dim: int | None) -> int:
     return sum(sizes)
 
 
+def term_of_kind(kinds: Mapping[str, Mapping[str, float]], kind: str, weight: float | None) -> dict[str, float]:
+    """The name and the weight of the term of ``model.kind``; empty for a kind without one.
+
+    ``kinds`` have their terms with default weights, which a ``weight`` replaces. ConfigError for an unknown kind, and
+    for a weight that is negative or of a kind without a term.
+    """
+    one_of(kind, kinds, "model.kind")
+    if weight is None:
+        return dict(kinds[kind])
+    if not kinds[kind]:
+        weighed = " or ".join(name for name, term in kinds.items() if term)
+        raise ConfigError(f"model.weight weighs the term of model.kind={weighed}; set it to null, got {kind}")
+    at_least(weight, 0, "model.weight")
+    return dict.fromkeys(kinds[kind], weight)
+
+
 def above(value: float, bound: float, key: str) -> None:
     """ConfigError if the ``value`` of the setting ``key`` is not above ``bound`` or not finite."""
     if not bound < value < math.inf:
@@ -107,8 +128,7 @@ def check_picture(key: str, dpi: Any, format: Any) -> None:
     """ConfigError for an invalid ``dpi`` or ``format`` of the figures with the settings ``key``."""
     if type(dpi) is not int or dpi not in DPI:
         raise ConfigError(f"{key}.dpi must be a whole number from {DPI.start} to {DPI.stop - 1}, got {shown(dpi)}")
-    if format not in FORMATS:
-        raise ConfigError(f"{key}.format must be one of {', '.join(FORMATS)}, got {shown(format)}")
+    one_of(format, FORMATS, f"{key}.format")
 
 
 def check_threads(setting: Any) -> None:

@@ -1,5 +1,8 @@
 """The plain autoencoder."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
 from vaezoo.models.continuous import ContinuousAutoencoder
@@ -12,12 +15,21 @@ class AE(ContinuousAutoencoder):
     With a prior it has samples, which the prior's codes are decoded to; a penalty can draw codes towards the prior.
     """
 
+    term_weights: Mapping[str, float] = {}
+    """Weights of further terms in the objective, by their names in ``Terms.penalties``."""
+    has_sigmoid = False
+    """Whether codes are in (0, 1), by a sigmoid."""
+
     def code(self, x: Tensor) -> Tensor:
         """The code of what the encoder sees, which may be corrupted: (B, C, H, W) -> (B, D)."""
-        return self.features(x)
+        features = self.features(x)
+        return torch.sigmoid(features) if self.has_sigmoid else features
 
     def encode(self, x: Tensor) -> Tensor:
         return self.code(x)
+
+    def project(self, code: Tensor) -> Tensor:
+        return code.clamp(0, 1) if self.has_sigmoid else code
 
     def loss_terms(self, x: Tensor) -> Terms:
         return self.terms_at(x, self.code(self.encoder_input(x)))
@@ -30,7 +42,10 @@ class AE(ContinuousAutoencoder):
         return terms
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        return terms.recon
+        loss = terms.recon
+        for name, weight in self.term_weights.items():
+            loss = loss + weight * terms.penalties[name]
+        return loss
 
     def main_formula(self) -> str:
-        return "recon"
+        return " + ".join(["recon", *(f"{weight:g} {name}" for name, weight in self.term_weights.items())])

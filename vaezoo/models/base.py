@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError, ImageError
-from vaezoo.config.validation import within
+from vaezoo.config.validation import one_of, within
 from vaezoo.metrics.generation import Mixture, fit_mixture, no_mixture
 from vaezoo.models.objective import Objective
 from vaezoo.nn.corruption import make_corruption
@@ -93,6 +93,7 @@ class Autoencoder(ImageAPI, Objective):
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         self.save_hyperparameters()
+        one_of(network, self.networks, "model.network")
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.likelihood = make_likelihood(likelihood, likelihood_options)

@@ -8,7 +8,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.models.vae import VAE
 from vaezoo.training.terms import Terms, Weights
-from vaezoo.training.weight_schedules import fraction, linear
+from vaezoo.training.weight_schedules import describe, fraction, linear
 
 
 class BetaVAE(VAE):
@@ -23,9 +23,11 @@ class BetaVAE(VAE):
             their equation, kl is that of one image; the batch mean, which is often used, depends on the batch size.
 
     Raises:
-        ConfigError: an argument is out of range, or ``capacity`` is combined with a schedule or
-            free bits, or another bound is set.
+        ConfigError: an argument is out of range, ``capacity`` is combined with a schedule or free bits, or another
+            bound is set.
     """
+
+    elbo_only = "model.beta weighs its KL"
 
     def __init__(
         self,
@@ -38,11 +40,6 @@ class BetaVAE(VAE):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        if self.bound.needs_weights:
-            raise ConfigError(
-                "model.beta weighs the KL of model.bound=elbo with its plain estimator, and another is set; set"
-                " model.bound=elbo and model.bound_options=null"
-            )
         at_least(beta, 0, "model.beta")
         at_least(schedule_steps, 1, "model.schedule_steps")
         at_least(capacity_steps, 1, "model.capacity_steps")
@@ -69,6 +66,4 @@ class BetaVAE(VAE):
     def main_formula(self) -> str:
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
-        moving = {"linear": " (beta rises to it in {:,} steps)", "cyclic": " (beta cycles up to it every {:,} steps)"}
-        kl = "kl" if self.free_bits is None else self.free_bits.formula()
-        return f"recon + {self.beta:g} {kl}" + moving.get(self.beta_schedule, "").format(self.schedule_steps)
+        return f"recon + {self.beta:g} {self.formula_of_cost()}{describe(self.beta_schedule, self.schedule_steps)}"

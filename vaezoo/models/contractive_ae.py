@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vaezoo.config.validation import at_least
 from vaezoo.models.ae import AE
 from vaezoo.nn.jacobians import norm_of_outputs
-from vaezoo.training.terms import Terms, Weights
+from vaezoo.training.terms import Terms
 
 
 class ContractiveAE(AE):
@@ -23,25 +22,15 @@ class ContractiveAE(AE):
     posterior: no ELBO, and no samples except from a mixture fitted to codes.
     """
 
+    has_sigmoid = True
+
     def __init__(self, *, weight: float = 0.1, **shared: Any) -> None:
         super().__init__(**shared)
         at_least(weight, 0, "model.weight")
-        self.weight = weight
-
-    def code(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.features(x))
-
-    def project(self, code: Tensor) -> Tensor:
-        return code.clamp(0, 1)
+        self.term_weights = {"contraction": weight}
 
     def loss_terms(self, x: Tensor) -> Terms:
         code, norm = norm_of_outputs(self.code, self.encoder_input(x))
         terms = self.terms_at(x, code)
         terms.penalties["contraction"] = norm
         return terms
-
-    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        return terms.recon + self.weight * terms.penalties["contraction"]
-
-    def main_formula(self) -> str:
-        return f"recon + {self.weight:g} contraction"

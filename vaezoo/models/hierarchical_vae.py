@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import sum_of
 from vaezoo.models.vae import VAE
-from vaezoo.nn.posteriors.hierarchical import HierarchicalPrior, Inference, VectorLevels
+from vaezoo.nn.posteriors.hierarchical import Inference, VectorLevels
 
 
 class HierarchicalVAE(VAE):
@@ -41,20 +40,9 @@ class HierarchicalVAE(VAE):
         super().__init__(latent_dim=sum_of(levels, "model.levels", latent_dim), **shared)
 
     def make_posterior(self, dimensions: int) -> None:
-        self._refuse_families("its levels have their own")
+        self._refuse_families()
         chosen = self.hparams
         self.posterior_model = VectorLevels(chosen["levels"], chosen["inference"], chosen["level_widths"])
 
-    def _refuse_combinations(self) -> None:
-        super()._refuse_combinations()
-        if self.bound.stops_posterior:
-            raise ConfigError(
-                "model.bound_options.estimator must be plain for codes that are drawn level by level, not at once, got"
-                f" {self.hparams['bound_options']['estimator']}"
-            )
-
     def sizes(self, dimensions: int) -> dict[str, Any]:
         return {"levels": [dimensions // 2, dimensions - dimensions // 2]}
-
-    def prior(self) -> HierarchicalPrior:
-        return self.posterior_model.prior(self.device)

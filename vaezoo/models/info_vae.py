@@ -24,6 +24,8 @@ class InfoVAE(VAE):
         ConfigError: alpha or lambda are out of range, or ``penalty_options`` have a weight, or another bound is set.
     """
 
+    elbo_only = "model.alpha weighs its KL"
+
     def __init__(
         self,
         *,
@@ -42,15 +44,10 @@ class InfoVAE(VAE):
         if "weight" in options:
             raise ConfigError("model.penalty_options.weight follows from model.alpha and model.lambd; leave it out")
         super().__init__(penalty=penalty, penalty_options={**options, "weight": weight}, **shared)
-        if self.bound.needs_weights:
-            raise ConfigError(
-                "model.alpha weighs the KL of model.bound=elbo with its plain estimator, and another is set; set"
-                " model.bound=elbo and model.bound_options=null"
-            )
         self.beta = 1 - alpha
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        return terms.recon + self.beta * terms.rate
+        return terms.recon + self.beta * self.cost(terms)
 
     def main_formula(self) -> str:
-        return f"recon + {self.beta:g} kl"
+        return f"recon + {self.beta:g} {self.formula_of_cost()}"

@@ -4,16 +4,19 @@ from typing import Any
 
 from torch import Tensor
 
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least
+from vaezoo.config.validation import at_least, term_of_kind
 from vaezoo.models.ae import AE
 from vaezoo.nn.constraints import spectral_norms, squared_weights
 from vaezoo.nn.jacobians import norm_of_inputs
-from vaezoo.training.terms import Terms, Weights
+from vaezoo.training.terms import Terms
 
-KINDS = {"l2": (6.4e-3, 5.1e-5), "gradient": (6.4e-3, 1e-4), "spectral": (6.4e-3, 0.0), "none": (0.032, 0.0)}
-"""What regularises the decoder, with the default weights of the embedding and of that term."""
-TERMS = {"l2": "decoder_weights", "gradient": "jacobian"}
+KINDS: dict[str, dict[str, float]] = {
+    "l2": {"decoder_weights": 5.1e-5},
+    "gradient": {"jacobian": 1e-4},
+    "spectral": {},
+    "none": {},
+}
+"""What regularises the decoder, with the default weight of its term."""
 
 
 class RAE(AE):
@@ -33,17 +36,11 @@ class RAE(AE):
         self, *, kind: str = "l2", embedding_weight: float | None = None, weight: float | None = None, **shared: Any
     ) -> None:
         super().__init__(**shared)
-        if kind not in KINDS:
-            raise ConfigError(f"model.kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if weight is not None and kind not in TERMS:
-            raise ConfigError(
-                f"model.weight weighs the term of model.kind={' or '.join(TERMS)}; set it to null, got {kind}"
-            )
-        embedding, of_kind = KINDS[kind]
-        self.kind, self.weight = kind, of_kind if weight is None else weight
-        self.embedding_weight = embedding if embedding_weight is None else embedding_weight
-        at_least(self.embedding_weight, 0, "model.embedding_weight")
-        at_least(self.weight, 0, "model.weight")
+        if embedding_weight is None:
+            embedding_weight = 0.032 if kind == "none" else 6.4e-3
+        at_least(embedding_weight, 0, "model.embedding_weight")
+        self.kind = kind
+        self.term_weights = {"embedding": embedding_weight, **term_of_kind(KINDS, kind, weight)}
         if kind == "spectral":
             spectral_norms(self.decoder)
 
@@ -55,11 +52,3 @@ class RAE(AE):
         if self.kind == "gradient":
             terms.penalties["jacobian"] = norm_of_inputs(lambda at: self.likelihood.mean(self.outputs(at)), code)
         return terms
-
-    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        loss = terms.recon + self.embedding_weight * terms.penalties["embedding"]
-        return loss + self.weight * terms.penalties[TERMS[self.kind]] if self.kind in TERMS else loss
-
-    def main_formula(self) -> str:
-        of_kind = f" + {self.weight:g} {TERMS[self.kind]}" if self.kind in TERMS else ""
-        return f"recon + {self.embedding_weight:g} embedding{of_kind}"

@@ -5,10 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import above, at_least
 from vaezoo.models.vae import VAE
-from vaezoo.nn.posteriors.categorical import MixedPrior, Rate, RelaxedCategories, UniformCategories
+from vaezoo.nn.posteriors.categorical import Rate, RelaxedCategories
 
 
 class RelaxedVAE(VAE):
@@ -26,6 +25,7 @@ class RelaxedVAE(VAE):
         ConfigError: an argument is out of range, or a posterior, prior, bound or code that is not for categories.
     """
 
+    elbo_only = "relaxed draws have no density under the prior"
     posterior_model: RelaxedCategories
 
     def __init__(
@@ -49,17 +49,9 @@ class RelaxedVAE(VAE):
         raise NotImplementedError
 
     def make_posterior(self, dimensions: int) -> None:
-        self._refuse_families("it has a posterior and a prior of categories")
+        self._refuse_families()
         chosen = {name: self.hparams[name] for name in ("straight_through", "rate")}
         self.posterior_model = RelaxedCategories(*self.groups(), temperature=self.temperature_at(0), **chosen)
-
-    def _refuse_combinations(self) -> None:
-        super()._refuse_combinations()
-        if self.bound.needs_weights:
-            raise ConfigError(
-                f"model.bound={self.hparams['bound']} needs the density of draws under the prior, which relaxed ones do"
-                " not have; set model.bound=elbo and model.bound_options=null"
-            )
 
     def temperature_at(self, step: int) -> float:
         """The temperature of draws in the step that follows ``step`` optimiser steps."""
@@ -72,9 +64,6 @@ class RelaxedVAE(VAE):
 
     def update_statistics(self) -> None:
         self.posterior_model.temperature.fill_(self.temperature_at(self.global_step + 1))
-
-    def prior(self) -> UniformCategories | MixedPrior:
-        return self.posterior_model.prior(self.device)
 
     def path_code(self, x: Tensor) -> Tensor:
         return self.posterior_model.probabilities(self.features(x))

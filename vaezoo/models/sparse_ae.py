@@ -2,19 +2,17 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least, within
+from vaezoo.config.validation import term_of_kind, within
 from vaezoo.models.ae import AE
 from vaezoo.nn.constraints import unit_columns
 from vaezoo.nn.sparsity import bernoulli_kl, keep_largest
-from vaezoo.training.terms import Terms, Weights
+from vaezoo.training.terms import Terms
 
-KINDS = {"l1": 1.0, "kl": 3.0, "top_k": 0.0}
+KINDS: dict[str, dict[str, float]] = {"l1": {"l1": 1.0}, "kl": {"activation_kl": 3.0}, "top_k": {}}
 """What makes codes sparse, with the default weight of its term."""
-TERMS = {"l1": "l1", "kl": "activation_kl"}
 SMALL = 1e-3
 
 
@@ -36,15 +34,8 @@ class SparseAE(AE):
         self, *, kind: str = "l1", weight: float | None = None, rho: float = 0.05, k: int = 3, **shared: Any
     ) -> None:
         super().__init__(**shared)
-        if kind not in KINDS:
-            raise ConfigError(f"model.kind must be one of {', '.join(KINDS)}, got {kind!r}")
-        if weight is not None and kind not in TERMS:
-            raise ConfigError(
-                f"model.weight weighs the term of model.kind={' or '.join(TERMS)}; set it to null, got {kind}"
-            )
-        self.kind, self.rho, self.k = kind, rho, k
-        self.weight = KINDS[kind] if weight is None else weight
-        at_least(self.weight, 0, "model.weight")
+        self.term_weights = term_of_kind(KINDS, kind, weight)
+        self.kind, self.rho, self.k, self.has_sigmoid = kind, rho, k, kind == "kl"
         if not 0 < rho < 1:
             raise ConfigError(f"model.rho must be between 0 and 1, got {rho:g}")
         within(k, 1, self.latent_dim if kind == "top_k" else k, "model.k")
@@ -56,13 +47,10 @@ class SparseAE(AE):
         return "model.kind=kl" if self.hparams["kind"] == "kl" else super().batch_statistic
 
     def code(self, x: Tensor) -> Tensor:
-        features = self.features(x)
-        return torch.sigmoid(features) if self.kind == "kl" else self.project(features)
+        return self.project(super().code(x))
 
     def project(self, code: Tensor) -> Tensor:
-        if self.kind == "top_k":
-            return keep_largest(code, self.k)
-        return code.clamp(0, 1) if self.kind == "kl" else code
+        return keep_largest(code, self.k) if self.kind == "top_k" else super().project(code)
 
     def terms_at(self, x: Tensor, code: Tensor) -> Terms:
         terms = super().terms_at(x, code)
@@ -74,10 +62,6 @@ class SparseAE(AE):
             terms.batch_statistics |= {"activation_kl"}
         return terms
 
-    def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        return terms.recon + self.weight * terms.penalties[TERMS[self.kind]] if self.kind in TERMS else terms.recon
-
     def main_formula(self) -> str:
-        if self.kind == "top_k":
-            return f"recon, of the {self.k} largest of {self.latent_dim} dimensions"
-        return f"recon + {self.weight:g} {TERMS[self.kind]}"
+        kept = f", of the {self.k} largest of {self.latent_dim} dimensions" if self.kind == "top_k" else ""
+        return super().main_formula() + kept

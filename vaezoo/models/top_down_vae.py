@@ -7,8 +7,7 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.beta_vae import BetaVAE
-from vaezoo.nn.posteriors.hierarchical import HierarchicalPrior
-from vaezoo.nn.posteriors.top_down import BottomUp, SpatialLevels, ToPixels, resolutions
+from vaezoo.nn.posteriors.top_down import SpatialLevels, make_top_down
 
 
 class TopDownVAE(BetaVAE):
@@ -46,31 +45,20 @@ class TopDownVAE(BetaVAE):
         free_bits: float | None = 0.5,
         **shared: Any,
     ) -> None:
-        super().__init__(
-            latent_dim=latent_dim,
-            network=network,
-            beta=beta,
-            beta_schedule=beta_schedule,
-            schedule_steps=schedule_steps,
-            free_bits=free_bits,
-            **shared,
-        )
+        warm_up: dict[str, Any] = {"beta": beta, "beta_schedule": beta_schedule, "schedule_steps": schedule_steps}
+        super().__init__(network=network, latent_dim=latent_dim, free_bits=free_bits, **warm_up, **shared)
 
     def _make_networks(
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
     ) -> None:
-        if network not in self.networks:
-            raise ConfigError(f"{type(self).__name__} has a network of its own; set model.network={self.networks[0]}")
         if latent_dim is not None or code_channels is not None:
             raise ConfigError(
                 "model.latent_dim and model.code_channels follow from model.level_channels and the images; set null"
             )
-        self._refuse_families("its levels have their own")
-        found = resolutions(self.image_shape, widths, self.hparams["level_channels"])
-        grids = [grid for grid, _ in found]
-        self.posterior_model = SpatialLevels(found, self.hparams["blocks"])
-        self.encoder = BottomUp(self.image_shape, grids, self.hparams["blocks"])
-        self.decoder = ToPixels(self.image_shape, grids)
+        self._refuse_families()
+        self.posterior_model, self.encoder, self.decoder = make_top_down(
+            self.image_shape, widths, self.hparams["level_channels"], self.hparams["blocks"]
+        )
         self.latent_dim = sum(self.posterior_model.sizes)
         self.code_shape = (self.latent_dim,)
 
@@ -79,6 +67,3 @@ class TopDownVAE(BetaVAE):
 
     def sizes(self, dimensions: int) -> dict[str, Any]:
         return {"level_channels": [1, 1, 1], "blocks": 1}
-
-    def prior(self) -> HierarchicalPrior:
-        return self.posterior_model.prior(self.device)

@@ -32,6 +32,8 @@ class VAE(ContinuousAutoencoder):
     learns_prior = True
     beta = 1.0
     """Weight of the KL in the objective."""
+    elbo_only = ""
+    """Why no other bound than the ELBO is possible, as a clause; empty if others are."""
 
     def __init__(
         self,
@@ -53,19 +55,26 @@ class VAE(ContinuousAutoencoder):
 
     def _refuse_combinations(self) -> None:
         """ConfigError for parts that cannot be combined."""
+        chosen = self.hparams
+        if self.elbo_only and self.bound.needs_weights:
+            raise ConfigError(
+                f"{type(self).__name__} needs model.bound=elbo with its plain estimator, because {self.elbo_only}; set"
+                " model.bound=elbo and model.bound_options=null"
+            )
         if self.posterior_model.is_flat and len(self.code_shape) > 1:
             raise ConfigError(
-                f"model.posterior={self.hparams['posterior']} is for flat codes, and model.code_channels gives a"
+                f"model.posterior={chosen['posterior']} is for flat codes, and model.code_channels gives a"
                 " spatial one; set model.posterior=diagonal"
             )
-        if self.bound.stops_posterior and not self.posterior_model.scores_codes:
+        if self.bound.stops_posterior and not self.posterior_model.can_be_detached:
             raise ConfigError(
-                f"model.posterior={self.hparams['posterior']} has no density of given codes, which the gradient of"
-                " model.bound_options.estimator needs; set model.bound_options.estimator=plain"
+                f"model.bound_options.estimator={chosen['bound_options']['estimator']} needs the density of given codes"
+                f" without gradients for the posterior, which {type(self.posterior_model).__name__} does not have; set"
+                " model.bound_options.estimator=plain"
             )
         if self.free_bits is not None and self.bound.needs_weights:
             raise ConfigError(
-                f"model.free_bits is a floor for the KL of model.bound=elbo, and {self.hparams['bound']} has none; set"
+                f"model.free_bits is a floor for the KL of model.bound=elbo, and {chosen['bound']} has none; set"
                 " either of them"
             )
 
@@ -78,14 +87,14 @@ class VAE(ContinuousAutoencoder):
     def is_spherical(self) -> bool:
         return self.posterior_model.is_spherical
 
-    def _refuse_families(self, reason: str) -> None:
+    def _refuse_families(self) -> None:
         """ConfigError for another posterior or prior than the defaults, for a model that has its own."""
+        own = f"{type(self).__name__} has a posterior and a prior of its own"
         for key, default in {"posterior": "diagonal", "prior": "normal"}.items():
             if self.hparams[key] != default:
-                wrong = f"{type(self).__name__} cannot have model.{key}={self.hparams[key]}"
-                raise ConfigError(f"{wrong}, because {reason}; set {default}")
+                raise ConfigError(f"{own}; set model.{key}={default} instead of {self.hparams[key]}")
             if self.hparams[f"{key}_options"]:
-                raise ConfigError(f"model.{key}_options are not for {type(self).__name__}, because {reason}; set null")
+                raise ConfigError(f"{own}; set model.{key}_options=null")
 
     @property
     def has_moments(self) -> bool:
@@ -106,7 +115,8 @@ class VAE(ContinuousAutoencoder):
         return found
 
     def prior(self) -> Prior:
-        prior = super().prior()
+        own = self.posterior_model.prior(self.device)
+        prior = super().prior() if own is None else own
         assert prior is not None
         return prior
 
@@ -164,7 +174,10 @@ class VAE(ContinuousAutoencoder):
         return self.free_bits(terms.kl, terms.kl_by, self.latent_dim)
 
     def main_formula(self) -> str:
-        return self.bound.formula() if self.free_bits is None else f"recon + {self.free_bits.formula()}"
+        return self.bound.formula() if self.free_bits is None else f"recon + {self.formula_of_cost()}"
+
+    def formula_of_cost(self) -> str:
+        return "kl" if self.free_bits is None else self.free_bits.formula()
 
     def explain_weights(self) -> list[str]:
         if self.bound.needs_weights:

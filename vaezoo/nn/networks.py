@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least, within
+from vaezoo.config.validation import at_least, one_of, within
 from vaezoo.distributed import memory
 
 ImageShape = tuple[int, int, int]
@@ -70,8 +70,7 @@ def make_spatial_networks(
 
 
 def _check(name: str, image_shape: ImageShape, widths: Sequence[int] | None) -> None:
-    if name not in NETWORKS:
-        raise ConfigError(f"model.network must be one of {', '.join(NETWORKS)}, got {name!r}")
+    one_of(name, NETWORKS, "model.network")
     channels, height, width = image_shape
     at_least(channels, 1, "data.channels")
     if min(height, width) < 8:

@@ -1,7 +1,7 @@
 """Schedules of loss weights as pure functions of the optimiser step, so that they resume exactly."""
 
 from vaezoo.config.choices import BETA_SCHEDULES
-from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import one_of
 
 CYCLE_RAMP = 0.5
 """Fraction of a cycle in which beta rises; it is constant for the rest (R in Fu et al., 2019)."""
@@ -19,10 +19,14 @@ def cyclic(step: int, steps: int) -> float:
 
 def fraction(schedule: str, step: int, steps: int) -> float:
     """Fraction of the full weight at ``step``, in [0, 1]; ConfigError for an unknown schedule."""
+    one_of(schedule, BETA_SCHEDULES, "model.beta_schedule")
     if schedule == "constant":
         return 1.0
-    if schedule == "linear":
-        return linear(step, steps)
-    if schedule == "cyclic":
-        return cyclic(step, steps)
-    raise ConfigError(f"model.beta_schedule must be one of {', '.join(BETA_SCHEDULES)}, got {schedule!r}")
+    return linear(step, steps) if schedule == "linear" else cyclic(step, steps)
+
+
+def describe(schedule: str, steps: int) -> str:
+    """How beta moves to its final value, as a clause of a formula; empty if it is constant."""
+    if schedule == "constant":
+        return ""
+    return f" (beta {'rises to it in' if schedule == 'linear' else 'cycles up to it every'} {steps:,} steps)"

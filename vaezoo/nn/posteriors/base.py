@@ -87,12 +87,13 @@ class PosteriorModel(nn.Module):
     """A family of posteriors, with its parameters if it has any. ``forward`` maps encoder outputs to posteriors.
 
     ``makes_moments`` marks independent Gaussian dimensions; ``is_flat`` families that are not for spatial codes;
-    ``scores_codes`` those that know the density of given codes; ``is_spherical`` codes on the unit sphere.
+    ``can_be_detached`` those that know the density of given codes without gradients for their parameters;
+    ``is_spherical`` codes on the unit sphere.
     """
 
     makes_moments = False
     is_flat = True
-    scores_codes = True
+    can_be_detached = True
     is_spherical = False
 
     def features(self, latent_dim: int) -> int:
@@ -102,6 +103,10 @@ class PosteriorModel(nn.Module):
     def forward(self, features: Tensor) -> Any:
         """Encoder outputs (B, F) -> the posterior."""
         raise NotImplementedError
+
+    def prior(self, device: torch.device) -> Prior | None:
+        """The prior that belongs to the family, for codes on ``device``; None if it takes any."""
+        return None
 
     def project(self, code: Tensor) -> Tensor:
         """The nearest codes that the family can draw: (B, D) -> (B, D)."""

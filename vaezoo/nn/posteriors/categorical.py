@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import one_of
 from vaezoo.distributed import batch_shares
 from vaezoo.nn.posteriors.base import Draw, PosteriorModel
 from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
@@ -259,8 +259,7 @@ class RelaxedCategories(PosteriorModel):
         rate: Rate = "categorical",
     ) -> None:
         super().__init__()
-        if rate not in get_args(Rate):
-            raise ConfigError(f"model.rate must be one of {', '.join(get_args(Rate))}, got {rate!r}")
+        one_of(rate, get_args(Rate), "model.rate")
         self.sizes, self.dimensions = tuple(sizes), dimensions
         self.straight_through, self.rate = straight_through, rate
         self.register_buffer("temperature", torch.tensor(float(temperature)))

@@ -63,7 +63,7 @@ class Flowed(NamedTuple):
 class _Amortised(PosteriorModel):
     """Flows whose every parameter is an encoder output: ``each`` numbers for each of ``steps`` steps."""
 
-    scores_codes = False
+    can_be_detached = False
 
     def __init__(self, latent_dim: int, steps: int, each: int) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class InverseAutoregressive(PosteriorModel):
     take away, so that an untrained posterior is the Gaussian of a plain VAE.
     """
 
-    scores_codes = False
+    can_be_detached = False
     GATE = 1.5
 
     def __init__(self, *, latent_dim: int, steps: int = 4, hidden: int = 64, context: int = 32) -> None:

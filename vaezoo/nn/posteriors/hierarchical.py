@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import within
+from vaezoo.config.validation import one_of, within
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_kl
 from vaezoo.nn.networks import LARGEST
@@ -87,6 +86,8 @@ class Levels(NamedTuple):
 
 class Hierarchy(PosteriorModel):
     """Networks of a hierarchy, with its posteriors and its prior. ``sizes`` are the dimensions of its levels."""
+
+    can_be_detached = False
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -259,8 +260,7 @@ class VectorLevels(Hierarchy):
         super().__init__(sizes)
         for width in widths:
             within(width, 1, LARGEST, "each of model.level_widths")
-        if inference not in get_args(Inference):
-            raise ConfigError(f"model.inference must be one of {', '.join(get_args(Inference))}, got {inference!r}")
+        one_of(inference, get_args(Inference), "model.inference")
         self.inference = inference
         above = [sum(sizes[:level]) for level in range(len(sizes))]
         self.priors = nn.ModuleList(Conditional(above[i], sizes[i], widths) for i in range(1, len(sizes)))

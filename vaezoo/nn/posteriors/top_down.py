@@ -208,3 +208,15 @@ class SpatialLevels(Hierarchy):
 
     def _spatial(self, level: int, code: Tensor, state: Tensor) -> Tensor:
         return code.to(state.dtype).reshape(-1, *self.shapes[level])
+
+
+def make_top_down(
+    image_shape: ImageShape, widths: Sequence[int] | None, code_channels: Sequence[int], blocks: int
+) -> tuple[SpatialLevels, BottomUp, ToPixels]:
+    """Levels, the encoder that their posteriors need, and the decoder of the state below them.
+
+    There are ``blocks`` levels at each resolution. ConfigError for numbers out of range; see ``resolutions``.
+    """
+    found = resolutions(image_shape, widths, code_channels)
+    grids = [grid for grid, _ in found]
+    return SpatialLevels(found, blocks), BottomUp(image_shape, grids, blocks), ToPixels(image_shape, grids)
