@@ -32,6 +32,8 @@ SMALL = {
     "model.quantizer_options.size": "8",
 }
 """Settings of parts of models that are too large for tests, for those that have them."""
+SMALL_PARTS = {"model.quantizer=vq": "+model.quantizer_options.size=8"}
+"""The same by choice of a part whose options are not listed."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -106,7 +108,11 @@ def small(variant: str) -> tuple[str, ...]:
     """Overrides that make a model of the zoo small enough for tests."""
     with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
         cfg = compose("train", overrides=[f"model={variant}"])
-    return tuple(f"{key}={value}" for key, value in SMALL.items() if OmegaConf.select(cfg, key) is not None)
+    listed = [f"{key}={value}" for key, value in SMALL.items() if OmegaConf.select(cfg, key) is not None]
+    chosen = [
+        words for part, words in SMALL_PARTS.items() if OmegaConf.select(cfg, part.split("=")[0]) == part.split("=")[1]
+    ]
+    return (*listed, *chosen)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ SMALL = [
 DYNAMIC = "data.binarize=dynamic"
 ONE_LEFT = ["data.limit=33", "data.eval_batch_size=2", DYNAMIC]  # one image for two processes, everywhere
 
-VQVAE = ["model=vqvae", "model.network=conv", "model.widths=[8]", "model.quantizer_options.size=8"]
+VQVAE = ["model=vqvae", "model.network=conv", "model.widths=[8]", "+model.quantizer_options.size=8"]
 
 
 class Labelled(VAE):

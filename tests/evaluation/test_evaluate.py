@@ -105,16 +105,28 @@ def test_a_sphere_has_what_does_not_need_independent_dimensions(evaluated: Any) 
 
 
 def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:
-    found = evaluated("model=vqvae", "model.quantizer_options.size=16")
+    found = evaluated("model=vqvae", "+model.quantizer_options.size=16")
     got, metrics = values(found), found["metrics"]
     assert got["kl"] == pytest.approx(64 * math.log(16))  # 16x16 pixels halved once
     assert got["elbo"] == pytest.approx(-got["recon"] - got["kl"])
     assert got["code_bits"] == 64 * 4
     assert 1 <= got["perplexity"] <= 16 * got["codes_used"] <= 16
     assert metrics["perplexity"]["positions"] == 64
-    assert "kl_of_dimensions" not in found["vectors"]
+    assert not {"kl_of_dimensions", "rate_at_depth"} & found["vectors"].keys()
     assert "draws of a point" in metrics["iw_bound"]["reason"]
     assert "no prior" in metrics["prior_fd_classifier"]["reason"]
+
+
+def test_levels_of_codes_have_a_curve_of_rates_and_distortions(evaluated: Any) -> None:
+    """Its end is the model's own rate and distortion."""
+    settings = ("model.quantizer_options.size=16", "model.quantizer_options.levels=3", "trainer.max_epochs=10")
+    found = evaluated("model=rvq_vae", *settings)
+    got, vectors = values(found), found["vectors"]
+    assert vectors["rate_at_depth"] == pytest.approx([level * 64 * math.log(16) for level in (1, 2, 3)])
+    assert vectors["rate_at_depth"][-1] == pytest.approx(got["kl"])
+    assert vectors["recon_at_depth"][-1] == pytest.approx(got["recon"], rel=1e-5)
+    assert vectors["psnr_at_depth"][-1] == pytest.approx(got["psnr"], rel=1e-5)
+    assert vectors["psnr_at_depth"] == sorted(vectors["psnr_at_depth"])
 
 
 def test_codes_of_too_many_dimensions_have_no_mixture(evaluated: Any) -> None:

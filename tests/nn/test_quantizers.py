@@ -1,6 +1,5 @@
 """Quantisers: the nearest codes, whose gradients and moving averages are those of the papers."""
 
-import json
 import math
 from shutil import which
 from typing import Any
@@ -10,22 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import SHARED
+from tests.zoo_vectors import close
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.codebooks import perplexity
 from vaezoo.nn.quantizers import codebooks, make_quantizer
 from vaezoo.nn.quantizers.base import uniform_rate, usage
 from vaezoo.nn.quantizers.vector import VectorQuantizer
-
-VECTORS = SHARED.parent / "zoo" / "discrete_vectors.json"
-
-
-@pytest.fixture(scope="module")
-def known() -> dict[str, Tensor]:
-    """Values by name that were computed in two ways in float64."""
-    if not VECTORS.is_file():
-        pytest.skip(f"needs {VECTORS}, which is not part of the repository")
-    return {name: torch.tensor(found["value"]) for name, found in json.loads(VECTORS.read_text()).items()}
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -42,10 +31,6 @@ def quantizer(codes: Tensor, **options: Any) -> VectorQuantizer:
     if made.ema:
         made.sums.copy_(codes)
     return made
-
-
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found.detach().float(), expected.float(), rtol=1e-5, atol=2e-6)
 
 
 # codes and gradients -------------------------------------------------------------------------------------------------
@@ -136,6 +121,36 @@ def test_codes_are_fixed_points() -> None:
     again = made(first.code)
     assert torch.equal(again.code, first.code)
     assert not again.penalties["commitment"].any()
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_cosine_codes_are_those_of_the_smallest_angle(update: str) -> None:
+    """On the unit sphere |z - e|^2 = 2 - 2 cos, whatever the lengths."""
+    z, codes, _ = batch()
+    made = quantizer(codes, update=update, normalize=True)
+    found, longer = made(z), quantizer(7 * codes, update=update, normalize=True)(3 * z)
+    cosines = torch.einsum("bchw,kc->bkhw", z, codes) / (z.norm(dim=1, keepdim=True) * codes.norm(dim=1)[:, None, None])
+    assert torch.equal(found.indices[:, 0], cosines.argmax(1))
+    close(found.code.norm(dim=1), torch.ones(4, 2, 2))
+    for name, penalty in found.penalties.items():
+        close(penalty, (2 - 2 * cosines.max(1).values).sum((1, 2)))
+        close(longer.penalties[name], penalty)
+    close(longer.code, found.code)
+    assert torch.equal(made.eval()(found.code).code, found.code)
+
+
+def test_cosine_codes_move_towards_the_mean_direction_of_their_vectors() -> None:
+    """Without decay a code becomes the normalised mean of its normalised vectors."""
+    z, codes, _ = batch()
+    made = quantizer(codes, normalize=True, decay=0.0, eps=1e-12)
+    indices = made(z).indices.flatten()
+    made.update()
+    directions = torch.nn.functional.normalize(z, dim=1).movedim(1, -1).flatten(0, -2)
+    for code in indices.unique().tolist():
+        mean = directions[indices == code].mean(0)
+        close(made.current_codes()[code], mean / mean.norm())
+    made.start(5 * z.movedim(1, -1).flatten(0, -2))
+    assert (made.codebook.norm(dim=1) <= 1 + 1e-6).all()
 
 
 @pytest.mark.parametrize("autocast", [False, True])
@@ -316,14 +331,21 @@ def test_codes_start_from_k_means(update: str) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_fewer_vectors_than_codes_are_taken_several_times() -> None:
-    vectors = torch.tensor([[0.0, 1], [2, 3], [0, 1]])
+def test_fewer_distinct_vectors_than_codes_are_taken_several_times() -> None:
+    vectors = torch.tensor([[0.0, 1], [2, 3]]).repeat(4, 1)
     made = VectorQuantizer(2, size=7)
     made.start(vectors)
     distances = torch.cdist(made.codebook, vectors[:2])
     assert (distances.min(1).values < 0.02).all()
     assert made.codebook.unique(dim=0).shape == (7, 2)
     assert torch.equal(made.codebook[:2], vectors[:2])
+
+
+@pytest.mark.parametrize("name", ["vq", "rvq"])
+def test_more_codes_than_vectors_to_start_from_are_refused(name: str) -> None:
+    message = "model.quantizer_options.size must be at most the number of vectors .* is 6 for these .*, got 7"
+    with pytest.raises(ConfigError, match=message):
+        make_quantizer(name, 3, {"size": 7}).start(torch.randn(6, 3))
 
 
 # usage ---------------------------------------------------------------------------------------------------------------
@@ -365,7 +387,7 @@ def test_a_quantiser_can_be_created_without_memory(update: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vqq", {}, "model.quantizer must be one of vq, got 'vqq'"),
+        ("vqq", {}, "model.quantizer must be one of vq, rvq, fsq.* got 'vqq'"),
         ("vq", {"sizes": 4}, "model.quantizer_options.sizes is not a setting here; did you mean 'size'?"),
         ("vq", {"channels": 4}, "model.quantizer_options.channels is set by the program"),
         ("vq", {"size": 0}, "model.quantizer_options.size must be at least 1, got 0"),

@@ -1,6 +1,7 @@
-"""A codebook of two processes is that of one, with batches that do not divide and with restarts."""
+"""What two processes quantise and learn is what one does, with batches that do not divide and with restarts."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, multiprocessing
 
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import even_share
+from vaezoo.nn.quantizers import make_quantizer
+from vaezoo.nn.quantizers.base import Quantizer
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 STEPS = {
@@ -19,26 +22,34 @@ STEPS = {
 }
 """Sizes of the micro-batches of each step."""
 
-RESTART = 0.8
-"""High, so that most steps restart codes."""
+MOVING: dict[str, Any] = {"size": 12, "decay": 0.5, "restart": 0.8}
+"""A restart that high happens in most steps."""
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vq": ("vq", MOVING),
+    "cosine": ("vq", MOVING | {"normalize": True}),
+    "rvq": ("rvq", MOVING | {"levels": 3, "dropout": True}),
+    "shared": ("rvq", MOVING | {"levels": 3, "shared": True}),
+}
+"""Quantisers with moving averages: name and options."""
 
 
-def trained(case: str, rank: int, world_size: int) -> dict[str, Any]:
+def trained(kind: str, case: str, rank: int, world_size: int) -> dict[str, Any]:
     """The quantiser after the steps of a case: its buffers, its restarts by step, and the next random number."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    made = VectorQuantizer(3, size=12, decay=0.5, restart=RESTART)
+    made = make_quantizer(KINDS[kind][0], 3, KINDS[kind][1])
     data = torch.Generator().manual_seed(1)
     restarts = []
     for sizes in STEPS[case]:
         for size in sizes:
             step(made, torch.randn(size, 3, 2, 2, generator=data), rank, world_size)
         made.update()
-        restarts.append(int(made.restarted))
+        restarts.append(sum(int(part.restarted) for part in made.modules() if isinstance(part, VectorQuantizer)))
     return {**made.state_dict(), "restarts": restarts, "next": torch.rand(3)}
 
 
-def step(made: VectorQuantizer, z: Tensor, rank: int, world_size: int) -> None:
+def step(made: Quantizer, z: Tensor, rank: int, world_size: int) -> None:
     if world_size == 1:
         made(z)
         return
@@ -50,23 +61,26 @@ def step(made: VectorQuantizer, z: Tensor, rank: int, world_size: int) -> None:
 def all_cases(rank: int, folder: Path) -> None:
     """What one of two processes does."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save({case: trained(case, rank, 2) for case in STEPS}, folder / f"{rank}.pt")
+    torch.save({case: trained(*case, rank, 2) for case in product(KINDS, STEPS)}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Any]]]:
-    """Results of both processes by case."""
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[tuple[str, str], dict[str, Any]]]:
+    """Results of both processes by kind and case."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(all_cases, (folder,), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.parametrize("case", STEPS)
-def test_two_processes_have_the_codebook_of_one(case: str, on_two: list[dict[str, dict[str, Any]]]) -> None:
-    alone = trained(case, 0, 1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_have_the_codebook_of_one(
+    kind: str, case: str, on_two: list[dict[tuple[str, str], dict[str, Any]]]
+) -> None:
+    alone = trained(kind, case, 0, 1)
     assert max(alone["restarts"]) > 0
-    first, second = (found[case] for found in on_two)
+    first, second = (found[kind, case] for found in on_two)
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(second[name], first[name], rtol=0, atol=0)

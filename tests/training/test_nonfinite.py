@@ -417,7 +417,7 @@ def test_a_run_with_a_codebook_goes_on_exactly_around_skipped_steps(
         f"stepping={stepping}",
         "data.limit=144",
     ]
-    settings += ["model=vqvae", "model.network=conv", "model.quantizer_options.size=8", "model.widths=[8]"]
+    settings += ["model=vqvae", "model.network=conv", "+model.quantizer_options.size=8", "model.widths=[8]"]
     settings += ["callbacks=none", "callbacks.last.every_n_steps=3", "callbacks.last.min_seconds=0", "evaluation=none"]
     settings += ["trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.on_nonfinite=skip"]
     settings += ["data.limit=144", "data.batch_size=32"]

@@ -129,6 +129,13 @@ class RunRecord:
         values = np.array(kept if kept is not None else [], dtype=float)
         return values if len(values) > 1 and np.isfinite(values).all() else None
 
+    def by_depth(self) -> np.ndarray:
+        """Rate and distortion of the first level of a code, the first two, ...: (L, 2) in nats, or (0, 2)."""
+        kept = self.evaluation.get("vectors", {})
+        pair = [np.array(kept.get(f"{name}_at_depth", []), dtype=float) for name in ("rate", "recon")]
+        sound = len(pair[0]) == len(pair[1]) and all(np.isfinite(values).all() for values in pair)
+        return np.stack(pair, 1) if sound else np.empty((0, 2))
+
 
 def gather(paths: Iterable[str | Path], packages: Sequence[str] = OWN) -> tuple[list[RunRecord], list[Refusal]]:
     """Read the runs in ``paths``; also returns the folders that cannot be compared.

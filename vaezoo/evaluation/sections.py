@@ -6,6 +6,7 @@ with a reason. A subject is a model, or any other object with the image API.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -274,6 +275,7 @@ def _paces(subject: Any, inputs: Inputs, method: str, extractor: FeatureExtracto
 def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> tuple[Numbers, Vectors]:
     """Active units, the decomposition of the average KL, in nats, usage of codebooks, and the accuracy of probes."""
     numbers, vectors = _posterior_statistics(subject, inputs, test_codes)
+    vectors |= _by_depth(subject, inputs)
     return numbers | _codebooks(subject, inputs) | probed(inputs, train_codes, test_codes), vectors
 
 
@@ -329,6 +331,26 @@ def _codebooks(subject: Any, inputs: Inputs) -> Numbers:
         name: {"value": sum(float(score(level)) for level in counts) / len(counts), **sizes}
         for name, score in scores.items()
     }
+
+
+@torch.no_grad()
+def _by_depth(subject: Any, inputs: Inputs) -> Vectors:
+    """Rate and recon, in nats, and PSNR of the codes of the first level alone, of the first two, ...: (L,) each.
+
+    Nothing for codes whose levels do not refine each other.
+    """
+    if subject.index_shape is None or subject.partial_codes(subject.indices(inputs.test[:1].to(inputs.device))) is None:
+        return {}
+
+    def distortions(x: Tensor) -> Tensor:
+        codes = subject.partial_codes(subject.indices(x))
+        each = [(subject.nll(x, code), metrics.psnr(metrics.mse(x, subject.decode(code)))) for code in codes]
+        return torch.stack([torch.stack(pair) for pair in each]).movedim(-1, 0)
+
+    recon, psnr = inputs.map(distortions, inputs.test).double().mean(0).T.tolist()
+    positions = math.prod(subject.index_shape[1:])
+    rates = [positions * math.log(size) for size in subject.codebook_sizes]
+    return {"rate_at_depth": list(accumulate(rates)), "recon_at_depth": recon, "psnr_at_depth": psnr}
 
 
 def probed(inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> Numbers:

@@ -15,6 +15,7 @@ from vaezoo.models.denoising_vae import DenoisingVAE
 from vaezoo.models.dip_vae import DIPVAE
 from vaezoo.models.factor_vae import FactorVAE
 from vaezoo.models.flow_vae import FlowVAE
+from vaezoo.models.fsq_vae import FSQVAE
 from vaezoo.models.hierarchical_vae import HierarchicalVAE
 from vaezoo.models.iaf_vae import IAFVAE
 from vaezoo.models.info_vae import InfoVAE
@@ -24,6 +25,7 @@ from vaezoo.models.ladder_vae import LadderVAE
 from vaezoo.models.miwae import MIWAE
 from vaezoo.models.piwae import PIWAE
 from vaezoo.models.rae import RAE
+from vaezoo.models.rvq_vae import RVQVAE
 from vaezoo.models.sliced_wae import SlicedWAE
 from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
@@ -37,11 +39,13 @@ __all__ = [
     "AE",
     "CIWAE",
     "DIPVAE",
+    "FSQVAE",
     "IAFVAE",
     "IWAE",
     "MIWAE",
     "PIWAE",
     "RAE",
+    "RVQVAE",
     "VAE",
     "VQVAE",
     "WAE",

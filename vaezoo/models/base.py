@@ -73,6 +73,9 @@ class Autoencoder(ImageAPI, Objective):
     one_hots: Sequence[slice] = ()
     """Parts of a code that are one-hot vectors, whose dimensions cannot be moved one by one."""
 
+    channel_levels: Sequence[Sequence[float]] = ()
+    """Values that each channel of a spatial code can have, if they are quantised one by one."""
+
     codebook_sizes: tuple[int, ...] = ()
     """Entries of the codebook of each level of a discrete code."""
 
@@ -249,6 +252,13 @@ class Autoencoder(ImageAPI, Objective):
     def codes_at(self, indices: Tensor) -> Tensor:
         """The codes that indices stand for: (B, *index_shape) -> (B, D)."""
         raise NotImplementedError(f"the codes of {type(self).__name__} are not discrete")
+
+    def partial_codes(self, indices: Tensor) -> Tensor | None:
+        """Codes of the first level of indices, the first two, ..., if levels refine each other, else None.
+
+        (B, *index_shape) -> (L, B, D).
+        """
+        return None
 
     @property
     def code_bits(self) -> float:

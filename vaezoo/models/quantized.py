@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
 from vaezoo.nn.quantizers import make_quantizer
-from vaezoo.nn.quantizers.base import Quantized, uniform_rate, usage
+from vaezoo.nn.quantizers.base import Quantized, Quantizer, uniform_rate, usage
 from vaezoo.training.terms import Terms
 
 RESTARTED = 0.8
@@ -17,50 +17,70 @@ RESTARTED = 0.8
 class QuantizedAutoencoder(Autoencoder):
     """Autoencoder that replaces each position of a spatial code by the nearest code that its quantiser has.
 
-    Its rate is that of indices coded with equal probabilities, N log K nats for N positions and K codes. It has no
-    prior to sample from, because the distribution of the indices is not modelled.
+    Its rate is that of indices coded with equal probabilities, N sum_m log K_m nats for N positions and K_m codes of
+    each level. It has no prior to sample from, because the distribution of the indices is not modelled.
 
     Args:
-        code_channels: channels of the code at each position.
+        code_channels: channels of the code at each position; None for as many as the quantiser has by default, or as
+            follow from its options.
         quantizer: by name (see ``vaezoo.nn.quantizers``); quantizer_options: its arguments, such as the size.
     """
+
+    quantizer: Quantizer
 
     def __init__(
         self,
         *,
         latent_dim: int | None = None,
-        code_channels: int | None = 16,
+        code_channels: int | None = None,
         network: str = "resnet",
         quantizer: str = "vq",
         quantizer_options: dict[str, Any] | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, code_channels=code_channels, network=network, **shared)
-        channels, height, width = self.code_shape
-        self.quantizer = make_quantizer(quantizer, channels, quantizer_options)
+        _, height, width = self.code_shape
         self.codebook_sizes = self.quantizer.sizes
         self.index_shape = (len(self.codebook_sizes), height, width)
+        self.channel_levels = self.quantizer.channel_levels
+
+    def _make_networks(
+        self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
+    ) -> None:
+        chosen = self.hparams
+        self.quantizer = make_quantizer(chosen["quantizer"], code_channels, chosen["quantizer_options"])
+        super()._make_networks(network, widths, latent_dim, self.quantizer.channels)
+
+    def count_features(self, dimensions: int) -> int:
+        return self.quantizer.features
+
+    def grid(self, x: Tensor) -> Tensor:
+        """Encoder outputs at each position: (B, C, H, W) -> (B, F, h, w)."""
+        return self.features(x).unflatten(1, (-1, *self.code_shape[1:]))
 
     def quantize(self, x: Tensor) -> Quantized:
         """The codes of images before they are flattened, their indices and penalties: (B, C, H, W) -> Quantized."""
-        found: Quantized = self.quantizer(self.path_code(x).unflatten(1, self.code_shape))
+        found: Quantized = self.quantizer(self.grid(x))
         return found
 
     def path_code(self, x: Tensor) -> Tensor:
-        return self.features(x)
+        return self.quantizer.path(self.grid(x)).flatten(1)
 
     def encode(self, x: Tensor) -> Tensor:
         return self.quantize(x).code.flatten(1)
 
     def project(self, code: Tensor) -> Tensor:
-        nearest: Quantized = self.quantizer(code.unflatten(1, self.code_shape))
-        return nearest.code.flatten(1)
+        return self.quantizer.project(code.unflatten(1, self.code_shape)).flatten(1)
 
     def indices(self, x: Tensor) -> Tensor:
         return self.quantize(x).indices
 
     def codes_at(self, indices: Tensor) -> Tensor:
         return self.quantizer.codes(indices).flatten(1)
+
+    def partial_codes(self, indices: Tensor) -> Tensor | None:
+        found = self.quantizer.partial_codes(indices)
+        return None if found is None else found.flatten(2)
 
     def rate(self, x: Tensor) -> Tensor:
         return x.new_full((len(x),), uniform_rate(math.prod(self.code_shape[1:]), self.codebook_sizes))
@@ -79,8 +99,7 @@ class QuantizedAutoencoder(Autoencoder):
         return self.quantizer.wants_images
 
     def start_from(self, images: Tensor) -> None:
-        vectors = self.path_code(images).unflatten(1, self.code_shape).movedim(1, -1)
-        self.quantizer.start(vectors.detach().flatten(0, -2))
+        self.quantizer.start(self.grid(images).detach().movedim(1, -1).flatten(0, -2))
 
     def update_statistics(self) -> None:
-        self.quantizer.update(restarts=self.progress() < RESTARTED)
+        self.quantizer.update(self.progress() < RESTARTED, self.global_step + 1)

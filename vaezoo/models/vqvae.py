@@ -13,17 +13,24 @@ class VQVAE(QuantizedAutoencoder):
     """Autoencoder with codes from a learned codebook (van den Oord et al., 2017, equation 3).
 
     Args:
-        commitment: weight of the squared distances of encoder outputs from their codes.
+        commitment: weight of the squared distances of encoder outputs from their codes, which the quantisers ``vq``,
+            ``rvq``, ``simvq`` and ``lfq`` have.
     """
 
     def __init__(self, *, commitment: float = 0.25, **shared: Any) -> None:
         super().__init__(**shared)
         at_least(commitment, 0, "model.commitment")
-        self.commitment = commitment
+        self.penalty_weights = {
+            **({"commitment": commitment} if self.quantizer.commits else {}),
+            **self.quantizer.weights,
+        }
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
-        loss = terms.recon + self.commitment * terms.penalties["commitment"]
-        return loss + terms.penalties["codebook"] if "codebook" in terms.penalties else loss
+        loss = terms.recon
+        for name, weight in self.penalty_weights.items():
+            loss = loss + weight * terms.penalties[name]
+        return loss
 
     def main_formula(self) -> str:
-        return f"recon + {self.commitment:g} commitment{self.quantizer.formula()}"
+        commitment = f" + {self.penalty_weights['commitment']:g} commitment" if self.quantizer.commits else ""
+        return f"recon{commitment}{self.quantizer.formula()}"

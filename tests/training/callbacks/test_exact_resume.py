@@ -15,7 +15,7 @@ Program = Callable[..., tuple[int, str]]
 
 SMALL = ("model.widths=[16]", "callbacks=none", "data.limit=128", "evaluation=none", "callbacks.last.min_seconds=0")
 FACTOR_VAE = ("model=factor_vae", "model.penalty_options.widths=[8]")
-VQVAE = ("model=vqvae", "model.quantizer_options.size=8")
+VQVAE = ("model=vqvae", "+model.quantizer_options.size=8")
 
 
 @pytest.mark.parametrize("most", [2, pytest.param(30, marks=pytest.mark.nightly)])

@@ -31,7 +31,8 @@ def rate_distortion(
 ) -> Panel:
     """Rate (KL) against distortion (recon) of each run; a model without KL is a horizontal line.
 
-    The means of seed groups that differ in one setting are joined.
+    The means of seed groups that differ in one setting are joined. If levels of a code refine each other, a line of
+    dots is what the first level gives alone, the first two, and so on.
     """
     figure, axes = chart(title, "rate: KL, nats per image", "distortion: recon, nats per image", width=480, height=380)
     centres: dict[str, tuple[float, float]] = {}
@@ -50,6 +51,8 @@ def rate_distortion(
                 clip_on=False,
             )
             centres[seed_group.label] = tuple(points.mean(0))
+            for record in seed_group.records:
+                axes.plot(*record.by_depth().T, marker=".", color=colour(index), linewidth=1.2, alpha=0.75)
         elif recon:
             level = float(np.mean(list(recon.values())))
             axes.axhline(level, color=colour(index), linestyle="--", linewidth=1.2)

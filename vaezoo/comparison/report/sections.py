@@ -51,7 +51,8 @@ def rate_distortion(group: Group, prefix: str, out: Path) -> Picture:
         "Rate and distortion",
         "Further right, codes carry more information about an image; further down, images are reconstructed better."
         " Along a dotted line the ELBO is the same, so a model below another's dotted line has the better ELBO. Models"
-        " that differ in one setting only are joined, and a model without KL is a dashed line.",
+        " that differ in one setting only are joined, and a model without KL is a dashed line. A line of dots of one"
+        " model is what the first level of its codes gives alone, the first two, and so on.",
         panels,
     )
 

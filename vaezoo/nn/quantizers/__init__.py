@@ -6,11 +6,18 @@ from typing import Any
 from vaezoo.config.choices import QUANTIZERS
 from vaezoo.config.validation import create
 from vaezoo.nn.quantizers.base import Quantizer
+from vaezoo.nn.quantizers.finite import FiniteScalarQuantizer
+from vaezoo.nn.quantizers.residual import ResidualQuantizer
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
-_CLASSES: dict[str, type[Quantizer]] = dict(zip(QUANTIZERS, (VectorQuantizer,), strict=True))
+_CLASSES: dict[str, type[Quantizer]] = dict(
+    zip(QUANTIZERS, (VectorQuantizer, ResidualQuantizer, FiniteScalarQuantizer), strict=True)
+)
 
 
-def make_quantizer(name: str, channels: int, options: Mapping[str, Any] | None = None) -> Quantizer:
-    """The quantiser called ``name`` of vectors with ``channels``; ConfigError for an unknown name or option."""
+def make_quantizer(name: str, channels: int | None = None, options: Mapping[str, Any] | None = None) -> Quantizer:
+    """The quantiser called ``name`` with codes of so many channels; None for as many as it has by default.
+
+    ConfigError for an unknown name or option, or channels that do not agree with the options.
+    """
     return create("model.quantizer", _CLASSES, name, options, channels=channels)

@@ -1,6 +1,7 @@
-"""The quantiser with a learned codebook."""
+"""Quantisers whose codes are the nearest of a learned codebook."""
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,17 +12,73 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.distributed import batch_shares, memory
 from vaezoo.nn.quantizers import codebooks
-from vaezoo.nn.quantizers.base import START_IMAGES, Quantized, Quantizer
+from vaezoo.nn.quantizers.base import (
+    OPTIONS,
+    START_IMAGES,
+    Quantized,
+    Quantizer,
+    codebook_channels,
+    refuse_too_few,
+)
+
+Estimator = Literal["straight_through", "rotation"]
 
 
-class VectorQuantizer(Quantizer):
+class NearestCode(Quantizer):
+    """Quantiser that takes the code at the smallest Euclidean distance.
+
+    A subclass has ``current_codes``. The penalty ``commitment`` is |z - sg(e)|^2, whose gradient moves the encoder;
+    ``codebook`` is |sg(z) - e|^2, whose gradient moves the codes, if ``weights`` names it. With ``normalize``, vectors
+    and codes are on the unit sphere.
+    """
+
+    commits = True
+    estimator: Callable[[Tensor, Tensor], Tensor]
+    normalize = False
+
+    def current_codes(self) -> Tensor:
+        """All codes, (K, c), with the gradient of what they are made of."""
+        raise NotImplementedError
+
+    def gather(self, vectors: Tensor, indices: Tensor) -> None:
+        """Take note of a training batch of vectors (B, h, w, c) and the indices (B h w,) of their codes."""
+
+    def prepared(self, z: Tensor) -> Tensor:
+        """Vectors in float32, as they are compared with codes: (B, c, h, w) -> (B, h, w, c)."""
+        vectors = z.float().movedim(1, -1)
+        return F.normalize(vectors, dim=-1) if self.normalize else vectors
+
+    def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Codes (B, h, w, c), indices (B, h, w) and penalties (B,) of vectors (B, h, w, c)."""
+        book = self.current_codes()
+        indices = codebooks.nearest(vectors.detach().flatten(0, -2), book.detach())
+        codes = F.embedding(indices, book).view(vectors.shape)
+        penalties = {"commitment": (vectors - codes.detach()).square().sum((1, 2, 3))}
+        if "codebook" in self.weights:
+            penalties["codebook"] = (vectors.detach() - codes).square().sum((1, 2, 3))
+        if self.training:
+            self.gather(vectors.detach(), indices)
+        return codes, indices.view(vectors.shape[:-1]), penalties
+
+    def forward(self, z: Tensor) -> Quantized:
+        with torch.autocast(z.device.type, enabled=False):
+            vectors = self.prepared(z)
+            codes, indices, penalties = self.look_up(vectors)
+            code = self.estimator(vectors, codes).movedim(-1, 1)
+        return Quantized(code, indices[:, None], penalties)
+
+    def codes(self, indices: Tensor) -> Tensor:
+        return F.embedding(indices[:, 0], self.current_codes()).movedim(-1, 1)
+
+
+class VectorQuantizer(NearestCode):
     """The nearest of ``size`` learned codes (van den Oord et al., 2017).
 
-    The penalty ``commitment`` is |z - sg(e)|^2, whose gradient moves the encoder. With ``update="ema"`` the codes are
-    moving averages with ``decay`` of their vectors (appendix A.1 there), with counts smoothed by ``eps``; a code whose
-    count is below ``restart`` times the mean becomes a random vector of the batch (0: never). With
-    ``update="gradient"`` they follow the gradient of the penalty ``codebook``, |sg(z) - e|^2, and the last three
-    options have no effect. ConfigError for an option out of range, or codes that do not fit into memory.
+    With ``update="ema"`` the codes are moving averages with ``decay`` of their vectors (appendix A.1 there), with
+    counts smoothed by ``eps``; a code whose count is below ``restart`` times the mean becomes a random vector of the
+    batch (0: never). With ``update="gradient"`` they follow the gradient of the penalty ``codebook``, and these three
+    options have no effect. With ``normalize`` they are cosine codes (Yu et al., 2022, ViT-VQGAN). ConfigError for an
+    option out of range, or codes that do not fit into memory.
     """
 
     codebook: Tensor
@@ -38,18 +95,22 @@ class VectorQuantizer(Quantizer):
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None = None,
         *,
         size: int = 512,
         update: Literal["ema", "gradient"] = "ema",
         decay: float = 0.99,
         eps: float = 1e-5,
         restart: float = 0.1,
-        estimator: Literal["straight_through", "rotation"] = "straight_through",
+        estimator: Estimator = "straight_through",
+        normalize: bool = False,
     ) -> None:
         super().__init__()
-        _check_options(channels, size, decay, eps, restart)
-        self.sizes, self.ema = (size,), update == "ema"
+        self.channels = channels = codebook_channels(channels)
+        check_size(size, channels)
+        _check_averages(decay, eps, restart)
+        self.sizes, self.ema, self.normalize = (size,), update == "ema", normalize
+        self.weights = {} if self.ema else {"codebook": 1.0}
         self.decay, self.eps, self.restart = decay, eps, restart
         self.estimator = codebooks.ESTIMATORS[estimator]
         codebook = torch.randn(size, channels) / math.sqrt(channels)
@@ -72,37 +133,33 @@ class VectorQuantizer(Quantizer):
 
     @torch.no_grad()
     def start(self, vectors: Tensor) -> None:
-        """Codes from k-means of vectors (N, c), each with a count of 1."""
-        self.codebook.copy_(codebooks.k_means(vectors, len(self.codebook)))
+        """Codes from k-means of vectors (N, c), each with a count of 1; ConfigError for fewer vectors than codes."""
+        refuse_too_few(vectors, len(self.codebook))
+        self.start_at(self.fitted(vectors, len(self.codebook)))
+
+    def fitted(self, vectors: Tensor, size: int) -> Tensor:
+        """``size`` codes from k-means of vectors (N, c) as they are compared with codes."""
+        return codebooks.k_means(F.normalize(vectors, dim=-1) if self.normalize else vectors, size)
+
+    @torch.no_grad()
+    def start_at(self, codes: Tensor) -> None:
+        """Start at these codes (K, c), each with a count of 1."""
+        self.codebook.copy_(codes)
         if self.ema:
             self.counts.fill_(1)
             self.sums.copy_(self.codebook)
         self.started.fill_(True)
 
-    def forward(self, z: Tensor) -> Quantized:
-        with torch.autocast(z.device.type, enabled=False):
-            vectors = z.float().movedim(1, -1)
-            indices = codebooks.nearest(vectors.detach().flatten(0, -2), self.codebook.detach())
-            codes = F.embedding(indices, self.codebook).view(vectors.shape)
-            penalties = {"commitment": (vectors - codes.detach()).square().sum((1, 2, 3))}
-            if not self.ema:
-                penalties["codebook"] = (vectors.detach() - codes).square().sum((1, 2, 3))
-            elif self.training:
-                self._gather(vectors.detach(), indices)
-            code = self.estimator(vectors, codes).movedim(-1, 1)
-        return Quantized(code, indices.view(z.shape[0], 1, *z.shape[2:]), penalties)
-
-    def codes(self, indices: Tensor) -> Tensor:
-        return F.embedding(indices[:, 0], self.codebook).movedim(-1, 1)
-
-    def formula(self) -> str:
-        return "" if self.ema else " + codebook"
+    def current_codes(self) -> Tensor:
+        return F.normalize(self.codebook, dim=-1) if self.normalize else self.codebook
 
     # moving averages -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _gather(self, vectors: Tensor, indices: Tensor) -> None:
+    def gather(self, vectors: Tensor, indices: Tensor) -> None:
         """Add this batch's vectors (B, h, w, c), of all ranks, to what the next update takes over."""
+        if not self.ema:
+            return
         flat = vectors.flatten(0, -2)
         counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(flat[:, 0]))
         sums = torch.zeros_like(self.sums).index_add_(0, indices, flat)
@@ -142,7 +199,7 @@ class VectorQuantizer(Quantizer):
         return torch.where(own[:, None], flat[row.clamp(0, len(flat) - 1)], 0.0)
 
     @torch.no_grad()
-    def update(self, restarts: bool = True) -> None:
+    def update(self, restarts: bool = True, next_step: int = 0) -> None:
         """One step of the moving averages, then restarts of unused codes; nothing without finite gathered vectors."""
         if not self.ema:
             return
@@ -174,13 +231,18 @@ class VectorQuantizer(Quantizer):
         self.keys.fill_(-1)
 
 
-def _check_options(channels: int, size: int, decay: float, eps: float, restart: float) -> None:
-    key = "model.quantizer_options"
-    at_least(size, 1, f"{key}.size")
-    at_least(decay, 0, f"{key}.decay")
-    if decay >= 1:
-        raise ConfigError(f"{key}.decay must be below 1, at which codes do not move, got {decay:g}")
-    above(eps, 0, f"{key}.eps")
-    within(restart, 0, 1, f"{key}.restart")
+def check_size(size: int, channels: int) -> None:
+    """ConfigError for a codebook without codes, or one that does not fit into memory."""
+    at_least(size, 1, f"{OPTIONS}.size")
     if torch.empty(0).device.type != "meta":
-        memory.refuse_beyond(4 * 4 * size * channels, f"a codebook of {size:,} codes", f"choose a smaller {key}.size")
+        memory.refuse_beyond(
+            4 * 4 * size * channels, f"a codebook of {size:,} codes", f"choose a smaller {OPTIONS}.size"
+        )
+
+
+def _check_averages(decay: float, eps: float, restart: float) -> None:
+    at_least(decay, 0, f"{OPTIONS}.decay")
+    if decay >= 1:
+        raise ConfigError(f"{OPTIONS}.decay must be below 1, at which codes do not move, got {decay:g}")
+    above(eps, 0, f"{OPTIONS}.eps")
+    within(restart, 0, 1, f"{OPTIONS}.restart")
