@@ -37,7 +37,8 @@ SMALL = [
 DYNAMIC = "data.binarize=dynamic"
 ONE_LEFT = ["data.limit=33", "data.eval_batch_size=2", DYNAMIC]  # one image for two processes, everywhere
 
-VQVAE = ["model=vqvae", "model.network=conv", "model.widths=[8]", "+model.quantizer_options.size=8"]
+DISCRETE = ["model=vqvae", "model.network=conv", "model.widths=[8]"]
+VQVAE = [*DISCRETE, "+model.quantizer_options.size=8"]
 
 
 class Labelled(VAE):
@@ -77,6 +78,9 @@ CASES: dict[str, list[str]] = {
     "adversarial_ae": ["model=adversarial_ae", "model.penalty_options.widths=[16]", *ONE_LEFT],
     "vqvae": [*VQVAE, *ONE_LEFT],
     "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
+    "rvq": [*DISCRETE, "model.quantizer=rvq", "model.quantizer_options={size: 8, levels: 3, dropout: true}", *ONE_LEFT],
+    "lfq": [*DISCRETE, "model.quantizer=lfq", "model.quantizer_options={bits: 3}", *ONE_LEFT],
+    "gumbel": [*VQVAE, "model.quantizer=gumbel", *ONE_LEFT],
     "labels": ["model=vae", "model._target_=tests.devices.Labelled"],
     "conditional_vae": ["model=conditional_vae", "model.prior=conditional", *ONE_LEFT],
 }

@@ -43,6 +43,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "flow": {"steps": 3, "hidden": 16},
     "critic_tc": {"widths": [16]},
     "adversarial": {"widths": [16]},
+    "lfq": {"bits": 3},
+    "bsq": {"bits": 3},
+    "simvq": {"size": 8},
+    "gumbel": {"size": 8},
 }
 """Options of parts that are too large for tests, by name."""
 PARTNERS: dict[str, dict[str, Any]] = {

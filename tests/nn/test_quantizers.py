@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.zoo_vectors import close
+from vaezoo.config.choices import QUANTIZERS
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.codebooks import perplexity
 from vaezoo.nn.quantizers import codebooks, make_quantizer
-from vaezoo.nn.quantizers.base import uniform_rate, usage
+from vaezoo.nn.quantizers.base import Quantizer, uniform_rate, usage
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 
@@ -387,7 +388,7 @@ def test_a_quantiser_can_be_created_without_memory(update: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("vqq", {}, "model.quantizer must be one of vq, rvq, fsq.* got 'vqq'"),
+        ("vqq", {}, "model.quantizer must be one of vq, rvq, .* got 'vqq'"),
         ("vq", {"sizes": 4}, "model.quantizer_options.sizes is not a setting here; did you mean 'size'?"),
         ("vq", {"channels": 4}, "model.quantizer_options.channels is set by the program"),
         ("vq", {"size": 0}, "model.quantizer_options.size must be at least 1, got 0"),
@@ -426,27 +427,84 @@ def test_vector_quantize_pytorch_has_the_same_opinion() -> None:
 
 
 NATIVE = [pytest.mark.nightly, pytest.mark.skipif(not which("g++"), reason="torch.compile needs a C++ compiler")]
+MOVING = {"size": 8, "restart": 0.6, "decay": 0.5}
+EVERY: list[tuple[str, dict[str, Any]]] = [
+    ("vq", MOVING),
+    ("vq", MOVING | {"update": "gradient", "normalize": True}),
+    ("rvq", MOVING | {"levels": 2, "dropout": True}),
+    ("fsq", {"levels": [5, 4, 3]}),
+    ("lfq", {"bits": 3}),
+    ("bsq", {"bits": 3}),
+    ("simvq", {"size": 8}),
+    ("gumbel", {"size": 3}),
+]
+"""Every quantiser of vectors with three channels."""
+
+
+def test_every_quantiser_is_among_these() -> None:
+    assert {name for name, _ in EVERY} == set(QUANTIZERS)
 
 
 @pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NATIVE)])
-@pytest.mark.parametrize("update", ["ema", "gradient"])
-def test_forward_and_update_are_one_program(update: str, backend: str) -> None:
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_forward_and_update_are_one_program(name: str, options: dict[str, Any], backend: str) -> None:
     torch.compiler.reset()
     z, codes = far_codes()
     results = []
     for compiled in (False, True):
         torch.manual_seed(2)
-        made = quantizer(codes, restart=0.6, decay=0.5, update=update)
+        made = make_quantizer(name, 3, options)
+        for book in (part for part in made.modules() if isinstance(part, VectorQuantizer)):
+            book.start_at(codes)
 
-        def step(z: Tensor, made: VectorQuantizer = made) -> Tensor:
-            found = made(z)
+        def step(z: Tensor, made: Quantizer = made) -> Tensor:
+            found, posterior = made(z), made.posterior(z)
             made.update()
-            return found.code.sum() + found.penalties["commitment"].mean()
+            drawn = 0 if posterior is None else posterior.draw().first.sum()
+            return found.code.sum() + sum(penalty.mean() for penalty in found.penalties.values()) + drawn
 
         # with fallback_random, inductor draws what torch draws
-        options = {"fallback_random": True} if backend == "inductor" else None
-        run = torch.compile(step, backend=backend, fullgraph=True, options=options) if compiled else step
-        results.append((run(z), run(z[:1]), run(z), made.codebook.detach(), made.state_dict()))
+        compilation = {"fallback_random": True} if backend == "inductor" else None
+        run = torch.compile(step, backend=backend, fullgraph=True, options=compilation) if compiled else step
+        results.append((run(z), run(z[:1]), run(z), made.state_dict()))
     for eager, other in zip(*results, strict=True):
         torch.testing.assert_close(other, eager)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_every_quantiser_computes_in_single_precision(name: str, options: dict[str, Any], autocast: bool) -> None:
+    made, z = make_quantizer(name, 3, options).eval(), torch.randn(4, 3, 2, 2).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found, again = made(z), made.codes(made(z).indices)
+    wanted = made(z.float())
+    assert found.code.dtype == torch.float32
+    assert torch.equal(found.code, wanted.code)
+    assert torch.equal(again, wanted.code)
+    for penalty_name, penalty in found.penalties.items():
+        assert torch.equal(penalty, wanted.penalties[penalty_name])
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_paths_of_every_quantiser_begin_at_its_codes(name: str, options: dict[str, Any]) -> None:
+    made, z = make_quantizer(name, 3, options).eval(), torch.randn(6, 3, 2, 2)
+    found = made(z)
+    assert torch.equal(made.project(made.path(z)), found.code)
+    assert torch.equal(made.codes(found.indices), found.code)
+    assert (found.indices.amax((0, 2, 3)) < torch.tensor(made.sizes)).all()
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_vectors_that_are_not_finite_have_codes_that_are_not_and_valid_indices(
+    name: str, options: dict[str, Any]
+) -> None:
+    """So that the loss says so, and nothing is read out of bounds, which on a GPU ends the process."""
+    made, z = make_quantizer(name, 3, options), torch.randn(4, 3, 2, 2)
+    z[0], z[1] = math.nan, math.inf
+    found, posterior = made(z), made.posterior(z)
+    code = found.code if posterior is None else posterior.draw().first
+    assert not code[0].isfinite().all()
+    assert code[2:].isfinite().all()
+    assert (found.indices >= 0).all()
+    assert (found.indices.amax((0, 2, 3)) < torch.tensor(made.sizes)).all()

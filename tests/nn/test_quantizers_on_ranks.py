@@ -33,6 +33,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Quantisers with moving averages: name and options."""
 
+STATISTICS = ("lfq", "bsq")
+"""Quantisers with a penalty that is a statistic of the batch."""
+
 
 def trained(kind: str, case: str, rank: int, world_size: int) -> dict[str, Any]:
     """The quantiser after the steps of a case: its buffers, its restarts by step, and the next random number."""
@@ -58,10 +61,29 @@ def step(made: Quantizer, z: Tensor, rank: int, world_size: int) -> None:
         made(share.rows(z, max(share.size, 1)))
 
 
+def of_statistic(name: str, size: int, rank: int, world_size: int) -> dict[str, Tensor]:
+    """The mean penalty of a batch of so many images, and its gradient for the parameters of an encoder."""
+    torch.manual_seed(2)
+    made = make_quantizer(name, None, {"bits": 3, "tau": 1.0})
+    matrix, x = torch.randn(3, 3, requires_grad=True), torch.randn(size, 3, 2, 2)
+    share = even_share(size, rank, world_size) if world_size > 1 else None
+    with batch_shares.within_share(share):
+        own = x if share is None else share.rows(x, max(share.size, 1))
+        penalty = made(torch.einsum("bchw,dc->bdhw", own, matrix)).penalties["entropy"]
+    (penalty.mean() * (1 if share is None else share.weight)).backward()
+    found = torch.cat([penalty.sum()[None] * (share is None or share.size > 0), matrix.grad.flatten()])
+    if share is not None:
+        torch.distributed.all_reduce(found)
+        found[1:] /= world_size
+    return {"mean": found[0] / size, "gradient": found[1:]}
+
+
 def all_cases(rank: int, folder: Path) -> None:
     """What one of two processes does."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    torch.save({case: trained(*case, rank, 2) for case in product(KINDS, STEPS)}, folder / f"{rank}.pt")
+    found: dict[tuple[str, Any], Any] = {case: trained(*case, rank, 2) for case in product(KINDS, STEPS)}
+    found |= {case: of_statistic(*case, rank, 2) for case in product(STATISTICS, (4, 3, 1))}
+    torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -84,6 +106,18 @@ def test_two_processes_have_the_codebook_of_one(
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(second[name], first[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [4, 3, 1])
+@pytest.mark.parametrize("name", STATISTICS)
+def test_two_processes_have_the_penalty_of_one_and_its_gradient(
+    name: str, size: int, on_two: list[dict[tuple[str, Any], dict[str, Any]]]
+) -> None:
+    """Of a single image, the second process has a stand-in."""
+    alone = of_statistic(name, size, 0, 1)
+    assert alone["gradient"].abs().max() > 0.01
+    for found in on_two:
+        torch.testing.assert_close(found[name, size], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_a_stand_in_adds_nothing_even_if_it_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
+from vaezoo.nn.posteriors.base import Draw, Posterior
+from vaezoo.nn.priors.base import Prior
 from vaezoo.nn.quantizers import make_quantizer
 from vaezoo.nn.quantizers.base import Quantized, Quantizer, uniform_rate, usage
 from vaezoo.training.terms import Terms
@@ -18,7 +20,8 @@ class QuantizedAutoencoder(Autoencoder):
     """Autoencoder that replaces each position of a spatial code by the nearest code that its quantiser has.
 
     Its rate is that of indices coded with equal probabilities, N sum_m log K_m nats for N positions and K_m codes of
-    each level. It has no prior to sample from, because the distribution of the indices is not modelled.
+    each level. It has no prior to sample from, because the distribution of the indices is not modelled. A quantiser
+    that draws codes has a posterior instead, with the KL divergence from equal probabilities as its rate.
 
     Args:
         code_channels: channels of the code at each position; None for as many as the quantiser has by default, or as
@@ -26,6 +29,7 @@ class QuantizedAutoencoder(Autoencoder):
         quantizer: by name (see ``vaezoo.nn.quantizers``); quantizer_options: its arguments, such as the size.
     """
 
+    selection = ("val/elbo", "max")
     quantizer: Quantizer
 
     def __init__(
@@ -47,12 +51,13 @@ class QuantizedAutoencoder(Autoencoder):
     def _make_networks(
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
     ) -> None:
-        chosen = self.hparams
-        self.quantizer = make_quantizer(chosen["quantizer"], code_channels, chosen["quantizer_options"])
-        super()._make_networks(network, widths, latent_dim, self.quantizer.channels)
+        quantizer = make_quantizer(self.hparams["quantizer"], code_channels, self.hparams["quantizer_options"])
+        self.encoder_features = quantizer.features
+        super()._make_networks(network, widths, latent_dim, quantizer.channels)
+        self.quantizer = quantizer  # after the networks, also among the parameters of an optimiser
 
     def count_features(self, dimensions: int) -> int:
-        return self.quantizer.features
+        return self.encoder_features
 
     def grid(self, x: Tensor) -> Tensor:
         """Encoder outputs at each position: (B, C, H, W) -> (B, F, h, w)."""
@@ -82,17 +87,38 @@ class QuantizedAutoencoder(Autoencoder):
         found = self.quantizer.partial_codes(indices)
         return None if found is None else found.flatten(2)
 
+    def posterior(self, x: Tensor) -> Posterior | None:
+        return self.quantizer.posterior(self.grid(x))
+
+    def prior(self) -> Prior | None:
+        return self.quantizer.prior(math.prod(self.code_shape[1:]))
+
     def rate(self, x: Tensor) -> Tensor:
         return x.new_full((len(x),), uniform_rate(math.prod(self.code_shape[1:]), self.codebook_sizes))
 
     def loss_terms(self, x: Tensor) -> Terms:
-        code, indices, penalties = self.quantize(self.encoder_input(x))
+        grid = self.grid(self.encoder_input(x))
+        posterior = self.quantizer.posterior(grid)
+        code, indices, penalties = self.quantizer(grid)
         code, counts = code.flatten(1), usage(indices, self.codebook_sizes)
-        outputs = self.outputs(code)
-        recon, no_kl = self.likelihood.nll(x, outputs), x.new_zeros(len(x), 0)
-        terms = Terms(recon, no_kl, penalties, code, rate=self.rate(x), usage=counts)
-        self.penalise(terms, x, outputs, code)
+        drawn = None if posterior is None else posterior.draw()
+        outputs = self.outputs(code if drawn is None else drawn.first)
+        recon = self.likelihood.nll(x, outputs)
+        if posterior is None or drawn is None:
+            terms = Terms(recon, x.new_zeros(len(x), 0), penalties, code, rate=self.rate(x), usage=counts)
+        else:
+            terms = self._of_draw(recon, posterior, drawn, code)
+            terms.usage = counts
+        terms.batch_statistics = self.quantizer.batch_statistics
+        self.penalise(terms, x, outputs, code if drawn is None else drawn.first, posterior, self.prior())
         return terms
+
+    def _of_draw(self, recon: Tensor, posterior: Posterior, drawn: Draw, code: Tensor) -> Terms:
+        """Terms of a code drawn from a posterior, with its KL from the prior; ``code`` is that without noise."""
+        prior = self.prior()
+        assert prior is not None
+        kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
+        return Terms(recon, kl, code=code, kl_by=kl_by, posterior=posterior, draw=drawn)
 
     @property
     def wants_images(self) -> int:

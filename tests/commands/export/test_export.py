@@ -26,7 +26,7 @@ pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
 
 Program = Callable[..., tuple[int, str]]
 Make = Callable[..., Autoencoder]
-OWN = {"vqvae": ("conv", "resnet"), "top_down_vae": ("top_down",)}
+OWN = {**dict.fromkeys(("vqvae", "fsq_vae", "rvq_vae"), ("conv", "resnet")), "top_down_vae": ("top_down",)}
 """Networks of models that do not take every one."""
 ALL = [
     (name, network, likelihood) for name in MODELS for network in OWN.get(name, NETWORKS) for likelihood in LIKELIHOODS
@@ -38,9 +38,10 @@ SOME = [
 ]
 
 
-def trained(make_model: Make, variant: str, network: str, likelihood: str) -> Autoencoder:
+def trained(make_model: Make, variant: str, network: str, likelihood: str, *more: str) -> Autoencoder:
     """A model whose weights are none of those that it was made with."""
-    model = make_model(variant, f"model.network={network}", f"model.likelihood={likelihood}", image_shape=[3, 12, 10])
+    settings = (f"model.network={network}", f"model.likelihood={likelihood}", *more)
+    model = make_model(variant, *settings, image_shape=[3, 12, 10])
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.add_(0.02 * torch.randn_like(tensor))
@@ -77,6 +78,13 @@ def test_a_torch_program_is_the_model_for_any_number_of_images(
     name: str, network: str, likelihood: str, make_model: Make, tmp_path: Path
 ) -> None:
     assert_program_is_the_model(trained(make_model, name, network, likelihood), "torch", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["torch", pytest.param("onnx", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("quantizer", ["lfq", "bsq", "simvq", "gumbel"])
+def test_a_program_has_every_quantiser(quantizer: str, kind: str, make_model: Make, tmp_path: Path) -> None:
+    chosen = (f"model.quantizer={quantizer}", "model.quantizer_options=null", "model.widths=[8]")
+    assert_program_is_the_model(trained(make_model, "vqvae", "conv", "bernoulli", *chosen), kind, tmp_path)
 
 
 @pytest.mark.parametrize(

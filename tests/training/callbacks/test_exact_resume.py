@@ -33,6 +33,8 @@ VQVAE = ("model=vqvae", "+model.quantizer_options.size=8")
         (*FACTOR_VAE, "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps}"),
         (*FACTOR_VAE, "trainer.accumulate_grad_batches=2"),
         (*VQVAE, "trainer.accumulate_grad_batches=2"),
+        (*VQVAE, "model.quantizer=rvq", "+model.quantizer_options.dropout=true"),
+        (*VQVAE, "model.quantizer=gumbel", "+model.quantizer_options.warmup_steps=6"),
         ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.latent_map=null"),
     ],
 )

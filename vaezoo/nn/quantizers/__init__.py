@@ -6,12 +6,27 @@ from typing import Any
 from vaezoo.config.choices import QUANTIZERS
 from vaezoo.config.validation import create
 from vaezoo.nn.quantizers.base import Quantizer
+from vaezoo.nn.quantizers.binary import BinarySphericalQuantizer, LookupFreeQuantizer
 from vaezoo.nn.quantizers.finite import FiniteScalarQuantizer
+from vaezoo.nn.quantizers.gumbel import GumbelQuantizer
+from vaezoo.nn.quantizers.linear import LinearCodebookQuantizer
 from vaezoo.nn.quantizers.residual import ResidualQuantizer
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 _CLASSES: dict[str, type[Quantizer]] = dict(
-    zip(QUANTIZERS, (VectorQuantizer, ResidualQuantizer, FiniteScalarQuantizer), strict=True)
+    zip(
+        QUANTIZERS,
+        (
+            VectorQuantizer,
+            ResidualQuantizer,
+            FiniteScalarQuantizer,
+            LookupFreeQuantizer,
+            BinarySphericalQuantizer,
+            LinearCodebookQuantizer,
+            GumbelQuantizer,
+        ),
+        strict=True,
+    )
 )
 
 

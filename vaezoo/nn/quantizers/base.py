@@ -83,7 +83,7 @@ class Quantizer(nn.Module):
         """The distribution over codes (B, c h w) that encoder outputs stand for; None if they stand for one code."""
         return None
 
-    def prior(self, positions: int, device: torch.device) -> Prior | None:
+    def prior(self, positions: int) -> Prior | None:
         """The prior over codes of so many positions, if there is a posterior."""
         return None
 

@@ -52,7 +52,7 @@ class FiniteScalarQuantizer(Quantizer):
         with torch.autocast(z.device.type, enabled=False):
             bounded = self._bounded(z)
             rounded = straight_through(bounded, bounded.round())
-            digits = rounded.detach().long() + self.width
+            digits = rounded.detach().nan_to_num().long() + self.width  # NaN as a whole number is far below 0
             indices = (digits * self.basis).sum(1, keepdim=True)
             return Quantized(rounded / self.width, indices, {})
 

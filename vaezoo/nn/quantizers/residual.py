@@ -63,7 +63,9 @@ class ResidualQuantizer(Quantizer):
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
             vectors = residual = z.float().movedim(1, -1)
-            found, indices, penalties = list[Tensor](), list[Tensor](), dict[str, Tensor]()
+            found: list[Tensor] = []
+            indices: list[Tensor] = []
+            penalties: dict[str, Tensor] = {}
             for book in self._of_levels():
                 codes, index, terms = book.look_up(residual)
                 residual = residual - codes.detach()
