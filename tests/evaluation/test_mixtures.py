@@ -16,7 +16,16 @@ from vaezoo.metrics.generation import MOST_DIMENSIONS, fit_mixture
 
 Train = Callable[..., Run]
 Program = Callable[..., tuple[int, str]]
-SIZES = {"images": 40, "train_images": 100, "samples": 20, "k": 2, "pairs": 5, "paths": 2, "steps": 3}
+SIZES = {
+    "images": 40,
+    "train_images": 100,
+    "samples": 20,
+    "k": 2,
+    "pairs": 5,
+    "paths": 2,
+    "steps": 3,
+    "perceptual_images": 2,
+}
 SIZE = {"vqvae": ["model.code_channels=4"]}
 """So that codes have few enough dimensions."""
 WORDS = ("quick=true", *(f"{name}={value}" for name, value in SIZES.items()))

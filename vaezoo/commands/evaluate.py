@@ -34,6 +34,7 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
   device=cpu        where to compute; a GPU if there is one
   packages=[NAME]   your own packages whose models may be created
   data.root=PATH    where the images are on this machine, if they have moved since training
+  lpips_backbone=PATH   torchvision's weights of AlexNet or VGG16, for LPIPS; never downloaded
 """
 
 
@@ -67,6 +68,11 @@ def read(words: Sequence[str]) -> tuple[list[Path], "Options", "Settings"]:
     options, sizes = settings.read(changes)
     allowed_packages(options.packages)
     _device(options.device)
+    if options.lpips_backbone is not None and not Path(options.lpips_backbone).expanduser().is_file():
+        raise ConfigError(
+            f"evaluate.lpips_backbone is {options.lpips_backbone}, and there is no such file; it should have"
+            " torchvision's weights of AlexNet or VGG16"
+        )
     return list(map(Path, folders)), options, sizes
 
 
@@ -114,7 +120,15 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
         locks.held(path),
         console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
     ):
-        found, mixture = evaluate_run(run, sizes, data=data, packages=packages, device=device, report=report)
+        found, mixture = evaluate_run(
+            run,
+            sizes,
+            data=data,
+            packages=packages,
+            device=device,
+            report=report,
+            lpips_backbone=options.lpips_backbone,
+        )
         runs.write_evaluation(path, found, mixture)
     print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
@@ -127,6 +141,7 @@ def evaluate_run(
     packages: Sequence[str] = OWN,
     device: "torch.device | None" = None,
     report: "Callable[[str], None]" = lambda _: None,
+    lpips_backbone: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Evaluate a run's best weights; returns the content of ``evaluation.json`` and of ``mixture.json``.
 
@@ -134,7 +149,8 @@ def evaluate_run(
 
     ``settings`` are ``FULL`` if None. ``data`` replaces the data set of the run's config, as when it has moved.
     ``packages`` may be imported to create the model (see ``vaezoo.load``). ``report`` is called with the name of each
-    step. Raises RunError without a readable checkpoint, DataError if there are too few images.
+    step. ``lpips_backbone`` is a file with the weights that LPIPS needs, None for torch's own
+    folder. Raises RunError without a readable checkpoint, DataError if there are too few images.
     """
     import torch
 
@@ -147,7 +163,7 @@ def evaluate_run(
     with torch.random.fork_rng(devices=[]):  # weights are initialised before they are loaded
         model, step = run.model_at_step(packages=packages)
         model = model.to(device)
-    found = measure(model, data or run.data(packages=packages), settings or FULL, report)
+    found = measure(model, data or run.data(packages=packages), settings or FULL, report, lpips_backbone=lpips_backbone)
     costs = run.summary.get("cost", {}).items()
     found["metrics"] |= {name: {"value": value} for name, value in costs if name in CATALOGUE}
     found |= {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}

@@ -40,7 +40,8 @@ SEED = 0
 class FeatureExtractor:
     """A network that maps images to features; ``version`` is a hash of its weights.
 
-    ``accuracy`` is the classifier's on test images, averaged over factors; None for Inception.
+    ``accuracy`` is the classifier's on test images, averaged over factors; None for Inception. ``protocol`` says how a
+    published network is used.
     """
 
     name: str
@@ -48,6 +49,7 @@ class FeatureExtractor:
     version: str
     accuracy: float | None = None
     batch: int = 500
+    protocol: str = ""
 
     @torch.no_grad()
     def extract(self, pixels: Tensor) -> Tensor:
@@ -229,6 +231,9 @@ INCEPTION_FILE = "inception_v3_google-0cc3c7bd.pth"
 """torchvision's name for the weights of Szegedy et al. (2016) on ImageNet; it ends in the start of their SHA-256."""
 
 
+PROTOCOL = "torchvision's weights, 299 pixels by bilinear interpolation with antialiasing"
+
+
 class Inception(nn.Module):
     """torchvision's Inception v3 up to the 2,048 pooled features; images of any size with 1 or 3 channels."""
 
@@ -261,4 +266,4 @@ def inception_features(folder: Path | None = None) -> FeatureExtractor | str:
     network = Inception()
     network.body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     network.body.fc = nn.Identity()
-    return FeatureExtractor("inception", network.eval().requires_grad_(False), digest[:12], batch=32)
+    return FeatureExtractor("inception", network.eval().requires_grad_(False), digest[:12], batch=32, protocol=PROTOCOL)

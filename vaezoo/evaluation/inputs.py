@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaezoo.config.errors import DataError
+from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import ImageDataModule
 from vaezoo.evaluation.features import FeatureExtractor, classifier_features, inception_features
 from vaezoo.evaluation.settings import Settings
 from vaezoo.metrics.paths import choose_pairs
+from vaezoo.nn.perceptual import make_perceptual
+from vaezoo.nn.perceptual.base import PerceptualDistance
 
 FEWEST = 10
 """Minimum number of images: with fewer, neighbours, covariances and probes are meaningless."""
@@ -32,12 +34,15 @@ def cache_dir() -> Path:
 class Inputs:
     """Test and training images of a data set, (N, C, H, W) on the CPU, and what is derived from them.
 
+    ``lpips_backbone`` is a file with torchvision's weights of AlexNet or VGG16; None for torch's own folder.
+
     Raises DataError with fewer than ``FEWEST`` images.
     """
 
     data: ImageDataModule
     settings: Settings
     device: torch.device
+    lpips_backbone: str | None = None
     test: Tensor = field(init=False)
     test_labels: Tensor = field(init=False)
     train: Tensor = field(init=False)
@@ -64,6 +69,28 @@ class Inputs:
         """Feature extractors by name, or the reason why one is not available."""
         found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception_features()}
         return {name: one if isinstance(one, str) else one.to(self.device) for name, one in found.items()}
+
+    @cached_property
+    def distances(self) -> dict[str, PerceptualDistance | str]:
+        """Perceptual distances by the name of their metric, or the reason why one is not available."""
+        backbone = {} if self.lpips_backbone is None else {"backbone": self.lpips_backbone}
+        return {
+            "perceptual_lite0": self._first_distance("lite0"),
+            "lpips": self._first_distance("lpips_alex", "lpips_vgg", **backbone),
+        }
+
+    def _first_distance(self, *names: str, **options: str) -> PerceptualDistance | str:
+        """The first of these distances for which this machine has the weights, else why it does not have the first."""
+        reasons = []
+        for name in names:
+            try:
+                distance = make_perceptual(name, self.data.image_shape, options)
+                distance.prepare()
+            except ConfigError as error:
+                reasons.append(str(error))
+            else:
+                return distance
+        return reasons[0]
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:

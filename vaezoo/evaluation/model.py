@@ -25,14 +25,20 @@ def count_steps(settings: Settings, data: ImageDataModule) -> int:
 
 
 def evaluate(
-    model: Any, data: ImageDataModule, settings: Settings = FULL, report: Report = lambda _: None
+    model: Any,
+    data: ImageDataModule,
+    settings: Settings = FULL,
+    report: Report = lambda _: None,
+    *,
+    lpips_backbone: str | None = None,
 ) -> dict[str, Any]:
     """All metrics of a model on a data set: the content of ``evaluation.json``, except what the run itself recorded.
 
     ``model`` must be in evaluation mode, on the device to compute on; ``report`` is called with the name of each step.
+    ``lpips_backbone`` is a file with torchvision's weights of AlexNet or VGG16; None for torch's own folder.
     Raises DataError if there are too few images.
     """
-    inputs = Inputs(data, settings, model.device)
+    inputs = Inputs(data, settings, model.device, lpips_backbone)
     numbers, vectors = evaluate_model(model, inputs, report)
     return {
         "schema": SCHEMA,

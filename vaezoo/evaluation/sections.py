@@ -20,7 +20,7 @@ from vaezoo.evaluation.settings import BOUND_FLOPS
 from vaezoo.metrics import bounds, codebooks, generation, latent, paths, probes
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.metrics.disentanglement import Sizes, evaluate_disentanglement
-from vaezoo.metrics.images import ssim
+from vaezoo.metrics.images import ms_ssim, ssim
 from vaezoo.nn.interpolation import METHODS
 
 Number = dict[str, Any]
@@ -119,16 +119,34 @@ def _bound_images(subject: Any, inputs: Inputs) -> int:
 
 
 def reconstruction(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
-    """MSE, PSNR and SSIM of reconstructions from the posterior mean."""
+    """MSE, PSNR, SSIM and MS-SSIM of reconstructions from the posterior mean, and perceptual distances of some."""
 
     def errors(seen: Any, x: Tensor) -> Tensor:
         decoded = seen.reconstruct(x)
         mse = metrics.mse(x, decoded)
-        return torch.stack([mse, metrics.psnr(mse), ssim(x, decoded)], dim=1)
+        return torch.stack([mse, metrics.psnr(mse), ssim(x, decoded), ms_ssim(x, decoded)], dim=1)
 
-    mse, psnr, similarity = inputs.map_given(subject, errors).T
-    numbers = {"mse": mean_of(mse), "psnr": mean_of(psnr), "ssim": mean_of(similarity)}
-    return numbers, {"psnr_of_images": psnr.tolist()}
+    found = dict(zip(("mse", "psnr", "ssim", "ms_ssim"), inputs.map_given(subject, errors).T, strict=True))
+    numbers = {name: mean_of(values) for name, values in found.items()} | _perceptual(subject, inputs)
+    return numbers, {"psnr_of_images": found["psnr"].tolist()}
+
+
+@torch.no_grad()
+def _perceptual(subject: Any, inputs: Inputs) -> Numbers:
+    """Perceptual distances of the reconstructions of the first test images."""
+    count = inputs.settings.perceptual_images
+    images = list(inputs.given(subject, inputs.test[:count], inputs.test_labels[:count]))
+    decoded = [(x, seen.reconstruct(x)) for seen, x in images]
+    numbers: Numbers = {}
+    for name, distance in inputs.distances.items():
+        if isinstance(distance, str):
+            numbers |= missing([name], distance)
+            continue
+        values = torch.cat([distance(x, y).cpu() for x, y in decoded])
+        numbers[name] = mean_of(values, distance=distance.name, features=distance.version)
+        if min(inputs.data.image_shape[1:]) < distance.calibrated_side:
+            numbers[name]["note"] = f"fitted to judgements of images of {distance.calibrated_side} pixels, not smaller"
+    return numbers
 
 
 # generation and interpolation ----------------------------------------------------------------------------------------
@@ -195,13 +213,18 @@ def _against_test(
         return missing(names.values(), "the decoded images are not finite")
     kernel = generation.kernel_distance(real, fake)
     found: Numbers = {
-        names["fd"]: {"value": generation.frechet_distance(real, fake), **n},
+        names["fd"]: {"value": generation.frechet_distance(real, fake), **n, **_protocol(extractor)},
         names["kd"]: {"value": 1e3 * kernel.value, "se": 1e3 * kernel.se, **n},
     }
     if min(len(fake), len(real)) <= 5:
         return found | missing([names[short] for short in list(names)[2:]], "too few images for nearest neighbours")
     scores = generation.manifold_scores(real, fake)
     return found | {names[short]: {"value": getattr(scores, short), **n} for short in list(names)[2:]}
+
+
+def _protocol(extractor: FeatureExtractor) -> dict[str, str]:
+    """How images are prepared for a published network: distances of another protocol are other numbers."""
+    return {"protocol": extractor.protocol} if extractor.protocol else {}
 
 
 def _floor(inputs: Inputs, features: str, extractor: FeatureExtractor | str) -> Numbers:

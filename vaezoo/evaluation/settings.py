@@ -12,6 +12,7 @@ BOUNDS = {
     **dict.fromkeys(("images", "train_images", "samples"), (10, 10**7)),
     **{"k": (1, 10**6), "bound_images": (1, 10**7), "pairs": (2, 10**7), "paths": (1, 10**6), "steps": (3, 1000)},
     "dci_train": (2, 10**7),
+    "perceptual_images": (2, 10**7),
 }
 """Minimum and maximum of each setting."""
 
@@ -34,6 +35,7 @@ class Settings:
         references: whether to evaluate PCA, an untrained encoder and the factors.
         disentanglement: whether to compute disentanglement scores, which takes minutes.
         dci_train: training images for DCI, which increases with them.
+        perceptual_images: test images for perceptual distances, whose networks are slower than most models.
     """
 
     seed: int = 0
@@ -48,6 +50,7 @@ class Settings:
     references: bool = True
     disentanglement: bool = True
     dci_train: int = 2_000
+    perceptual_images: int = 1_000
 
     def __post_init__(self) -> None:
         for name, (least, most) in BOUNDS.items():
@@ -61,11 +64,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of ``vaezoo evaluate`` beside sample sizes; ``root`` is where the images are."""
+    """Options of ``vaezoo evaluate`` beside sample sizes.
+
+    ``root`` is where the images are, and ``lpips_backbone`` a file with torchvision's weights of AlexNet or VGG16.
+    """
 
     quick: bool = False
     device: str | None = None
     packages: Any = None
+    lpips_backbone: str | None = None
     root: str | None = field(default=None, metadata={arguments.KEY: "data.root"})
 
 
@@ -80,6 +87,7 @@ QUICK = Settings(
     paths=50,
     references=False,
     disentanglement=False,
+    perceptual_images=64,
 )
 """Evaluation at the end of training, which takes seconds."""
 

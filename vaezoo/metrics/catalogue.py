@@ -76,6 +76,25 @@ _RECONSTRUCTION = _section(
     ),
     ("psnr", "dB", "higher", "Peak signal-to-noise ratio, computed per image and then averaged."),
     ("ssim", "", "higher", "Structural similarity (Wang et al., 2004), Gaussian window, mean over images."),
+    (
+        "ms_ssim",
+        "",
+        "higher",
+        "Multi-scale structural similarity (Wang et al., 2003), with the scales that the images have pixels for.",
+    ),
+    (
+        "perceptual_lite0",
+        "",
+        "lower",
+        "Distance of reconstructions in features of EfficientNet-Lite0 trained on ImageNet, of the form of LPIPS with"
+        " equal weights; images below 96 pixels are enlarged.",
+    ),
+    (
+        "lpips",
+        "",
+        "lower",
+        "Learned perceptual distance of reconstructions (Zhang et al., 2018), version 0.1, at the images' own size.",
+    ),
 )
 
 SOURCES = {
@@ -87,6 +106,8 @@ FEATURES = {
     "classifier": "features of a small classifier trained on this data set",
     "inception": "features of Inception-v3",
 }
+RFID = "reconstruction_fd_inception"
+"""The reconstruction FID: the name is kept for features of Inception, and means little without PSNR beside it."""
 _COMPARISONS: tuple[tuple[str, str, Literal["higher", "lower"], str], ...] = (
     ("fd", "", "lower", "Frechet distance (Heusel et al., 2017) of {source} from the test set, in {features}."),
     (

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter
 
 from vaezoo.comparison import SeedGroup, sweeps
 from vaezoo.comparison.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
-from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.metrics.catalogue import CATALOGUE, RFID
 
 DOTTED = (0, (2, 4))
 """Line style of equal ELBO."""
@@ -139,6 +139,7 @@ def metric_label(name: str) -> str:
     short |= {"elbo_given_label": "ELBO given the label", "iw_bound_given_label": "IW bound given the label"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
+    short |= {"ms_ssim": "MS-SSIM", "lpips": "LPIPS", "perceptual_lite0": "Lite0 distance", RFID: "rFID"}
     text = short.get(name, name.replace("_", " "))
     for word, better in ((" fd", " FD"), (" kd", " KD"), ("dci", "DCI"), (" kl", " KL"), (" vae", "-VAE")):
         text = text.replace(word, better)

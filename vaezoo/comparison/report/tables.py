@@ -7,7 +7,7 @@ from vaezoo.comparison import Estimate, Group, SeedGroup, Verdict, estimate, ver
 from vaezoo.comparison.records import finite
 from vaezoo.comparison.report.charts import metric_label
 from vaezoo.comparison.statistics import figures
-from vaezoo.metrics.catalogue import CATALOGUE, SOURCES, Metric
+from vaezoo.metrics.catalogue import CATALOGUE, RFID, SOURCES, Metric
 
 GLANCE = (
     *(
@@ -105,12 +105,16 @@ def tables(group: Group, unranked: dict[str, str]) -> list[Table]:
 
 
 def _sections() -> dict[str, list[str]]:
-    """Metrics by table: one per section, except generation, which is divided by source because it is too wide."""
+    """Metrics by table: one per section, except generation, which is divided by source because it is too wide.
+
+    PSNR is beside rFID too: reconstructions may look like images, and not like theirs.
+    """
     found: dict[str, list[str]] = {}
     for name, metric in CATALOGUE.items():
         source = SOURCES.get(name.partition("_")[0], "") if metric.section == "generation" else ""
         if not name.startswith("floor_"):
             found.setdefault(metric.section + (f": {source}" if source else ""), []).append(name)
+    next(names for names in found.values() if RFID in names).insert(0, "psnr")
     return found
 
 

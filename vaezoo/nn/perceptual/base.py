@@ -1,0 +1,132 @@
+"""What all perceptual distances offer, and distances in the features of a pretrained network."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import at_least
+from vaezoo.nn.networks import ImageShape
+
+OPTIONS = "model.perceptual_options"
+
+EPSILON = 1e-8
+"""Below the root of a length, so that features of 0 have a direction of 0 and a gradient."""
+
+
+class PerceptualDistance:
+    """A distance of reconstructions from images, in a unit of its own, 0 for equal images.
+
+    It is no module: its networks are parts of no model, keep no place in checkpoints, and are never trained. They are
+    read when they are first needed, so that a trained model can be used on machines that do not have them. Computed in
+    float32 whatever the precision. Gradients are those for the reconstruction.
+
+    Args:
+        weight: nats per unit of distance and image; None for the number of pixels and channels, which is what a loss
+            averaged over pixels and channels with a weight of 1 amounts to.
+    """
+
+    name: str
+    calibrated_side = 0
+    """Pixels of the images that it was fitted to judgements of, 0 if it was not."""
+
+    def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
+        channels, height, width = image_shape
+        if weight is not None:
+            at_least(weight, 0, f"{OPTIONS}.weight")
+        self.weight = float(channels * height * width if weight is None else weight)
+
+    def __call__(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The distance of each reconstruction from its image, pixels in [0, 1]: (B, C, H, W) twice -> (B,)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.distance(x.detach().float(), reconstruction.float())
+
+    def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The same for images in float32."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Read what the distance needs; ConfigError if this machine does not have it."""
+
+    @property
+    def version(self) -> str:
+        """The start of the SHA-256 of the network's weights; empty without a network."""
+        return ""
+
+    def describe(self) -> str:
+        """The distance as text, with the version of its weights."""
+        raise NotImplementedError
+
+
+class FeatureDistance(PerceptualDistance):
+    """Distance between features of a frozen network at several depths (Zhang et al., 2018).
+
+    A subclass names the weights, and makes the network that gives features (B, C, h, w) of each depth.
+    """
+
+    channels = (1, 3)
+    """Channels that images may have; a single one is repeated."""
+    least_side = 1
+    """Pixels of the shorter side that the network needs."""
+
+    def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
+        super().__init__(image_shape, weight=weight)
+        channels, *sides = image_shape
+        if channels not in self.channels:
+            raise ConfigError(f"{self.name} is for images of 1 or 3 channels, got {channels}; use ms_ssim")
+        if min(sides) < self.least_side:
+            raise ConfigError(
+                f"{self.name} needs images of at least {self.least_side} pixels a side, got {min(sides)}; use lite0,"
+                " which enlarges them"
+            )
+        self._network: nn.Module | None = None
+        self._weights: list[Tensor] | None = None
+        self._device = torch.device("cpu")
+
+    def make_network(self) -> tuple[nn.Module, list[Tensor] | None]:
+        """The network with its weights on the CPU, and weights (C,) of the channels of each depth, None for 1."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        if self._network is None:
+            network, self._weights = self.make_network()
+            self._network = network.eval().requires_grad_(False)
+
+    @torch.compiler.disable
+    def _move(self, device: torch.device) -> None:
+        self.prepare()
+        assert self._network is not None
+        self._network.to(device)
+        self._weights = None if self._weights is None else [weights.to(device) for weights in self._weights]
+        self._device = device
+
+    def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        if self._network is None or self._device != x.device:
+            self._move(x.device)
+        assert self._network is not None
+        with torch.no_grad():
+            wanted = self._network(x.expand(-1, 3, -1, -1))
+        found = self._network(reconstruction.expand(-1, 3, -1, -1))
+        return feature_distance(wanted, found, self._weights)
+
+
+def feature_distance(
+    wanted: Sequence[Tensor], found: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Squared differences of unit feature vectors, (B, C, h, w) of each depth twice -> (B,).
+
+    Weighted and summed over channels, mean over positions, sum over depths (Zhang et al., 2018, equation 1).
+    ``weights`` (C,) are those of each depth's channels, None for 1.
+    """
+    total = wanted[0].new_zeros(len(wanted[0]))
+    for depth, (one, other) in enumerate(zip(wanted, found, strict=True)):
+        squares = (_unit(one) - _unit(other)).square()
+        if weights is not None:
+            squares = squares * weights[depth][:, None, None]
+        total = total + squares.sum(1).mean((1, 2))
+    return total
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / (features.square().sum(1, keepdim=True) + EPSILON).sqrt()
