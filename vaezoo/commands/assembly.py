@@ -161,7 +161,9 @@ def keep_classes(cfg: DictConfig, datamodule: ImageDataModule) -> None:
 
 
 def made_model(settings: DictConfig, image_shape: Sequence[int], *, classes: int | None = None) -> Autoencoder:
-    """Create the model for images of shape (C, H, W); ConfigError if it is not an ``Autoencoder``.
+    """Create the model for images of shape (C, H, W), with the pretrained weights of its objective.
+
+    ConfigError if it is not an ``Autoencoder``, or without these weights.
 
     ``classes`` is the number of labels for a model whose settings leave it open.
     """
@@ -169,6 +171,7 @@ def made_model(settings: DictConfig, image_shape: Sequence[int], *, classes: int
     model = instantiate(settings, image_shape=list(image_shape), **given)
     if not isinstance(model, Autoencoder):
         raise ConfigError(f"model._target_ must be a subclass of vaezoo.Autoencoder, got {settings._target_}")
+    model.read_weights()
     if model.critics:
         model.example_states()  # creates the optimiser, which may not have the settings of the critic's group
     return model

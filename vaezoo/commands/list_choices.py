@@ -10,6 +10,7 @@ from vaezoo.config.choices import (
     LIKELIHOODS,
     NETWORKS,
     PENALTIES,
+    PERCEPTUAL,
     POSTERIORS,
     PRIORS,
     QUANTIZERS,
@@ -40,6 +41,7 @@ def _list(words: Sequence[str]) -> int:
     print("model.network=    ", *NETWORKS)
     print("model.likelihood= ", "auto", *LIKELIHOODS)
     print("model.corruption= ", "null", *CORRUPTIONS)
+    print("model.perceptual= ", "null", *PERCEPTUAL)
     print("model.posterior=  ", *POSTERIORS)
     print("model.prior=      ", *PRIORS)
     print("model.bound=      ", *BOUNDS)

@@ -99,6 +99,7 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
         "code_shape": list(run.model.code_shape),
         "manifold_dim": run.model.manifold_dim,
         "likelihood": choices["likelihood"],
+        "perceptual": None if run.model.perceptual is None else run.model.perceptual.describe(),
         "given_label": run.model.is_conditional,
         "objective": run.model.formula(),
         "data": run.datamodule.describe(),

@@ -172,6 +172,13 @@ RULES = (
         "Some models are given the label of each image and others are not: labels make images easier to reconstruct and"
         " to generate, and codes need not tell them, which probes measure.",
     ),
+    Rule(
+        "perceptual distance",
+        lambda record: record.summary.get("perceptual") or "none",
+        "warning",
+        "Objectives differ in their perceptual distance: a metric in the same features favours models that were trained"
+        " on it.",
+    ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
     Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
     Rule(

@@ -85,7 +85,7 @@ class Inputs:
         for name in names:
             try:
                 distance = make_perceptual(name, self.data.image_shape, options)
-                distance.prepare()
+                distance.read_weights()
             except ConfigError as error:
                 reasons.append(str(error))
             else:

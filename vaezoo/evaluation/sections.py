@@ -142,7 +142,7 @@ def _perceptual(subject: Any, inputs: Inputs) -> Numbers:
         if isinstance(distance, str):
             numbers |= missing([name], distance)
             continue
-        values = torch.cat([distance(x, y).cpu() for x, y in decoded])
+        values = torch.cat([distance.between(x, y).cpu() for x, y in decoded])
         numbers[name] = mean_of(values, distance=distance.name, features=distance.version)
         if min(inputs.data.image_shape[1:]) < distance.calibrated_side:
             numbers[name]["note"] = f"fitted to judgements of images of {distance.calibrated_side} pixels, not smaller"

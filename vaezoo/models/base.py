@@ -17,6 +17,7 @@ from vaezoo.nn.image_api import MIXTURE, ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
+from vaezoo.nn.perceptual import make_perceptual
 from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Batch
 
@@ -48,6 +49,8 @@ class Autoencoder(ImageAPI, Objective):
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
         corruption: of what the encoder sees in training, by name (see ``vaezoo.nn.corruption``), to reconstruct clean
             images, or None; corruption_options: its arguments.
+        perceptual: a distance of reconstructions from images that is added to the objective, by name (see
+            ``vaezoo.nn.perceptual``), or None; perceptual_options: its arguments, such as its weight.
         optimizer: name of a class of ``torch.optim`` and its arguments; None is ``{"name": "Adam", "lr": 1e-3}``.
         scheduler: the same for ``torch.optim.lr_scheduler``; None keeps the learning rate constant.
 
@@ -58,7 +61,7 @@ class Autoencoder(ImageAPI, Objective):
     networks: Sequence[str] = NETWORKS
     """Values that the argument ``network`` may have."""
 
-    auxiliary: Sequence[str] = ()
+    auxiliary: Sequence[str] = ("perceptual",)
     """Names of submodules that neither encode nor decode, such as priors and critics."""
 
     mixture: Mixture | None = None
@@ -91,6 +94,8 @@ class Autoencoder(ImageAPI, Objective):
         likelihood_options: dict[str, Any] | None = None,
         corruption: str | None = None,
         corruption_options: dict[str, Any] | None = None,
+        perceptual: str | None = None,
+        perceptual_options: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -101,6 +106,9 @@ class Autoencoder(ImageAPI, Objective):
         self.image_shape = (channels, height, width)
         self.likelihood = make_likelihood(likelihood, likelihood_options)
         self.corruption = None if corruption is None else make_corruption(corruption, corruption_options)
+        self.perceptual = (
+            None if perceptual is None else make_perceptual(perceptual, self.image_shape, perceptual_options)
+        )
         self._make_networks(network, widths, latent_dim, code_channels)
 
     def _make_networks(
@@ -210,7 +218,7 @@ class Autoencoder(ImageAPI, Objective):
 
     def explain_weights(self) -> list[str]:
         """Sentences on what the weights of the objective mean, for the head of a run."""
-        return []
+        return [] if self.perceptual is None else [f"{self.perceptual.name}: {self.perceptual.describe()}"]
 
     def prior(self) -> Prior | None:
         """p(z), evaluated once for a step or an evaluation; None if the model has no prior."""

@@ -7,7 +7,6 @@ from torch import Tensor
 from vaezoo.config.errors import ConfigError
 from vaezoo.models.base import Autoencoder
 from vaezoo.nn.penalties import make_penalty
-from vaezoo.nn.penalties.base import Penalty
 from vaezoo.nn.priors import make_prior
 from vaezoo.nn.priors.base import Prior
 
@@ -24,7 +23,7 @@ class ContinuousAutoencoder(Autoencoder):
         ConfigError: an unknown name or option, or parts that cannot be combined.
     """
 
-    auxiliary = ("prior_model", "penalty")
+    auxiliary = (*Autoencoder.auxiliary, "prior_model", "penalty")
     learns_prior = False
     """Whether the objective has gradients for the parameters of a prior."""
 
@@ -106,14 +105,10 @@ class ContinuousAutoencoder(Autoencoder):
     def prior(self) -> Prior | None:
         return None if self.prior_model is None else self.prior_model(self.posterior, self.device)
 
-    @property
-    def added_terms(self) -> tuple[Penalty, ...]:
-        return (*(() if self.penalty is None else (self.penalty,)), *super().added_terms)
-
     def explain_weights(self) -> list[str]:
         if self.prior_model is None or self.hparams["prior"] == "normal":
-            return []
-        return [f"prior: {self.prior_model.describe()}"]
+            return super().explain_weights()
+        return [f"prior: {self.prior_model.describe()}", *super().explain_weights()]
 
     @property
     def wants_images(self) -> int:

@@ -14,10 +14,23 @@ from vaezoo.training.terms import Terms, Weights
 class Objective(Loop):
     """Adds terms to the objective of a variant, which implements ``main_objective`` and ``main_formula``."""
 
+    added = ("penalty", "perceptual")
+    """Names of the parts whose terms are added if the model has them, in the order of the formula."""
+
     @property
     def added_terms(self) -> tuple[Penalty, ...]:
-        """The parts whose terms are added, in the order of the formula."""
-        return ()
+        """The parts whose terms are added; no ``super().added_terms``, which compiled steps cannot call."""
+        parts = [getattr(self, name, None) for name in self.added]
+        return tuple([part for part in parts if part is not None])
+
+    def read_weights(self) -> None:
+        """Read the pretrained weights that the objective needs; ConfigError if this machine does not have them."""
+        for part in self.added_terms:
+            part.read_weights()
+
+    def setup(self, stage: str) -> None:
+        self.read_weights()
+        super().setup(stage)
 
     def penalise(
         self,

