@@ -1,8 +1,8 @@
 """Results for the documentation: python scripts/results.py train [STUDY...] --out DIR, then write [STUDY...] --out DIR.
 
-``train`` runs the commands of docs/results/studies.yaml one after another, each a benchmark that can be stopped and
-resumed. ``write`` reads the runs and writes docs/results/STUDY.json and docs/results.md; without --out it writes the
-page again from the numbers that are there.
+``train`` runs the commands of docs/results/studies.yaml one after another: benchmarks, which can be stopped and
+resumed, and the yardstick. ``write`` reads their results and writes docs/results/STUDY.json and docs/results.md;
+without --out it writes the page again from the numbers that are there.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import yaml
@@ -21,6 +22,7 @@ from vaezoo.comparison.groups import SeedGroup, group
 from vaezoo.comparison.statistics import Difference, difference, estimate, figures
 from vaezoo.config.errors import ConfigError, RunError, VaezooError
 from vaezoo.metrics.catalogue import CATALOGUE
+from yardstick import results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -44,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ConfigError("train needs --out DIR, a folder for the runs")
             return train(chosen, options.out)
         for name, study in chosen.items() if options.out is not None else ():
-            (RESULTS / f"{name}.json").write_text(json.dumps(collect(study, options.out / name), indent=1) + "\n")
+            read = read_yardstick if "yardstick" in study else collect
+            (RESULTS / f"{name}.json").write_text(json.dumps(read(study, options.out / name), indent=1) + "\n")
         PAGE.write_text(page())
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,7 +70,9 @@ def choose(names: Sequence[str]) -> dict[str, Study]:
 
 
 def commands(study: Study, out: Path | str) -> list[list[str]]:
-    """The benchmarks of a study, with their output folders in ``out``."""
+    """The commands of a study, benchmarks or one of the yardstick, with their output folders in ``out``."""
+    if "yardstick" in study:
+        return [["python", "scripts/throughput.py", *shlex.split(study["yardstick"]), "--out", str(out)]]
     numbered = enumerate(study["commands"], 1)
     return [["vaezoo", "benchmark", *shlex.split(text), f"out={out}/{number}"] for number, text in numbered]
 
@@ -77,7 +82,8 @@ def train(chosen: Mapping[str, Study], out: Path) -> int:
     for name, study in chosen.items():
         for command in commands(study, out / name):
             print("$", shlex.join(command), flush=True)
-            code = subprocess.run([sys.executable, "-m", *command]).returncode
+            words = ["-m", *command] if command[0] == "vaezoo" else [str(ROOT / command[1]), *command[2:]]
+            code = subprocess.run([sys.executable, *words]).returncode
             if code:
                 return code
     return 0
@@ -88,7 +94,9 @@ def train(chosen: Mapping[str, Study], out: Path) -> int:
 
 def collect(study: Study, folder: Path) -> dict[str, Any]:
     """All numbers of a study that the page shows, from its runs; RunError if any are missing."""
-    found, refused = records.gather([folder])
+    if not folder.is_dir():
+        raise RunError(f"there are no runs in {folder}; train the study first")
+    found, refused = records.gather(sorted(folder.iterdir()))
     if refused:
         raise RunError(f"{refused[0].path} cannot be used: {refused[0].reason}")
     groups = group(found)
@@ -103,6 +111,20 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
     }
 
 
+def read_yardstick(study: Study, folder: Path) -> dict[str, Any]:
+    """Speeds of models, and what a step costs relative to the VAE's, from throughput.json."""
+    try:
+        found = json.loads((folder / "throughput.json").read_text())
+    except OSError as error:
+        raise RunError(f"there is no throughput.json in {folder}; train the study first") from error
+    rows = {}
+    for one in found["summary"]:
+        speed, ratio = one.get("images_per_second"), one.get("ratio_to_model=vae")
+        costs = [1 / ratio[key] for key in ("median", "largest", "least")] if ratio else [1.0] * 3
+        rows[one["contestant"].removeprefix("model=")] = {"images_per_second": speed["median"], "cost": costs}
+    return {"machine": results.machine_line(found["machine"]), "repeats": found["repeats"], "rows": rows}
+
+
 def environment(found: Sequence[records.RunRecord]) -> dict[str, Any]:
     """Versions that all runs were trained with, in words."""
     kept = ("python", "torch", "lightning", "vaezoo")
@@ -113,12 +135,11 @@ def environment(found: Sequence[records.RunRecord]) -> dict[str, Any]:
 
 
 def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
-    """Objective, seeds and cost of a row of the table, and its metrics by seed."""
+    """Objective, seeds and steps of a row of the table, and its metrics by seed."""
     return {
         "objective": row.objective,
         "seeds": row.seeds,
         "steps": row.first.summary["steps"],
-        "minutes": round(sum(record.summary["cost"]["seconds"] for record in row.records) / 60 / len(row.records), 1),
         "metrics": {name: {str(seed): value for seed, value in row.values(name).items()} for name in metrics},
         "sizes": {name: row.sizes(name) for name in metrics},
         "reasons": {name: row.reason(name) for name in metrics if not row.values(name)},
@@ -183,26 +204,42 @@ def page() -> str:
 def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     """A study: question, commands, table and differences."""
     shown = "\n".join(shlex.join(command) for command in commands(study, f"runs/results/{name}"))
+    lines = [f"## {study['title']}\n", fill(study["text"], 120) + "\n", f"```bash\n{shown}\n```\n"]
+    if "yardstick" in study:
+        lines += [f"{found['machine']} {found['repeats']} turns.\n", costs(found["rows"])]
+        return "\n".join([*lines, *closing(study)]) + "\n"
     steps = sorted({row["steps"] for row in found["rows"].values()})
     budget = " or ".join(f"{count:,}" for count in steps)
     versions = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
-    lines = [f"## {study['title']}\n", study["text"].strip() + "\n", f"```bash\n{shown}\n```\n"]
     lines += [f"{found['data']}; {budget} optimiser steps; {versions}.\n", table(study["metrics"], found["rows"])]
     if found["differences"]:
         lines.append("")
         lines += [f"- {in_words(one)}" for one in found["differences"]]
-    if "conclusion" in study:
-        lines += ["", study["conclusion"].strip()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *closing(study)]) + "\n"
+
+
+def closing(study: Study) -> list[str]:
+    """What can be concluded, if the study says so."""
+    return ["", fill(study["conclusion"], 120)] if "conclusion" in study else []
+
+
+def costs(rows: Mapping[str, Any]) -> str:
+    """Models by the cost of their step, with the range over turns."""
+    lines = ["| `model=` | images/s | cost of a step, relative to `vae` |", "| --- | ---: | ---: |"]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["cost"][0]):
+        middle, least, largest = (f"{cost:.1f}" for cost in row["cost"])
+        spread = "" if least == largest else f" ({least} to {largest})"
+        lines.append(f"| `{name}` | {row['images_per_second']:,.0f} | {middle}{spread} |")
+    return "\n".join(lines)
 
 
 def table(metrics: Sequence[str], rows: Mapping[str, Any]) -> str:
     """Rows by label, with a column for each metric."""
-    heads = ["", *(f"{head(name)}" for name in metrics), "seeds", "minutes each"]
+    heads = ["", *(f"{head(name)}" for name in metrics), "seeds"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for label, row in rows.items():
         cells = [cell(row["metrics"][name]) for name in metrics]
-        lines.append([label, *cells, str(len(row["seeds"])), f"{row['minutes']:g}"])
+        lines.append([label, *cells, str(len(row["seeds"]))])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     sizes = {name: next((row["sizes"][name] for row in rows.values() if row["sizes"][name]), "") for name in metrics}
     said = "; ".join(f"{name}: {size}" for name, size in sizes.items() if size)
