@@ -1,8 +1,6 @@
 """Distances between sets of features equal closed forms, torchmetrics and loops over all pairs."""
 
-import json
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from vaezoo.metrics.generation import Mixture, fit_mixture, frechet_distance, kernel_distance, manifold_scores
+from vaezoo.metrics.generation import frechet_distance, kernel_distance, manifold_scores
 
 
 def with_moments(count: int, mean: Tensor, covariance: Tensor) -> Tensor:
@@ -211,96 +209,3 @@ def test_what_cannot_be_measured_is_said(measure) -> None:  # type: ignore[no-un
         measure(real, real / 0)
     with pytest.raises(ValueError, match=r"must be \(N, 3\), got \(10, 2\)"):
         measure(real, real[:, :2])
-
-
-def test_a_mixture_has_the_moments_of_its_codes() -> None:
-    codes = torch.randn(4000, 2) @ torch.tensor([[3.0, 0], [1, 0.01]]) + torch.tensor([5.0, -2])
-    codes[::2] += torch.tensor([30.0, 0])
-    draws = fit_mixture(codes, components=2).sample(50_000, torch.Generator().manual_seed(1))
-    torch.testing.assert_close(draws.mean(0), codes.mean(0), rtol=0.02, atol=0.02)
-    torch.testing.assert_close(draws.T.cov(), codes.T.cov(), rtol=0.03, atol=0.01)
-    assert ((draws[:, 0] > 15) & (draws[:, 0] < 25)).float().mean() < 0.02  # two modes, with nothing between them
-
-
-def test_a_mixture_and_its_draws_depend_on_the_seeds_alone() -> None:
-    codes = torch.randn(200, 3)
-    first = fit_mixture(codes, components=3, seed=1).sample(20, torch.Generator().manual_seed(2))
-    torch.manual_seed(99)
-    second = fit_mixture(codes, components=3, seed=1).sample(20, torch.Generator().manual_seed(2))
-    assert torch.equal(first, second)
-    assert first.dtype == torch.float32
-
-
-@pytest.mark.parametrize(("shape", "scale"), [((4, 6), 1.0), ((30, 2), 0.0), ((30, 1), 1.0)])
-def test_few_constant_or_narrow_codes_make_a_mixture_too(shape: tuple[int, int], scale: float) -> None:
-    codes = scale * torch.randn(shape)
-    draws = fit_mixture(codes).sample(100)
-    assert draws.shape == (100, shape[1])
-    assert draws.abs().max() <= codes.abs().max() + 5 * codes.std()
-
-
-def test_the_scale_of_codes_does_not_matter_to_a_mixture() -> None:
-    codes = torch.randn(300, 3)
-    small = fit_mixture(codes * 1e-4, components=2).sample(50, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(
-        small * 1e4, fit_mixture(codes, components=2).sample(50, torch.Generator().manual_seed(0))
-    )
-
-
-def test_one_code_is_too_few_for_a_mixture() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        fit_mixture(torch.zeros(1, 2))
-
-
-def known_mixture() -> Mixture:
-    """Three Gaussians in two dimensions, which overlap."""
-    factors = torch.tensor([[[1.0, 0], [0.5, 0.6]], [[0.4, 0], [0, 0.4]], [[0.8, 0], [-0.7, 1.0]]], dtype=torch.double)
-    means = torch.tensor([[0.0, 0], [3, 1], [-2, 3]], dtype=torch.double)
-    return Mixture(torch.tensor([0.5, 0.2, 0.3], dtype=torch.double), means, factors)
-
-
-def test_the_density_of_a_mixture_is_that_of_torch() -> None:
-    mixture, codes = known_mixture(), torch.randn(50, 2, dtype=torch.double)
-    parts = torch.distributions.MultivariateNormal(mixture.means, scale_tril=mixture.factors)
-    same = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(mixture.weights), parts)
-    torch.testing.assert_close(mixture.log_prob(codes), same.log_prob(codes))
-
-
-def test_the_density_of_a_known_mixture_is_recovered() -> None:
-    known = known_mixture()
-    codes, others = known.sample(10_000, torch.Generator().manual_seed(0)).split(9_000)
-    found = fit_mixture(codes, components=3)
-    assert (found.log_prob(others) - known.log_prob(others)).mean().item() == pytest.approx(0, abs=0.05)
-    assert (found.log_prob(codes) - known.log_prob(codes)).mean().item() == pytest.approx(0, abs=0.05)
-
-
-def test_one_gaussian_has_the_mean_and_the_covariance_of_the_codes() -> None:
-    codes = torch.randn(300, 3, dtype=torch.double) @ torch.randn(3, 3, dtype=torch.double) + 5
-    _, means, factors = fit_mixture(codes, components=1)
-    torch.testing.assert_close(means[0], codes.mean(0), rtol=1e-10, atol=0)
-    expected = torch.cov(codes.T, correction=0) + 1e-6 * codes.var(0).diag()  # the regularisation
-    torch.testing.assert_close(factors[0] @ factors[0].T, expected, rtol=1e-8, atol=1e-10)
-
-
-def test_a_mixture_is_the_same_after_it_was_stored() -> None:
-    mixture = fit_mixture(torch.randn(100, 3), components=4)
-    again = Mixture.from_plain(json.loads(json.dumps(mixture.plain())))
-    assert all(map(torch.equal, again, mixture))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"weights": None},
-        {"weights": "abc"},
-        {"weights": [-1.0, 1.0]},
-        {"means": [[0.0], [1.0, 2.0]]},
-        {"means": [[0.0], [1.0]]},
-        {"factors": [[[1.0]]]},
-        {"means": [[math.nan, 0.0], [0.0, 0.0]]},
-    ],
-)
-def test_what_is_no_mixture_is_refused(change: dict[str, Any]) -> None:
-    plain = fit_mixture(torch.randn(100, 2), components=2).plain()
-    with pytest.raises(ValueError, match="weights"):
-        Mixture.from_plain(plain | change)

@@ -5,18 +5,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaezoo.data.images import Factor
+from vaezoo.metrics.components import principal_components
 from vaezoo.metrics.divergences import LOG_2PI
 from vaezoo.nn.interpolation import METHODS
 
 LEAST_SIGMA = 1e-3
 """Lower bound of pPCA's noise: a quarter of a grey level, as for the learned Gaussian likelihood."""
-ROUNDING = 1e-6
-"""Variances below this fraction of the largest are rounding errors of single precision, and set to 0."""
 
 
 class PCA(nn.Module):
@@ -39,7 +37,7 @@ class PCA(nn.Module):
         super().__init__()
         self.image_shape = tuple(images.shape[1:])
         self.latent_dim = latent_dim
-        center, directions, variances, total = _principal_components(images, latent_dim)
+        center, directions, variances, total = principal_components(images.flatten(1), latent_dim)
         left = images[0].numel() - latent_dim
         noise = max(0.0, total - float(variances.sum())) / left if left > 0 else 0.0
         self.register_buffer("center", center.float())
@@ -111,27 +109,6 @@ class PCA(nn.Module):
         distance = (scores.square() / variances).sum(1) + left / noise
         others = difference.shape[1] - len(variances)
         return -0.5 * (distance + variances.log().sum() + others * noise.log() + difference.shape[1] * LOG_2PI)
-
-
-def _principal_components(images: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Mean (P,), directions (D, P) and variances (D,) of the components, and the total variance of the P pixels.
-
-    Variances are maximum-likelihood estimates (divided by N). Components beyond the rank of the images have variance 0.
-    """
-    from sklearn.decomposition import PCA as Decomposition
-
-    flat = images.flatten(1).cpu()
-    center = flat.mean(0)
-    flat = flat - center  # scikit-learn subtracts the mean from products in single precision, and loses small variances
-    found = min(count, *flat.shape)
-    with np.errstate(invalid="ignore"):  # explained variance ratios are 0 / 0 for constant images
-        fitted = Decomposition(found, random_state=0).fit(flat.numpy())  # randomised for many pixels, hence the seed
-    directions = torch.zeros(count, flat.shape[1], dtype=torch.double)
-    variances = torch.zeros(count, dtype=torch.double)
-    directions[:found] = torch.from_numpy(fitted.components_)
-    variances[:found] = torch.from_numpy(fitted.explained_variance_) * ((len(flat) - 1) / len(flat))
-    variances[variances <= ROUNDING * variances.max()] = 0
-    return center, directions, variances, float(flat.square().sum(dtype=torch.double)) / len(flat)
 
 
 def untrained(model: Any, seed: int = 0) -> Any:

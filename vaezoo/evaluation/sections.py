@@ -17,7 +17,7 @@ from vaezoo.config.errors import DataError
 from vaezoo.evaluation.features import FeatureExtractor
 from vaezoo.evaluation.inputs import CHUNK, Inputs
 from vaezoo.evaluation.settings import BOUND_FLOPS
-from vaezoo.metrics import bounds, codebooks, generation, latent, paths, probes
+from vaezoo.metrics import bounds, codebooks, generation, latent, mixtures, paths, probes
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.metrics.disentanglement import Sizes, evaluate_disentanglement
 from vaezoo.metrics.images import ms_ssim, ssim
@@ -160,21 +160,24 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
     count = min(inputs.settings.samples, len(inputs.test))
     sources: dict[str, Callable[[], Iterator[Tensor]] | str] = {
         "prior": lambda: _prior_samples(subject, inputs, count),
-        "mixture": NO_MIXTURE if getattr(subject, "is_conditional", False) else generation.no_mixture(codes),
+        "mixture": NO_MIXTURE if getattr(subject, "is_conditional", False) else mixtures.no_mixture(codes),
         "reconstruction": lambda: (seen.reconstruct(x) for seen, x in inputs.chunks(subject)),
     }
+    about: dict[str, Number] = {}
     if not sources["mixture"]:
-        subject.mixture = generation.fit_mixture(codes, seed=inputs.settings.seed)
+        subject.mixture = mixtures.fit_mixture(codes, seed=inputs.settings.seed)
         drawn = subject.mixture.sample(count, _seeded(inputs))
         sources["mixture"] = lambda: (
             subject.decode(subject.project(part.to(inputs.device))) for part in drawn.split(CHUNK)
         )
+        if subject.mixture.axes is not None:
+            about["mixture"] = {"axes": f"{subject.mixture.axes} of {subject.mixture.dimensions}"}
     if subject.sample(1, torch.Generator()) is None:
         sources["prior"] = "the model has no prior to draw codes from"
     numbers: Numbers = {}
     for features, extractor in inputs.extractors.items():
         for source, images in sources.items():
-            numbers |= _against_test(inputs, source, features, extractor, images)
+            numbers |= _against_test(inputs, source, features, extractor, images, about.get(source, {}))
         numbers |= _floor(inputs, features, extractor)
     return numbers, {}
 
@@ -195,8 +198,9 @@ def _against_test(
     features: str,
     extractor: FeatureExtractor | str,
     images: Callable[[], Iterator[Tensor]] | str,
+    about: Number,
 ) -> Numbers:
-    """All distances of one source of images in one feature space."""
+    """All distances of one source of images in one feature space; ``about`` is recorded with each."""
     names = {
         short: f"{source}_{short}_{features}" for short in ("fd", "kd", "precision", "recall", "density", "coverage")
     }
@@ -208,7 +212,7 @@ def _against_test(
     with torch.no_grad():
         fake = inputs.features(extractor, images())
     real = inputs.real_features(features, "test")
-    n = {"n": len(fake), "n_real": len(real), "features": extractor.version}
+    n = {"n": len(fake), "n_real": len(real), "features": extractor.version, **about}
     if not torch.isfinite(fake).all():
         return missing(names.values(), "the decoded images are not finite")
     kernel = generation.kernel_distance(real, fake)

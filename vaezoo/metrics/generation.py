@@ -1,8 +1,7 @@
-"""Distances and coverage between two sets of image features (N, F), and Gaussian mixtures over codes."""
+"""Distances and coverage between two sets of image features (N, F)."""
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +28,7 @@ def frechet_distance(real: Array, fake: Array) -> float:
     S2 = B'B, the trace of the root is the sum of the singular values of AB'. It is biased upwards for few images, so
     compare only values with equal N and M. ValueError for fewer than two images per set.
     """
-    real, fake = _checked(real, fake, least=2)
+    real, fake = checked(real, fake, least=2)
     distance = (real.mean(0) - fake.mean(0)).square().sum()
     first, second = _covariance_factor(real), _covariance_factor(fake)
     cross = torch.linalg.svdvals(first @ second.T).sum()
@@ -49,7 +48,7 @@ def kernel_distance(real: Array, fake: Array, *, chunk: int = CHUNK) -> Estimate
     images, from the first-order Hoeffding term, and up to sqrt(2) too large if both sets have the same distribution.
     ValueError for fewer than two images per set.
     """
-    real, fake = _checked(real, fake, least=2)
+    real, fake = checked(real, fake, least=2)
     to_fake, to_real = _mean_kernels(real, fake, chunk)
     of_real = _mean_kernels_within(real, chunk) - to_fake
     of_fake = _mean_kernels_within(fake, chunk) - to_real
@@ -98,7 +97,7 @@ def manifold_scores(
     (N, F) and (M, F). Kynkäänniemi et al. (2019), with closed balls, and Naeem et al. (2020), with open balls. Memory
     is bounded by ``chunk`` rows of distances. ValueError if a set has too few images for the neighbours.
     """
-    real, fake = _checked(real, fake, least=max(manifold_k, density_k) + 1)
+    real, fake = checked(real, fake, least=max(manifold_k, density_k) + 1)
     centre = real.mean(0)  # distances are differences of squares, which cancel far from the origin
     real, fake = real - centre, fake - centre
     real_radii, density_radii = _radii(real, (manifold_k, density_k), chunk)
@@ -132,88 +131,7 @@ def _distances(rows: Tensor, others: Tensor, chunk: int) -> Iterator[tuple[slice
         yield part, torch.cdist(rows[part], others, compute_mode="use_mm_for_euclid_dist")
 
 
-class Mixture(NamedTuple):
-    """A Gaussian mixture over codes, as a prior for models without one."""
-
-    weights: Tensor
-    """(K,), summing to 1."""
-    means: Tensor
-    """(K, D)."""
-    factors: Tensor
-    """Factors L of the covariances L L': (K, D, D)."""
-
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draws on the CPU: (count, D), float32. ``generator`` must be a CPU generator."""
-        component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
-        noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=self.means.dtype)
-        return (self.means[component] + torch.einsum("nij,nj->ni", self.factors[component], noise)).float()
-
-    def log_prob(self, codes: Tensor) -> Tensor:
-        """log p(z) of codes on the CPU, in nats: (N, D) -> (N,), float64."""
-        difference = (codes.double()[:, None] - self.means).permute(1, 2, 0)
-        squares = torch.linalg.solve_triangular(self.factors, difference, upper=False).square().sum(1)
-        scales = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        constants = self.weights.log() - scales - 0.5 * self.means.shape[1] * math.log(2 * math.pi)
-        return (constants[:, None] - 0.5 * squares).logsumexp(0)
-
-    def plain(self) -> dict[str, Any]:
-        """The mixture as lists by name, which ``from_plain`` turns into the same mixture again."""
-        return {name: part.tolist() for name, part in self._asdict().items()}
-
-    @classmethod
-    def from_plain(cls, lists: Mapping[str, Any]) -> "Mixture":
-        """The mixture whose parts are these lists; ValueError if they are not those of a mixture."""
-        try:
-            found = cls(*(torch.tensor(lists[name], dtype=torch.double) for name in cls._fields))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"weights, means and factors are not lists of numbers: {error}") from error
-        components, dimensions = len(found.weights), found.means.shape[-1]
-        shapes = ((components,), (components, dimensions), (components, dimensions, dimensions))
-        if any(part.shape != shape or not part.isfinite().all() for part, shape in zip(found, shapes, strict=True)):
-            raise ValueError("weights, means and factors do not have the shapes of a mixture, or are not finite")
-        if (found.weights < 0).any() or not found.weights.sum() > 0:
-            raise ValueError("weights are not those of a mixture")
-        return found
-
-
-MOST_CODES = 10_000
-"""Maximum number of codes for fitting a mixture; more are slower and hardly better."""
-
-
-MOST_DIMENSIONS = 256
-"""Maximum number of dimensions: the full covariances of more take minutes, and more codes than there are."""
-
-
-def no_mixture(codes: Array) -> str:
-    """Why no mixture can be fitted to codes (N, D), or an empty string."""
-    if codes.shape[1] <= MOST_DIMENSIONS:
-        return ""
-    return f"a mixture is fitted to codes of at most {MOST_DIMENSIONS} dimensions, and these have {codes.shape[1]:,}"
-
-
-def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture:
-    """Mixture of ``components`` Gaussians with full covariances, fitted to codes (N, D) (Ghosh et al., 2020).
-
-    Uses the first ``MOST_CODES`` codes, scaled to unit variance, so that scikit-learn's regularisation of 1e-6 affects
-    every model equally. With fewer codes than components, there are as many components as codes. ValueError for fewer
-    than two codes.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    (values,) = _checked(codes, least=2)
-    values = values[:MOST_CODES].cpu()
-    mean, std = values.mean(0), values.std(0)
-    scaled = (values - mean) / torch.where(std > 0, std, 1.0)
-    mixture = GaussianMixture(min(components, len(values)), random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct codes than components
-        mixture.fit(scaled.numpy())
-    weights, means, covariances = map(torch.from_numpy, (mixture.weights_, mixture.means_, mixture.covariances_))
-    return Mixture(weights, mean + std * means, std[:, None] * torch.linalg.cholesky(covariances))
-
-
-def _checked(*sets: Array, least: int) -> list[Tensor]:
+def checked(*sets: Array, least: int) -> list[Tensor]:
     """Feature sets in float64; ValueError if one is too small, non-finite or of another width."""
     tensors = [torch.as_tensor(values).detach().double() for values in sets]
     for values in tensors:

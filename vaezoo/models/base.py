@@ -10,7 +10,7 @@ from torch import Tensor
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError, ImageError
 from vaezoo.config.validation import one_of, within
-from vaezoo.metrics.generation import Mixture, fit_mixture, no_mixture
+from vaezoo.metrics.mixtures import Mixture, fit_mixture, no_mixture
 from vaezoo.models.objective import Objective
 from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.image_api import MIXTURE, ImageAPI
@@ -308,7 +308,8 @@ class Autoencoder(ImageAPI, Objective):
     def fit_prior(self, codes: Tensor, *, components: int = 10, seed: int = 0) -> Mixture:
         """Fit a mixture of Gaussians to training codes (N, D), as ``encode`` gives them, and keep it in ``mixture``.
 
-        ImageError for codes of too many dimensions (see ``vaezoo.metrics.generation``).
+        Codes of many dimensions are projected on their principal axes, and ImageError for even more (see
+        ``vaezoo.metrics.mixtures``).
         """
         if reason := no_mixture(codes):
             raise ImageError(f"fit_prior cannot be used here: {reason}; choose a smaller model.latent_dim")

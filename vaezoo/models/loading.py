@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from vaezoo.config.errors import RunError
 from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
-from vaezoo.metrics.generation import Mixture
+from vaezoo.metrics.mixtures import Mixture
 from vaezoo.models import model_card
 from vaezoo.models.base import Autoencoder
 from vaezoo.runs import checkpoints, resuming, trust
@@ -62,8 +62,8 @@ class Run(RunFolder):
         """The mixture of ``mixture.json``; RunError if it is not one for the codes of this model."""
         try:
             mixture = Mixture.from_plain(kept)
-            if mixture.means.shape[1] != model.latent_dim:
-                raise ValueError(f"its codes have {mixture.means.shape[1]} dimensions, the model's {model.latent_dim}")
+            if mixture.dimensions != model.latent_dim:
+                raise ValueError(f"its codes have {mixture.dimensions} dimensions, the model's {model.latent_dim}")
         except ValueError as error:
             reason = " ".join(str(error).split())[:300]
             raise RunError(

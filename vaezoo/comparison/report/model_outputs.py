@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaezoo import metrics
 from vaezoo.figures import Prior, planes
-from vaezoo.metrics.generation import fit_mixture, no_mixture
+from vaezoo.metrics.mixtures import fit_mixture, no_mixture
 from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.training.callbacks.images import category_strips, codebook_images, traversal_codes

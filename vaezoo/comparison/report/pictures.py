@@ -146,7 +146,7 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
         "prior": ("Samples from the prior", "draws of the model's prior, the same for all models with the same prior"),
         "mixture": (
             "Samples from a Gaussian mixture",
-            "draws from ten Gaussians fitted to each model's training codes",
+            "draws from ten Gaussians fitted to each model's training codes, or to their principal axes",
         ),
     }
     without = {
