@@ -93,14 +93,14 @@ def test_the_prior_draws_every_code_equally_often() -> None:
 
 def test_temperature_and_weight_follow_the_optimiser_step() -> None:
     made = GumbelQuantizer(3, size=5, temperature_steps=8, least_temperature=0.0625, warmup_steps=4)
-    assert made.weights_at(0) == {"beta": 0.0, "temperature": 1.0}
-    assert made.weights_at(4) == {"beta": 1.0, "temperature": pytest.approx(0.25)}
-    assert made.weights_at(100) == {"beta": 1.0, "temperature": pytest.approx(0.0625)}
+    assert made.weights_at(0) == {"kl_weight": 0.0, "temperature": 1.0}
+    assert made.weights_at(4) == {"kl_weight": 1.0, "temperature": pytest.approx(0.25)}
+    assert made.weights_at(100) == {"kl_weight": 1.0, "temperature": pytest.approx(0.0625)}
     made.update(next_step=2)
     assert made.temperature.item() == pytest.approx(0.5)
     at_once = GumbelQuantizer(3, size=5, temperature_steps=0, warmup_steps=0)
-    assert at_once.weights_at(0) == {"beta": 1.0, "temperature": pytest.approx(0.0625)}
-    assert (at_once.formula(), made.formula()) == (" + 1 kl", " + 1 kl (beta rises to it in 4 steps)")
+    assert at_once.weights_at(0) == {"kl_weight": 1.0, "temperature": pytest.approx(0.0625)}
+    assert (at_once.formula(), made.formula()) == (" + kl", " + kl (its weight rises to 1 in 4 steps)")
 
 
 def test_a_model_with_drawn_codes_has_a_posterior_a_prior_and_samples() -> None:
@@ -113,7 +113,7 @@ def test_a_model_with_drawn_codes_has_a_posterior_a_prior_and_samples() -> None:
     assert model.posterior(x).mean.shape == (3, 16 * 16)
     assert model.sample(4).shape == (4, 1, 8, 8)
     assert torch.equal(model.posterior(x).mean, model.encode(x))
-    weights = {"beta": 0.25, "temperature": 1.0}
+    weights = {"kl_weight": 0.25, "temperature": 1.0}
     close(model.objective(terms, weights), terms.recon + 0.25 * terms.kl.sum(1))
 
 

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional
 
 from vaezoo.figures.canvas import FAINT, NOTE, draw_text, mark, mosaic_page, titled
 from vaezoo.figures.mosaics import compose, interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
+
+GOLDEN = 0.6180339887
+"""Part of the circle of hues between the colours of two neighbouring indices: many steps never come close together."""
 
 
 def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -> Figure:
@@ -95,3 +100,25 @@ def codebook(rows: Mapping[str, Tensor], shares: Sequence[float], subject: str =
     title = titled("Codes of the codebook", subject)
     figure, _ = mosaic_page(mosaic, title, note, row_labels=list(rows), column_labels=columns)
     return figure
+
+
+def index_maps(images: Mapping[str, Tensor], maps: Mapping[str, Tensor], subject: str = "", note: str = "") -> Figure:
+    """Rows of images (B, C, H, W) by label, and below them rows of indices (B, h, w), with a colour for each."""
+    size = next(iter(images.values())).shape[-2:]
+    found = {label: in_colour(row) for label, row in images.items()}
+    found |= {label: functional.interpolate(index_colours(row), size, mode="nearest") for label, row in maps.items()}
+    return rows(found, "Indices of codes of validation images", subject, note)
+
+
+def index_colours(indices: Tensor) -> Tensor:
+    """A colour for each index, very different for neighbouring ones: whole numbers (B, h, w) -> (B, 3, h, w)."""
+    values = indices.numpy()
+    hue = values * GOLDEN % 1
+    brightness = 1 - 0.2 * (values // 5 % 4)  # so that equal hues differ
+    colours = hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), brightness], 1).transpose(0, 2, 3, 1))
+    return torch.from_numpy(colours).permute(0, 3, 1, 2).float()
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """Images with three channels: (B, C, H, W) -> (B, 3, H, W), grey unless C = 3."""
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)

@@ -29,7 +29,7 @@ class VQVAE(QuantizedAutoencoder):
         loss = terms.recon
         for name, weight in self.penalty_weights.items():
             loss = loss + weight * terms.penalties[name]
-        return loss + weights["beta"] * terms.rate if terms.has_posterior else loss
+        return loss + weights["kl_weight"] * terms.rate if terms.has_posterior else loss
 
     def weights(self) -> dict[str, float]:
         return {**super().weights(), **self.quantizer.weights_at(self.global_step)}

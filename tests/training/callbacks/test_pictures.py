@@ -28,10 +28,11 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, VAE, VQVAE, Autoencoder, CategoricalVAE, ConditionalVAE
+from vaezoo.models import AE, FSQVAE, RVQVAE, VAE, VQVAE, Autoencoder, CategoricalVAE, ConditionalVAE
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
+from vaezoo.training.callbacks.indices import IndexMaps
 from vaezoo.training.callbacks.latents import PRIOR_DRAWS, LatentKL, LatentMap, decoded_plane, labels_of
 from vaezoo.training.callbacks.pictures import Picture, undisturbed
 
@@ -429,7 +430,7 @@ def test_a_model_without_levels_has_no_picture_of_them(kind: type[Autoencoder]) 
 
 def test_the_yaml_lists_every_picture_under_its_name() -> None:
     nodes = OmegaConf.load(YAML)
-    assert set(nodes) == {picture.name for picture in (*PICTURES, Levels)}
+    assert set(nodes) == {picture.name for picture in (*PICTURES, IndexMaps, Levels)}
     settings = OmegaConf.create({"figures": {"dpi": 150, "format": "svg"}})
     for name, node in OmegaConf.merge(settings, nodes).items():
         if name != "figures":
@@ -448,7 +449,8 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[Picture, Any], dict[str,
     def keep(signature: inspect.Signature) -> Callable[..., None]:
         return lambda *values, **named: found.update(signature.bind(*values, **named).arguments)
 
-    for name in ("reconstructions", "interpolations", "samples", "traversals", "codebook", "latent_map", "latent_line"):
+    names = ("reconstructions", "interpolations", "samples", "traversals", "codebook", "index_maps", "rows")
+    for name in (*names, "latent_map", "latent_line"):
         monkeypatch.setattr(figures, name, keep(inspect.signature(getattr(figures, name))))
 
     def arguments(picture: Picture, model: Any) -> dict[str, Any]:
@@ -692,6 +694,42 @@ def test_instead_of_traversals_of_discrete_codes_the_most_used_codes_are_shown(s
     swapped = indices[1:2].clone()
     swapped[0, 0, 2, 2] = most
     torch.testing.assert_close(centre[:1], model.decode(model.codes_at(swapped)))
+
+
+def test_maps_of_indices_show_each_level_and_what_it_adds(shown: Any) -> None:
+    """The rows of one model's images: the last depth is the reconstruction itself."""
+    model = small(RVQVAE, quantizer_options={"size": 6, "levels": 3}, latent_dim=None, network="conv")
+    model.start_from(RandomImages().x)
+    found, x = shown(IndexMaps(count=4), model.eval()), RandomImages().x[32:36]
+    images, indices = found["images"], model.indices(x)
+    assert list(images) == ["original", "level 1", "levels 1 to 2", "reconstruction"]
+    assert torch.equal(images["original"], x)
+    torch.testing.assert_close(images["level 1"], model.decode(model.partial_codes(indices)[0]))
+    torch.testing.assert_close(images["reconstruction"], model.reconstruct(x))
+    assert list(found["maps"]) == [f"indices, level {level}" for level in (1, 2, 3)]
+    for level, drawn in enumerate(found["maps"].values()):
+        assert torch.equal(drawn, indices[:, level])
+    assert list(shown(IndexMaps(count=4), discrete())["maps"]) == ["indices"]
+    for other in (small(), small(CategoricalVAE, latent_dim=None)):
+        assert shown(IndexMaps(), other) == {}
+
+
+def test_neighbouring_indices_have_different_colours() -> None:
+    colours = figures.images.index_colours(torch.arange(64).view(1, 8, 8))
+    assert colours.shape == (1, 3, 8, 8)
+    distances = torch.cdist(colours[0].flatten(1).T, colours[0].flatten(1).T)
+    assert distances.diagonal(1).min() > 0.3
+    assert (distances + torch.eye(64)).min() > 0.02
+    assert torch.equal(figures.images.index_colours(torch.full((1, 1, 1), 9)), colours[..., 1:2, 1:2])
+
+
+def test_channels_that_are_rounded_are_shown_at_each_of_their_values(shown: Any) -> None:
+    model = small(FSQVAE, quantizer_options={"levels": [4, 3]}, latent_dim=None, network="conv").eval()
+    found = shown(Traversals(image=1, rows=1), model)["rows"]
+    assert list(found) == ["everywhere", "in the centre", "channel 0"]
+    code = model.encode(RandomImages().x[33:34]).unflatten(1, model.code_shape).repeat(4, 1, 1, 1)
+    code[:, 0] = torch.tensor([-1, -0.5, 0, 0.5])[:, None, None]
+    torch.testing.assert_close(found["channel 0"], model.decode(code.flatten(1)))
 
 
 def test_draws_for_discrete_codes_are_moved_to_the_codebook(shown: Any) -> None:

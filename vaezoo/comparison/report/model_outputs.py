@@ -13,7 +13,8 @@ from vaezoo.figures import Prior, planes
 from vaezoo.metrics.mixtures import fit_mixture, no_mixture
 from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.images import category_strips, codebook_images, traversal_codes
+from vaezoo.training.callbacks.images import category_strips, traversal_codes
+from vaezoo.training.callbacks.indices import codebook_images
 from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane, limits_around, prior_in_plane
 from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite, label_name
 

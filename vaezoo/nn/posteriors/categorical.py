@@ -4,7 +4,7 @@ A code is flat: the one-hot vectors of all groups side by side, after the Gaussi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, get_args
 
@@ -54,8 +54,8 @@ class Relaxation(NamedTuple):
 class CategoricalDraw(Draw):
     """Codes drawn from categories. If they are relaxed, ``log_code`` (K, B, G, n) are their logarithms."""
 
-    def __init__(self, code: Tensor, log_prob: Tensor, log_code: Tensor | None = None) -> None:
-        super().__init__(code.flatten(2), lambda: log_prob)
+    def __init__(self, code: Tensor, log_prob: Callable[[], Tensor], log_code: Tensor | None = None) -> None:
+        super().__init__(code.flatten(2), log_prob)
         self.log_code = log_code
 
 
@@ -79,14 +79,14 @@ class Categories:
         tiny = torch.finfo(self.log_probs.dtype).tiny
         noise = [batch_shares.exponential_like(self.log_probs, generator) for _ in range(samples)]
         scores = self.log_probs - torch.stack(noise).clamp(min=tiny).log()
-        hard = nearest_one_hot(scores)
         if self.relaxation is None:
-            return CategoricalDraw(hard, (hard * self.log_probs).sum((-2, -1)))
+            hard = nearest_one_hot(scores)
+            return CategoricalDraw(hard, lambda: (hard * self.log_probs).sum((-2, -1)))
         log_code = (scores / self.relaxation.temperature).log_softmax(-1)
-        code, log_prob = log_code.exp(), self._relaxed_log_prob(log_code, self.log_probs).sum(-1)
+        code = log_code.exp()
         if self.relaxation.straight_through:
-            code = hard + (code - code.detach())
-        return CategoricalDraw(code, log_prob, log_code)
+            code = nearest_one_hot(scores) + (code - code.detach())
+        return CategoricalDraw(code, lambda: self._relaxed_log_prob(log_code, self.log_probs).sum(-1), log_code)
 
     def _relaxed_log_prob(self, log_code: Tensor, logits: Tensor) -> Tensor:
         assert self.relaxation is not None
@@ -209,7 +209,9 @@ def _stacked(draws: Sequence[Draw]) -> Draw:
     code = torch.cat([draw.code for draw in draws])
     log_codes = [draw.log_code for draw in draws if isinstance(draw, CategoricalDraw) and draw.log_code is not None]
     found = Draw(code, lambda: torch.cat([draw.log_prob for draw in draws]))
-    return found if not log_codes else CategoricalDraw(code[:, :, None], found.log_prob, torch.cat(log_codes))
+    if not log_codes:
+        return found
+    return CategoricalDraw(code[:, :, None], lambda: found.log_prob, torch.cat(log_codes))
 
 
 class MixedPrior(NamedTuple):

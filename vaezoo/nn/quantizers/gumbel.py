@@ -46,7 +46,7 @@ class CodebookPosterior:
         one_hot = drawn.code.unflatten(-1, self.categories.log_probs.shape[1:])
         with torch.autocast(one_hot.device.type, enabled=False):
             code = as_grid(one_hot @ self.codebook)
-        return CategoricalDraw(code[:, :, None], drawn.log_prob, drawn.log_code)
+        return CategoricalDraw(code[:, :, None], lambda: drawn.log_prob, drawn.log_code)
 
     def kl(self, prior: Prior, draw: Draw) -> Tensor:
         """Exact KL divergence of each position's categories from the uniform prior, log K - H, in nats: (B, N)."""
@@ -176,12 +176,12 @@ class GumbelQuantizer(Quantizer):
         return float(self.first * (self.least / self.first) ** passed)
 
     def weights_at(self, step: int) -> dict[str, float]:
-        beta = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        return {"beta": beta, "temperature": self.temperature_at(step)}
+        kl_weight = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return {"kl_weight": kl_weight, "temperature": self.temperature_at(step)}
 
     def update(self, restarts: bool = True, next_step: int = 0) -> None:
         self.temperature.fill_(self.temperature_at(next_step))
 
     def formula(self) -> str:
-        rises = f" (beta rises to it in {self.warmup_steps:,} steps)" if self.warmup_steps else ""
-        return f" + 1 kl{rises}"
+        rises = f" (its weight rises to 1 in {self.warmup_steps:,} steps)" if self.warmup_steps else ""
+        return f" + kl{rises}"

@@ -13,10 +13,12 @@ from vaezoo.training.callbacks.timing import Cost
 
 if TYPE_CHECKING:
     from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
+    from vaezoo.training.callbacks.indices import IndexMaps
     from vaezoo.training.callbacks.latents import LatentKL, LatentMap
 
 # Imported on first use: a run without figures does not need to load matplotlib.
 _PICTURES = {
+    "IndexMaps": "indices",
     "Interpolations": "images",
     "LatentKL": "latents",
     "LatentMap": "latents",
@@ -29,6 +31,7 @@ _PICTURES = {
 __all__ = [
     "BestCheckpoint",
     "Cost",
+    "IndexMaps",
     "Interpolations",
     "LastCheckpoint",
     "LatentKL",

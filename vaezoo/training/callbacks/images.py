@@ -12,8 +12,8 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.metrics.paths import choose_pairs
 from vaezoo.nn.interpolation import METHODS
+from vaezoo.training.callbacks.indices import channel_strips, codebook_images
 from vaezoo.training.callbacks.pictures import (
-    CHUNK,
     MOST_TILES,
     Picture,
     codes_of,
@@ -171,7 +171,8 @@ class Traversals(Picture):
     Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without such a KL. A row covers the
     aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
     ``fit_images`` validation images. Of groups of categories, each category is shown in turn. Codes of a codebook have
-    no dimensions to move; of them, the most used are shown. There is no figure for codes on a sphere, whose coordinates
+    no dimensions to move; of them, the most used are shown. If channels are quantised one by one, each value of a
+    channel is shown in turn. There is no figure for codes on a sphere, whose coordinates
     cannot move one at a time.
     """
 
@@ -242,30 +243,14 @@ class Traversals(Picture):
         """What the most used codes stand for: discrete codes have no dimensions that could be moved."""
         image = x[min(self.image, len(x) - 1)]
         everywhere, at_centre, shares, used = codebook_images(model, x, image, CODES)
-        note = (
-            f"the {len(shares)} most used of {used} codes in use, of {model.codebook_sizes[0]}, with their share among"
-            f" {len(x)} validation images; above in every position, below in the central one of the image"
-        )
+        note = f"the {len(shares)} most used of {used} codes in use, of {model.codebook_sizes[0]:,}"
         rows = {"everywhere": everywhere, "in the centre": at_centre}
-        return figures.codebook(rows, shares, subject, note)
-
-
-def codebook_images(model: Any, x: Tensor, image: Tensor, count: int) -> tuple[Tensor, Tensor, list[float], int]:
-    """Decoded images of the ``count`` codes that images (N, C, H, W) use most.
-
-    Returns images with each code in every position, ``image`` (C, H, W) with each code in its central position, both
-    (K, C, H, W), the share of each code, and the number of codes in use. Of several levels, the first varies.
-    """
-    counts = torch.bincount(
-        torch.cat([model.indices(part)[:, 0].flatten() for part in x.split(CHUNK)]), minlength=model.codebook_sizes[0]
-    )
-    chosen = counts.argsort(descending=True, stable=True)[: min(count, int((counts > 0).sum()))]
-    everywhere = model.indices(image[None]).repeat(len(chosen), 1, 1, 1)
-    at_centre, (height, width) = everywhere.clone(), everywhere.shape[2:]
-    everywhere[:, 0] = chosen[:, None, None]
-    at_centre[:, 0, height // 2, width // 2] = chosen
-    decoded = [decode(model, model.codes_at(indices)) for indices in (everywhere, at_centre)]
-    return decoded[0], decoded[1], (counts[chosen] / counts.sum()).tolist(), int((counts > 0).sum())
+        if not model.channel_levels:
+            note += f", with their share among {len(x)} validation images; above in every position, below in the"
+            return figures.codebook(rows, shares, subject, f"{note} central one of the image")
+        rows |= channel_strips(model, model.encode(image[None])[0], self.rows, CODES)
+        note += " in every position, then in the central one of the image; below, one channel per row at each of its"
+        return figures.rows(rows, "Codes and their channels", subject, f"{note} values in turn, in all positions")
 
 
 def category_strips(model: Any, codes: Tensor, start: Tensor, rows: int, columns: int) -> dict[str, Tensor]:
