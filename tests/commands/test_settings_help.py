@@ -93,7 +93,7 @@ def test_comments_above_behind_and_below(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "benchmark", "compare", "export", "list"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "prior", "benchmark", "compare", "export", "list"])
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_command_has_help(program: Program, command: str, flag: str) -> None:
     code, printed = program(command, flag)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from tests.commands.wrong_lines import QUICK, SMALL, Line, benchmarks, every_leaf, lines
+from tests.commands.wrong_lines import QUICK, SMALL, Line, benchmarks, every_leaf, lines, priors
 from tests.conftest import ROOT
 from vaezoo import Run
 from vaezoo.commands import command_line
@@ -128,6 +128,8 @@ def _missing(line: Line, words: Sequence[str], printed: str, own: Path, out: Pat
             return f"success of a run that is {summary['status']} after {summary.get('steps')} steps"
     if line.command == "evaluate" and _stamps(own) == before:
         return "success without an evaluation"
+    if line.command == "prior" and Run(own).mixture is None:
+        return "success without a prior"
     if line.command == "export" and not list(own.parent.rglob("*.safetensors")):
         return "success without weights"
     if line.command == "compare" and not list(own.parent.rglob("report.html")):
@@ -212,6 +214,15 @@ def test_a_thousand_wrong_lines(attempt: Callable[[Line, int], str]) -> None:
 )
 def test_each_setting_with_each_of_some_values(values: Sequence[str], attempt: Callable[[Line, int], str]) -> None:
     try_all(list(every_leaf(values)), attempt)
+
+
+def test_a_few_wrong_lines_of_a_prior(attempt: Callable[[Line, int], str]) -> None:
+    try_all(priors(SEED, 12), attempt)
+
+
+@pytest.mark.nightly
+def test_wrong_lines_of_a_prior(attempt: Callable[[Line, int], str]) -> None:
+    try_all(priors(SEED + 1, 200), attempt)
 
 
 @pytest.mark.nightly

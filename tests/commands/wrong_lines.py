@@ -346,6 +346,13 @@ def _evaluate(generator: random.Random) -> Line:
     return _other_command(generator, "evaluate", ["RUN", *QUICK], keys)
 
 
+def priors(seed: int, count: int) -> list[Line]:
+    """Lines that fit a prior."""
+    generator = random.Random(seed)
+    keys = ("epochs", "width", "layers", "batch_size", "seed", "device", "packages", "data.root")
+    return [_other_command(generator, "prior", ["RUN", "epochs=1"], keys) for _ in range(count)]
+
+
 def _export(generator: random.Random) -> Line:
     keys = ("out", "out", "program", "checkpoint", "overwrite", "licence", "packages", "data.root")
     return _other_command(generator, "export", ["RUN", "out=OUT/model"], keys)

@@ -38,6 +38,13 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 """
 
 
+SHOWN = (
+    *("elbo", "elbo_prior", "iw_bound", "elbo_given_label", "iw_bound_given_label"),
+    *("psnr", "prior_fd_classifier"),
+)
+"""Metrics of the line that is printed, in this order."""
+
+
 def main(words: list[str]) -> int:
     """Evaluate all runs; returns the exit code. An error in one run is printed and does not stop the others."""
     return arguments.run(words, USAGE + _settings_in_words(), partial(_evaluate_all, words))
@@ -45,10 +52,15 @@ def main(words: list[str]) -> int:
 
 def _evaluate_all(words: Sequence[str]) -> int:
     paths, options, sizes = read(words)
+    return for_each(paths, lambda path: evaluate(path, options, sizes))
+
+
+def for_each(paths: Sequence[Path], program: Callable[[Path], object]) -> int:
+    """Call a program with each run; an error in one is printed and does not stop the others. Returns the exit code."""
     failed = 0
     for path in paths:
         try:
-            evaluate(path, options, sizes)
+            program(path)
         except VaezooError as error:
             print(printable(f"error: {path}: {error}"), file=sys.stderr)
             failed += 1
@@ -67,17 +79,22 @@ def read(words: Sequence[str]) -> tuple[list[Path], "Options", "Settings"]:
         raise ConfigError("vaezoo evaluate needs at least one run folder")
     options, sizes = settings.read(changes)
     allowed_packages(options.packages)
-    _device(options.device)
-    if options.lpips_backbone is not None and not Path(options.lpips_backbone).expanduser().is_file():
-        raise ConfigError(
-            f"evaluate.lpips_backbone is {options.lpips_backbone}, and there is no such file; it should have"
-            " torchvision's weights of AlexNet or VGG16"
-        )
+    device_called(options.device, "evaluate.device")
+    refuse_missing(options.lpips_backbone, "evaluate.lpips_backbone")
     return list(map(Path, folders)), options, sizes
 
 
-def _device(name: str | None) -> Any:
-    """The device of that name, or None for the default; ConfigError if it is not available."""
+def refuse_missing(lpips_backbone: str | None, key: str) -> None:
+    """ConfigError if the setting ``key`` names a file that does not exist."""
+    if lpips_backbone is not None and not Path(lpips_backbone).expanduser().is_file():
+        raise ConfigError(
+            f"{key} is {lpips_backbone}, and there is no such file; it should have torchvision's weights of AlexNet or"
+            " VGG16"
+        )
+
+
+def device_called(name: str | None, key: str) -> Any:
+    """The device of that name, the setting ``key``, or None for the default; ConfigError if it is not available."""
     import torch
 
     if name is None:
@@ -85,9 +102,7 @@ def _device(name: str | None) -> Any:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"evaluate.device={name} is not available on this machine; use cpu, or cuda with a GPU"
-        ) from error
+        raise ConfigError(f"{key}={name} is not available on this machine; use cpu, or cuda with a GPU") from error
     return torch.device(name)
 
 
@@ -100,8 +115,6 @@ def _settings_in_words() -> str:
 
 def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
     """Evaluate one run and write its evaluation.json."""
-    from vaezoo.commands import console
-    from vaezoo.evaluation.model import count_steps
     from vaezoo.models.loading import Run
     from vaezoo.training.quiet import quieten
 
@@ -113,13 +126,24 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
     status = run.summary["status"]
     if status != "finished":
         print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
-    device = _device(options.device)
-    with (
-        threads.limited_to(threads_of(run)),
-        interrupts.cleaning_up(),
-        locks.held(path),
-        console.progress(f"evaluating {path}", count_steps(sizes, data)) as report,
-    ):
+    device = device_called(options.device, "evaluate.device")
+    with threads.limited_to(threads_of(run)), interrupts.cleaning_up(), locks.held(path):
+        write_evaluation(run, sizes, data, packages, device, options.lpips_backbone)
+
+
+def write_evaluation(
+    run: "Run",
+    sizes: "Settings",
+    data: "ImageDataModule",
+    packages: Sequence[str],
+    device: "torch.device | None",
+    lpips_backbone: str | None = None,
+) -> None:
+    """Evaluate a run, whose lock is held, and write its evaluation.json."""
+    from vaezoo.commands import console
+    from vaezoo.evaluation import count_steps
+
+    with console.progress(f"evaluating {run.path}", count_steps(sizes, data)) as report:
         found, mixture = evaluate_run(
             run,
             sizes,
@@ -127,10 +151,10 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
             packages=packages,
             device=device,
             report=report,
-            lpips_backbone=options.lpips_backbone,
+            lpips_backbone=lpips_backbone,
         )
-        runs.write_evaluation(path, found, mixture)
-    print(printable(f"{path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
+        runs.write_evaluation(run.path, found, mixture)
+    print(printable(f"{run.path}/evaluation.json: {_in_short(found)}, {found['seconds']:.0f} s"))
 
 
 def evaluate_run(
@@ -162,11 +186,14 @@ def evaluate_run(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng(devices=[]):  # weights are initialised before they are loaded
         model, step = run.model_at_step(packages=packages)
+        run.attach_index_prior(model, None, step)
         model = model.to(device)
     found = measure(model, data or run.data(packages=packages), settings or FULL, report, lpips_backbone=lpips_backbone)
     costs = run.summary.get("cost", {}).items()
     found["metrics"] |= {name: {"value": value} for name, value in costs if name in CATALOGUE}
     found |= {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}
+    if (index_prior := run.index_prior_of(model)) is not None:
+        found["index_prior"] = index_prior  # of which a later one differs
     if model.mixture is None:
         return found, None
     return found, {"checkpoint": found["checkpoint"], "step": step, **model.mixture.plain()}
@@ -183,6 +210,14 @@ def threads_of(run: runs.RunFolder) -> int:
 
 
 def _in_short(found: dict[str, Any]) -> str:
-    names = ("elbo", "iw_bound", "elbo_given_label", "iw_bound_given_label", "psnr", "prior_fd_classifier")
+    names = (
+        "elbo",
+        "elbo_prior",
+        "iw_bound",
+        "elbo_given_label",
+        "iw_bound_given_label",
+        "psnr",
+        "prior_fd_classifier",
+    )
     shown = [(name, found["metrics"][name]["value"]) for name in names if name in found["metrics"]]
     return ", ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)

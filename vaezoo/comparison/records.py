@@ -57,7 +57,8 @@ EVALUATION: dict[str, Any] = {
 FROM_TEST = ("elbo", "elbo_given_label", "recon", "kl", "bits_per_dim", "mse", "psnr", "active_units")
 FROM_COST = ("images_per_second", "seconds", "peak_memory_bytes")
 VECTORS = {
-    name: f"{name}_of_images" for name in ("elbo", "psnr", "iw_bound", "elbo_given_label", "iw_bound_given_label")
+    name: f"{name}_of_images"
+    for name in ("elbo", "elbo_prior", "psnr", "iw_bound", "elbo_given_label", "iw_bound_given_label")
 }
 """Metrics with per-image values, and their keys in evaluation.json."""
 
@@ -170,8 +171,8 @@ def read(path: Path, packages: Sequence[str] = OWN) -> RunRecord:
     config: Any = OmegaConf.to_container(run.config, resolve=True)
     if wrong := _wrong(config, CONFIG):
         raise RunError(f"{path}/config.yaml is not as vaezoo writes it: {wrong}")
-    found = _layers(run, packages)
-    evaluation, note = _read_evaluation(path)
+    found, index_prior = _of_model(run, packages)
+    evaluation, note = _read_evaluation(path, index_prior)
     return RunRecord(path, config, sanitised(summary), sanitised(evaluation), note, found)
 
 
@@ -182,10 +183,14 @@ def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
         yield from runs or [path]
 
 
-def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
-    """The layers of the checkpoint's model; RunError if it cannot be loaded."""
+def _of_model(run: Run, packages: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    """The layers of the checkpoint's model, and the SHA-256 of the prior that was fitted to its indices, if any.
+
+    RunError if it cannot be loaded.
+    """
     try:
-        return layers(run.model(packages=packages))
+        model = run.model(packages=packages)
+        return layers(model), run.index_prior_of(model)
     except VaezooError:
         raise
     except Exception as error:  # torch and Python raise many kinds for weights and arguments of another version
@@ -193,8 +198,11 @@ def _layers(run: Run, packages: Sequence[str]) -> tuple[str, ...]:
         raise RunError(f"{run.path} has a checkpoint that this version of vaezoo cannot load: {reason}") from error
 
 
-def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of ``evaluation.json``, or an empty dict and the reason."""
+def _read_evaluation(path: Path, index_prior: str | None) -> tuple[dict[str, Any], str]:
+    """The content of ``evaluation.json``, or an empty dict, and what is wrong with it.
+
+    ``index_prior`` is the SHA-256 of the weights of the run's prior over indices, if it has one.
+    """
     file = path / "evaluation.json"
     if not file.is_file():
         return {}, f"no evaluation.json, so only the test results from training are used; run vaezoo evaluate {path}"
@@ -206,6 +214,8 @@ def _read_evaluation(path: Path) -> tuple[dict[str, Any], str]:
         return {}, f"evaluation.json is of another version; rewrite it with vaezoo evaluate {path}"
     if wrong := _wrong({name: content.get(name, {}) for name in EVALUATION}, EVALUATION):
         return {}, f"evaluation.json is damaged ({wrong}); rewrite it with vaezoo evaluate {path}"
+    if content.get("index_prior") != index_prior:
+        return content, f"evaluation.json is without the prior that was fitted since; run vaezoo evaluate {path}"
     return content, ""
 
 

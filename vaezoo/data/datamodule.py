@@ -181,9 +181,13 @@ class ImageDataModule(LightningDataModule):
         assert isinstance(part, ImageTensor)
         return replace(part, pixels=binarize_once(part.pixels, np.arange(len(part)), method))
 
+    @property
+    def binarizes_anew(self) -> bool:
+        """Whether every batch of training images is binarised anew."""
+        return self.binarize == "dynamic" and self.source.name != "sprites"
+
     def _draws(self, split: str) -> bool:
-        """Whether every batch of ``split`` is binarised anew."""
-        return split == "train" and self.binarize == "dynamic" and self.source.name != "sprites"
+        return split == "train" and self.binarizes_anew
 
     # From splits to batches
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaezoo import metrics
 from vaezoo.config.errors import DataError
+from vaezoo.evaluation import index_priors
 from vaezoo.evaluation.features import FeatureExtractor
 from vaezoo.evaluation.inputs import CHUNK, Inputs
 from vaezoo.evaluation.settings import BOUND_FLOPS
@@ -30,6 +31,7 @@ Vectors = dict[str, list[float]]
 NO_POSTERIOR = "the model maps an image to a point, not to a distribution"
 GIVEN_LABEL = "the model is one of images given their label, p(x|y), whose bounds are other quantities"
 NO_MIXTURE = "the model decodes codes given a label, which a mixture of codes does not draw"
+OF_INDEX_PRIOR = ("prior_rate", "elbo_prior")
 LEAST_BOUND_IMAGES = 500
 
 
@@ -61,6 +63,7 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     names = [name for name in names_of("likelihood") if name != "log_likelihood"]  # only PCA has it
     names, elbo_name, bound_name = _names_of_bounds(subject, names)
     numbers = missing(names, NO_POSTERIOR) | {"recon": mean_of(recon)}
+    numbers |= missing(OF_INDEX_PRIOR, index_priors.lacking(subject) or NO_POSTERIOR)
     if not kl.shape[1]:
         return numbers, {"recon_of_images": recon.tolist()}
     elbo, posterior = -recon - kl.sum(1), _example(subject, inputs)
@@ -72,6 +75,9 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     if subject.is_conditional:
         numbers |= missing(["elbo", "iw_bound", "bits_per_dim"], GIVEN_LABEL)
     vectors = {f"{elbo_name}_of_images": elbo.tolist()}
+    if not index_priors.lacking(subject):
+        of_prior, of_images = _with_index_prior(subject, inputs, elbo)
+        numbers, vectors = numbers | of_prior, vectors | of_images
     if posterior is None:
         return numbers | missing([bound_name, "iw_ess"], "all draws of a point are equal"), vectors
     if posterior.kl_by(subject.given(inputs.test_labels[0]).prior()) == "dimension":
@@ -85,6 +91,14 @@ def likelihood(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     numbers["iw_ess"] = {"value": float(ess.median()), "n": len(ess), "k": inputs.settings.k}
     vectors[f"{bound_name}_of_images"] = bound.tolist()
     return numbers, vectors
+
+
+def _with_index_prior(subject: Any, inputs: Inputs, elbo: Tensor) -> tuple[Numbers, Vectors]:
+    """The rate under the fitted prior, and the ELBO with it, given that with uniform indices (N,)."""
+    rate = index_priors.rates(subject, inputs)
+    bound, about = index_priors.with_prior(subject, elbo, rate), {"prior": index_priors.describe(subject)}
+    numbers = {"prior_rate": mean_of(rate, **about), "elbo_prior": mean_of(bound, **about)}
+    return numbers, {"elbo_prior_of_images": bound.tolist()}
 
 
 def _names_of_bounds(subject: Any, names: list[str]) -> tuple[list[str], str, str]:
@@ -173,13 +187,20 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
         if subject.mixture.axes is not None:
             about["mixture"] = {"axes": f"{subject.mixture.axes} of {subject.mixture.dimensions}"}
     if subject.sample(1, torch.Generator()) is None:
-        sources["prior"] = "the model has no prior to draw codes from"
+        sources["prior"] = _no_prior(subject)
+    elif getattr(subject, "index_prior", None) is not None:
+        about["prior"] = {"prior": index_priors.describe(subject)}
     numbers: Numbers = {}
     for features, extractor in inputs.extractors.items():
         for source, images in sources.items():
             numbers |= _against_test(inputs, source, features, extractor, images, about.get(source, {}))
         numbers |= _floor(inputs, features, extractor)
     return numbers, {}
+
+
+def _no_prior(subject: Any) -> str:
+    fit = "" if subject.index_shape is None else "; to fit one to its indices: vaezoo prior RUN_DIR"
+    return f"the model has no prior to draw codes from{fit}"
 
 
 def _seeded(inputs: Inputs) -> torch.Generator:

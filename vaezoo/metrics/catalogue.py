@@ -43,6 +43,18 @@ _LIKELIHOOD = _section(
         "Rate: KL divergence of the posterior from the prior, in closed form or, where there is none, from the draw of"
         " recon; for indices of N positions and K codes, N log K.",
     ),
+    (
+        "elbo_prior",
+        NATS,
+        "higher",
+        "As the ELBO, with the rate of indices under the prior that vaezoo prior fitted to those of training images.",
+    ),
+    (
+        "prior_rate",
+        NATS,
+        "",
+        "Rate of indices under the prior that vaezoo prior fitted: less than kl by what it has learned about them.",
+    ),
     ("iw_bound", NATS, "higher", "Importance-weighted bound on log p(x) from K draws (Burda et al., 2016)."),
     (
         "elbo_given_label",

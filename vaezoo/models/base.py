@@ -8,17 +8,15 @@ import torch
 from torch import Tensor
 
 from vaezoo.config.choices import NETWORKS
-from vaezoo.config.errors import ConfigError, ImageError
+from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import one_of, within
-from vaezoo.metrics.mixtures import Mixture, fit_mixture, no_mixture
 from vaezoo.models.objective import Objective
+from vaezoo.models.sampling import Sampling
 from vaezoo.nn.corruption import make_corruption
-from vaezoo.nn.image_api import MIXTURE, ImageAPI
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
 from vaezoo.nn.perceptual import make_perceptual
-from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Batch
 
 BITS_PER_DIMENSION = 32
@@ -32,7 +30,7 @@ class Prediction(NamedTuple):
     reconstruction: Tensor
 
 
-class Autoencoder(ImageAPI, Objective):
+class Autoencoder(Sampling, Objective):
     """Encoder, decoder and likelihood, with everything that does not depend on the objective.
 
     A variant implements ``loss_terms``, ``main_objective`` and ``main_formula``, and, if it has a posterior or a prior,
@@ -64,23 +62,14 @@ class Autoencoder(ImageAPI, Objective):
     auxiliary: Sequence[str] = ("perceptual",)
     """Names of submodules that neither encode nor decode, such as priors and critics."""
 
-    mixture: Mixture | None = None
-    """A mixture of Gaussians that was fitted to training codes after training; not part of the weights."""
-
     code_shape: tuple[int, ...]
     """(D,), or channels, height and width of a spatial code."""
-
-    index_shape: tuple[int, int, int] | None = None
-    """Levels, height and width of the indices of a discrete code; None for a continuous one."""
 
     one_hots: Sequence[slice] = ()
     """Parts of a code that are one-hot vectors, whose dimensions cannot be moved one by one."""
 
     channel_levels: Sequence[Sequence[float]] = ()
     """Values that each channel of a spatial code can have, if they are quantised one by one."""
-
-    codebook_sizes: tuple[int, ...] = ()
-    """Entries of the codebook of each level of a discrete code."""
 
     def __init__(
         self,
@@ -220,15 +209,6 @@ class Autoencoder(ImageAPI, Objective):
         """Sentences on what the weights of the objective mean, for the head of a run."""
         return [] if self.perceptual is None else [f"{self.perceptual.name}: {self.perceptual.describe()}"]
 
-    def prior(self) -> Prior | None:
-        """p(z), evaluated once for a step or an evaluation; None if the model has no prior."""
-        return None
-
-    def log_prior(self, code: Tensor) -> Tensor | None:
-        """log p(z) in nats, (B, D) -> (B,); None if the model has no prior."""
-        prior = self.prior()
-        return None if prior is None else prior.log_prob(code)
-
     def rate(self, x: Tensor) -> Tensor | None:
         """Nats that the codes of a model without posterior cost, such as those of indices: (B, C, H, W) -> (B,), or
         None."""
@@ -248,18 +228,6 @@ class Autoencoder(ImageAPI, Objective):
     def manifold_dim(self) -> int:
         """Numbers that determine a continuous code: ``latent_dim``, or one less for codes on a sphere."""
         return self.latent_dim - self.is_spherical
-
-    def project(self, code: Tensor) -> Tensor:
-        """The nearest codes that the encoder can give, such as those of a codebook: (B, D) -> (B, D)."""
-        return code
-
-    def indices(self, x: Tensor) -> Tensor | None:
-        """Indices of discrete codes, (B, C, H, W) -> (B, *index_shape), int64; None for continuous codes."""
-        return None
-
-    def codes_at(self, indices: Tensor) -> Tensor:
-        """The codes that indices stand for: (B, *index_shape) -> (B, D)."""
-        raise NotImplementedError(f"the codes of {type(self).__name__} are not discrete")
 
     def partial_codes(self, indices: Tensor) -> Tensor | None:
         """Codes of the first level of indices, the first two, ..., if levels refine each other, else None.
@@ -290,41 +258,6 @@ class Autoencoder(ImageAPI, Objective):
         method = method or ("spherical" if self.is_spherical else "linear")
         codes = METHODS[method](self.path_code(start), self.path_code(end), steps)
         return self.decode(self.project(codes.flatten(0, 1))).unflatten(0, codes.shape[:2])
-
-    @torch.no_grad()
-    def sample(
-        self, count: int, generator: torch.Generator | None = None, *, prior: str | None = None
-    ) -> Tensor | None:
-        """Images decoded from draws of a prior, without gradients: (count, C, H, W).
-
-        ``prior`` is None for the model's own, and the result is None without one; ``mixture`` stands for that fitted to
-        training codes (see ``fit_prior``), which needs a generator on the CPU, if any. ImageError if none was fitted.
-        """
-        if prior == MIXTURE:
-            return self.decode(self.project(self._mixture().sample(count, generator).to(self.device)))
-        own = self.prior()
-        return None if own is None else self.decode(own.sample(count, generator))
-
-    def fit_prior(self, codes: Tensor, *, components: int = 10, seed: int = 0) -> Mixture:
-        """Fit a mixture of Gaussians to training codes (N, D), as ``encode`` gives them, and keep it in ``mixture``.
-
-        Codes of many dimensions are projected on their principal axes, and ImageError for even more (see
-        ``vaezoo.metrics.mixtures``).
-        """
-        if reason := no_mixture(codes):
-            raise ImageError(f"fit_prior cannot be used here: {reason}; choose a smaller model.latent_dim")
-        self.mixture = fit_mixture(codes, components=components, seed=seed)
-        return self.mixture
-
-    def _mixture(self) -> Mixture:
-        if self.mixture is not None:
-            return self.mixture
-        if reason := no_mixture(torch.empty(0, self.latent_dim)):
-            raise ImageError(f"sample has no mixture of this model: {reason}")
-        raise ImageError(
-            "sample has no mixture, because none was fitted to the codes of this model; load the run folder after"
-            " vaezoo evaluate, or call model.fit_prior(codes) with codes of training images"
-        )
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Prediction:
         """Codes and reconstructions of a batch (x, y) or x; each rank returns those of its own images."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,7 +29,13 @@ class CategoricalVAE(RelaxedVAE):
         return {"groups": dimensions, "categories": 2}
 
     def indices(self, x: Tensor) -> Tensor:
-        return self.encode(x).unflatten(1, (len(self.codebook_sizes), -1)).argmax(-1)[..., None, None]
+        return self._indices_of(self.encode(x))
+
+    def draw_indices(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self._indices_of(self.posterior(x).draw(1, generator).first)
+
+    def _indices_of(self, code: Tensor) -> Tensor:
+        return code.unflatten(1, (len(self.codebook_sizes), -1)).argmax(-1)[..., None, None]
 
     def codes_at(self, indices: Tensor) -> Tensor:
         return F.one_hot(indices.flatten(1), self.codebook_sizes[0]).flatten(1).to(self.dtype)

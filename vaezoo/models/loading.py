@@ -14,7 +14,7 @@ from vaezoo.config.errors import RunError
 from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
 from vaezoo.metrics.mixtures import Mixture
-from vaezoo.models import model_card
+from vaezoo.models import model_card, stored_prior
 from vaezoo.models.base import Autoencoder
 from vaezoo.runs import checkpoints, resuming, trust
 from vaezoo.runs.folder import RunFolder
@@ -50,13 +50,24 @@ class Run(RunFolder):
     def model(self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
         """The trained model, on the CPU in evaluation mode (see ``load``); RunError if it does not match the config.
 
-        It has the ``mixture`` that the last evaluation fitted to its codes, if that was of the same weights.
+        It has the ``mixture`` that was fitted to its codes, and the ``index_prior`` that was fitted to its indices, if
+        those were codes and indices of the same weights.
         """
         model, step = self.model_at_step(checkpoint, packages=packages)
+        self.attach_index_prior(model, checkpoint, step)
         kept = self.mixture
         if kept is not None and (kept.get("checkpoint"), kept.get("step")) == (self.checkpoint(checkpoint).stem, step):
             model.mixture = self._mixture_of(model, kept)
         return model
+
+    def attach_index_prior(self, model: Autoencoder, checkpoint: str | None, step: int | None) -> None:
+        """Give a model of ``model_at_step`` the prior that was fitted to its indices, if there is one; RunError if that
+        is damaged."""
+        model.index_prior = stored_prior.read(self, model, self.checkpoint(checkpoint).stem, step)
+
+    def index_prior_of(self, model: Autoencoder) -> str | None:
+        """The SHA-256 of the weights of a model's prior over indices; None if it has none."""
+        return None if model.index_prior is None or self.index_prior is None else self.index_prior["sha256"]
 
     def _mixture_of(self, model: Autoencoder, kept: dict[str, Any]) -> Mixture:
         """The mixture of ``mixture.json``; RunError if it is not one for the codes of this model."""
@@ -74,7 +85,7 @@ class Run(RunFolder):
     def model_at_step(
         self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN
     ) -> tuple[Autoencoder, int | None]:
-        """The trained model without a mixture, and the optimiser step after which it was saved; RunError as above."""
+        """The trained model without fitted priors, and the optimiser step when it was saved; RunError as above."""
         path = self.checkpoint(checkpoint)
         content = checkpoints.read(path)
         model = _made_of(path, content, packages)

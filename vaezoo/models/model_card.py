@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vaezoo.config import reading
 from vaezoo.config.errors import RunError
-from vaezoo.config.extras import need
 
 SCHEMA = 1
 """Version of the card's format; increase it when the meaning of an entry changes."""
@@ -25,18 +24,21 @@ def card_of(weights: Path) -> Path:
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors."""
-    path.write_bytes(
-        need("safetensors.torch", "export").save({name: tensor.contiguous() for name, tensor in state.items()})
-    )
+    from safetensors.torch import save
+
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors in a safetensors file; RunError if it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        tensors: dict[str, Tensor] = need("safetensors.torch", "export").load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    except need("safetensors", "export").SafetensorError as error:
+    except SafetensorError as error:
         raise RunError(f"{path} is damaged: {error}") from error
     return tensors
 

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
@@ -79,6 +80,12 @@ class QuantizedAutoencoder(Autoencoder):
 
     def indices(self, x: Tensor) -> Tensor:
         return self.quantize(x).indices
+
+    def draw_indices(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        posterior = self.posterior(x)
+        if posterior is None:
+            return self.indices(x)
+        return self.quantizer.indices_of(posterior.draw(1, generator).first.unflatten(1, self.code_shape))
 
     def codes_at(self, indices: Tensor) -> Tensor:
         return self.quantizer.codes(indices).flatten(1)

@@ -8,6 +8,8 @@ from vaezoo.runs.folder import (
     start,
     tidy,
     write_evaluation,
+    write_index_prior,
+    write_mixture,
     write_summary,
 )
 
@@ -19,5 +21,7 @@ __all__ = [
     "start",
     "tidy",
     "write_evaluation",
+    "write_index_prior",
+    "write_mixture",
     "write_summary",
 ]

@@ -1,5 +1,6 @@
 """Reading and writing a run folder."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo.config import reading
 from vaezoo.config.errors import RunError
 from vaezoo.runs import renamed, trust
-from vaezoo.runs.files import TEMPORARY_SUFFIX, write_text
+from vaezoo.runs.files import TEMPORARY_SUFFIX, replacing, write_text
 
 RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
 """Files that make a folder a run; a new run needs a folder without them."""
@@ -79,6 +80,17 @@ class RunFolder:
             return reading.read_json(path) if path.is_file() else None
         except RunError as error:
             raise RunError(f"{error}; run vaezoo evaluate {self.path} again") from error
+
+    @property
+    def index_prior(self) -> dict[str, Any] | None:
+        """The content of ``prior/prior.json``: what describes the prior over indices that ``vaezoo prior`` fitted, with
+        the name and the step of the checkpoint that it belongs to, and the name and the SHA-256 of the file of its
+        weights beside it; None if there is none, RunError if it is invalid."""
+        path = self.path / "prior" / "prior.json"
+        try:
+            return reading.read_json(path) if path.is_file() else None
+        except RunError as error:
+            raise RunError(f"{error}; run vaezoo prior {self.path} again") from error
 
     @property
     def metrics(self) -> list[dict[str, float]]:
@@ -155,8 +167,8 @@ def clear(path: Path) -> None:
 
 def tidy(path: Path) -> None:
     """Remove the temporary files of a killed run."""
-    for pattern in (f"*{TEMPORARY_SUFFIX}", f"checkpoints/*{TEMPORARY_SUFFIX}", f"figures/*/*{TEMPORARY_SUFFIX}"):
-        for file in path.glob(pattern):
+    for pattern in ("*", "checkpoints/*", "figures/*/*", "prior/*"):
+        for file in path.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
             file.unlink(missing_ok=True)
 
 
@@ -181,7 +193,29 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 def write_evaluation(path: Path, evaluation: dict[str, Any], mixture: Mapping[str, Any] | None = None) -> None:
     """Write evaluation.json and, if a mixture was fitted to the codes, mixture.json; else remove that of before."""
     write_text(path / "evaluation.json", json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
-    if mixture is not None:
-        write_text(path / "mixture.json", json.dumps(mixture, allow_nan=False) + "\n")
-    else:
+    if mixture is None:
         (path / "mixture.json").unlink(missing_ok=True)
+    else:
+        write_mixture(path, mixture)
+
+
+def write_mixture(path: Path, mixture: Mapping[str, Any]) -> None:
+    """Write mixture.json."""
+    write_text(path / "mixture.json", json.dumps(mixture, allow_nan=False) + "\n")
+
+
+def write_index_prior(path: Path, weights: bytes, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a prior over indices: its weights, then prior.json, then remove the weights of the one before.
+
+    If this ends anywhere in between, the prior of before is still whole. Returns the content of prior.json.
+    """
+    digest, folder = hashlib.sha256(weights).hexdigest(), path / "prior"
+    folder.mkdir(exist_ok=True)
+    card = {**card, "file": f"{digest[:16]}.safetensors", "sha256": digest}
+    with replacing(folder / card["file"]) as new:
+        new.write_bytes(weights)
+    write_text(folder / "prior.json", json.dumps(card, indent=1, allow_nan=False) + "\n")
+    for other in folder.glob("*.safetensors"):
+        if other.name != card["file"]:
+            other.unlink()
+    return card

@@ -42,8 +42,9 @@ FILES = (
     "*.db",
     "checkpoints/*",
     "figures/*/*",
+    "prior/*",
 )
-FOLDERS = ("checkpoints", "figures", "mlruns", "nonfinite", "wandb")
+FOLDERS = ("checkpoints", "figures", "mlruns", "nonfinite", "prior", "wandb")
 """Patterns of the files, and names of the folders, in a run folder."""
 
 

@@ -137,6 +137,7 @@ def metric_label(name: str) -> str:
     """A metric's name as shown in tables and charts."""
     short = {"elbo": "ELBO", "kl": "KL", "psnr": "PSNR", "mse": "MSE", "ssim": "SSIM", "iw_bound": "IW bound"}
     short |= {"elbo_given_label": "ELBO given the label", "iw_bound_given_label": "IW bound given the label"}
+    short |= {"elbo_prior": "ELBO with a fitted prior", "prior_rate": "rate under a fitted prior"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
     short |= {"ms_ssim": "MS-SSIM", "lpips": "LPIPS", "perceptual_lite0": "Lite0 distance", RFID: "rFID"}

@@ -167,14 +167,15 @@ def _draw(model: Any, images: Images) -> dict[str, Draws]:
     """Decoded draws of the model's prior ("prior") and of a mixture fitted to training codes ("mixture").
 
     A model without a prior decodes draws of N(0, I) instead, which shows what it was not trained on; one with discrete
-    codes has no draws of its prior, and one with very many dimensions none of a mixture. A conditional model draws one
-    image for each of the first labels, and none of a mixture.
+    codes has no draws of a prior unless one was fitted to its indices, and one with very many dimensions none of a
+    mixture. A conditional model draws one image for each of the first labels, and none of a mixture.
     """
     found = {}
     seen = model.given(torch.arange(DRAWS) % model.classes) if model.is_conditional else model
     samples = seen.sample(DRAWS, torch.Generator().manual_seed(SEED))
     if samples is not None:
-        found["prior"] = _with_nearest(finite(samples, "samples"), images.training, "prior")
+        source = "prior" if model.index_prior is None else "a prior fitted to its indices after training"
+        found["prior"] = _with_nearest(finite(samples, "samples"), images.training, source)
     elif model.index_shape is None:
         noise = torch.randn(DRAWS, model.latent_dim, generator=torch.Generator().manual_seed(SEED))
         of_noise = "no prior: N(0, I), on which this model was not trained"

@@ -165,12 +165,12 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
                 left_out.append(seed_group.label)
                 continue
             draws = outputs.draws[source]
-            note = draws.source if draws.source.startswith("no prior") else ""
+            note = "" if draws.source in texts else draws.source
             picture.strips += [
                 _strip(seed_group.label, draws.images, index=index, note=note),
                 _strip("", draws.nearest, note="nearest training image", minor=True),
             ]
-            label = f"{seed_group.label}, no prior" if note else seed_group.label
+            label = f"{seed_group.label}, {note.partition(':')[0]}" if note else seed_group.label
             rows += [(label, draws.images), ("nearest training image", draws.nearest)]
         if left_out:
             picture.how_to_read += f" Without {without[source]}: {', '.join(left_out)}."

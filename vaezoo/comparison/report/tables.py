@@ -12,6 +12,7 @@ from vaezoo.metrics.catalogue import CATALOGUE, RFID, SOURCES, Metric
 GLANCE = (
     *(
         "elbo",
+        "elbo_prior",
         "iw_bound",
         "elbo_given_label",
         "iw_bound_given_label",

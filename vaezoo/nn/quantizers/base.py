@@ -79,6 +79,10 @@ class Quantizer(nn.Module):
         """The codes nearest to any points: (B, c, h, w) -> (B, c, h, w)."""
         return self(code).code
 
+    def indices_of(self, code: Tensor) -> Tensor:
+        """The indices of codes, or of those nearest to any points: (B, c, h, w) -> long (B, levels, h, w)."""
+        return self(code).indices
+
     def posterior(self, z: Tensor) -> Posterior | None:
         """The distribution over codes (B, c h w) that encoder outputs stand for; None if they stand for one code."""
         return None

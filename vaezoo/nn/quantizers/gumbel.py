@@ -159,9 +159,12 @@ class GumbelQuantizer(Quantizer):
         return self(z).code
 
     def project(self, code: Tensor) -> Tensor:
+        return self.codes(self.indices_of(code))
+
+    def indices_of(self, code: Tensor) -> Tensor:
         vectors = code.float().movedim(1, -1)
         indices = codebooks.nearest(vectors.flatten(0, -2), self.codebook)
-        return self.codes(indices.view(len(code), 1, *code.shape[2:]))
+        return indices.view(len(code), 1, *code.shape[2:])
 
     def posterior(self, z: Tensor) -> CodebookPosterior:
         relaxation = Relaxation(self.temperature, self.straight_through) if self.training else None
