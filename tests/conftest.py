@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -24,9 +25,18 @@ from vaezoo.models import Autoencoder
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 MODELS = hydra_config.options("model")
+WITH_CRITICS = [
+    name
+    for name in MODELS
+    for part, options in yaml.safe_load((hydra_config.CONFIGS / f"model/{name}.yaml").read_text()).items()
+    if part.endswith("_options") and "lr" in (options or ())
+]
+"""Models with a critic, whose yamls set its learning rate."""
 CLASSES = 10
 """Number of labels of a model that is made without data; the digits have as many."""
 SMALL = {
+    "model.discriminator_options.width": "4",
+    "model.discriminator_options.start": "2",
     "model.penalty_options.widths": "[16]",
     "model.prior_options.components": "7",
     "model.quantizer_options.size": "8",

@@ -77,6 +77,15 @@ CASES: dict[str, list[str]] = {
     "sliced": ["model=sliced_wae", *ONE_LEFT],
     "adversarial_ae": ["model=adversarial_ae", "model.penalty_options.widths=[16]", *ONE_LEFT],
     "vqvae": [*VQVAE, *ONE_LEFT],
+    "vqgan": [*VQVAE, "model=vqgan", "model.discriminator_options={width: 4, start: 0}", *ONE_LEFT],
+    "discriminator": [
+        "model=factor_vae",
+        "model.penalty_options.widths=[16]",
+        "model.discriminator=patches",
+        "model.discriminator_options={width: 4, start: 2, r1: 1}",
+        "trainer.gradient_clip_val=5",
+        *ONE_LEFT,
+    ],
     "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
     "rvq": [*DISCRETE, "model.quantizer=rvq", "model.quantizer_options={size: 8, levels: 3, dropout: true}", *ONE_LEFT],
     "lfq": [*DISCRETE, "model.quantizer=lfq", "model.quantizer_options={bits: 3}", *ONE_LEFT],
@@ -117,7 +126,8 @@ def keep_first_gradients(self: Any, optimizer: Any) -> None:
     _usual(self, optimizer)
     path = Path(self.trainer.default_root_dir, "gradients.pt")
     if self.global_step == 0:
-        gradients = {name: fsdp.whole(parameter.grad) for name, parameter in self.named_parameters()}
+        trained = {name: parameter.grad for name, parameter in self.named_parameters() if parameter.grad is not None}
+        gradients = {name: fsdp.whole(gradient) for name, gradient in trained.items()}
         if self.trainer.is_global_zero:
             torch.save(gradients, path)
 

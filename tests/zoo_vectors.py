@@ -35,3 +35,8 @@ def discrete() -> dict[str, Tensor]:
 def close(found: Tensor, expected: Tensor) -> None:
     """AssertionError unless a result in float32 has the expected values."""
     torch.testing.assert_close(found.detach().float(), expected.float(), rtol=1e-5, atol=2e-6)
+
+
+def numbers(seed: int) -> np.random.RandomState:
+    """``rs(seed)`` of the recipes."""
+    return np.random.RandomState(seed)

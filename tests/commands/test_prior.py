@@ -149,9 +149,7 @@ def test_an_evaluated_run_is_evaluated_again_with_its_prior(run: Callable[..., R
 
 
 @pytest.mark.parametrize(("overrides", "indices"), [(CATEGORIES, 6), (GUMBEL, POSITIONS)])
-def test_the_uniform_prior_changes_no_bound(
-    overrides: tuple[str, ...], indices: int, run: Callable[..., Run]
-) -> None:
+def test_the_uniform_prior_changes_no_bound(overrides: tuple[str, ...], indices: int, run: Callable[..., Run]) -> None:
     """Codes drawn from a posterior: with an untrained prior, ``elbo_prior`` is the ELBO."""
     from vaezoo.evaluation.inputs import Inputs
     from vaezoo.evaluation.sections import likelihood

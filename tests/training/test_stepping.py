@@ -99,7 +99,7 @@ def test_every_variant_trains_alike_and_leaves_the_same_record(variant: str, tra
         settings += ["model.beta_schedule=linear", "model.schedule_steps=8"]
     fast, slow = (train(stepping, *settings, f"stepping={stepping}") for stepping in ("fast", "lightning"))
     assert_equal_weights(fast.model("last"), slow.model("last"))
-    assert_equal_weights(fast.model("best"), slow.model("best"))
+    assert_equal_weights(fast.model(), slow.model())
     assert fast.metrics == slow.metrics
     assert fast.summary["test"] == slow.summary["test"]
 
@@ -297,7 +297,7 @@ def test_weights_that_an_optimiser_is_given_later_are_trained_alike() -> None:
 
 
 def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
-    ema = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
+    ema = ["+callbacks.ema._target_=vaezoo.training.callbacks.AveragedWeights", "+callbacks.ema.decay=0.9"]
     fast, slow = (train(stepping, *ema, f"stepping={stepping}") for stepping in ("fast", "lightning"))
     assert_equal_weights(fast.model("best"), slow.model("best"))
 

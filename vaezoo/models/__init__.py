@@ -32,6 +32,7 @@ from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.top_down_vae import TopDownVAE
 from vaezoo.models.vae import VAE
 from vaezoo.models.vamp_vae import VampVAE
+from vaezoo.models.vqgan import VQGAN
 from vaezoo.models.vqvae import VQVAE
 from vaezoo.models.wae import WAE
 
@@ -47,6 +48,7 @@ __all__ = [
     "RAE",
     "RVQVAE",
     "VAE",
+    "VQGAN",
     "VQVAE",
     "WAE",
     "AdversarialAE",

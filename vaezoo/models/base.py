@@ -13,6 +13,7 @@ from vaezoo.config.validation import one_of, within
 from vaezoo.models.objective import Objective
 from vaezoo.models.sampling import Sampling
 from vaezoo.nn.corruption import make_corruption
+from vaezoo.nn.discriminators import make_discriminator
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
 from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
@@ -49,6 +50,8 @@ class Autoencoder(Sampling, Objective):
             images, or None; corruption_options: its arguments.
         perceptual: a distance of reconstructions from images that is added to the objective, by name (see
             ``vaezoo.nn.perceptual``), or None; perceptual_options: its arguments, such as its weight.
+        discriminator: a critic that tells decoded from real images, by name (see ``vaezoo.nn.discriminators``), or
+            None; discriminator_options: its arguments. With one, the weights in use are the last ones.
         optimizer: name of a class of ``torch.optim`` and its arguments; None is ``{"name": "Adam", "lr": 1e-3}``.
         scheduler: the same for ``torch.optim.lr_scheduler``; None keeps the learning rate constant.
 
@@ -59,7 +62,7 @@ class Autoencoder(Sampling, Objective):
     networks: Sequence[str] = NETWORKS
     """Values that the argument ``network`` may have."""
 
-    auxiliary: Sequence[str] = ("perceptual",)
+    auxiliary: Sequence[str] = ("perceptual", "discriminator")
     """Names of submodules that neither encode nor decode, such as priors and critics."""
 
     code_shape: tuple[int, ...]
@@ -85,6 +88,8 @@ class Autoencoder(Sampling, Objective):
         corruption_options: dict[str, Any] | None = None,
         perceptual: str | None = None,
         perceptual_options: dict[str, Any] | None = None,
+        discriminator: str | None = None,
+        discriminator_options: dict[str, Any] | None = None,
         optimizer: dict[str, Any] | None = None,
         scheduler: dict[str, Any] | None = None,
     ) -> None:
@@ -99,6 +104,10 @@ class Autoencoder(Sampling, Objective):
             None if perceptual is None else make_perceptual(perceptual, self.image_shape, perceptual_options)
         )
         self._make_networks(network, widths, latent_dim, code_channels)
+        self.discriminator = None
+        if discriminator is not None:
+            self.discriminator = make_discriminator(discriminator, self.image_shape, discriminator_options)
+            self.selection = None  # val/recon and val/elbo get worse when decoded images get more real
 
     def _make_networks(
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
@@ -204,10 +213,6 @@ class Autoencoder(Sampling, Objective):
         """The same given what the decoder made of the codes: (B, C, H, W) and (K B, C, H, W) -> (K, B)."""
         again = x.expand(outputs.shape[0] // x.shape[0], *x.shape)
         return self.likelihood.nll(again.flatten(0, 1), outputs).unflatten(0, again.shape[:2])
-
-    def explain_weights(self) -> list[str]:
-        """Sentences on what the weights of the objective mean, for the head of a run."""
-        return [] if self.perceptual is None else [f"{self.perceptual.name}: {self.perceptual.describe()}"]
 
     def rate(self, x: Tensor) -> Tensor | None:
         """Nats that the codes of a model without posterior cost, such as those of indices: (B, C, H, W) -> (B,), or

@@ -53,7 +53,8 @@ class BetaVAE(VAE):
         self.capacity, self.capacity_steps = capacity, capacity_steps
 
     def weights(self) -> dict[str, float]:
-        weights = {"beta": self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)}
+        beta = self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)
+        weights = {**super().weights(), "beta": beta}
         if self.capacity is not None:
             weights["capacity"] = self.capacity * linear(self.global_step, self.capacity_steps)
         return weights

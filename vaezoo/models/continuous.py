@@ -95,7 +95,7 @@ class ContinuousAutoencoder(Autoencoder):
             and watched.get("name") == "ReduceLROnPlateau"
             and watched["monitor"] == "val/loss"
         ):
-            metric, mode = self.selection
+            metric, mode = type(self).selection or ("val/recon", "min")
             raise ConfigError(
                 f"model.scheduler watches val/loss, which {self.batch_statistic} does not have in"
                 " validation, because it is a biased statistic of training batches; set model.scheduler.monitor to"

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.nn.penalties.base import Encoded, Penalty
 from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
@@ -14,7 +15,9 @@ from vaezoo.training.terms import Terms, Weights
 class Objective(Loop):
     """Adds terms to the objective of a variant, which implements ``main_objective`` and ``main_formula``."""
 
-    added = ("penalty", "perceptual")
+    decoder: nn.Module
+
+    added = ("penalty", "perceptual", "discriminator")
     """Names of the parts whose terms are added if the model has them, in the order of the formula."""
 
     @property
@@ -56,9 +59,11 @@ class Objective(Loop):
             terms.unbiased_statistics |= {part.label} if part.is_unbiased_statistic else set()
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
-        loss = self.main_objective(terms, weights)
+        loss, of_pixels = self.main_objective(terms, weights), terms.recon
         for part in self.added_terms:
-            loss = loss + part.weight * terms.penalties[part.label]
+            weighted = part.weigh(terms.penalties[part.label], weights, of_pixels, self.decoder)
+            loss = loss + weighted
+            of_pixels = of_pixels + weighted if part.needs_pixels else of_pixels
         return loss
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
@@ -77,11 +82,47 @@ class Objective(Loop):
         """A clause at the end of a formula that says what the encoder sees; empty without a corruption."""
         return "" if self.corruption is None else f", codes of {self.corruption.describe()}"
 
-    @property
-    def critics(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The critics of the parts that have one, by the names of these modules."""
-        parts = [part for part in self.added_terms if part.critic_settings]
-        return tuple(f"{name}.critic" for name, module in self.named_children() if module in parts)
+    # critics ---------------------------------------------------------------------------------------------------------
 
-    def critic_settings(self) -> dict[str, Any]:
-        return next((dict(part.critic_settings) for part in self.added_terms if part.critic_settings), {})
+    @property
+    def critics(self) -> dict[str, dict[str, Any]]:  # type: ignore[override]
+        """The critics of the parts that have one."""
+        return {f"{name}.critic": part.critic_settings for name, part in self._with_critics()}
+
+    def waiting_critics(self) -> list[str]:
+        return [f"{name}.critic" for name, part in self._with_critics() if part.waits(self.global_step)]
+
+    def _with_critics(self) -> list[tuple[str, Penalty]]:
+        """The parts with a critic, by their names as submodules."""
+        parts = [(name, getattr(self, name, None)) for name in self.added]
+        return [(name, part) for name, part in parts if part is not None and part.critic_settings]
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        for part in self.added_terms:
+            part.plan(self._steps)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["plans"] = {part.label: plan for part in self.added_terms if (plan := part.planned())}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        for part in self.added_terms:
+            part.resume(checkpoint.get("plans", {}).get(part.label, {}))
+
+    def weights(self) -> dict[str, float]:
+        return {name: weight for part in self.added_terms for name, weight in part.weights(self.global_step).items()}
+
+    def statistics(self) -> dict[str, Tensor]:
+        return {name: value for part in self.added_terms for name, value in part.statistics().items()}
+
+    def explain_weights(self) -> list[str]:
+        """Sentences on what the weights of the objective mean, for the head of a run."""
+        return [line for part in self.added_terms for line in part.explain()]
+
+    def compile_losses(self, mode: str | None = None) -> None:
+        for part in self.added_terms:
+            if reason := part.no_compile():
+                raise ConfigError(f"compile={mode or 'true'} cannot compile a step: {reason}, or compile=false")
+        super().compile_losses(mode)

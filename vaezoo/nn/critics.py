@@ -6,6 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import above
+
 SLOPE = 0.2
 """Slope of the leaky ReLU for negative inputs."""
 
@@ -26,6 +29,17 @@ def mlp_critic(inputs: int, widths: Sequence[int], outputs: int) -> nn.Sequentia
         layers += [nn.Linear(inputs, width), nn.LeakyReLU(SLOPE)]
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def checked_settings(lr: float, betas: Sequence[float], key: str) -> dict[str, Any]:
+    """The settings of a critic's optimiser, which are Adam's, as plain values; ConfigError if they are out of range.
+
+    ``key`` is that of its options in the config.
+    """
+    above(lr, 0, f"{key}.lr")
+    if len(betas) != 2 or not all(0 <= decay < 1 for decay in betas):
+        raise ConfigError(f"{key}.betas must be two numbers from 0 to below 1, got {list(betas)}")
+    return {"lr": float(lr), "betas": [float(decay) for decay in betas]}
 
 
 def density_ratio(logits: Tensor) -> Tensor:

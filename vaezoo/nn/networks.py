@@ -308,6 +308,11 @@ class Labelled(nn.Sequential):
         return (labels @ of_classes.flatten(1)).unflatten(1, of_classes.shape[1:])
 
 
+def last_weight(decoder: nn.Module) -> nn.Parameter:
+    """The weight of a decoder's last layer."""
+    return [weight for name, weight in decoder.named_parameters() if weight.dim() > 1 and "of_label" not in name][-1]
+
+
 def _laid_out(name: str, network: nn.Module) -> nn.Module:
     """3x3 convolutions are a fifth faster on a CPU with channels last; the strided ones of conv are not."""
     return network.to(memory_format=torch.channels_last) if name == "resnet" else network

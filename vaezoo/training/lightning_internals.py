@@ -12,6 +12,7 @@ import lightning
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import nn
 
 from vaezoo.config.errors import ConfigError
 
@@ -190,6 +191,12 @@ def checkpoint_content(trainer: Any, *, weights_only: bool) -> dict[str, Any]:
     """What a checkpoint of the present step contains."""
     content: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only)
     return content
+
+
+def averaged_model(callback: Any) -> nn.Module:
+    """The model whose weights are the averages of a ``WeightAveraging`` that has been set up."""
+    model: nn.Module = callback._average_model.module
+    return model
 
 
 # processes ------------------------------------------------------------------------------------------------------------

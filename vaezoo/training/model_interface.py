@@ -1,6 +1,7 @@
 """What training asks of a model: its terms, objective and codes, with defaults for what most models do not need."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import lightning.pytorch as L
@@ -15,11 +16,13 @@ from vaezoo.training.terms import Batch, Terms, Weights
 class ModelInterface(L.LightningModule):
     """Methods and attributes that every model has, and that tools ask instead of its class."""
 
-    selection = ("val/recon", "min")
-    """Metric that selects ``best.ckpt``, and "min" or "max"; it must not depend on the weights of the objective."""
+    selection: tuple[str, str] | None = ("val/recon", "min")
+    """Metric that selects ``best.ckpt``, and "min" or "max"; it must not depend on the weights of the objective. None
+    if no metric tells which weights are best: then there is ``last.ckpt`` alone."""
 
-    critics: Sequence[str] = ()
-    """Names of submodules that play against the rest of the model: a parameter group of their own."""
+    critics: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    """Submodules that play against the rest of the model by name, each with the optimiser's settings of its parameter
+    group; the others are those of the model."""
 
     wants_labels = False
     """Whether ``loss_terms`` takes the labels of the images as its second argument."""
@@ -101,8 +104,12 @@ class ModelInterface(L.LightningModule):
 
     # what some models have besides ---------------------------------------------------------------------------------
 
-    def critic_settings(self) -> dict[str, Any]:
-        """Optimiser settings of the critics' parameter group; the others are those of the model."""
+    def waiting_critics(self) -> Collection[str]:
+        """Names of the critics that are not trained yet at the current optimiser step."""
+        return ()
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Further numbers () that are logged in training, by name."""
         return {}
 
     def update_statistics(self) -> None:

@@ -18,7 +18,7 @@ from vaezoo.training.fsdp import whole
 from vaezoo.training.lightning_internals import trainer_of
 from vaezoo.training.nonfinite import Guard
 from vaezoo.training.optimizer_setup import OptimizerSetup
-from vaezoo.training.optimizers import CRITIC, adapt
+from vaezoo.training.optimizers import adapt, settings_by_group
 from vaezoo.training.running_means import state_of_rank
 from vaezoo.training.stepping import InnerLoop, reason_against
 from vaezoo.training.terms import Batch, Weights
@@ -104,6 +104,8 @@ class Loop(EvaluationSteps, OptimizerSetup):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         self.update_statistics()  # before the guard, which restores buffers if it skips the step
+        for name in self.waiting_critics():  # zeros would spend Adam's bias correction before the first real step
+            self.get_submodule(name).zero_grad()
         self.guard.record_gradients(self, optimizer)
 
     def on_train_start(self) -> None:
@@ -165,9 +167,10 @@ class Loop(EvaluationSteps, OptimizerSetup):
         """Log the means since the last log point. The only place where training synchronises with the device."""
         self.check_finite()
         weights = {f"train/{name}": weight for name, weight in self.weights().items()}
-        groups = self.trainer.optimizers[0].param_groups
-        rates = {"train/lr" + ("_critic" if group.get("name") == CRITIC else ""): group["lr"] for group in groups[::-1]}
-        self._log({**self._means("train"), **weights, **rates})
+        statistics = {f"train/{name}": value for name, value in self.statistics().items()}
+        groups = {group.get("name", "model"): group for group in self.trainer.optimizers[0].param_groups[::-1]}
+        rates = {"train/lr" + ("" if name == "model" else f"_{name}"): group["lr"] for name, group in groups.items()}
+        self._log({**self._means("train"), **weights, **statistics, **rates})
         self._sums["train"].reset()
 
     def check_finite(self) -> None:
@@ -184,7 +187,7 @@ class Loop(EvaluationSteps, OptimizerSetup):
         for logger in self.trainer.loggers:  # a resumed run relies on what was logged before this checkpoint
             logger.save()
         checkpoint["planned_steps"] = self._planned_steps
-        checkpoint["critic_settings"] = self.critic_settings()
+        checkpoint["critics"] = settings_by_group(self.critics)
         checkpoint["model_class"] = f"{type(self).__module__}.{type(self).__qualname__}"
         checkpoint["skipped_steps"] = self.guard.state_dict()
         checkpoint["training_sums"] = self._sums["train"].gathered_states(self.trainer.world_size)
@@ -195,7 +198,7 @@ class Loop(EvaluationSteps, OptimizerSetup):
         # Some strategies create the schedule before they call this hook.
         self._plan(checkpoint.get("planned_steps"), self._planned_steps)
         self._logged_step = checkpoint["global_step"]
-        adapt(checkpoint, self._optimizer, self.critic_settings())
+        adapt(checkpoint, self._optimizer, settings_by_group(self.critics))
         if "skipped_steps" in checkpoint:
             self.guard.load_state_dict(checkpoint["skipped_steps"])
         if "training_sums" in checkpoint:

@@ -44,7 +44,7 @@ class OptimizerSetup(ModelInterface):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}  # type: ignore[return-value]
 
     def _groups(self) -> Groups:
-        return parameter_groups(self, self.critics, self.critic_settings())
+        return parameter_groups(self, self.critics)
 
     def clip_gradients(
         self,
@@ -58,7 +58,8 @@ class OptimizerSetup(ModelInterface):
         by_value = gradient_clip_algorithm == "value"
         clip = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
         for group in optimizer.param_groups:
-            clip(group["params"], gradient_clip_val)
+            if trained := [parameter for parameter in group["params"] if parameter.grad is not None]:
+                clip(trained, gradient_clip_val)  # torch fails if there are none
 
     def _can_be_fused(self) -> bool:
         """Whether the fused implementation of an optimiser may be used, if it has one."""

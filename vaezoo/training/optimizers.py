@@ -67,19 +67,29 @@ Groups = Iterable[Parameter] | list[dict[str, Any]]
 """Parameters of an optimiser, or groups of them, each with its ``params``, its ``name`` and settings of its own."""
 
 
-def parameter_groups(model: nn.Module, critics: Iterable[str], settings: Mapping[str, Any]) -> Groups:
-    """A model's parameters; those of ``critics``, which are names of its submodules, are a second group.
+def parameter_groups(model: nn.Module, critics: Mapping[str, Mapping[str, Any]]) -> Groups:
+    """A model's parameters; those of each critic, a submodule by its name, are a further group with its settings.
 
-    Gradients of model and critics are kept apart, so that one step with two groups equals two optimisers that step at
-    the same time. ``settings`` are those of the critics' group; the others are the model's.
+    Gradients of model and critics are kept apart, so that one step with several groups equals as many optimisers that
+    step at the same time. Settings that a critic does not have are the model's.
     """
-    parts = [model.get_submodule(name) for name in critics]
-    if not parts:
+    if not critics:
         return model.parameters()
-    theirs = [parameter for part in parts for parameter in part.parameters()]
-    known = {id(parameter) for parameter in theirs}
+    theirs = [list(model.get_submodule(name).parameters()) for name in critics]
+    known = {id(parameter) for group in theirs for parameter in group}
     own = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    return [{"params": own, "name": "model"}, {"params": theirs, "name": CRITIC, **settings}]
+    named = zip(theirs, settings_by_group(critics).items(), strict=True)
+    return [
+        {"params": own, "name": "model"},
+        *({"params": group, "name": name, **settings} for group, (name, settings) in named),
+    ]
+
+
+def settings_by_group(critics: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The settings of critics by the names of their groups: ``critic``, or ``critic_of_PART`` if there are several."""
+    if len(critics) == 1:
+        return dict.fromkeys((CRITIC,), *critics.values())
+    return {f"{CRITIC}_of_{name.partition('.')[0]}": settings for name, settings in critics.items()}
 
 
 def make_optimizer(parameters: Groups, settings: Mapping[str, Any], *, fused: bool) -> Optimizer:
@@ -116,19 +126,20 @@ def make_scheduler(optimizer: Optimizer, settings: Mapping[str, Any], total_step
     return {"scheduler": _make("model.scheduler", cls, optimizer, **arguments), **defaults, **chosen}
 
 
-def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any], critic: Mapping[str, Any]) -> None:
+def adapt(checkpoint: dict[str, Any], settings: Mapping[str, Any], critics: Mapping[str, Mapping[str, Any]]) -> None:
     """Put changed optimiser settings into a checkpoint, whose saved ones would otherwise override them on resume.
 
-    The group of critics has the settings ``critic`` of its own, and follows ``settings`` in all others. A schedule
-    continues in proportion to the new learning rate.
+    The groups of critics have settings of their own, by the name of the group, and follow ``settings`` in all others. A
+    schedule continues in proportion to the new learning rate.
     """
     before = checkpoint.get("hyper_parameters", {}).get("optimizer") or {}
-    of_critic = checkpoint.get("critic_settings", critic)
+    critics_before = checkpoint.get("critics", critics)
     schedules = checkpoint.get("lr_schedulers") or []
     for state in checkpoint.get("optimizer_states", []):
         for number, group in enumerate(state["param_groups"]):
-            plays = group.get("name") == CRITIC
-            was, now = ({**before, **of_critic}, {**settings, **critic}) if plays else (before, settings)
+            own, name = group.get("name") in critics, group.get("name")
+            was = {**before, **critics_before.get(name, critics[name])} if own else before
+            now = {**settings, **critics[name]} if own else settings
             changed = {key: value for key, value in now.items() if key in group and key in was and was[key] != value}
             if schedules and "lr" in changed:
                 _scale(group, schedules, number, changed.pop("lr") / was["lr"])

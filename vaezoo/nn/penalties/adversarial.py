@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import above, at_least
+from vaezoo.config.validation import at_least
 from vaezoo.distributed import batch_shares
-from vaezoo.nn.critics import call_frozen, density_ratio, mlp_critic
+from vaezoo.nn.adversarial_losses import NONSATURATING
+from vaezoo.nn.critics import call_frozen, checked_settings, density_ratio, mlp_critic
 from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, draws_of_prior
 
 
@@ -52,11 +52,8 @@ class _WithCritic(Penalty):
         super().__init__(weight)
         for width in widths:
             at_least(width, 1, f"each of {OPTIONS}.widths")
-        above(lr, 0, f"{OPTIONS}.lr")
-        if len(betas) != 2 or not all(0 <= decay < 1 for decay in betas):
-            raise ConfigError(f"{OPTIONS}.betas must be two numbers from 0 to below 1, got {list(betas)}")
         self.critic = mlp_critic(latent_dim, widths, self.logits)
-        self.critic_settings = {"lr": float(lr), "betas": [float(decay) for decay in betas]}
+        self.critic_settings = checked_settings(lr, betas, OPTIONS)
 
 
 class CriticTC(_WithCritic):
@@ -96,9 +93,9 @@ class Adversarial(_WithCritic):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         code = seen.code
-        penalty = F.softplus(-call_frozen(self.critic, code).to(code.dtype))[:, 0]
+        penalty = NONSATURATING.generator(call_frozen(self.critic, code).to(code.dtype))[:, 0]
         if not self.training:
             return penalty, None
         draws = batch_shares.own_rows(draws_of_prior(seen, batch_shares.size_of_whole(len(code))), len(code))
         of_draws, of_codes = self.critic(torch.cat([draws, code.detach()])).to(code.dtype)[:, 0].chunk(2)
-        return penalty, F.softplus(-of_draws) + F.softplus(of_codes)
+        return penalty, NONSATURATING.of_real(of_draws) + NONSATURATING.of_fake(of_codes)

@@ -1,6 +1,6 @@
 """What all terms that are added to an objective offer. They know no encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -63,9 +63,45 @@ class Penalty(nn.Module):
         """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one."""
         raise NotImplementedError
 
+    def weigh(
+        self, term: Tensor, weights: Mapping[str, float | Tensor], of_pixels: Tensor, decoder: nn.Module
+    ) -> Tensor:
+        """The weighted term (B,), given what the objective has so far to compare pixels, (B,)."""
+        return self.weight * term
+
     def formula(self) -> str:
         """The weighted term as text, such as ``5 tc``."""
         return f"{self.weight:g} {self.label}"
+
+    def explain(self) -> list[str]:
+        """Sentences on what the term means, for the head of a run."""
+        return []
+
+    def plan(self, steps: int) -> None:
+        """Prepare for a run of so many optimiser steps, 0 for an unlimited one."""
+
+    def planned(self) -> dict[str, float]:
+        """What ``resume`` needs, for checkpoints: plain values."""
+        return {}
+
+    def resume(self, planned: Mapping[str, float]) -> None:
+        """Take over what was planned before a run was resumed; ``plan`` is called after it."""
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Weights that change during training, at an optimiser step, by name."""
+        return {}
+
+    def waits(self, step: int) -> bool:
+        """Whether the critic is not trained yet at an optimiser step."""
+        return False
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Numbers () that are logged in training, by name."""
+        return {}
+
+    def no_compile(self) -> str | None:
+        """Why torch.compile cannot deal with the term, and the remedy; None if it can."""
+        return None
 
 
 def of_batch(statistic: Tensor, seen: Encoded) -> Tensor:

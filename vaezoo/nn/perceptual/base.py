@@ -55,6 +55,9 @@ class PerceptualDistance(Penalty):
         """The start of the SHA-256 of the network's weights; empty without a network."""
         return ""
 
+    def explain(self) -> list[str]:
+        return [f"{self.name}: {self.describe()}"]
+
     def describe(self) -> str:
         """The distance as text, with the version of its weights."""
         raise NotImplementedError

@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vaezoo.training.callbacks.averages import AveragedWeights
 from vaezoo.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from vaezoo.training.callbacks.exact_resume import Resuming
 from vaezoo.training.callbacks.progress import ProgressBar
@@ -29,6 +30,7 @@ _PICTURES = {
 }
 
 __all__ = [
+    "AveragedWeights",
     "BestCheckpoint",
     "Cost",
     "IndexMaps",

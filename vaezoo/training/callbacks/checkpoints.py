@@ -101,6 +101,7 @@ class LastCheckpoint(internals.Checkpointing):
 
 class BestCheckpoint(internals.Checkpointing):
     """Saves ``best.ckpt``, the weights with the best validation metric; the model's ``selection`` names the metric.
+    A model without selection has none.
 
     Early in training almost every validation is the best so far, so the weights are kept in memory and written together
     with the next ``last.ckpt``, or when training ends for any reason.
@@ -115,13 +116,14 @@ class BestCheckpoint(internals.Checkpointing):
             enable_version_counter=False,
         )
         self._snapshot: tuple[str, dict[str, Any]] | None = None
-        self._defers_writing = False
+        self._defers_writing, self._selects = False, True
         self.taking_snapshot = False
         """Whether weights are being copied to memory; training never resumes from those."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         selection: Any = pl_module.selection
-        self.monitor, self.mode = selection
+        self._selects = selection is not None
+        self.monitor, self.mode = selection or (None, "min")
         self._defers_writing = any(isinstance(callback, LastCheckpoint) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().setup(trainer, pl_module, stage)
         use_checkpoint_file(trainer)
@@ -142,6 +144,10 @@ class BestCheckpoint(internals.Checkpointing):
         self.best_model_path = self.kth_best_model_path = str(path)
         self.best_model_score = self.kth_value = self.current_score = torch.as_tensor(score)
         self.best_k_models = {str(path): self.kth_value}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._selects:
+            super().on_validation_end(trainer, pl_module)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Nothing: skips Lightning's check after every batch, since nothing is saved within an epoch."""
