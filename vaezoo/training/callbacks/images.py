@@ -249,7 +249,9 @@ class Traversals(Picture):
             note += f", with their share among {len(x)} validation images; above in every position, below in the"
             return figures.codebook(rows, shares, subject, f"{note} central one of the image")
         rows |= channel_strips(model, model.encode(image[None])[0], self.rows, CODES)
-        note += " in every position, then in the central one of the image; below, one channel per row at each of its"
+        note += (
+            ": first in every position, then in the central one of the image; below, one channel per row at each of its"
+        )
         return figures.rows(rows, "Codes and their channels", subject, f"{note} values in turn, in all positions")
 
 
