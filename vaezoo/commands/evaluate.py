@@ -123,12 +123,16 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
     packages = allowed_packages(options.packages)
     refuse_links(path)
     data = run.data(packages=packages, root=options.root)
-    status = run.summary["status"]
-    if status != "finished":
-        print(printable(f"note: {path} is {status}; its best weights so far are evaluated"))
+    note_unfinished(run)
     device = device_called(options.device, "evaluate.device")
     with threads.limited_to(threads_of(run)), interrupts.cleaning_up(), locks.held(path):
         write_evaluation(run, sizes, data, packages, device, options.lpips_backbone)
+
+
+def note_unfinished(run: "Run") -> None:
+    """Print a note if a run is not finished."""
+    if (status := run.summary["status"]) != "finished":
+        print(printable(f"note: {run.path} is {status}; its best weights so far are used"))
 
 
 def write_evaluation(

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaezoo import runs
-from vaezoo.commands.evaluate import device_called, for_each, refuse_missing, threads_of, write_evaluation
+from vaezoo.commands.evaluate import (
+    device_called,
+    for_each,
+    note_unfinished,
+    refuse_missing,
+    threads_of,
+    write_evaluation,
+)
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, RunError, printable
 from vaezoo.distributed import interrupts, threads
@@ -93,6 +100,7 @@ def fit(path: Path, options: Options, settings: "PriorSettings") -> None:
     run, packages = Run(path), allowed_packages(options.packages)
     refuse_links(path)
     data = run.data(packages=packages, root=options.root)
+    note_unfinished(run)
     device = device_called(options.device, "prior.device")
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with threads.limited_to(threads_of(run)), interrupts.cleaning_up(), locks.held(path):
@@ -168,7 +176,7 @@ def _fit_indices(subject: Subject, settings: "PriorSettings") -> None:
             settings,
             device=model.device,
             step=lambda: report("training"),
-            finished=lambda epoch, rate: print(f"epoch {epoch + 1}: {rate:.2f} nats per validation image"),
+            finished=lambda epoch, rate: print(f"epoch {epoch + 1}: {rate:.2f} nats per validation image", flush=True),
         )
     subject.data.close()
     independent = independent_rate(validation, sizes)
