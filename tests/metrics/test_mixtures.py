@@ -183,3 +183,16 @@ def test_codes_beyond_the_largest_have_a_reason(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(mixtures, "MOST_DIMENSIONS", 400)
     assert no_mixture(torch.empty(0, 400)) == ""
     assert "at most 400 dimensions, and these have 1,000" in no_mixture(torch.empty(0, 1000))
+
+
+def test_groups_along_a_strong_axis_are_found_among_many_weak_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(400, 3, generator=generator))[0].T
+    leading = torch.randn(2000, 3, generator=generator) * torch.tensor([1.0, 4, 3])
+    leading[::2, 0] += 40
+    codes = leading @ axes + torch.randn(2000, 400, generator=generator) * torch.linspace(0.1, 0.3, 400)
+    mixture = fit_mixture(codes, components=2)
+    assert mixture.subspace is not None
+    draws = mixture.sample(4000, torch.Generator().manual_seed(1)).double()
+    along = mixture.subspace.project(draws)[0][:, 0]
+    assert (along.abs() < 10).double().mean() < 0.01  # the groups are at -20 and 20

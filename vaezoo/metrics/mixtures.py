@@ -160,8 +160,8 @@ def no_mixture(codes: Array) -> str:
 def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture:
     """Mixture of ``components`` Gaussians with full covariances, fitted to codes (N, D) (Ghosh et al., 2020).
 
-    Uses the first ``MOST_CODES`` codes, scaled to unit variance, so that scikit-learn's regularisation of 1e-6 affects
-    every model equally. With fewer codes than components, there are as many components as codes.
+    Uses the first ``MOST_CODES`` codes, each dimension scaled to unit variance, so that scikit-learn's regularisation
+    of 1e-6 affects every model equally. With fewer codes than components, there are as many components as codes.
 
     Codes of more than ``FULL_DIMENSIONS`` are projected on their leading principal axes (see ``MOST_AXES``). The
     mixture is fitted there; outside is a Gaussian with the rest of the variance, the same in all directions, as in
@@ -172,9 +172,12 @@ def fit_mixture(codes: Array, *, components: int = 10, seed: int = 0) -> Mixture
     (values,) = checked(codes[:MOST_CODES], least=2)
     values = values.cpu()
     if values.shape[1] <= FULL_DIMENSIONS:
-        return Mixture(*_fit(values, components, seed))
+        return Mixture(*_fit(values, values.std(0), components, seed))
     subspace = _leading_axes(values)
-    return Mixture(*_fit(subspace.project(values)[0], components, seed), subspace)
+    scores = subspace.project(values)[0]
+    # One unit for all axes: with a unit for each, the many weak ones would hide groups of codes along the strong ones.
+    units = scores.std(0).max().expand(scores.shape[1])
+    return Mixture(*_fit(scores, units, components, seed), subspace)
 
 
 def _leading_axes(values: Tensor) -> Subspace:
@@ -191,16 +194,19 @@ def _leading_axes(values: Tensor) -> Subspace:
     return Subspace(center.double(), axes.contiguous(), torch.tensor(noise, dtype=torch.double))
 
 
-def _fit(values: Tensor, components: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, means and factors of a mixture with full covariances, fitted to values (N, D) in float64."""
+def _fit(values: Tensor, units: Tensor, components: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, means and factors of a mixture with full covariances, fitted to values (N, D) in float64.
+
+    They are measured in ``units`` (D,), as scikit-learn's regularisation and starting values depend on their scale.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    mean, std = values.mean(0), values.std(0)
-    scaled = (values - mean) / torch.where(std > 0, std, 1.0)
+    mean = values.mean(0)
+    scaled = (values - mean) / torch.where(units > 0, units, 1.0)
     mixture = GaussianMixture(min(components, len(values)), random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct codes than components
         mixture.fit(scaled.numpy())
     weights, means, covariances = map(torch.from_numpy, (mixture.weights_, mixture.means_, mixture.covariances_))
-    return weights, mean + std * means, std[:, None] * torch.linalg.cholesky(covariances)
+    return weights, mean + units * means, units[:, None] * torch.linalg.cholesky(covariances)
