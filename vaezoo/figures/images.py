@@ -61,11 +61,14 @@ def traversals(
     extent: float,
     subject: str = "",
     note: str = "",
+    *,
+    centre: str = "mean",
 ) -> Figure:
     """One row (S, C, H, W) of ``strips`` per latent dimension, varied from -extent to +extent standard deviations.
 
     The first row shows the traversed image and its reconstruction, (C, H, W). ``own`` is the image's code in each row's
-    dimension, in standard deviations; a mark below the row shows its position if it is within the range.
+    dimension, in standard deviations; a mark below the row shows its position if it is within the range. ``centre`` is
+    what stands in the middle.
     """
     mosaic = traversal_mosaic(image, recon, strips)
     title = titled("Traversals of latent dimensions", subject)
@@ -75,7 +78,7 @@ def traversals(
     offsets = torch.linspace(-extent, extent, strips.shape[1]).tolist()
     above = top + mosaic.tops[1] - 3
     for x, offset in zip(centres, offsets, strict=False):
-        label = "mean" if abs(offset) < 1e-6 else f"{offset:+.1f}σ"
+        label = centre if abs(offset) < 1e-6 else f"{offset:+.1f}σ"
         draw_text(figure, x, above, label, NOTE - 1, align="center", vertical="bottom", colour=FAINT)
     own_places = [
         (float(np.interp(value, offsets, centres[: len(offsets)])), top + y + mosaic.height + 5)

@@ -147,6 +147,12 @@ class Autoencoder(Sampling, Objective):
     def pixels(self) -> int:
         return math.prod(self.image_shape)
 
+    @property
+    def directions(self) -> list[slice]:
+        """The parts of a continuous code that traversals move: dimensions, or channels if it is spatial."""
+        positions = math.prod(self.code_shape[1:])
+        return [slice(at, at + positions) for at in range(0, self.latent_dim, positions)]
+
     # the networks, in their own precision; everything after them is in float32 or higher
 
     def features(self, x: Tensor) -> Tensor:

@@ -561,9 +561,27 @@ def test_traversals_of_a_model_without_posterior_are_ordered_by_variance(shown: 
 
 def test_a_traversal_changes_one_dimension_over_the_aggregate_posterior() -> None:
     start, mean, std = torch.zeros(3), torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.0])
-    codes = image_pictures.traversal_codes(start, mean, std, [2, 0], steps=3, extent=2)
+    codes = image_pictures.traversal_codes(start, mean, std, [slice(2, 3), slice(0, 1)], steps=3, extent=2)
     assert codes[0].tolist() == [[0, 0, -1], [0, 0, 3], [0, 0, 7]]
     assert codes[1].tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+
+
+def test_traversals_of_a_spatial_code_move_a_channel_at_all_positions_from_the_images_code(shown: Any) -> None:
+    model = small(latent_dim=None, code_channels=3, network="conv")
+    found = shown(Traversals(steps=5), model)
+    assert sorted(label.split("  ")[0] for label in found["row_labels"]) == ["channel 0", "channel 1", "channel 2"]
+    posterior = model.posterior(RandomImages().x[32:])
+    kl = gaussian_kl(*posterior.moments()).mean(0).unflatten(0, model.code_shape).sum((1, 2))
+    top = int(kl.argmax())
+    assert found["row_labels"][0] == f"channel {top}  {kl[top]:.2f} nats"
+    start = posterior.mean[0].unflatten(0, model.code_shape)
+    std = (posterior.mean.var(0, correction=0) + posterior.logvar.exp().mean(0)).sqrt().unflatten(0, model.code_shape)
+    moved = start.clone()
+    moved[top] += 2.5 * std[top]
+    strips = found["strips"]
+    torch.testing.assert_close(strips[0, -1], model.decode(moved.flatten()[None])[0].cpu(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(strips[1, 2], model.reconstruct(RandomImages().x[32:33])[0], rtol=1e-4, atol=1e-5)
+    assert "channel of the code per row" in found["note"]
 
 
 class Painter:

@@ -13,7 +13,7 @@ from vaezoo.figures import Prior, planes
 from vaezoo.metrics.mixtures import fit_mixture, no_mixture
 from vaezoo.metrics.paths import choose_pairs, path_speed
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.images import category_strips, traversal_codes
+from vaezoo.training.callbacks.images import category_strips, ranked_directions, traversal_codes
 from vaezoo.training.callbacks.indices import codebook_images
 from vaezoo.training.callbacks.latents import SIGMAS, decoded_plane, limits_around, prior_in_plane
 from vaezoo.training.callbacks.pictures import codes_of, decode, encode, finite, label_name
@@ -207,21 +207,20 @@ def _traversal(model: Any, images: Images, codes: Tensor, variance: Tensor, kl: 
 
 
 def _traverse(model: Any, codes: Tensor, variance: Tensor, kl: Tensor | None) -> Traversal:
-    """One row per latent dimension, sorted by mean KL in nats, or by variance without such a KL, largest first.
+    """One row per latent dimension, or channel of a spatial code, sorted by mean KL in nats, or else by variance.
 
     None for codes on a sphere, whose coordinates cannot move one at a time.
     """
     if model.is_spherical:
         return Traversal(torch.empty(0, STEPS, *model.image_shape), [], [])
     std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
-    spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
-    dimensions = spread.argsort(descending=True, stable=True)[:ROWS]
+    parts, names = ranked_directions(model, std.square() if kl is None else kl.mean(0), kl is not None, ROWS)
     centre = codes.mean(0)
-    paths = traversal_codes(centre, centre, std, dimensions, STEPS, EXTENT)
+    paths = traversal_codes(centre, centre, std, parts, STEPS, EXTENT)
     strips = decode(model, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
     offsets = [EXTENT * (2 * step / (STEPS - 1) - 1) for step in range(STEPS)]
     columns = [f"{offset:+.1f}σ".replace("-", "−") if offset else "mean" for offset in offsets]
-    return Traversal(strips, [f"z{at}: {spread[at]:.2f} {unit}" for at in dimensions.tolist()], columns)
+    return Traversal(strips, [name.replace("  ", ": ") for name in names], columns)
 
 
 def _codebook(model: Any, images: Images) -> Traversal:

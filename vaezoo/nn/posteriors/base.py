@@ -95,6 +95,8 @@ class PosteriorModel(nn.Module):
     is_flat = True
     can_be_detached = True
     is_spherical = False
+    logvar_range: list[float] | None = None
+    """Least and greatest log variance that it gives, if there are bounds."""
 
     def features(self, latent_dim: int) -> int:
         """Encoder outputs that it needs for ``latent_dim`` dimensions."""

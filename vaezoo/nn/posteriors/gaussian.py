@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.divergences import LOG_2PI, gaussian_kl, gaussian_kl_between, gaussian_log_prob
 from vaezoo.nn.posteriors.base import Draw, Moments, PosteriorModel, normal_draws, sampled_kl
 from vaezoo.nn.priors.base import Prior
@@ -102,16 +103,30 @@ def _is_standard(prior: Prior) -> bool:
 
 
 class Diagonal(PosteriorModel):
-    """Diagonal Gaussians: mean and log variance of each dimension."""
+    """Diagonal Gaussians: mean and log variance of each dimension.
+
+    Args:
+        logvar_range: least and greatest log variance, beyond which they are clamped and have no gradient; None for no
+            bounds.
+    """
 
     makes_moments, is_flat = True, False
+
+    def __init__(self, *, logvar_range: list[float] | None = None) -> None:
+        super().__init__()
+        if logvar_range is not None and not (len(logvar_range) == 2 and logvar_range[0] < logvar_range[1]):
+            raise ConfigError(
+                "model.posterior_options.logvar_range must be two numbers, the smaller one first, got"
+                f" {list(logvar_range)}"
+            )
+        self.logvar_range = logvar_range
 
     def features(self, latent_dim: int) -> int:
         return 2 * latent_dim
 
     def forward(self, features: Tensor) -> DiagonalGaussian:
         mean, logvar = features.chunk(2, dim=1)
-        return DiagonalGaussian(mean, logvar)
+        return DiagonalGaussian(mean, logvar if self.logvar_range is None else logvar.clamp(*self.logvar_range))
 
 
 class Full(PosteriorModel):

@@ -1,5 +1,6 @@
 """Figures of images during training: reconstructions, interpolations, samples and traversals."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -159,21 +160,23 @@ class Levels(Picture):
 
 
 def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draws from the Gaussian with the mean and (possibly singular) covariance of ``codes`` (N, D): (count, D)."""
-    values, vectors = torch.linalg.eigh(torch.cov(codes.T, correction=0).reshape(codes.shape[1], -1))
-    noise = torch.randn(count, codes.shape[1], generator=generator, dtype=codes.dtype)
-    return codes.mean(0) + (noise * values.clamp(min=0).sqrt()) @ vectors.T
+    """Draws from the Gaussian with the mean and (possibly singular) covariance of ``codes`` (N, D): (count, D).
+
+    Sums of the centred codes with normal weights, so that no covariance is needed.
+    """
+    noise = torch.randn(count, len(codes), generator=generator, dtype=codes.dtype)
+    return codes.mean(0) + noise @ (codes - codes.mean(0)) / math.sqrt(len(codes))
 
 
 class Traversals(Picture):
     """Latent traversals: each row varies one latent dimension, the others stay at one image's code.
 
     Shows up to ``rows`` dimensions, sorted by KL, or by variance for a model without such a KL. A row covers the
-    aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. All statistics are over
-    ``fit_images`` validation images. Of groups of categories, each category is shown in turn. Codes of a codebook have
-    no dimensions to move; of them, the most used are shown. If channels are quantised one by one, each value of a
-    channel is shown in turn. There is no figure for codes on a sphere, whose coordinates
-    cannot move one at a time.
+    aggregate posterior's mean ± ``extent`` standard deviations in ``steps`` images. Of spatial codes, a row moves all
+    positions of a channel together, from the image's code. All statistics are over ``fit_images`` validation images. Of
+    groups of categories, each category is shown in turn. Codes of a codebook have no dimensions to move; of them, the
+    most used are shown. If channels are quantised one by one, each value of a channel is shown in turn. There is no
+    figure for codes on a sphere, whose coordinates cannot move one at a time.
     """
 
     name = "traversals"
@@ -206,21 +209,25 @@ class Traversals(Picture):
             return self._codebook(model, x, self.subject(model, data))
         codes, variance, kl, _ = codes_of(model, x, y)
         std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
-        spread, unit = (std.square(), "variance") if kl is None else (kl.mean(0), "nats")
-        order = spread.argsort(descending=True, stable=True)[: self.rows]
+        moved, names = ranked_directions(model, std.square() if kl is None else kl.mean(0), kl is not None, self.rows)
         start = codes[image := min(self.image, len(x) - 1)]
-        paths = traversal_codes(start, codes.mean(0), std, order, self.steps, self.extent)
+        spatial = len(model.code_shape) > 1
+        middle = start if spatial else codes.mean(0)
+        paths = traversal_codes(start, middle, std, moved, self.steps, self.extent)
         seen = model.given(y[image])
         strips = decode(seen, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-        own = ((start - codes.mean(0)) / std.clamp(min=1e-12))[order].tolist()
-        labels = [f"z{dimension}  {spread[dimension]:.2f} {unit}" for dimension in order.tolist()]
+        own = [float(((start - middle) / std.clamp(min=1e-12))[part].mean()) for part in moved]
         real, recon = x[image].cpu(), decode(seen, start[None])[0]
         note = (
-            "one latent dimension per row, the others stay at the image's code;"
-            f" mean ± {self.extent:g}σ of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
+            "one channel of the code per row, all its positions together, the others stay at the image's code;"
+            f" that code ± {self.extent:g}σ"
+            if spatial
+            else f"one latent dimension per row, the others stay at the image's code; mean ± {self.extent:g}σ"
         )
+        note += f" of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         note += f"; decoded given its label {label_name(int(y[image]), data)}" if model.is_conditional else ""
-        return figures.traversals(real, recon, strips, labels, own, self.extent, self.subject(model, data), note)
+        subject, centre = self.subject(model, data), "own code" if spatial else "mean"
+        return figures.traversals(real, recon, strips, names, own, self.extent, subject, note, centre=centre)
 
     def _categories(self, model: Any, x: Tensor, subject: str) -> Figure:
         """Each category in turn, with the groups that vary most first; below, Gaussian dimensions if there are any."""
@@ -231,7 +238,8 @@ class Traversals(Picture):
             free[part] = False
         std = codes.std(0, correction=0)
         order = [at for at in std.argsort(descending=True, stable=True).tolist() if free[at]][: self.rows]
-        paths = traversal_codes(codes[image], codes.mean(0), std, order, self.steps, self.extent)
+        parts = [slice(at, at + 1) for at in order]
+        paths = traversal_codes(codes[image], codes.mean(0), std, parts, self.steps, self.extent)
         strips |= {f"z{at}": decode(model, path) for at, path in zip(order, paths, strict=True)}
         rows = {"real, reconstruction": torch.cat([x[image].cpu()[None], decode(model, codes[image][None])]), **strips}
         note = "one group of categories per row, each category in turn; the others stay at the image's code" + (
@@ -272,12 +280,20 @@ def category_strips(model: Any, codes: Tensor, start: Tensor, rows: int, columns
     return strips
 
 
+def ranked_directions(model: Any, spread: Tensor, of_kl: bool, count: int) -> tuple[list[slice], list[str]]:
+    """The ``count`` directions of the largest ``spread`` (D,), with names that state it; KL in nats, or variance."""
+    sums = torch.stack([spread[part].sum() for part in model.directions])
+    order = sums.argsort(descending=True, stable=True)[:count].tolist()
+    name, unit = "channel " if len(model.code_shape) > 1 else "z", "nats" if of_kl else "variance"
+    return [model.directions[at] for at in order], [f"{name}{at}  {sums[at]:.2f} {unit}" for at in order]
+
+
 def traversal_codes(
-    start: Tensor, mean: Tensor, std: Tensor, dimensions: Tensor | Sequence[int], steps: int, extent: float
+    start: Tensor, middle: Tensor, std: Tensor, parts: Sequence[slice], steps: int, extent: float
 ) -> Tensor:
-    """``start`` (D,) with one dimension per row set from mean - extent std to mean + extent std: (R, steps, D)."""
+    """``start`` (D,) with one part per row set from middle - extent std to middle + extent std: (R, steps, D)."""
     offsets = torch.linspace(-extent, extent, steps, dtype=start.dtype)
-    codes = start.repeat(len(dimensions), steps, 1)
-    for row, dimension in enumerate(dimensions):
-        codes[row, :, dimension] = mean[dimension] + offsets * std[dimension]
+    codes = start.repeat(len(parts), steps, 1)
+    for row, part in enumerate(parts):
+        codes[row, :, part] = middle[part] + offsets[:, None] * std[part]
     return codes
