@@ -15,7 +15,17 @@ import yaml
 
 from vaezoo.commands.check import Make, clauses
 from vaezoo.config import hydra_config
-from vaezoo.config.choices import BOUNDS, LIKELIHOODS, NETWORKS, PENALTIES, PERCEPTUAL, POSTERIORS, PRIORS, QUANTIZERS
+from vaezoo.config.choices import (
+    BOUNDS,
+    DISCRIMINATORS,
+    LIKELIHOODS,
+    NETWORKS,
+    PENALTIES,
+    PERCEPTUAL,
+    POSTERIORS,
+    PRIORS,
+    QUANTIZERS,
+)
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import VAE
 
@@ -27,6 +37,7 @@ AXES: dict[str, tuple[str, Sequence[str]]] = {
     "bound": ("vae", BOUNDS),
     "penalty": ("vae", PENALTIES),
     "perceptual": ("vae", [name for name in PERCEPTUAL if name not in WITH_FILES]),
+    "discriminator": ("vae", DISCRIMINATORS),
     "quantizer": ("vqvae", QUANTIZERS),
 }
 """The options of each axis, and a model that has it."""
@@ -46,6 +57,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "flow": {"steps": 3, "hidden": 16},
     "critic_tc": {"widths": [16]},
     "adversarial": {"widths": [16]},
+    "patches": {"width": 4, "start": 0},
     "lfq": {"bits": 3},
     "bsq": {"bits": 3},
     "simvq": {"size": 8},

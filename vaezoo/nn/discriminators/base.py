@@ -60,7 +60,8 @@ class Discriminator(Penalty):
         at_least(r1, 0, f"{OPTIONS}.r1")
         if start >= 1 and start != int(start):
             raise ConfigError(f"{OPTIONS}.start must be a number of steps, or a share of the run below 1, got {start}")
-        self.pixels, self.start, self.first_step = math.prod(image_shape), start, math.inf
+        self.pixels, self.start = math.prod(image_shape), start
+        self.first_step = math.inf if 0 < start < 1 else int(start)
         self.loss, self.balances, self.r1 = LOSSES[loss], balance == "gradient", r1
         self.critic_settings = checked_settings(lr, betas, OPTIONS)
         if self.balances:
@@ -79,7 +80,7 @@ class Discriminator(Penalty):
                 " trainer.max_epochs or trainer.max_steps"
             )
         if math.isinf(self.first_step):
-            self.first_step = round(self.start * steps) if self.start < 1 else int(self.start)
+            self.first_step = round(self.start * steps)
         if steps and self.first_step >= steps:
             raise ConfigError(
                 f"{OPTIONS}.start={self.start:g} is after the last of the run's {steps:,} steps, so that its critic"
