@@ -2,6 +2,7 @@
 
 from vaezoo.models.adversarial_ae import AdversarialAE
 from vaezoo.models.ae import AE
+from vaezoo.models.autoencoder_kl import AutoencoderKL
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.beta_tc_vae import BetaTCVAE
 from vaezoo.models.beta_vae import BetaVAE
@@ -53,6 +54,7 @@ __all__ = [
     "WAE",
     "AdversarialAE",
     "Autoencoder",
+    "AutoencoderKL",
     "BetaTCVAE",
     "BetaVAE",
     "CategoricalVAE",
