@@ -269,6 +269,8 @@ def in_words(one: Mapping[str, Any]) -> str:
     method = f" ({one['method']}{sure})" if one["method"] else ""
     bound = f"at least {one['least']:g}" if "least" in one else f"at most {one['most']:g}"
     outcome = "as expected" if one["holds"] else "**not as expected**"
+    if one["half"] and abs(one["mean"] - one.get("least", one.get("most"))) < one["half"]:
+        outcome += ", but the interval includes this bound"
     return f"{first} − {second}: {gap}{method}; expected {bound}: {outcome}."
 
 
