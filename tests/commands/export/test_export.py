@@ -1,6 +1,7 @@
 """A run's weights and programs as files: each gives what the model gives, or none of them stays."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from vaezoo import Run
 from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.commands.export import check, package, programs
 from vaezoo.commands.export.command import read
+from vaezoo.config import hydra_config
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.extras import need
@@ -26,13 +28,20 @@ pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
 
 Program = Callable[..., tuple[int, str]]
 Make = Callable[..., Autoencoder]
-OWN = {**dict.fromkeys(("vqvae", "fsq_vae", "rvq_vae"), ("conv", "resnet")), "top_down_vae": ("top_down",)}
-"""Networks of models that do not take every one."""
-ALL = [
-    (name, network, likelihood) for name in MODELS for network in OWN.get(name, NETWORKS) for likelihood in LIKELIHOODS
-]
+
+
+def networks_of(variant: str) -> tuple[str, ...]:
+    """Networks of a variant, the fastest first: all, unless its yaml or one that it extends has another than mlp."""
+    text = (hydra_config.CONFIGS / "model" / f"{variant}.yaml").read_text()
+    if own := re.search(r"^network: (\w+)", text, re.M):
+        return tuple(name for name in NETWORKS if name != "mlp") if own[1] in NETWORKS else (own[1],)
+    extended = re.search(r"^defaults: \[(\w+),", text, re.M)
+    return networks_of(extended[1]) if extended else NETWORKS
+
+
+ALL = [(name, network, likelihood) for name in MODELS for network in networks_of(name) for likelihood in LIKELIHOODS]
 SOME = [
-    *[(name, OWN.get(name, NETWORKS)[0], "bernoulli") for name in MODELS],
+    *[(name, networks_of(name)[0], "bernoulli") for name in MODELS],
     *[("vae", network, "gaussian") for network in NETWORKS],
     *[("ae", "mlp", likelihood) for likelihood in LIKELIHOODS[1:]],
 ]
@@ -338,12 +347,12 @@ def test_the_suffix_of_out_may_be_written_or_not() -> None:
 def test_a_missing_package_is_named_with_its_extra(
     stored: Path, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(
-        ConfigError, match=r'needs the package safetensors; to install it: pip install -e "\.\[export\]"'
+        ConfigError, match=r'needs the package onnxruntime; to install it: pip install -e "\.\[export\]"'
     ):
-        need("safetensors.torch", "export")
-    code, printed = program("export", str(stored), f"out={tmp_path / 'out' / 'm'}")
+        need("onnxruntime", "export")
+    code, printed = program("export", str(stored), f"out={tmp_path / 'out' / 'm'}", "program=onnx")
     assert code == 1
     assert 'pip install -e ".[export]"' in printed
     assert list((tmp_path / "out").iterdir()) == []
