@@ -49,6 +49,7 @@ def _evaluate(path: Path) -> None:
     metrics.setdefault("elbo", {"value": None, "reason": "this model has no posterior"})
     metrics |= {
         "prior_fd_classifier": {"value": 9.0 + summary["seed"], "n": 1000},
+        "mixture_fd_classifier": {"value": 5.0 + summary["seed"], "n": 1000},
         "floor_fd_classifier": {"value": 1.5},
     }
     metrics["prior_fd_inception"] = {"value": None, "reason": "no Inception weights on this machine"}

@@ -188,6 +188,14 @@ def test_references_and_reasons_stand_beside_the_numbers(report: Path):
     assert "this model has no posterior" in (report / "report.html").read_text()
 
 
+def test_samples_and_numbers_of_a_mixture_follow_those_of_the_prior(report: Path):
+    page = (report / "report.md").read_text()
+    assert re.search(r"\| prior FD classifier[^|]*\| mixture FD classifier", page)
+    own, fitted = re.findall(r"^!\[(Samples.*)\]", page, re.M)
+    assert own == "Samples from each model's prior"
+    assert fitted == "Samples from a Gaussian mixture fitted to each model's codes"
+
+
 def test_latex_and_markdown_hold_the_same_means_as_the_page(report: Path):
     latex, markdown = (report / "table.tex").read_text(), (report / "report.md").read_text()
     psnr = re.search(r"^AE & 2 .*$", latex, re.MULTILINE)

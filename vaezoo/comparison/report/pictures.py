@@ -141,17 +141,21 @@ def interpolations(images: Images, models: Models, prefix: str, out: Path) -> li
 
 
 def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
-    """Samples from the prior and from a mixture, each with the nearest training image."""
+    """Samples from each model's prior and from a mixture, each with the nearest training image."""
     texts = {
-        "prior": ("Samples from the prior", "draws of the model's prior, the same for all models with the same prior"),
+        "prior": (
+            "Samples from each model's prior",
+            "draws of the model's prior, the same for all models with the same prior",
+        ),
         "mixture": (
-            "Samples from a Gaussian mixture",
-            "draws from ten Gaussians fitted to each model's training codes, or to their principal axes",
+            "Samples from a Gaussian mixture fitted to each model's codes",
+            "draws from ten Gaussians fitted to the model's training codes, or to their principal axes, whatever its"
+            " prior",
         ),
     }
     without = {
         "prior": "a prior to draw from",
-        "mixture": "a mixture, because their codes have too many dimensions or no label",
+        "mixture": "a mixture, because their codes have too many dimensions, or are decoded with a label",
     }
     pictures = []
     for source, (title, drawn) in texts.items():
