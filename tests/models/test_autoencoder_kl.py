@@ -86,6 +86,6 @@ def test_log_variances_at_a_bound_are_counted_and_warned_of_once(
     found, printed = shares("usual")
     assert found == [0, 0]
     assert "logvar_range" not in printed
-    found, printed = shares("narrow", "model.posterior_options.logvar_range=[-1e-9, 1e-9]")
+    found, printed = shares("narrow", "model.posterior_options={logvar_range: [-1e-9, 1e-9]}")
     assert min(found) > 0.9
     assert printed.count("at an end of model.posterior_options.logvar_range") == 1

@@ -6,10 +6,13 @@ from typing import Any
 from torch import Tensor
 
 from vaezoo.models.beta_vae import BetaVAE
+from vaezoo.nn.posteriors import make_posterior_model
 from vaezoo.training.terms import Terms
 
 log = logging.getLogger(__name__)
 
+LOGVAR_RANGE = [-30.0, 20.0]
+"""Ends of the log variances of diagonal posteriors, unless others are given."""
 AT_BOUND = 0.001
 """Share of log variances at a bound, where they have no gradient, beyond which there is a warning."""
 
@@ -31,16 +34,27 @@ class AutoencoderKL(BetaVAE):
         code_channels: int | None = 4,
         network: str = "resnet",
         likelihood: str = "laplace",
+        likelihood_options: dict[str, Any] | None = None,
         beta: float = 1e-6,
         **shared: Any,
     ) -> None:
-        if likelihood == "laplace" and shared.get("likelihood_options") is None:
-            shared["likelihood_options"] = {"scale": 0.5}
-        if shared.get("posterior", "diagonal") == "diagonal" and shared.get("posterior_options") is None:
-            shared["posterior_options"] = {"logvar_range": [-30.0, 20.0]}
-        spatial: dict[str, Any] = {"latent_dim": latent_dim, "code_channels": code_channels, "network": network}
-        super().__init__(likelihood=likelihood, beta=beta, **spatial, **shared)
+        of_likelihood = {"scale": 0.5} if likelihood == "laplace" else None
+        super().__init__(
+            latent_dim=latent_dim,
+            code_channels=code_channels,
+            network=network,
+            likelihood=likelihood,
+            likelihood_options=of_likelihood if likelihood_options is None else likelihood_options,
+            beta=beta,
+            **shared,
+        )
         self._warned = False
+
+    def make_posterior(self, dimensions: int) -> None:
+        if (self.hparams["posterior"], self.hparams["posterior_options"]) == ("diagonal", None):
+            self.posterior_model = make_posterior_model("diagonal", dimensions, {"logvar_range": LOGVAR_RANGE})
+        else:
+            super().make_posterior(dimensions)
 
     def loss_terms(self, x: Tensor) -> Terms:
         terms = super().loss_terms(x)
