@@ -47,7 +47,7 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     assert summary["status"] == "finished"
     assert (summary["epochs"], summary["steps"]) == (2, 16)
     assert (folder / "checkpoints" / "last.ckpt").is_file()
-    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert (folder / "checkpoints" / "best.ckpt").is_file() == (run.model().selection is not None)
     assert list(folder.glob("events.out.tfevents.*"))
     pictures = {path.parent.name for path in folder.glob("figures/*/step=00000016.png")}
     expected = {"reconstructions", "interpolations", "samples", "traversals", "latent_map"}
@@ -58,6 +58,7 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     in_parts = terms.has_posterior and terms.kl_by in ("dimension", "level")
     in_levels = len(getattr(model.prior(), "sizes", ())) > 1 and not model.one_hots
     expected |= {"levels"} if in_levels else set()
+    expected |= {"indices"} if model.index_shape else set()
     assert pictures == expected | ({"latent_kl"} if in_parts else set())
     assert {"recon", "mse", "psnr"} <= test
     assert terms.has_rate == ({elbo, "kl"} <= test) == bool({elbo, "kl"} & test)

@@ -311,7 +311,7 @@ def test_what_needs_a_density_of_given_codes_or_moments_is_refused(name: str, ma
     for settings, said in (
         (
             ["model.bound=iwae", "model.bound_options={estimator: dreg}"],
-            "which the gradient of model.bound_options.estimator needs; set",
+            "model.bound_options.estimator=dreg needs the density of given codes",
         ),
         (["model.penalty=total_correlation"], "needs a posterior of independent Gaussian dimensions"),
         (["model.prior=vamp"], "needs a posterior of independent Gaussian dimensions"),

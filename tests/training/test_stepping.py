@@ -20,7 +20,7 @@ from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
 from vaezoo.config.choices import STEPPING
 from vaezoo.data import ImageDataModule
-from vaezoo.models import AE, VAE, BetaVAE
+from vaezoo.models import AE, VAE, Autoencoder, BetaVAE
 from vaezoo.training.module import Loop
 from vaezoo.training.stepping import InnerLoop, reason_against
 
@@ -449,7 +449,20 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-def test_each_variant_is_one_program_whatever_its_schedule(variant: str, traced: list[int], train: Train) -> None:
+def test_each_variant_is_one_program_whatever_its_schedule(
+    variant: str,
+    traced: list[int],
+    train: Train,
+    make_model: Callable[..., Autoencoder],
+    program: Program,
+    tmp_path: Path,
+) -> None:
+    """Or its step cannot be compiled, which it says."""
+    if reasons := [reason for part in make_model(variant).added_terms if (reason := part.no_compile())]:
+        code, printed = program("train", f"model={variant}", "compile=true", f"run_dir={tmp_path / 'run'}")
+        assert code == 1
+        assert reasons[0] in printed
+        return
     settings = [f"model={variant}", "data.binarize=dynamic", "data.limit=144", "model.optimizer.lr=0.01"]
     if variant == "beta_vae":
         settings += ["model.beta_schedule=linear", "model.schedule_steps=8"]
