@@ -206,11 +206,6 @@ def test_samples_of_a_mixture_need_one_that_was_fitted() -> None:
     assert torch.equal(found, expected)
     assert model.sample(2) is None
     assert "mixture" not in model.state_dict()
-    large: Any = AE(image_shape=(1, 8, 8), latent_dim=300, widths=[8]).eval()
-    with pytest.raises(ValueError, match="at most 256 dimensions, and these have 300"):
-        large.sample(2, prior="mixture")
-    with pytest.raises(ValueError, match="at most 256 dimensions, and these have 300"):
-        large.fit_prior(torch.randn(400, 300))
 
 
 def test_a_vae_keeps_its_own_prior_beside_a_mixture() -> None:
