@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.functional import softplus
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.images import ssim
@@ -9,6 +10,7 @@ from vaezoo.models import (
     AE,
     DIPVAE,
     VAE,
+    VAEGAN,
     WAE,
     AdversarialAE,
     Autoencoder,
@@ -230,3 +232,50 @@ def test_a_term_of_pixels_has_its_own_gradient_and_mostly_no_decoder_pass_of_its
     alone = 100 * (1 - ssim(x, model.decode(code))).sum()
     for found, other, wanted in zip(whole, rest, torch.autograd.grad(alone, [*model.parameters()]), strict=True):
         torch.testing.assert_close(found - other, wanted, atol=2e-3, rtol=1e-3)
+
+
+def test_vae_gan_gives_each_of_three_players_the_gradient_of_its_own_loss() -> None:
+    """Encoder: kl + features. Decoder: gamma features + generator. Critic: images against both kinds of fakes."""
+    model = VAEGAN(image_shape=[1, 16, 16], widths=[16], gamma=0.05, discriminator_options={"width": 4})
+    x = torch.rand(4, 1, 16, 16)
+    torch.manual_seed(1)
+    terms = model.loss_terms(x)
+    assert terms.critic is not None
+    found = {
+        name: torch.autograd.grad(loss.sum(), [*part.parameters()], retain_graph=True)
+        for name, part, loss in (
+            ("encoder", model.encoder, model.objective(terms, model.weights())),
+            ("decoder", model.decoder, model.objective(terms, model.weights())),
+            ("critic", model.discriminator.critic, terms.critic),  # type: ignore[union-attr]
+        )
+    }
+    critic = model.discriminator.critic  # type: ignore[union-attr]
+    torch.manual_seed(1)
+    posterior = model.posterior(x)
+    code = posterior.draw(1).first
+    reconstructed, sampled = model.decode(code), model.decode(model.prior().sample(4))
+    features = 0.5 * (critic[:-1](x) - critic[:-1](reconstructed)).square().sum()  # type: ignore[index]
+
+    def each(images: torch.Tensor, sign: int) -> torch.Tensor:
+        return softplus(sign * critic(images)).mean((1, 2, 3))
+
+    kl = posterior.kl(model.prior(), posterior.draw(1)).sum()
+    deceived = each(model.decode(code.detach()), -1).sum() + each(sampled, -1).sum()
+    told_apart = each(x, -1) + each(reconstructed.detach(), 1) + each(sampled.detach(), 1)
+    losses = {"encoder": kl + features, "decoder": 0.05 * features + deceived, "critic": told_apart.sum()}
+    for name, part in (("encoder", model.encoder), ("decoder", model.decoder), ("critic", critic)):
+        wanted = torch.autograd.grad(losses[name], [*part.parameters()], retain_graph=True)
+        for one, other in zip(found[name], wanted, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_the_recon_of_a_vae_gan_fits_its_likelihood_alone() -> None:
+    model = VAEGAN(
+        image_shape=[1, 16, 16], widths=[16], likelihood="learned_gaussian", discriminator_options={"width": 4}
+    )
+    terms = model.loss_terms(torch.rand(4, 1, 16, 16))
+    terms.recon.sum().backward()
+    trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    assert trained == ["likelihood.log_sigma"]
+    with pytest.raises(ConfigError, match=r"set model\.bound=elbo and no free_bits"):
+        VAEGAN(image_shape=[1, 16, 16], bound="iwae")

@@ -32,6 +32,7 @@ from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.top_down_vae import TopDownVAE
 from vaezoo.models.vae import VAE
+from vaezoo.models.vae_gan import VAEGAN
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqgan import VQGAN
 from vaezoo.models.vqvae import VQVAE
@@ -49,6 +50,7 @@ __all__ = [
     "RAE",
     "RVQVAE",
     "VAE",
+    "VAEGAN",
     "VQGAN",
     "VQVAE",
     "WAE",

@@ -51,12 +51,17 @@ class Objective(Loop):
         if not self.added_terms:
             return
         pixels = self.likelihood.mean(outputs) if any(part.needs_pixels for part in self.added_terms) else None
-        seen = Encoded(x, code, posterior, prior, self.train_images, self.encode, pixels)
+        fakes = self.fakes(code, prior)
+        seen = Encoded(x, code, posterior, prior, self.train_images, self.encode, pixels, fakes)
         for part in self.added_terms:
             terms.penalties[part.label], critic = part(seen)
             terms.critic = critic if terms.critic is None else terms.critic if critic is None else terms.critic + critic
             terms.batch_statistics |= {part.label} if part.is_batch_statistic else set()
             terms.unbiased_statistics |= {part.label} if part.is_unbiased_statistic else set()
+
+    def fakes(self, code: Tensor, prior: Prior | None) -> Tensor | None:
+        """Decoded images that a discriminator sees instead of reconstructions: (B, D) -> (K B, C, H, W)."""
+        return None
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:
         loss, of_pixels = self.main_objective(terms, weights), terms.recon

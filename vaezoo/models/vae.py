@@ -127,13 +127,17 @@ class VAE(ContinuousAutoencoder):
         if self.bound.needs_weights:
             terms, outputs = self._weigh(x, posterior, prior, drawn, kl, kl_by)
         else:
-            outputs = self.outputs(drawn.first)
+            outputs = self.outputs(self.seen_by_decoder(drawn.first))
             terms = Terms(self.likelihood.nll(x, outputs), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
         terms.posterior = posterior
         self.penalise(terms, x, outputs, drawn.first, posterior, prior)
         if self.free_bits is not None and self.free_bits.is_batch_statistic:
             terms.batch_statistics |= {"free_bits"}
         return terms
+
+    def seen_by_decoder(self, code: Tensor) -> Tensor:
+        """The drawn codes that ``recon`` is decoded from, (B, D); a variant may change their gradient."""
+        return code
 
     def _weigh(
         self, x: Tensor, posterior: Any, prior: Prior, drawn: Draw, kl: Tensor, kl_by: str

@@ -22,6 +22,12 @@ def call_frozen(module: nn.Module, *args: Any) -> Any:
     return functional_call(module, constants, args)
 
 
+def scale_gradient(values: Tensor, factor: float) -> Tensor:
+    """The same values, whose gradient is ``factor`` times as large; any shape."""
+    scaled = factor * values
+    return scaled - scaled.detach() + values.detach()
+
+
 def mlp_critic(inputs: int, widths: Sequence[int], outputs: int) -> nn.Sequential:
     """Linear layers with leaky ReLUs between them: (B, inputs) -> (B, outputs)."""
     layers: list[nn.Module] = []

@@ -105,14 +105,19 @@ class Discriminator(Penalty):
     # losses ----------------------------------------------------------------------------------------------------------
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
-        pixels = pixels_of(seen)
-        generator = _of_images(self.loss.generator(call_frozen(self.critic, pixels).to(pixels.dtype)))
-        return generator, self.critic_loss(seen.x, pixels.detach()) if self.training else None
+        pixels = pixels_of(seen) if seen.fakes is None else seen.fakes
+        generator = self.loss.generator(call_frozen(self.critic, pixels).to(pixels.dtype))
+        critic = self.critic_loss(seen.x, pixels.detach()) if self.training else None
+        return _sum_of_fakes(_of_images(generator), len(seen.x)), critic
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the critic makes of images before its last layer, without gradients for the critic: (B, ...)."""
+        raise NotImplementedError
 
     def critic_loss(self, x: Tensor, fakes: Tensor) -> Tensor:
-        """What the critic minimises for real images and as many fakes: (B, C, H, W) twice -> (B,)."""
-        real, fake = self.critic(torch.cat([x, fakes])).to(x.dtype).chunk(2)
-        loss = _of_images(self.loss.of_real(real)) + _of_images(self.loss.of_fake(fake))
+        """What the critic minimises for real images and K fakes of each: (B, C, H, W) and (K B, C, H, W) -> (B,)."""
+        real, fake = self.critic(torch.cat([x, fakes])).to(x.dtype).split([len(x), len(fakes)])
+        loss = _of_images(self.loss.of_real(real)) + _sum_of_fakes(_of_images(self.loss.of_fake(fake)), len(x))
         return loss + self.r1 / 2 * self.squared_slope(x) if self.r1 else loss
 
     def squared_slope(self, x: Tensor) -> Tensor:
@@ -157,3 +162,8 @@ class Discriminator(Penalty):
 def _of_images(losses: Tensor) -> Tensor:
     """The mean over the logits of each image: (B, ...) -> (B,)."""
     return losses.flatten(1).mean(1)
+
+
+def _sum_of_fakes(losses: Tensor, images: int) -> Tensor:
+    """The sum over the K fakes of each image: (K B,) -> (B,)."""
+    return losses.view(-1, images).sum(0)

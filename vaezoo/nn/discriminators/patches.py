@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
-from vaezoo.nn.critics import SLOPE
+from vaezoo.nn.critics import SLOPE, call_frozen
 from vaezoo.nn.discriminators.base import OPTIONS, Discriminator
 
 INITIAL_SPREAD = 0.02
@@ -40,6 +40,10 @@ class Patches(Discriminator):
                 f" {image_shape[1]}x{image_shape[2]}; set fewer layers, or a larger data.image_size"
             )
         self.critic = patch_critic(image_shape[0], width, layers)
+
+    def features(self, x: Tensor) -> Tensor:
+        found: Tensor = call_frozen(self.critic[:-1], x)  # type: ignore[index]
+        return found.to(x.dtype)
 
 
 def patch_critic(channels: int, width: int, layers: int) -> nn.Sequential:

@@ -18,8 +18,8 @@ class Encoded(NamedTuple):
     """What a penalty may look at: images (B, C, H, W), their codes (B, D) with noise, and what belongs to them.
 
     ``images`` is the size of the training set, None for that of the batch. ``encode`` maps images to codes without
-    noise. ``pixels`` (B, C, H, W) in [0, 1] are decoded from the codes, for parts that need them. Both are
-    differentiable.
+    noise. ``pixels`` (B, C, H, W) in [0, 1] are decoded from the codes, for parts that need them. ``fakes``
+    (K B, C, H, W) are what a discriminator sees instead, if it should. All are differentiable.
     """
 
     x: Tensor
@@ -29,6 +29,7 @@ class Encoded(NamedTuple):
     images: int | None = None
     encode: Callable[[Tensor], Tensor] | None = None
     pixels: Tensor | None = None
+    fakes: Tensor | None = None
 
 
 class Penalty(nn.Module):
