@@ -7,9 +7,9 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import above
-from vaezoo.distributed import batch_shares
 from vaezoo.models.vae import VAE
 from vaezoo.nn.critics import scale_gradient
+from vaezoo.nn.penalties.base import own_draws
 from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Terms, Weights
@@ -49,8 +49,7 @@ class VAEGAN(VAE):
 
     def fakes(self, code: Tensor, prior: Prior | None) -> Tensor:
         assert prior is not None
-        draws = batch_shares.own_rows(prior.sample(batch_shares.size_of_whole(len(code))), len(code))
-        return self.likelihood.mean(self.outputs(torch.cat([code, draws.to(code.dtype)]).detach()))
+        return self.likelihood.mean(self.outputs(torch.cat([code.detach(), own_draws(prior, code)])))
 
     def penalise(
         self,

@@ -120,6 +120,12 @@ def draws_of_prior(seen: Encoded, count: int) -> Tensor:
     return seen.prior.sample(count).detach().to(seen.code.dtype)
 
 
+def own_draws(prior: Prior, code: Tensor) -> Tensor:
+    """As many codes of the prior as there are in this share of the batch, (B, D), without gradients."""
+    draws = prior.sample(batch_shares.size_of_whole(len(code))).detach().to(code.dtype)
+    return batch_shares.own_rows(draws, len(code))
+
+
 def moments_of(seen: Encoded, name: str) -> Moments:
     moments = None if seen.posterior is None else seen.posterior.moments()
     if moments is None:
