@@ -42,10 +42,12 @@ def rows() -> dict[str, SeedGroup]:
 
 def test_a_difference_is_held_against_what_was_expected(rows: dict[str, SeedGroup]) -> None:
     wanted: dict[str, Any] = {"first": "IWAE", "second": "VAE", "metric": "elbo"}
-    found = results.compare(rows, {**wanted, "least": 1})
+    found = results.compare(rows, {**wanted, "least": 0.5})
     assert found["mean"] == pytest.approx(2.0)
     assert found["holds"]
-    assert results.in_words(found).endswith("expected at least 1: as expected.")
+    assert results.in_words(found).endswith("expected at least 0.5: as expected.")
+    unsure = results.in_words(results.compare(rows, {**wanted, "least": 1}))
+    assert unsure.endswith("expected at least 1: as expected, but the interval includes this bound.")
     assert not results.compare(rows, {**wanted, "least": 3})["holds"]
     assert "**not as expected**" in results.in_words(results.compare(rows, {**wanted, "most": -3}))
 
