@@ -62,8 +62,10 @@ class OfTheBatch(AE):
 
 
 class Averaged(AE):
-    def nll(self, x: Tensor, code: Tensor) -> Tensor:
-        return super().nll(x, code) / self.pixels
+    def loss_terms(self, x: Tensor) -> Terms:
+        terms = super().loss_terms(x)
+        terms.recon = terms.recon / self.pixels
+        return terms
 
 
 class Beyond(AE):
