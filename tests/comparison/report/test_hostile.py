@@ -95,7 +95,7 @@ def test_records_with_other_values_are_left_out_or_shown(
     value: Any, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every kind of value at once, in each of the records, and each part of a record by itself."""
-    monkeypatch.setattr("vaezoo.comparison.records._layers", lambda *_: ())  # its checkpoint is sound
+    monkeypatch.setattr("vaezoo.comparison.records._of_model", lambda *_: ((), None))  # its checkpoint is sound
     path = tmp_path / "run"
     shutil.copytree(runs / "beta-0", path, ignore=shutil.ignore_patterns("figures", "events*"))
     sound = {name: json.loads((path / name).read_text()) for name in ("summary.json", "evaluation.json")}
