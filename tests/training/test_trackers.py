@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -80,8 +81,11 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 def wandb_numbers(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    until = time.monotonic() + 20  # its own process writes the file, and may be late on a busy machine
+    while not (rows := list(wandb_rows(run_dir))) and time.monotonic() < until:
+        time.sleep(0.1)
     found: dict[str, list[tuple[int, float]]] = {}
-    for row in wandb_rows(run_dir):
+    for row in rows:
         for name, value in row.items():
             if name != "trainer/global_step" and not isinstance(value, dict):
                 found.setdefault(name, []).append((row["trainer/global_step"], value))
