@@ -279,3 +279,5 @@ def test_the_recon_of_a_vae_gan_fits_its_likelihood_alone() -> None:
     assert trained == ["likelihood.log_sigma"]
     with pytest.raises(ConfigError, match=r"set model\.bound=elbo and no free_bits"):
         VAEGAN(image_shape=[1, 16, 16], bound="iwae")
+    with pytest.raises(ConfigError, match=r"compares images by a discriminator; set model\.discriminator=patches"):
+        VAEGAN(image_shape=[1, 16, 16], discriminator=None)

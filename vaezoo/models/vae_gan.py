@@ -33,10 +33,12 @@ class VAEGAN(VAE):
         self,
         *,
         gamma: float = 1e-2,
-        discriminator: str = "patches",
+        discriminator: str | None = "patches",
         discriminator_options: dict[str, Any] | None = None,
         **shared: Any,
     ) -> None:
+        if discriminator is None:
+            raise ConfigError("VAEGAN compares images by a discriminator; set model.discriminator=patches, got null")
         options = {**GAN, **(discriminator_options or {})}
         super().__init__(discriminator=discriminator, discriminator_options=options, **shared)
         above(gamma, 0, "model.gamma")
