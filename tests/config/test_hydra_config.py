@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from vaezoo.commands import command_line
 from vaezoo.commands.assembly import made_model
@@ -103,3 +103,13 @@ def test_a_near_name_is_offered_and_else_all_of_them() -> None:
 )
 def test_options_may_be_anywhere_among_settings(words: list[str], ordered: list[str]) -> None:
     assert command_line.options_last(words) == ordered
+
+
+def test_a_folder_may_have_the_name_of_another_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("data=digits")
+    cfg.run_dir = "digits"
+    found = hydra_config.with_run_dir(cfg, Path("digits"))
+    assert found.data.source == "digits"
+    assert found.run_dir == str(tmp_path / "digits")
+    assert found.run_dir in OmegaConf.to_yaml(found.logger)

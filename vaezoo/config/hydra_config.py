@@ -123,14 +123,15 @@ def read_value(setting: str) -> Any:
 
 def with_run_dir(cfg: DictConfig, run_dir: Path) -> DictConfig:
     """A resolved copy of a config for ``run_dir``, with ``auto`` settings replaced and absolute paths."""
-    before = str(cfg.run_dir)
+    before, now = str(cfg.run_dir), str(run_dir.absolute())
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[assignment]
     automatic.resolve(cfg)
-    cfg.run_dir, cfg.resume = before, None
+    cfg.run_dir, cfg.resume = now, None
     if isinstance(cfg.data.get("root"), str):
         cfg.data.root = str(Path(cfg.data.root).expanduser().absolute())
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    return OmegaConf.create(moved(plain, before, str(run_dir.absolute())))
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    # Paths in a recorded config are absolute. A relative folder may have the name of any other value, such as digits.
+    return OmegaConf.create(moved(plain, before, now) if os.path.isabs(before) else plain)
 
 
 def moved(node: Any, before: str, now: str) -> Any:
