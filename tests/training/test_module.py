@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tests.devices import Labelled
 from tests.training.test_stepping import assert_equal_weights, digits, fit, small
 from vaezoo.models import Autoencoder
+from vaezoo.nn.networks import last_bias
 from vaezoo.training.terms import Terms
 
 Program = Callable[..., tuple[int, str]]
@@ -68,6 +69,27 @@ def test_data_that_give_no_images_to_start_from_are_named(
     model = make_model(kind, "model.widths=[8]", "model.likelihood=gaussian")
     fit(model, "fast", data=Plain(), max_epochs=1)
     assert caplog.text.count("starts from random numbers, because Plain has no examples(count, split)") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    [("vae", "mlp"), ("ae", "conv"), ("vae", "resnet"), ("conditional_vae", "conv"), ("top_down_vae", "top_down")],
+)
+def test_an_untrained_decoder_starts_at_the_mean_of_training_images_and_a_trained_one_where_it_is(
+    kind: str, network: str, make_model: Callable[..., Autoencoder]
+) -> None:
+    model = make_model(kind, f"model.network={network}", "model.widths=[8]", "model.likelihood=gaussian")
+    data = digits()
+    data.setup()
+    mean = data.examples(1000, "train")[0].mean(0)
+    fit(model, "fast", data=data, max_epochs=0)
+    bias = last_bias(model.decoder)
+    assert bias is not None
+    expected = mean.clamp(0.01, 0.99).flatten() if network == "mlp" else mean.mean((1, 2))
+    torch.testing.assert_close(bias.sigmoid(), expected)
+    trained = bias.data.fill_(-1).clone()
+    fit(model, "fast", data=data, max_epochs=0)
+    assert bias.equal(trained)
 
 
 # labels ---------------------------------------------------------------------------------------------------------------

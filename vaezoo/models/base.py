@@ -16,7 +16,7 @@ from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.discriminators import make_discriminator
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import make_likelihood
-from vaezoo.nn.networks import LARGEST, make_networks, make_spatial_networks
+from vaezoo.nn.networks import LARGEST, last_bias, make_networks, make_spatial_networks
 from vaezoo.nn.perceptual import make_perceptual
 from vaezoo.training.terms import Batch
 
@@ -171,6 +171,18 @@ class Autoencoder(Sampling, Objective):
     def _condition(self, count: int) -> tuple[Tensor, ...]:
         """What the networks see besides so many images or codes: nothing, or their labels."""
         return ()
+
+    @torch.no_grad()
+    def start_decoder(self, images: Tensor) -> None:
+        """Start an untrained decoder at the mean of training images, (B, C, H, W), as Burda et al. (2016) do.
+
+        From mid-grey, the first steps make a mostly black data set's images so dark that sigmoids saturate, which a
+        convolutional decoder may never leave. A bias that is not zero was trained, and is kept.
+        """
+        bias, mean = last_bias(self.decoder), images.mean(0)
+        if bias is not None and not bias.any():
+            mean = mean if len(bias) == self.pixels else mean.mean((1, 2))
+            bias.copy_(self.likelihood.outputs_near(mean).flatten())
 
     # corruption ------------------------------------------------------------------------------------------------------
 

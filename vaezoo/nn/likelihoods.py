@@ -14,6 +14,9 @@ from vaezoo.config.validation import above, create
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
 
+DARKEST = 0.01
+"""Distance of the mean pixels that decoders start at from 0 and 1, where the gradient of a sigmoid would vanish."""
+
 
 class Likelihood(nn.Module):
     """Distribution of an image given the decoder outputs, with independent pixels.
@@ -41,6 +44,10 @@ class Likelihood(nn.Module):
     def mean(self, outputs: Tensor) -> Tensor:
         """E[x|z], the pixels to display, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
         raise NotImplementedError
+
+    def outputs_near(self, mean: Tensor) -> Tensor:
+        """Decoder outputs to start from, whose ``mean`` is about these pixels: their logits, kept from saturation."""
+        return torch.logit(mean.clamp(DARKEST, 1 - DARKEST))
 
     def supports(self, x: Tensor) -> Tensor:
         """Whether every pixel of an image is in the support of the distribution: (B, C, H, W) -> (B,)."""

@@ -313,6 +313,13 @@ def last_weight(decoder: nn.Module) -> nn.Parameter:
     return [weight for name, weight in decoder.named_parameters() if weight.dim() > 1 and "of_label" not in name][-1]
 
 
+def last_bias(decoder: nn.Module) -> nn.Parameter | None:
+    """The bias of a decoder's last layer, for each output or each of their channels; None if it has none."""
+    biases = {id(layer.weight): layer.bias for layer in decoder.modules() if hasattr(layer, "bias")}
+    bias = biases.get(id(last_weight(decoder)))
+    return bias if isinstance(bias, nn.Parameter) else None
+
+
 def _laid_out(name: str, network: nn.Module) -> nn.Module:
     """3x3 convolutions are a fifth faster on a CPU with channels last; the strided ones of conv are not."""
     return network.to(memory_format=torch.channels_last) if name == "resnet" else network

@@ -123,5 +123,8 @@ class ModelInterface(L.LightningModule):
         """
         return 0
 
+    def start_decoder(self, images: Tensor) -> None:
+        """Set an untrained decoder's outputs to suit training images, (B, C, H, W)."""
+
     def start_from(self, images: Tensor) -> None:
         """Set parameters that start from training images, (B, C, H, W)."""

@@ -25,6 +25,9 @@ from vaezoo.training.terms import Batch, Weights
 
 log = logging.getLogger(__name__)
 
+START_IMAGES = 1000
+"""Training images whose mean a decoder starts at."""
+
 
 class Loop(EvaluationSteps, OptimizerSetup):
     """Trains a model by its ``loss_terms`` and ``objective``, and logs metrics under the same names for every model.
@@ -45,12 +48,17 @@ class Loop(EvaluationSteps, OptimizerSetup):
         self._inner_loop: InnerLoop | None = None
 
     def setup(self, stage: str) -> None:
-        """Count the training images, and their labels for a model that wants labels."""
+        """Count the training images, and their labels for a model that wants labels, and start the decoder from them.
+
+        Parameters are not sharded yet, and a checkpoint is loaded later.
+        """
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and hasattr(data, "describe"):
             self.train_images = data.describe()["train"]
         if stage == "fit" and self.wants_labels and hasattr(data, "labels"):
             self.count_labels(data.labels("train"))
+        if stage == "fit" and hasattr(data, "examples"):
+            self.start_decoder(data.examples(START_IMAGES, "train")[0])
 
     def on_fit_start(self) -> None:
         self._inner_loop = None

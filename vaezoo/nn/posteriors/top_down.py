@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
-from vaezoo.nn.networks import LARGEST, Crop, ImageShape, Pad
+from vaezoo.nn.networks import LARGEST, Crop, ImageShape, Pad, last_bias
 from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
 from vaezoo.nn.posteriors.hierarchical import Hierarchy, Levels, Pick, residual, soft_clamp
 
@@ -99,6 +99,9 @@ class ToPixels(nn.Module):
             *_activated(channels, image_shape[0]),
             Crop(image_shape, (2 * height, 2 * width)),
         )
+        bias = last_bias(self.layers)
+        assert bias is not None
+        nn.init.zeros_(bias)  # which tells that it is not trained
 
     def forward(self, state: Tensor) -> Tensor:
         pixels: Tensor = self.layers(state)
