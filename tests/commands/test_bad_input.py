@@ -16,7 +16,7 @@ Program = Callable[..., tuple[int, str]]
     [
         (
             ["model=betavae"],
-            "there is no model=betavae; set model= to one of adversarial_ae, ae, beta_tc_vae",
+            "there is no model=betavae; set model= to one of adversarial_ae, ae, autoencoder_kl",
         ),
         (["data=mnits"], "there is no data=mnits; set data= to one of celeba, cifar10, digits"),
         (["experiment=none"], "there is no experiment=none; set experiment= to one of"),

@@ -59,7 +59,8 @@ def test_bounds_of_log_variances_must_be_in_order(bounds: list[float]) -> None:
 
 def test_its_loss_is_that_of_latent_diffusion() -> None:
     """Sums over elements of |x - y| + distance with pixels in [-1, 1] and a log variance of 0, plus 1e-6 KL."""
-    model, x = AutoencoderKL(image_shape=SHAPE, widths=[8], perceptual="lite0"), torch.rand(2, *SHAPE)
+    x = torch.rand(2, *SHAPE)
+    model = AutoencoderKL(image_shape=SHAPE, widths=[8], perceptual="lite0", discriminator=None)
     terms = model.loss_terms(x)
     objective = model.objective(terms, model.weights())
     assert terms.draw is not None
@@ -70,6 +71,8 @@ def test_its_loss_is_that_of_latent_diffusion() -> None:
     torch.testing.assert_close(objective, expected.sum((1, 2, 3)) + 1e-6 * terms.kl.sum(1))
     assert model.code_shape == (4, 8, 8)
     assert model.formula() == "recon + 1e-06 kl + 768 lite0"
+    usual = AutoencoderKL(image_shape=SHAPE, widths=[8])
+    assert usual.formula() == "recon + 1e-06 kl + 0.5 ratio generator (from 10% of the run on)"
 
 
 def test_log_variances_at_a_bound_are_counted_and_warned_of_once(

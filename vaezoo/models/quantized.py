@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
-from vaezoo.nn.posteriors.base import Draw, Posterior
+from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
 from vaezoo.nn.quantizers import make_quantizer
 from vaezoo.nn.quantizers.base import Quantized, Quantizer, uniform_rate, usage
@@ -108,24 +108,18 @@ class QuantizedAutoencoder(Autoencoder):
         posterior = self.quantizer.posterior(grid)
         code, indices, penalties = self.quantizer(grid)
         code, counts = code.flatten(1), usage(indices, self.codebook_sizes)
-        drawn = None if posterior is None else posterior.draw()
-        outputs = self.outputs(code if drawn is None else drawn.first)
-        recon = self.likelihood.nll(x, outputs)
-        if posterior is None or drawn is None:
-            terms = Terms(recon, x.new_zeros(len(x), 0), penalties, code, rate=self.rate(x), usage=counts)
-        else:
-            terms = self._of_draw(recon, posterior, drawn, code)
-            terms.usage = counts
+        used, drawn, prior = code, None, self.prior()
+        kl, kl_by, rate = x.new_zeros(len(x), 0), "dimension", self.rate(x)
+        if posterior is not None and prior is not None:
+            drawn = posterior.draw()
+            used, kl, kl_by = drawn.first, posterior.kl(prior, drawn), posterior.kl_by(prior)
+            rate = kl.sum(1)
+        outputs = self.outputs(used)
+        terms = Terms(self.likelihood.nll(x, outputs), kl, penalties, code, rate, kl_by, usage=counts)
+        terms.posterior, terms.draw = posterior, drawn
         terms.batch_statistics = self.quantizer.batch_statistics
-        self.penalise(terms, x, outputs, code if drawn is None else drawn.first, posterior, self.prior())
+        self.penalise(terms, x, outputs, used, posterior, prior)
         return terms
-
-    def _of_draw(self, recon: Tensor, posterior: Posterior, drawn: Draw, code: Tensor) -> Terms:
-        """Terms of a code drawn from a posterior, with its KL from the prior; ``code`` is that without noise."""
-        prior = self.prior()
-        assert prior is not None
-        kl, kl_by = posterior.kl(prior, drawn), posterior.kl_by(prior)
-        return Terms(recon, kl, code=code, kl_by=kl_by, posterior=posterior, draw=drawn)
 
     @property
     def wants_images(self) -> int:

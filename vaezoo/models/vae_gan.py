@@ -14,7 +14,8 @@ from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Terms, Weights
 
-GAN = {"weight": 1.0, "start": 0, "loss": "nonsaturating", "balance": "none"}
+GAN = {"weight": 1.0, "start": 0, "loss": "nonsaturating", "balance": "none", "lr": 1e-4}
+"""Defaults of the discriminator; at 1e-3 its features change faster than the decoder can follow."""
 
 
 class VAEGAN(VAE):
@@ -32,7 +33,7 @@ class VAEGAN(VAE):
     def __init__(
         self,
         *,
-        gamma: float = 1e-2,
+        gamma: float = 0.1,
         discriminator: str | None = "patches",
         discriminator_options: dict[str, Any] | None = None,
         **shared: Any,

@@ -11,7 +11,7 @@ from vaezoo.config.validation import at_least
 from vaezoo.distributed import batch_shares
 from vaezoo.nn.adversarial_losses import NONSATURATING
 from vaezoo.nn.critics import call_frozen, checked_settings, density_ratio, mlp_critic
-from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, own_draws
+from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, own_draws, prior_of
 
 
 def permuted(code: Tensor) -> Tensor:
@@ -96,7 +96,6 @@ class Adversarial(_WithCritic):
         penalty = NONSATURATING.generator(call_frozen(self.critic, code).to(code.dtype))[:, 0]
         if not self.training:
             return penalty, None
-        assert seen.prior is not None
-        draws = own_draws(seen.prior, code)
+        draws = own_draws(prior_of(seen), code)
         of_draws, of_codes = self.critic(torch.cat([draws, code.detach()])).to(code.dtype)[:, 0].chunk(2)
         return penalty, NONSATURATING.of_real(of_draws) + NONSATURATING.of_fake(of_codes)

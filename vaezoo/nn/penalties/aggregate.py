@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.validation import at_least
 from vaezoo.distributed import batch_shares
-from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, draws_of_prior, moments_of, of_batch
+from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, draws_of_prior, moments_of, of_batch, prior_of
 from vaezoo.nn.penalties.discrepancies import KERNELS, dip, mmd, sliced_wasserstein, total_correlation
 
 
@@ -79,7 +79,7 @@ class MMD(Penalty):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         code = batch_shares.whole_batch(seen.code)
-        return of_batch(mmd(code, draws_of_prior(seen, len(code)), self.kernel), seen), None
+        return of_batch(mmd(code, draws_of_prior(prior_of(seen), code, len(code)), self.kernel), seen), None
 
 
 class SlicedWasserstein(Penalty):
@@ -99,6 +99,6 @@ class SlicedWasserstein(Penalty):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         code = batch_shares.whole_batch(seen.code)
-        draws = draws_of_prior(seen, len(code))
+        draws = draws_of_prior(prior_of(seen), code, len(code))
         directions = F.normalize(torch.randn(self.projections, code.shape[1], device=code.device).to(code.dtype))
         return of_batch(sliced_wasserstein(code, draws, directions), seen), None

@@ -110,20 +110,18 @@ def of_batch(statistic: Tensor, seen: Encoded) -> Tensor:
     return batch_shares.statistic(statistic).expand(len(seen.code))
 
 
-def draws_of_prior(seen: Encoded, count: int) -> Tensor:
-    """Codes (count, D) of the prior, without gradients.
+def draws_of_prior(prior: Prior, code: Tensor, count: int) -> Tensor:
+    """Codes (count, D) of the prior, of the type of ``code``, without gradients.
 
     The global generator draws them, whose state is equal on all ranks, so that ``count`` must be that of the whole
     batch. A learned prior is not drawn towards the codes by a penalty; the KL divergence does that.
     """
-    assert seen.prior is not None
-    return seen.prior.sample(count).detach().to(seen.code.dtype)
+    return prior.sample(count).detach().to(code.dtype)
 
 
 def own_draws(prior: Prior, code: Tensor) -> Tensor:
     """As many codes of the prior as there are in this share of the batch, (B, D), without gradients."""
-    draws = prior.sample(batch_shares.size_of_whole(len(code))).detach().to(code.dtype)
-    return batch_shares.own_rows(draws, len(code))
+    return batch_shares.own_rows(draws_of_prior(prior, code, batch_shares.size_of_whole(len(code))), len(code))
 
 
 def moments_of(seen: Encoded, name: str) -> Moments:
@@ -134,6 +132,12 @@ def moments_of(seen: Encoded, name: str) -> Moments:
             " model.posterior=diagonal"
         )
     return moments
+
+
+def prior_of(seen: Encoded) -> Prior:
+    """The prior that codes are compared with, of a part that ``needs_prior``."""
+    assert seen.prior is not None
+    return seen.prior
 
 
 def pixels_of(seen: Encoded) -> Tensor:
