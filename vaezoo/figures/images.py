@@ -63,15 +63,16 @@ def traversals(
     note: str = "",
     *,
     centre: str = "mean",
+    moved: str = "dimensions",
 ) -> Figure:
     """One row (S, C, H, W) of ``strips`` per latent dimension, varied from -extent to +extent standard deviations.
 
     The first row shows the traversed image and its reconstruction, (C, H, W). ``own`` is the image's code in each row's
     dimension, in standard deviations; a mark below the row shows its position if it is within the range. ``centre`` is
-    what stands in the middle.
+    what stands in the middle, and ``moved`` what the rows are, in the title.
     """
     mosaic = traversal_mosaic(image, recon, strips)
-    title = titled("Traversals of latent dimensions", subject)
+    title = titled(f"Traversals of latent {moved}", subject)
     labels = ["real, reconstruction", *row_labels]
     figure, (left, top) = mosaic_page(mosaic, title, note, row_labels=labels)
     centres = [left + x + mosaic.width / 2 for x in mosaic.lefts]

@@ -226,8 +226,10 @@ class Traversals(Picture):
         )
         note += f" of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
         note += f"; decoded given its label {label_name(int(y[image]), data)}" if model.is_conditional else ""
-        subject, centre = self.subject(model, data), "own code" if spatial else "mean"
-        return figures.traversals(real, recon, strips, names, own, self.extent, subject, note, centre=centre)
+        words = {"centre": "own code", "moved": "channels"} if spatial else {}
+        return figures.traversals(
+            real, recon, strips, names, own, self.extent, self.subject(model, data), note, **words
+        )
 
     def _categories(self, model: Any, x: Tensor, subject: str) -> Figure:
         """Each category in turn, with the groups that vary most first; below, Gaussian dimensions if there are any."""
