@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from tests.kills import Nursery
 from vaezoo import Run
@@ -25,13 +26,18 @@ from vaezoo.models import Autoencoder
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 MODELS = hydra_config.options("model")
-WITH_CRITICS = [
-    name
-    for name in MODELS
-    for part, options in yaml.safe_load((hydra_config.CONFIGS / f"model/{name}.yaml").read_text()).items()
-    if part.endswith("_options") and "lr" in (options or ())
-]
-"""Models with a critic, whose yamls set its learning rate."""
+
+
+def _has_critic(name: str) -> bool:
+    """Whether the yaml of a model, or one that it extends, sets the learning rate of a critic."""
+    settings = yaml.safe_load((hydra_config.CONFIGS / f"model/{name}.yaml").read_text())
+    listed = [options for part, options in settings.items() if part.endswith("_options") and options]
+    return any("lr" in options for options in listed) or any(
+        _has_critic(parent) for parent in settings.get("defaults", ()) if parent != "_self_"
+    )
+
+
+WITH_CRITICS = [name for name in MODELS if _has_critic(name)]
 CLASSES = 10
 """Number of labels of a model that is made without data; the digits have as many."""
 SMALL = {
@@ -53,8 +59,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", MODELS)
 
 
-SOME_MODELS = [pytest.param(name, marks=pytest.mark.nightly if place % 4 else ()) for place, name in enumerate(MODELS)]
-"""Every yaml of the zoo, three of four nightly."""
+def some_models(first: int) -> list[Any]:
+    """Every yaml of the zoo, three of four nightly; tests with another ``first``, 0 to 3, have others."""
+    nightly = pytest.mark.nightly
+    return [pytest.param(name, marks=nightly if (place - first) % 4 else ()) for place, name in enumerate(MODELS)]
 
 
 def in_turn(*axes: Iterable[Any]) -> list[Any]:
@@ -114,10 +122,16 @@ def free_port() -> Callable[[], int]:
 
 
 @cache
+def composed(*words: str) -> DictConfig:
+    """The config of a training; composing takes longer than many a test. Not to be changed."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
+        return compose("train", overrides=list(words), return_hydra_config=True)
+
+
+@cache
 def small(variant: str) -> tuple[str, ...]:
     """Overrides that make a model of the zoo small enough for tests."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
-        cfg = compose("train", overrides=[f"model={variant}"])
+    cfg = composed(f"model={variant}")
     listed = [f"{key}={value}" for key, value in SMALL.items() if OmegaConf.select(cfg, key) is not None]
     chosen = [
         words for part, words in SMALL_PARTS.items() if OmegaConf.select(cfg, part.split("=")[0]) == part.split("=")[1]
@@ -130,9 +144,7 @@ def make_model() -> Callable[..., Autoencoder]:
     """A model from its yaml: make_model("vae", "model.latent_dim=2", image_shape=[1, 8, 8])."""
 
     def make(variant: str, *overrides: str, image_shape: list[int] | None = None) -> Autoencoder:
-        words = [f"model={variant}", *small(variant), *overrides]
-        with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
-            cfg = compose("train", overrides=words, return_hydra_config=True)
+        cfg = deepcopy(composed(f"model={variant}", *small(variant), *overrides))
         automatic.resolve(cfg)
         model: Any = made_model(cfg.model, image_shape or [1, 16, 16], classes=CLASSES)
         return model

@@ -107,7 +107,7 @@ CONTESTANTS = {
 }
 
 
-MODEL_IMAGES = 12_800
+MODEL_IMAGES = 6_400
 """Training images when models of the zoo are compared, whose steps may cost fifty times as much as the VAE's."""
 
 

@@ -44,6 +44,8 @@ def measure(train: Callable[[Job], dict[str, float]]) -> None:
     }
     if "validation_seconds" in found:
         result["images_per_second_with_validation"] = images / (seconds + found["validation_seconds"])
+    if job["device"] == "cpu" and found.get("cpu_seconds"):
+        result["images_per_cpu_second"] = images / found["cpu_seconds"]
     if job["device"] == "cuda":
         result["cuda_allocated_bytes"] = torch.cuda.max_memory_allocated()
         result["cuda_reserved_bytes"] = torch.cuda.max_memory_reserved()
@@ -68,21 +70,28 @@ def now() -> float:
     return time.perf_counter()
 
 
+def processor_now() -> float:
+    """Processor seconds of all threads of this process."""
+    return time.process_time()
+
+
 class Laps:
-    """Seconds of training and of validation since ``start`` was called."""
+    """Seconds of training and of validation since ``start`` was called, and processor seconds of training."""
 
     def __init__(self) -> None:
-        self.seconds = {"seconds": 0.0, "validation_seconds": 0.0}
-        self._since: float | None = None
+        self.seconds = {"seconds": 0.0, "validation_seconds": 0.0, "cpu_seconds": 0.0}
+        self._since: tuple[float, float] | None = None
 
     def start(self) -> None:
-        self._since = now()
+        self._since = now(), processor_now()
 
     def end(self, kind: str) -> None:
         """Add the time since the last call to ``kind``."""
         if self._since is not None:
-            before, self._since = self._since, now()
-            self.seconds[kind] += self._since - before
+            before, self._since = self._since, (now(), processor_now())
+            self.seconds[kind] += self._since[0] - before[0]
+            if kind == "seconds":
+                self.seconds["cpu_seconds"] += self._since[1] - before[1]
 
 
 def networks(job: Job) -> tuple[nn.Module, nn.Module]:

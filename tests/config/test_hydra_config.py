@@ -1,6 +1,8 @@
 """Every yaml composes into something that could be trained, and says what it holds."""
 
 import itertools
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ def composed(*overrides: str) -> DictConfig:
     return cfg
 
 
+once = cache(composed)
+"""The same, which is not to be changed."""
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_yaml_composes_and_passes_the_check(choice: str) -> None:
     hydra_config.check(composed(choice))
@@ -37,7 +43,8 @@ def test_every_yaml_composes_and_passes_the_check(choice: str) -> None:
     ("model", "data"), list(itertools.product(hydra_config.options("model"), hydra_config.options("data")))
 )
 def test_every_model_can_be_made_for_every_data_set(model: str, data: str) -> None:
-    cfg = composed(f"model={model}", f"data={data}", "model.widths=[8]")
+    cfg = deepcopy(once(f"model={model}", "model.widths=[8]"))
+    cfg.data = once(f"data={data}").data
     automatic.resolve(cfg)
     image_shape = list(instantiate(cfg.data).image_shape)
     made: Any = made_model(cfg.model, image_shape, classes=2)

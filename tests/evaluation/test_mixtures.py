@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import vaezoo
+from tests.conftest import some_models
 from vaezoo import Run
 from vaezoo.config.errors import RunError
 from vaezoo.evaluation.inputs import Inputs
@@ -41,6 +42,7 @@ def evaluated(train: Train, program: Program) -> Callable[..., Run]:
     return run
 
 
+@pytest.mark.parametrize("variant", some_models(2))
 def test_a_loaded_model_draws_from_the_mixture_of_its_evaluation(variant: str, evaluated: Callable[..., Run]) -> None:
     run = evaluated(f"model={variant}")
     model = vaezoo.load(run.path)

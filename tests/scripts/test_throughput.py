@@ -176,7 +176,9 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     times = iter([10.0, 13.0, 14.0, 15.5])
+    processor = iter([1.0, 3.0, 3.5, 4.25])
     monkeypatch.setattr("yardstick.measurement.now", lambda: next(times))
+    monkeypatch.setattr("yardstick.measurement.processor_now", lambda: next(processor))
     watch, trainer = Stopwatch(str(tmp_path / "laps.json")), Trainer()
     for epoch in range(2):
         trainer.current_epoch = epoch
@@ -184,7 +186,22 @@ def test_the_stopwatch_leaves_the_first_epoch_and_validation_out(
         watch.on_validation_start(trainer)  # type: ignore[arg-type]
         watch.on_validation_end(trainer)  # type: ignore[arg-type]
     watch.on_train_end(trainer)  # type: ignore[arg-type]
-    assert json.loads((tmp_path / "laps.json").read_text()) == {"seconds": 4.5, "validation_seconds": 1.0}
+    laps = json.loads((tmp_path / "laps.json").read_text())
+    assert laps == {"seconds": 4.5, "validation_seconds": 1.0, "cpu_seconds": 2.75}
+
+
+def test_models_are_compared_by_processor_time() -> None:
+    speeds = {("vae", results.SPEED): 100.0, ("iwae", results.SPEED): 90.0}
+    speeds |= {("vae", results.CPU_SPEED): 120.0, ("iwae", results.CPU_SPEED): 40.0}
+    found = [
+        {"load": "mnist-mlp", "contestant": f"model={name}", "repeat": 0, quantity: speed}
+        for (name, quantity), speed in speeds.items()
+    ]
+    (verdict,) = results.judge(found, "cpu")
+    assert verdict.measured is not None
+    assert (verdict.measured.median, verdict.outcome) == (3.0, "reached")
+    (_, iwae) = results.summaries(found)
+    assert iwae["ratio_to_model=vae"].median == pytest.approx(1 / 3)
 
 
 # what cannot be measured ---------------------------------------------------------------------------------------------

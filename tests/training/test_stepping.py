@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from tests.commands.test_train import interrupt_at
-from tests.conftest import SOME_MODELS, in_turn
+from tests.conftest import in_turn, some_models
 from tests.conftest import small as small_parts
 from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
@@ -92,7 +92,7 @@ def steps_of_lightning(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # the same training --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", SOME_MODELS)
+@pytest.mark.parametrize("variant", some_models(0))
 def test_every_variant_trains_alike_and_leaves_the_same_record(variant: str, train: Train) -> None:
     settings = [f"model={variant}", "data.binarize=dynamic", "trainer.log_every_n_steps=3", "trainer.max_epochs=3"]
     if variant == "beta_vae":
@@ -449,6 +449,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
+@pytest.mark.parametrize("variant", some_models(1))
 def test_each_variant_is_one_program_whatever_its_schedule(
     variant: str,
     traced: list[int],
