@@ -40,7 +40,8 @@ Program = Callable[..., tuple[int, str]]
 
 def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    code, printed = program("train", f"model={variant}", f"run_dir={folder}", "trainer.max_epochs=2", "data.limit=256")
+    length = ("trainer.max_epochs=2", "trainer.log_every_n_steps=8", "data.limit=256")
+    code, printed = program("train", f"model={variant}", f"run_dir={folder}", *length)
     assert code == 0, printed
     run = Run(folder)
     summary = run.summary
@@ -70,6 +71,8 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
         f"{name}{level}" for name in ("perplexity", "codes_used") for level in levels
     }
     assert set(summary["val"]) == set(summary["test"])
+    logged = set[str]().union(*run.metrics)
+    assert {f"train/{name}" for name in (*terms.named(), *model.statistics(), *model.weights())} <= logged
     assert summary["cost"]["images_per_second"] > 0
     critics = sum(part.numel() for name in model.critics for part in model.get_submodule(name).parameters())
     assert summary["parameters"] == sum(part.numel() for part in model.parameters()) - critics

@@ -132,6 +132,16 @@ def test_the_ratio_is_that_of_the_gradients_of_the_last_layer() -> None:
     assert gradient_ratio(1e9 * of_pixels, 0 * adversarial, last, 6).item() == 1e4 * 6
 
 
+def test_a_weight_that_sits_at_its_largest_is_complained_of() -> None:
+    made = make_discriminator("patches", [1, 16, 16], {"width": 4})
+    made.ratio.fill_(0.999e4 * 256)
+    assert made.complaint() is None
+    made.ratio.fill_(1e4 * 256)
+    assert "the weight of generator is at its largest, 2,560,000, because its gradient has vanished" in made.complaint()
+    unbalanced = make_discriminator("patches", [1, 16, 16], {"width": 4, "balance": "none"})
+    assert unbalanced.complaint() is None
+
+
 def test_the_weighted_gradient_of_the_last_layer_is_as_long_as_that_of_reconstruction() -> None:
     decoder = nn.Sequential(nn.Linear(2, 256), nn.Unflatten(1, SHAPE))
     discriminator, x = made(weight=1.0, start=0), torch.rand(5, *SHAPE)

@@ -268,6 +268,7 @@ def test_unused_codes_become_different_vectors_of_the_batch() -> None:
     assert same.sum(1).tolist() == [1] * 7
     assert (same.sum(0) <= 1).all()
     assert made.restarted == 7
+    assert made.statistics() == {"restarts": made.restarted}
     torch.testing.assert_close(made.counts, torch.tensor([4.5] + [1.2] * 7))
     torch.testing.assert_close(made.sums[1:], 1.2 * made.codebook[1:])
 

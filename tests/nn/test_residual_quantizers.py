@@ -56,6 +56,14 @@ def test_codes_of_the_first_levels_are_sums_of_their_codes() -> None:
     assert VectorQuantizer(3).partial_codes(indices) is None
 
 
+def test_restarts_are_counted_over_levels() -> None:
+    made = ResidualQuantizer(3, size=4, levels=2)
+    for book, count in zip(made.books, (1.0, 2.0), strict=True):
+        book.get_buffer("restarted").fill_(count)
+    assert made.statistics() == {"restarts": 3}
+    assert ResidualQuantizer(3, size=4, levels=2, update="gradient").statistics() == {}
+
+
 def test_after_a_start_residuals_become_smaller_with_depth() -> None:
     vectors = torch.randn(400, 3)
     for shared in (False, True):

@@ -1,5 +1,6 @@
 """The objective of every model: a variant's own, and terms that are added by name, each with its weight."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -121,6 +122,10 @@ class Objective(Loop):
 
     def statistics(self) -> dict[str, Tensor]:
         return {name: value for part in self.added_terms for name, value in part.statistics().items()}
+
+    def complaints(self, found: Mapping[str, Tensor]) -> dict[str, str]:
+        of_parts = {part.label: part.complaint() for part in self.added_terms}
+        return {name: sentence for name, sentence in of_parts.items() if sentence is not None}
 
     def explain_weights(self) -> list[str]:
         """Sentences on what the weights of the objective mean, for the head of a run."""

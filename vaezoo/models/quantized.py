@@ -128,5 +128,8 @@ class QuantizedAutoencoder(Autoencoder):
     def start_from(self, images: Tensor) -> None:
         self.quantizer.start(self.grid(images).detach().movedim(1, -1).flatten(0, -2))
 
+    def statistics(self) -> dict[str, Tensor]:
+        return {**super().statistics(), **self.quantizer.statistics()}
+
     def update_statistics(self) -> None:
         self.quantizer.update(self.progress() < RESTARTED, self.global_step + 1)

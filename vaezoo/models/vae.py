@@ -1,6 +1,6 @@
 """The variational autoencoder, with posterior and bound as further axes."""
 
-import logging
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,8 +14,6 @@ from vaezoo.nn.posteriors import make_posterior_model
 from vaezoo.nn.posteriors.base import Draw, Posterior
 from vaezoo.nn.priors.base import Prior
 from vaezoo.training.terms import Terms, Weights
-
-log = logging.getLogger(__name__)
 
 AT_BOUND = 0.001
 """Share of log variances at a bound beyond which there is a warning."""
@@ -58,7 +56,6 @@ class VAE(ContinuousAutoencoder):
         self.bound = make_bound(bound, bound_options)
         self._log_joint = (_LogJoint(self),)  # in a tuple, so that a model is no part of itself
         self._refuse_combinations()
-        self._warned = False
 
     def _refuse_combinations(self) -> None:
         """ConfigError for parts that cannot be combined."""
@@ -147,17 +144,15 @@ class VAE(ContinuousAutoencoder):
             terms.batch_statistics |= {"free_bits"}
         return terms
 
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        share = float(self.trainer.callback_metrics.get("val/logvar_at_bound", 0))
-        if share > AT_BOUND and not self._warned and self.trainer.is_global_zero:
-            self._warned = True
-            log.warning(
-                "warning     %.1f%% of the log variances of codes are at an end of"
-                " model.posterior_options.logvar_range, where they have no gradient; a larger model.beta or a smaller"
-                " model.optimizer.lr can help",
-                100 * share,
-            )
+    def complaints(self, found: Mapping[str, Tensor]) -> dict[str, str]:
+        share = float(found.get("val/logvar_at_bound", 0))
+        if share <= AT_BOUND:
+            return super().complaints(found)
+        sentence = (
+            f"{share:.1%} of the log variances of codes are at an end of model.posterior_options.logvar_range, where"
+            " they have no gradient; a larger model.beta or a smaller model.optimizer.lr can help"
+        )
+        return {**super().complaints(found), "logvar_range": sentence}
 
     def seen_by_decoder(self, code: Tensor) -> Tensor:
         """The drawn codes that ``recon`` is decoded from, (B, D); a variant may change their gradient."""

@@ -112,6 +112,13 @@ class ModelInterface(L.LightningModule):
         """Further numbers () that are logged in training, by name."""
         return {}
 
+    def complaints(self, found: Mapping[str, Tensor]) -> dict[str, str]:
+        """What is wrong with a training after a validation that ``found`` these metrics, (), by name.
+
+        Sentences by what they are about; each is logged once.
+        """
+        return {}
+
     def update_statistics(self) -> None:
         """Called before each optimiser step, for buffers that follow the encoder, such as a codebook's averages."""
 

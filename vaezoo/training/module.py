@@ -46,6 +46,7 @@ class Loop(EvaluationSteps, OptimizerSetup):
         self._logged_step = 0
         self._steps = 0
         self._inner_loop: InnerLoop | None = None
+        self._complained = set[str]()
 
     def setup(self, stage: str) -> None:
         """Count the training images, and their labels for a model that wants labels, and start the decoder from them.
@@ -184,6 +185,15 @@ class Loop(EvaluationSteps, OptimizerSetup):
     def check_finite(self) -> None:
         """Raise NonFiniteLossError if a loss or gradient since the last check was non-finite."""
         self.guard.check(self)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
+            return
+        for name, sentence in self.complaints(self.trainer.callback_metrics).items():
+            if name not in self._complained:
+                self._complained.add(name)
+                log.warning("warning     %s", sentence)
 
     def on_train_epoch_end(self) -> None:
         self.check_finite()

@@ -11,7 +11,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.nn.adversarial_losses import LOSSES, LossName
 from vaezoo.nn.critics import call_frozen, checked_settings
-from vaezoo.nn.discriminators.balance import gradient_ratio
+from vaezoo.nn.discriminators.balance import gradient_ratio, largest_ratio
 from vaezoo.nn.networks import last_weight
 from vaezoo.nn.penalties.base import Encoded, Penalty, pixels_of
 
@@ -151,6 +151,14 @@ class Discriminator(Penalty):
 
     def statistics(self) -> dict[str, Tensor]:
         return {"ratio": self.ratio} if self.balances else {}
+
+    def complaint(self) -> str | None:
+        if not self.balances or self.ratio < largest_ratio(self.pixels):
+            return None
+        return (
+            f"the weight of {self.label} is at its largest, {largest_ratio(self.pixels):,.0f}, because its gradient has"
+            f" vanished: the critic is sure of every image; a smaller {OPTIONS}.lr, or r1 above 0, can help"
+        )
 
     def no_compile(self) -> str | None:
         """The option that torch.compile cannot deal with, and its remedy; None if there is none."""

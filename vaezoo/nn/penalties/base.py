@@ -100,6 +100,10 @@ class Penalty(nn.Module):
         """Numbers () that are logged in training, by name."""
         return {}
 
+    def complaint(self) -> str | None:
+        """What is wrong with the training of the term, and the remedy; None if nothing is."""
+        return None
+
     def no_compile(self) -> str | None:
         """Why torch.compile cannot deal with the term, and the remedy; None if it can."""
         return None

@@ -101,6 +101,10 @@ class Quantizer(nn.Module):
         """Weights of the objective that change during training, and what else to log: by name, at a step."""
         return {}
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Further numbers () that are logged in training, by name."""
+        return {}
+
     def formula(self) -> str:
         """What is added to the objective besides the weighted commitment, in words: " + codebook", or nothing."""
         return "".join(

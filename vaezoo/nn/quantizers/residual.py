@@ -120,6 +120,10 @@ class ResidualQuantizer(Quantizer):
         for book in self._own():
             book.update(restarts, next_step)
 
+    def statistics(self) -> dict[str, Tensor]:
+        parts = [book.statistics() for book in self._own()]
+        return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
+
 
 def _nearest(vectors: Tensor, codes: Tensor) -> Tensor:
     return codes[codebooks.nearest(vectors, codes)]

@@ -220,6 +220,9 @@ class VectorQuantizer(NearestCode):
             restarted = dead.sum().to(restarted)
         self._take_over(codes, counts, sums, restarted)
 
+    def statistics(self) -> dict[str, Tensor]:
+        return {"restarts": self.restarted} if self.ema and self.restart else {}
+
     def _take_over(self, codes: Tensor, counts: Tensor, sums: Tensor, restarted: Tensor) -> None:
         gathered = (self.batch_counts.sum() > 0) & self.batch_sums.isfinite().all()
         new = {"codebook": codes, "counts": counts, "sums": sums, "restarted": restarted}
