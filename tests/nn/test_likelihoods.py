@@ -87,6 +87,28 @@ def test_laplace_is_absolute_error_over_its_scale_plus_its_constant() -> None:
     torch.testing.assert_close(make_likelihood("laplace", {"scale": 0.2}).log_prob(x, outputs), expected)
 
 
+@pytest.mark.parametrize("name", ["laplace", "log_cosh"])
+def test_a_learned_scale_is_a_fixed_one_of_its_value_and_is_drawn_to_the_errors(name: str) -> None:
+    x, outputs = torch.rand(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
+    learned = make_likelihood(name, {"scale": "shared"})
+    with torch.no_grad():
+        learned.log_scale.fill_(math.log(0.2))  # type: ignore[union-attr,operator]
+    torch.testing.assert_close(learned.nll(x, outputs), make_likelihood(name, {"scale": 0.2}).nll(x, outputs))
+    optimizer = torch.optim.Adam(learned.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        learned.nll(x, outputs).sum().backward()
+        optimizer.step()
+    found = float(learned.log_scale.exp())  # type: ignore[union-attr,operator]
+    if name == "laplace":
+        assert found == pytest.approx(float((x - outputs.sigmoid()).abs().mean()), rel=1e-3)  # the closed form
+    losses = [float(make_likelihood(name, {"scale": factor * found}).nll(x, outputs).sum()) for factor in (0.9, 1, 1.1)]
+    assert losses[1] == min(losses)
+    with torch.no_grad():
+        learned.log_scale.fill_(-20)  # type: ignore[union-attr,operator]
+    assert "learned scale, now 0.001" in learned.describe()
+
+
 def test_log_cosh_is_its_name_plus_its_constant() -> None:
     x, outputs = torch.rand(4, 1, 5, 6), torch.randn(4, 1, 5, 6)
     errors = (x - torch.sigmoid(outputs)) / 0.2
@@ -191,6 +213,7 @@ def test_only_multiples_of_one_255th_are_levels_of_the_discretized_logistic() ->
         ("gaussian", {"sigma": "wide"}, "must be float, got 'wide'"),
         ("gaussian", {"sigma": 0.0}, "must be above 0"),
         ("laplace", {"scale": 0.0}, "model.likelihood_options.scale must be above 0"),
+        ("laplace", {"scale": "optimal"}, "scale must be a number or shared, got 'optimal'"),
         ("log_cosh", {"sigma": 0.1}, "sigma is not a setting here; did you mean|known names: scale"),
         ("learned_gaussian", {"sigma": "both"}, "must be shared or optimal"),
     ],

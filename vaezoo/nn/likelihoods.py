@@ -226,18 +226,33 @@ class DiscretizedLogistic(Likelihood):
 
 
 class _Scaled(Likelihood):
-    """A density of (x - mean) / scale with one fixed ``scale`` (for pixels in [0, 1]); ConfigError if not positive."""
+    """A density of (x - mean) / scale with one ``scale`` (for pixels in [0, 1]), fixed or, if ``shared``, learned.
+
+    ConfigError if it is neither positive nor ``shared``.
+    """
+
+    FLOOR = math.log(1e-3)
+    """Minimum log scale, if it is learned; without it, perfect reconstructions have unbounded likelihood."""
 
     name: str
+    log_scale: Tensor
 
-    def __init__(self, *, scale: float = 0.1) -> None:
+    def __init__(self, *, scale: float | str = 0.1) -> None:
         super().__init__()
-        above(scale, 0, "model.likelihood_options.scale")
-        self.scale = float(scale)
+        self.scale = scale
+        if scale == "shared":
+            self.log_scale = nn.Parameter(torch.zeros(()))
+        elif isinstance(scale, str):
+            raise ConfigError(f"model.likelihood_options.scale must be a number or shared, got {scale!r}")
+        else:
+            above(scale, 0, "model.likelihood_options.scale")
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        standard = (x - torch.sigmoid(outputs)) / self.scale
-        return (self.log_density(standard) - math.log(self.scale)).flatten(1).sum(1)
+        error = x - torch.sigmoid(outputs)
+        if isinstance(self.scale, str):
+            log_scale = self.log_scale.clamp(min=self.FLOOR)
+            return (self.log_density(error * torch.exp(-log_scale)) - log_scale).flatten(1).sum(1)
+        return (self.log_density(error / self.scale) - math.log(self.scale)).flatten(1).sum(1)
 
     def log_density(self, value: Tensor) -> Tensor:
         """Log density at scale 1, elementwise."""
@@ -247,11 +262,13 @@ class _Scaled(Likelihood):
         return torch.sigmoid(outputs)
 
     def describe(self) -> str:
+        if isinstance(self.scale, str):
+            return f"{self.name} with one learned scale, now {math.exp(max(self.log_scale.item(), self.FLOOR)):.3g}"
         return f"{self.name} with scale fixed at {self.scale:g}"
 
 
 class Laplace(_Scaled):
-    """Laplace distribution of a fixed ``scale`` b: recon is |x - mean| / b + log 2b for each pixel.
+    """Laplace distribution of ``scale`` b: recon is |x - mean| / b + log 2b for each pixel.
 
     A loss |x - mean| without a factor, on pixels in [0, 1], is b = 1; on pixels in [-1, 1] it is b = 1/2.
     """
@@ -263,7 +280,7 @@ class Laplace(_Scaled):
 
 
 class LogCosh(_Scaled):
-    """Hyperbolic secant distribution of a fixed ``scale`` s: recon is log cosh((x - mean) / s) + log(pi s).
+    """Hyperbolic secant distribution of ``scale`` s: recon is log cosh((x - mean) / s) + log(pi s).
 
     It is like a Gaussian of sigma s for small errors, and like a Laplace distribution of scale s for large ones. A loss
     log(cosh(a (x - mean))) / a beside a KL, as of LogCosh-VAEs, is s = 1/a with the KL weighed by a.
