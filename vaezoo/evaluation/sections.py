@@ -323,7 +323,7 @@ def _paces(subject: Any, inputs: Inputs, method: str, extractor: FeatureExtracto
 def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> tuple[Numbers, Vectors]:
     """Active units, the decomposition of the average KL, in nats, usage of codebooks, and the accuracy of probes."""
     numbers, vectors = _posterior_statistics(subject, inputs, test_codes)
-    vectors |= _by_depth(subject, inputs)
+    vectors |= _by_depth(subject, inputs) | _spread_of_channels(subject, test_codes)
     return numbers | _codebooks(subject, inputs) | probed(inputs, train_codes, test_codes), vectors
 
 
@@ -399,6 +399,18 @@ def _by_depth(subject: Any, inputs: Inputs) -> Vectors:
     positions = math.prod(subject.index_shape[1:])
     rates = [positions * math.log(size) for size in subject.codebook_sizes]
     return {"rate_at_depth": list(accumulate(rates)), "recon_at_depth": recon, "psnr_at_depth": psnr}
+
+
+def _spread_of_channels(subject: Any, codes: Tensor) -> Vectors:
+    """Standard deviation of each channel of continuous spatial codes (N, D), over images and positions: (C,).
+
+    A model of the codes is trained on codes divided by it; latent diffusion models call its inverse ``scaling_factor``.
+    Nothing for other codes.
+    """
+    if subject.index_shape is not None or len(subject.code_shape) == 1:
+        return {}
+    channels = codes.double().unflatten(1, subject.code_shape).movedim(1, 0).flatten(1)
+    return {"code_std": channels.std(1, correction=0).tolist()}
 
 
 def probed(inputs: Inputs, train_codes: Tensor, test_codes: Tensor) -> Numbers:
