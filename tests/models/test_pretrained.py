@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import shlex
 import shutil
 import socket
 import sys
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 import vaezoo
 from vaezoo import Run
+from vaezoo.comparison.report import build  # noqa: F401  so that its module can be patched
 from vaezoo.config import extras
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.models import adoption
@@ -324,6 +326,15 @@ def damaged(folder: Path, name: str) -> str:
     if name == "gigantic":
         config.write_text(json.dumps({**settings, "block_out_channels": [2**18, 2**18]}))
         return r"has \d+,\d+ numbers, and config\.json asks for \d+,\d+,\d+,\d+"
+    if name == "endless":
+        config.write_text(json.dumps({**settings, "layers_per_block": 10**9}))
+        return r"the settings of AutoencoderKL ask for more than 64 blocks \(layers_per_block\)"
+    if name == "quantised":
+        config.write_text(json.dumps({**settings, "quantization_config": {"quant_method": "torchao"}}))
+        return r"is of quantised weights, which cannot be adopted"
+    if name == "several files":
+        (folder / f"{WEIGHTS}.index.json").write_text("{}")
+        return r"has weights in several files; save the whole model in a single"
     if name == "wrong settings":
         config.write_text(json.dumps({**settings, "block_out_channels": "many"}))
         return r"the settings of AutoencoderKL do not fit the installed diffusers"
@@ -341,7 +352,17 @@ def damaged(folder: Path, name: str) -> str:
     "name",
     [
         *("no config", "within a model", "broken config", "unknown class", "class of another kind", "pickled"),
-        *("no weights", "half precision alone", "truncated", "not safetensors", "gigantic", "wrong settings"),
+        *(
+            "no weights",
+            "half precision alone",
+            "truncated",
+            "not safetensors",
+            "gigantic",
+            "endless",
+            "quantised",
+            "several files",
+            "wrong settings",
+        ),
         *("other weights", "other shapes", "not finite"),
     ],
 )
@@ -410,7 +431,7 @@ def test_an_adopted_model_is_evaluated_and_compared_like_every_run(
     assert model.hparams["likelihood_options"] == {"sigma": pytest.approx(sigma, rel=1e-6)}
 
     beside = train("vae", *FEW[:4], "threads=1", "evaluation=none")
-    code, printed = program("evaluate", str(kl.path), str(beside.path), *SIZES)
+    code, printed = program("evaluate", str(kl.path), *SIZES)
     assert code == 0, printed
     assert f"{kl.path} was trained elsewhere; its likelihood was fitted afterwards" in printed
     evaluation = kl.evaluation
@@ -420,7 +441,8 @@ def test_an_adopted_model_is_evaluated_and_compared_like_every_run(
     assert numbers["elbo"] == pytest.approx(-numbers["recon"] - numbers["kl"])
     assert kl.model().mixture is not None
 
-    monkeypatch.setattr("vaezoo.comparison.report.build.ORDER", ("Reconstructions", "Rate and distortion"))
+    drawn = ("Reconstructions", "Rate and distortion")
+    monkeypatch.setattr(sys.modules["vaezoo.comparison.report.build"], "ORDER", drawn)
     code, printed = program("compare", str(kl.path), str(beside.path), f"out={tmp_path / 'report'}", "pdf=false")
     assert (code, "left out" in printed) == (0, False), printed
     report = (tmp_path / "report" / "report.md").read_text()
@@ -431,6 +453,17 @@ def test_an_adopted_model_is_evaluated_and_compared_like_every_run(
     assert "**equal**, optimiser steps: " in report
     assert "Some models were trained elsewhere" not in report.partition("### Fairness")[0]
     assert "trained elsewhere" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_the_command_of_the_guide_works(program: Program, folders: Folders, tmp_path: Path) -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "guide.md").read_text()
+    (line,) = [line for line in guide.splitlines() if line.startswith("vaezoo adopt")]
+    places = {"sd-vae-ft-mse": str(folders["kl"]), "cifar10": "digits", "RUN_DIR": str(tmp_path / "run")}
+    for name, place in places.items():
+        line = line.replace(name, place)
+    code, printed = program(*shlex.split(line)[1:], "evaluation=none", *FEW[1:])
+    assert code == 0, printed
+    assert Run(tmp_path / "run").summary["adopted"]["folder"] == str(folders["kl"])
 
 
 def test_discrete_codes_of_an_adopted_model_get_a_prior(adopt: Callable[..., Run], program: Program) -> None:

@@ -64,12 +64,16 @@ def find(folder: Path) -> Source:
             f"{path} is of the class {network!r}, and only {', '.join(CLASSES)} can be adopted; give the folder of one"
             " of these"
         )
+    if "quantization_config" in config:
+        raise ConfigError(f"{path} is of quantised weights, which cannot be adopted; give a folder with those it is of")
     options = {name: value for name, value in config.items() if not name.startswith("_")}
     return Source(folder, network, options, sha256(_weights(folder)))
 
 
 def _weights(folder: Path) -> Path:
     """The file of weights in a folder; ConfigError if there is none that is safe to read."""
+    if (folder / f"{WEIGHTS}.index.json").exists():
+        raise ConfigError(f"{folder} has weights in several files; save the whole model in a single {WEIGHTS}")
     if (path := folder / WEIGHTS).is_file():
         return path
     found = sorted(child.name for child in folder.iterdir() if child.suffix in (*PICKLES, ".safetensors"))

@@ -28,11 +28,17 @@ STAGES = {
 """The classes of diffusers that may be created, and the setting that lists the stages of each, between which images are
 halved."""
 
+BLOCKS = ("layers_per_block", "num_encoder_blocks", "num_decoder_blocks")
+"""Ends of the names of settings with numbers of blocks."""
+
 LOGVAR_RANGE = [-30.0, 20.0]
 """Ends of the log variances of diffusers' posteriors."""
 
 PIXELS = 2**19
 """Pixels that networks process at once, eight images of 256x256: their features take a thousand times the memory."""
+
+MOST_BLOCKS = 64
+"""Blocks of a stage: creating a network takes time, even without memory for its weights."""
 
 DISTANCES = 2**26
 """Distances between vectors and codes that are held at once."""
@@ -50,9 +56,13 @@ def make_network(name: str, options: Mapping[str, Any]) -> Any:
     ConfigError for a class that is not in ``STAGES``, options that do not fit it, or without diffusers.
     """
     cls = diffusers_class(name)
+    for key, value in options.items():
+        counts = value if isinstance(value, list | tuple) else [value]
+        if key.endswith(BLOCKS) and any(isinstance(count, int) and count > MOST_BLOCKS for count in counts):
+            raise ConfigError(f"the settings of {name} ask for more than {MOST_BLOCKS} blocks ({key}); adopt another")
     try:
         with quiet():
-            return cls.from_config(dict(options))
+            return cls.from_config({key: value for key, value in options.items() if not key.startswith("_")})
     except Exception as error:  # diffusers raises many types for wrong options
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ConfigError(f"the settings of {name} do not fit the installed diffusers: {reason}") from error
