@@ -18,6 +18,7 @@ from vaezoo.distributed.rank_zero import is_rank_zero
 
 COMMANDS = {
     "evaluate": "vaezoo.commands.evaluate",
+    "adopt": "vaezoo.commands.adopt",
     "prior": "vaezoo.commands.prior",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.commands.compare",
@@ -49,6 +50,7 @@ def main() -> None:
     commands.add_parser("train", help="train a model: vaezoo train model=beta_vae data=mnist", add_help=False)
     commands.add_parser("evaluate", help="measure trained runs: vaezoo evaluate RUN...", add_help=False)
     commands.add_parser("prior", help="fit a prior to the codes of runs: vaezoo prior RUN...", add_help=False)
+    commands.add_parser("adopt", help="take a pretrained model: vaezoo adopt folder=PATH out=RUN", add_help=False)
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)

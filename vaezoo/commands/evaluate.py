@@ -16,6 +16,7 @@ from vaezoo.config.errors import ConfigError, VaezooError, printable
 from vaezoo.config.validation import check_threads
 from vaezoo.distributed import interrupts, threads
 from vaezoo.runs import locks
+from vaezoo.runs.folder import ADOPTED, COMPLETE
 from vaezoo.runs.trust import OWN, allowed_packages, refuse_links
 
 if TYPE_CHECKING:
@@ -130,8 +131,11 @@ def evaluate(path: Path, options: "Options", sizes: "Settings") -> None:
 
 
 def note_unfinished(run: "Run") -> None:
-    """Print a note if a run is not finished."""
-    if (status := run.summary["status"]) != "finished":
+    """Print a note if a run is not finished, or if its model was trained elsewhere."""
+    status = run.summary["status"]
+    if status == ADOPTED:
+        print(printable(f"note: {run.path} was trained elsewhere; its likelihood was fitted afterwards"))
+    elif status not in COMPLETE:
         print(printable(f"note: {run.path} is {status}; its best weights so far are used"))
 
 
@@ -195,6 +199,8 @@ def evaluate_run(
     found = measure(model, data or run.data(packages=packages), settings or FULL, report, lpips_backbone=lpips_backbone)
     costs = run.summary.get("cost", {}).items()
     found["metrics"] |= {name: {"value": value} for name, value in costs if name in CATALOGUE}
+    if "adopted" in run.summary:
+        found["trained_elsewhere"] = run.summary["adopted"]
     found |= {"checkpoint": run.checkpoint().stem, "seconds": time.perf_counter() - started}
     if (index_prior := run.index_prior_of(model)) is not None:
         found["index_prior"] = index_prior  # of which a later one differs

@@ -13,9 +13,11 @@ from vaezoo.commands import console
 from vaezoo.commands.assembly import Training, made_data
 from vaezoo.commands.evaluate import evaluate_run
 from vaezoo.config.errors import DataError, RunError
+from vaezoo.data import ImageDataModule
 from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation import FULL, QUICK, count_steps
 from vaezoo.evaluation.cost import count_parameters
+from vaezoo.models import Autoencoder
 from vaezoo.models.loading import Run
 from vaezoo.runs import checkpoints, environment, resuming, trust
 from vaezoo.training import fsdp, trackers
@@ -91,20 +93,10 @@ def _numbers(trainer: L.Trainer, stage: str) -> dict[str, float]:
 
 def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
     """Write ``summary.json`` in rank 0 and return its content."""
-    choices = run.model.hparams
     summary = {
         "status": status,
-        "model": run.cfg.model._target_.rpartition(".")[2],
-        "network": choices["network"],
-        "code_shape": list(run.model.code_shape),
-        "manifold_dim": run.model.manifold_dim,
-        "likelihood": choices["likelihood"],
-        "perceptual": None if run.model.perceptual is None else run.model.perceptual.describe(),
-        "given_label": run.model.is_conditional,
-        "objective": run.model.formula(),
-        "data": run.datamodule.describe(),
+        **about(run.model, run.datamodule),
         "seed": run.cfg.seed,
-        "parameters": count_parameters(run.model),
         "epochs": run.trainer.current_epoch,
         "steps": run.trainer.global_step,
         "skipped_steps": run.model.guard.skipped,
@@ -127,6 +119,22 @@ def summarise(run: Training, status: str, **more: Any) -> dict[str, Any]:
     if run.trainer.is_global_zero:
         runs.write_summary(run.run_dir, summary)
     return summary
+
+
+def about(model: Autoencoder, datamodule: ImageDataModule) -> dict[str, Any]:
+    """What ``summary.json`` says of a model and its data, however it was trained."""
+    return {
+        "model": type(model).__name__,
+        "network": model.hparams["network"],
+        "code_shape": list(model.code_shape),
+        "manifold_dim": model.manifold_dim,
+        "likelihood": model.hparams["likelihood"],
+        "perceptual": None if model.perceptual is None else model.perceptual.describe(),
+        "given_label": model.is_conditional,
+        "objective": model.formula(),
+        "data": datamodule.describe(),
+        "parameters": count_parameters(model),
+    }
 
 
 def summarise_if_begun(run: Training, status: str, **more: Any) -> None:

@@ -20,6 +20,7 @@ from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.models.loading import make_on_meta_device
 from vaezoo.runs import checkpoints, locks, resuming, trust
 from vaezoo.runs.files import CANNOT_WRITE, cannot_write
+from vaezoo.runs.folder import ADOPTED
 from vaezoo.training import trackers
 from vaezoo.training.callbacks import Cost, Resuming
 from vaezoo.training.callbacks.record import Rewind
@@ -115,6 +116,8 @@ def resume(
     if is_rank_zero():
         locks.refuse_if_held(run_dir)
     run = runs.RunFolder(run_dir)
+    if run.summary["status"] == ADOPTED:
+        raise RunError(f"{run_dir} was trained elsewhere, so there is nothing to resume; train another model beside it")
     run.refuse_untrusted(packages, overrides=overrides)
     cfg = resuming.override(run.config, overrides)
     changed = resuming.changes(run.config, cfg, beside=resuming.CHANGEABLE)

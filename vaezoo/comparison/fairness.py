@@ -11,6 +11,8 @@ from vaezoo.metrics.catalogue import CATALOGUE
 TIMES = frozenset({"images_per_second", "seconds"})
 MACHINE = TIMES | {"peak_memory_bytes"}
 """Metrics that depend on the machine as well as on the model."""
+MOST_LAYERS = 40
+"""Layers of a network that are listed."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
 
@@ -43,6 +45,8 @@ class Rule:
     severity: str
     sentence: str
     unranked: frozenset[str] = frozenset()
+    of_training: bool = False
+    """Whether models that were trained elsewhere do not have it."""
 
 
 def _data(*names: str) -> Callable[[RunRecord], Any]:
@@ -91,6 +95,17 @@ def _changes(changed: list[dict[str, Any]]) -> str:
 
 RULES = (
     Rule(
+        "training",
+        lambda record: (
+            "elsewhere, on other images" if record.is_adopted else "here, on the training images of the data"
+        ),
+        "invalid",
+        "Some models were trained elsewhere, on other images, often larger ones, and with another budget: their numbers"
+        " tell what such a model is worth on these images as it is, and not what its objective or its network is worth."
+        " Their likelihood was fitted afterwards.",
+        EVERYTHING,
+    ),
+    Rule(
         "test images",
         _data("test", "split_seed"),
         "invalid",
@@ -103,6 +118,7 @@ RULES = (
         "invalid",
         "The runs were trained on different numbers of images: a better number may only mean more data.",
         EVERYTHING - MACHINE,
+        of_training=True,
     ),
     Rule(
         "skipped images",
@@ -116,18 +132,21 @@ RULES = (
         "invalid",
         "The runs were trained for different numbers of steps, which favours those with more steps.",
         EVERYTHING - MACHINE,
+        of_training=True,
     ),
     Rule(
         "settings changed while training",
         lambda record: _changes(record.summary.get("changed", [])),
         "warning",
         "Some runs were resumed with changed settings, so their config does not describe the whole training.",
+        of_training=True,
     ),
     Rule(
         "skipped steps",
         lambda record: record.summary.get("skipped_steps", 0),
         "warning",
         "Steps with a loss or gradient that was not finite were skipped, in some runs more than in others.",
+        of_training=True,
     ),
     Rule(
         "latent dimensions",
@@ -135,27 +154,42 @@ RULES = (
         "warning",
         "Codes differ in size; larger codes reconstruct better with any model.",
     ),
-    Rule("optimiser", _model("optimizer", "scheduler"), "warning", "The runs were optimised in different ways."),
+    Rule(
+        "optimiser",
+        _model("optimizer", "scheduler"),
+        "warning",
+        "The runs were optimised in different ways.",
+        of_training=True,
+    ),
     Rule(
         "batch size",
         lambda record: record.config["data"].get("batch_size"),
         "warning",
         "Batches differ in size: with equal steps, the runs saw different numbers of images.",
+        of_training=True,
     ),
-    Rule("precision", _trainer("precision"), "warning", "The runs computed in different precisions."),
+    Rule("precision", _trainer("precision"), "warning", "The runs computed in different precisions.", of_training=True),
     Rule(
         "weights",
         _weights,
         "warning",
         "Some runs have averaged weights and some do not; averaging alone may explain a difference.",
+        of_training=True,
     ),
-    Rule("gradient clipping", _trainer("gradient_clip_val"), "warning", "Gradients were clipped in different ways."),
+    Rule(
+        "gradient clipping",
+        _trainer("gradient_clip_val"),
+        "warning",
+        "Gradients were clipped in different ways.",
+        of_training=True,
+    ),
     Rule(
         "device",
         _environment("device_name", "device"),
         "invalid",
         "The runs were trained on different machines, so their times and memory are not ranked.",
         MACHINE,
+        of_training=True,
     ),
     Rule(
         "threads",
@@ -164,6 +198,7 @@ RULES = (
         "The runs computed with different numbers of threads, so their times are not ranked; threads=1 for all would"
         " make them comparable.",
         TIMES,
+        of_training=True,
     ),
     Rule(
         "labels",
@@ -178,6 +213,7 @@ RULES = (
         "warning",
         "Objectives differ in their perceptual distance: a metric in the same features favours models that were trained"
         " on it.",
+        of_training=True,
     ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),
     Rule("code", _environment("commit"), "note", "The runs were made with different commits of the code."),
@@ -211,18 +247,24 @@ def unranked(findings: list[Finding]) -> dict[str, str]:
     return {name: finding.reason for finding in reversed(findings) for name in finding.unranked}
 
 
-def _by_seed_group(group: Group, of: Callable[[RunRecord], Any]) -> tuple[tuple[str, str], ...]:
-    """The label and value of each seed group; values that differ between seeds are joined by |."""
+def _by_seed_group(
+    group: Group, of: Callable[[RunRecord], Any], *, trained_here: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """The label and value of each seed group; values that differ between seeds are joined by |.
+
+    With ``trained_here``, models that were trained elsewhere are left out.
+    """
     return tuple(
         (seed_group.label, " | ".join(dict.fromkeys(str(of(record)) for record in seed_group.records)))
         for seed_group in group.seed_groups
+        if not (trained_here and seed_group.first.is_adopted)
     )
 
 
 def _apply(rule: Rule, group: Group) -> Finding:
-    values = _by_seed_group(group, rule.of)
-    if _alike(values):
-        return Finding(rule.topic, "equal", values[0][1])
+    values = _by_seed_group(group, rule.of, trained_here=rule.of_training)
+    if not values or _alike(values):
+        return Finding(rule.topic, "equal", values[0][1] if values else "no model was trained here")
     return Finding(rule.topic, rule.severity, rule.sentence, values, rule.unranked)
 
 
@@ -235,11 +277,12 @@ def _network(group: Group) -> Finding:
     names = _by_seed_group(group, _model("network", "widths"))
     known = all(record.layers for seed_group in group.seed_groups for record in seed_group.records)
     networks = _by_seed_group(group, lambda record: " → ".join(record.layers)) if known else names
+    shown = _by_seed_group(group, lambda record: " → ".join(_shortened(record.layers)))
     if _alike(networks):
-        return Finding("network", "equal", f"{names[0][1]}; {networks[0][1]}" if known else names[0][1])
+        return Finding("network", "equal", f"{names[0][1]}; {shown[0][1]}" if known else names[0][1])
     pairs = [(seed_group.objective, value) for seed_group, (_, value) in zip(group.seed_groups, networks, strict=True)]
     both = any(one[0] != other[0] and one[1] != other[1] for one in pairs for other in pairs)
-    pairs_of_texts = zip(names, networks, strict=True)
+    pairs_of_texts = zip(names, shown, strict=True)
     values = tuple((label, f"{name}: {found}" if known else name) for (label, name), (_, found) in pairs_of_texts)
     if not both:
         return Finding(
@@ -247,6 +290,14 @@ def _network(group: Group) -> Finding:
         )
     sentence = "Some models differ in both network and objective: either may be the cause of a difference in numbers."
     return Finding("network", "invalid", sentence, values)
+
+
+def _shortened(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers, or the first and last ones of many."""
+    if len(layers) <= MOST_LAYERS:
+        return layers
+    half = MOST_LAYERS // 2
+    return (*layers[:half], f"... {len(layers) - 2 * half} more ...", *layers[-half:])
 
 
 def _likelihood(group: Group) -> Finding:

@@ -63,7 +63,7 @@ class SeedGroup:
         That of images given their label is another one.
         """
         options = self.first.config["model"].get("likelihood_options") or {}
-        extra = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+        extra = ", ".join(f"{name} {_shown(value)}" for name, value in sorted(options.items()))
         name = str(self.first.summary["likelihood"]).replace("_", " ")
         name += " given the label" if self.given_label else ""
         return f"{name} ({extra})" if extra else name
@@ -195,8 +195,9 @@ def weights(seed_group: SeedGroup, others: Sequence[SeedGroup]) -> list[str]:
 
 
 def class_name(seed_group: SeedGroup) -> str:
-    """Name of the model's class, without its module."""
-    return str(seed_group.settings["model._target_"]).rpartition(".")[2]
+    """Name of the model's class, without its module, and the name of a model that was trained elsewhere."""
+    cls = str(seed_group.settings["model._target_"]).rpartition(".")[2]
+    return f"{cls} {seed_group.settings.get('model.name', '')}" if seed_group.first.is_adopted else cls
 
 
 def short(key: str) -> str:

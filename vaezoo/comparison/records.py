@@ -16,6 +16,7 @@ from vaezoo.config.errors import RunError, VaezooError, printable
 from vaezoo.config.reading import is_number, read_json
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import Run
+from vaezoo.runs.folder import ADOPTED, COMPLETE
 from vaezoo.runs.trust import OWN
 
 SCHEMA = 1
@@ -101,6 +102,11 @@ class RunRecord:
         return int(self.summary["seed"])
 
     @property
+    def is_adopted(self) -> bool:
+        """Whether the model was trained elsewhere."""
+        return self.summary.get("status") == ADOPTED
+
+    @property
     def sessions(self) -> list[tuple[float, float]]:
         """Start and end of each training session, in Unix seconds; empty if not recorded."""
         sessions = self.summary["cost"].get("sessions")
@@ -160,7 +166,7 @@ def read(path: Path, packages: Sequence[str] = OWN) -> RunRecord:
     run = Run(path)
     summary = run.summary
     status = summary.get("status", "unfinished")
-    if status != "finished":
+    if status not in COMPLETE:
         raise RunError(f"{path} is {status}: resume it with python train.py resume={path}, or leave it out")
     missing = [name for name in NEEDED if name not in summary]
     if missing:

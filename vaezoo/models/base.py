@@ -15,7 +15,7 @@ from vaezoo.models.sampling import Sampling
 from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.discriminators import make_discriminator
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.nn.likelihoods import make_likelihood
+from vaezoo.nn.likelihoods import Likelihood, make_likelihood
 from vaezoo.nn.networks import LARGEST, last_bias, make_networks, make_spatial_networks
 from vaezoo.nn.perceptual import make_perceptual
 from vaezoo.training.terms import Batch
@@ -98,7 +98,7 @@ class Autoencoder(Sampling, Objective):
         one_of(network, self.networks, "model.network")
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
-        self.likelihood = make_likelihood(likelihood, likelihood_options)
+        self.likelihood = self.make_likelihood(likelihood, likelihood_options)
         self.corruption = None if corruption is None else make_corruption(corruption, corruption_options)
         self.perceptual = (
             None if perceptual is None else make_perceptual(perceptual, self.image_shape, perceptual_options)
@@ -131,6 +131,10 @@ class Autoencoder(Sampling, Objective):
                 network, self.image_shape, code_channels, features, widths
             )
         self.latent_dim = math.prod(self.code_shape)
+
+    def make_likelihood(self, name: str, options: dict[str, Any] | None) -> Likelihood:
+        """p(x|z) by name, created with its options."""
+        return make_likelihood(name, options)
 
     def make_posterior(self, dimensions: int) -> None:
         """Create what turns encoder outputs into posteriors; ``dimensions`` are channels if codes are spatial."""

@@ -139,6 +139,24 @@ class Gaussian(Likelihood):
         return f"Gaussian with sigma fixed at {self.sigma:g}"
 
 
+class FittedGaussian(Gaussian):
+    """N(mean, sigma^2) around decoder outputs that are pixels already, with a ``sigma`` fitted after training."""
+
+    name = "fitted_gaussian"
+
+    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
+        return gaussian_log_prob(x, outputs, self.logvar).flatten(1).sum(1)
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def outputs_near(self, mean: Tensor) -> Tensor:
+        return mean
+
+    def describe(self) -> str:
+        return f"Gaussian with sigma {self.sigma:.4g}, fitted to validation images after training"
+
+
 class LearnedGaussian(Likelihood):
     """N(mean, sigma^2) with one learned sigma for all pixels (sigma-VAE, Rybkin et al., 2021).
 

@@ -132,15 +132,16 @@ def _dense(*sizes: int) -> list[nn.Module]:
 
 
 class Pad(nn.Module):
-    """Pads images with zeros: (B, C, H, W) -> (B, C, *size)."""
+    """Pads images with zeros, or by another ``mode`` of torch's ``pad``: (B, C, H, W) -> (B, C, *size)."""
 
-    def __init__(self, image_shape: ImageShape, size: tuple[int, int]) -> None:
+    def __init__(self, image_shape: ImageShape, size: tuple[int, int], mode: str = "constant") -> None:
         super().__init__()
+        self.mode = mode
         height, width = size[0] - image_shape[1], size[1] - image_shape[2]
         self.border = (width // 2, width - width // 2, height // 2, height - height // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.border) if any(self.border) else x
+        return F.pad(x, self.border, self.mode) if any(self.border) else x
 
 
 class Crop(nn.Module):

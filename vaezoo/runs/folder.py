@@ -18,6 +18,13 @@ RECORD = ("config.yaml", "checkpoints", "metrics.csv", "summary.json")
 """Files that make a folder a run; a new run needs a folder without them."""
 
 
+ADOPTED = "adopted"
+"""Status of a run whose model was trained elsewhere."""
+
+COMPLETE = ("finished", ADOPTED)
+"""Status of runs that are not going to change."""
+
+
 class RunFolder:
     """Read access to a run folder.
 

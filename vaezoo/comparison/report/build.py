@@ -67,6 +67,12 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
     findings = check(found)
     part = Part(found, f"g{at + 1}", tables.tables(found, unranked(findings)), findings, packages=packages)
+    part.problems += [
+        f"{seed_group.label} was trained elsewhere, on other images, and its likelihood was fitted afterwards; see"
+        " Fairness."
+        for seed_group in found.seed_groups
+        if seed_group.first.is_adopted
+    ]
     part.problems += [problem for seed_group in found.seed_groups if (problem := _unused(seed_group, found))]
     makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
     for title in ORDER:
