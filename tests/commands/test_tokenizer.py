@@ -1,6 +1,7 @@
 """experiment=tokenizer trains on a folder of real images, with each of the models that it is for."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import vaezoo
+from tests.conftest import ROOT
 from vaezoo import Run
 from vaezoo.config import automatic, hydra_config, pretrained
 from vaezoo.models.loading import make_on_meta_device
@@ -31,9 +33,14 @@ SMALL = [
     "trainer.max_steps=3",
     "trainer.val_check_interval=4",
     "trainer.limit_test_batches=1",
+    "trainer.log_every_n_steps=1",
     "evaluation=none",
 ]
 """Three steps of two batches of four images, the critic from the second step on."""
+
+
+DISCRETE = {"commitment", "perplexity", "codes_used"}
+"""Numbers that only a model with a codebook has."""
 
 
 @pytest.fixture
@@ -62,6 +69,11 @@ def test_it_trains_on_real_images_as_it_says(
     assert least * (1 - 1e-6) < run.summary["test"]["kl"] < most * (1 + 1e-6)
     assert run.summary["test"]["perceptual_lite0"] > 0
     check_weights(tmp_path / "run")
+    logged = {name.rpartition("/")[2] for row in run.metrics for name in row}
+    page = (ROOT / "docs" / "tokenizers.md").read_text()
+    rows = page.partition("| number |")[2].partition("\n\n")[0].splitlines()[2:]
+    described = {name for row in rows for name in re.findall(r"`([a-z_0-9]+)`", row.split("|")[1])}
+    assert described - logged == ({"logvar_at_bound"} if model == "vqgan" else DISCRETE)
 
 
 def check_weights(run: Path) -> None:
