@@ -44,6 +44,8 @@ def measure(train: Callable[[Job], dict[str, float]]) -> None:
     }
     if "validation_seconds" in found:
         result["images_per_second_with_validation"] = images / (seconds + found["validation_seconds"])
+    if "cpu_seconds" in found:
+        result["images_per_cpu_second"] = images / found["cpu_seconds"]
     if job["device"] == "cuda":
         result["cuda_allocated_bytes"] = torch.cuda.max_memory_allocated()
         result["cuda_reserved_bytes"] = torch.cuda.max_memory_reserved()
@@ -69,26 +71,38 @@ def now() -> float:
 
 
 class Laps:
-    """Seconds of training and of validation since ``start`` was called."""
+    """Seconds of training and of validation since ``start`` was called, and the processor time of training."""
 
     def __init__(self) -> None:
-        self.seconds = {"seconds": 0.0, "validation_seconds": 0.0}
+        self.seconds = {"seconds": 0.0, "validation_seconds": 0.0, "cpu_seconds": 0.0}
         self._since: float | None = None
+        self._cpu_since = 0.0
 
     def start(self) -> None:
-        self._since = now()
+        self._since, self._cpu_since = now(), time.process_time()
 
     def end(self, kind: str) -> None:
         """Add the time since the last call to ``kind``."""
         if self._since is not None:
             before, self._since = self._since, now()
+            cpu_before, self._cpu_since = self._cpu_since, time.process_time()
             self.seconds[kind] += self._since - before
+            self.seconds["cpu_seconds"] += self._cpu_since - cpu_before if kind == "seconds" else 0.0
 
 
 def networks(job: Job) -> tuple[nn.Module, nn.Module]:
     """The encoder, which gives means and log-variances, and the decoder of a job."""
     shape, latent_dim = tuple(job["image_shape"]), job["latent_dim"]
     return make_networks(job["network"], shape, latent_dim, 2 * latent_dim, job["widths"])
+
+
+def make_model(job: Job) -> Any:
+    """The model of the zoo that a job's settings describe, with initial weights."""
+    from hydra.utils import instantiate
+
+    from yardstick.loads import train_config
+
+    return instantiate(train_config(job["settings"]).model, image_shape=list(job["image_shape"]))
 
 
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
@@ -120,7 +134,8 @@ def check_memory(job: Job) -> None:
     It needs images as uint8, and as float32 for contestants that keep them so; weights, gradients and Adam's moments.
     """
     with torch.device("meta"):
-        weights = sum(weight.numel() for network in networks(job) for weight in network.parameters())
+        parts = networks(job) if job["latent_dim"] is not None else (make_model(job),)
+        weights = sum(weight.numel() for network in parts for weight in network.parameters())
     pixels = (job["images"] + job["validation"]) * math.prod(job["image_shape"])
     needed, available = pixels * (1 + 4) + weights * 4 * 4, available_bytes(job["device"])
     if available is not None and needed > available:
