@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import torch
@@ -34,12 +35,14 @@ class ManualVQGAN(L.LightningModule):
 
     def on_train_start(self) -> None:
         with torch.no_grad():
-            x = next(iter(self.trainer.train_dataloader))[0].to(self.device)
+            loader: Any = self.trainer.train_dataloader
+            x = next(iter(loader))[0].to(self.device)
             self.quantizer.start(self.encoder(x).movedim(1, -1).flatten(0, -2))
 
     def training_step(self, batch: tuple[Tensor], batch_idx: int) -> None:
         (x,) = batch
-        of_model, of_critic = self.optimizers()
+        optimizers: Any = self.optimizers()
+        of_model, of_critic = optimizers
         self.toggle_optimizer(of_model)
         pixels, recon, commitment = self.reconstruct(x)
         generator = -self.critic(pixels).mean()

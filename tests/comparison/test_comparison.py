@@ -358,9 +358,9 @@ def test_the_same_layers_under_other_settings_are_an_equal_network():
 
 
 def test_the_size_of_discrete_codes_is_in_bits_of_their_indices() -> None:
-    runs = [record(code_bits=128.0, model_quantizer=name) for name in ("vq", "fsq")]
+    runs = [record(code_bits=128.0, perplexity=9.0, model_quantizer=name) for name in ("vq", "fsq")]
     for run, channels in zip(runs, (16, 3), strict=True):
-        run.summary |= {"code_shape": [channels, 4, 4], "test": {"perplexity": 9.0}}
+        run.summary |= {"code_shape": [channels, 4, 4]}
     found = {finding.topic: finding for finding in fairness.check(group(runs)[0])}
     assert (found["latent dimensions"].severity, found["latent dimensions"].sentence) == ("equal", "128 bits")
     runs[1].evaluation["metrics"]["code_bits"] = {"value": 144.0}

@@ -73,7 +73,7 @@ def _dimensions(record: RunRecord) -> str:
     Of a sphere they are those of its surface, one less than coordinates. The size of discrete codes is that of their
     indices in bits, as channels of a codebook cost nothing.
     """
-    if "perplexity" in record.summary.get("test", {}) and (bits := record.value("code_bits")) is not None:
+    if record.value("perplexity") is not None and (bits := record.value("code_bits")) is not None:
         return f"{bits:,.0f} bits"
     shape = record.summary.get("code_shape") or [record.config["model"].get("latent_dim")]
     if len(shape) == 1:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -25,6 +26,14 @@ class Curves:
     series: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     clock: tuple[np.ndarray, np.ndarray] | None = None
     """Steps, and the seconds since the start at which they were logged, if known."""
+
+
+def _bits(nats: Any) -> Any:
+    return nats / math.log(2)
+
+
+def _nats(bits: Any) -> Any:
+    return bits * math.log(2)
 
 
 LONGEST_NAME = 24
@@ -68,7 +77,7 @@ def rate_distortion(
                 textcoords="offset points", ha="right", color=colour(index),
             )  # fmt: skip
     axes.margins(0.1)
-    bits = axes.secondary_xaxis("top", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
+    bits = axes.secondary_xaxis("top", functions=(_bits, _nats))
     bits.set_xlabel("bits", labelpad=2)
     bits.tick_params(labelsize=8)
     _join(axes, seed_groups, centres)
