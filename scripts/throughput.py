@@ -23,6 +23,7 @@ from yardstick.loads import (
     Job,
     Load,
     Parser,
+    can_train,
     check_data,
     check_positive,
     choose,
@@ -71,12 +72,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.loads = choose(options.loads, loads, "load")
     if options.models is not None:
         options.contestants = choose_models(options)
+        keep_trainable(options)
         return options
     chosen = choose(options.contestants, contestants, "contestant")
     options.contestants = [name for name in chosen if options.device in CONTESTANTS[name].devices]
     if not options.contestants:
         raise ConfigError(f"{', '.join(chosen)} cannot run on --device {options.device}; choose other contestants")
+    keep_trainable(options, leave_out=options.loads == loads)
     return options
+
+
+def keep_trainable(options: argparse.Namespace, leave_out: bool = False) -> None:
+    """ConfigError for a load that none of the contestants can train, unless those are to be left out."""
+    kept = [
+        load
+        for load in options.loads
+        if load == START or any(can_train(LOADS[load], name) for name in options.contestants)
+    ]
+    if missing := [load for load in options.loads if load not in kept]:
+        if not leave_out:
+            allowed = LOADS[missing[0]].contestants
+            remedy = "other loads" if allowed is None or options.models else f"from {', '.join(allowed)}"
+            raise ConfigError(f"{', '.join(options.contestants)} cannot train {missing[0]}; choose {remedy}")
+        options.loads = kept
 
 
 def choose_models(options: argparse.Namespace) -> list[str]:
@@ -121,7 +139,8 @@ def make_jobs(options: argparse.Namespace, load: Load, scratch: Path) -> dict[st
     folder = scratch / load.name
     folder.mkdir()
     place = {"device": options.device, "threads": options.threads, "folder": folder, "root": options.data_root}
-    return {name: make_job(load, name, **place, quick=options.quick) for name in options.contestants}
+    names = [name for name in options.contestants if can_train(load, name)]
+    return {name: make_job(load, name, **place, quick=options.quick) for name in names}
 
 
 def measure_all(options: argparse.Namespace, jobs: Mapping[str, Mapping[str, Job]]) -> Iterator[Measurement]:

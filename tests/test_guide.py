@@ -1,28 +1,46 @@
-"""What the guide shows works as it is written there."""
+"""What the guide and the page on tokenizers show works as it is written there."""
 
 import re
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from vaezoo import load
-from vaezoo.config import hydra_config
+from vaezoo.benchmark import grid
+from vaezoo.commands import compare, evaluate, prior
+from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
+from vaezoo.models.loading import make_on_meta_device
 
-GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "guide.md").read_text()
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+GUIDE, TOKENIZERS = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md"))
 Program = Callable[..., tuple[int, str]]
 
+READ: dict[str, Callable[[list[str]], Any]] = {
+    "evaluate": evaluate.read,
+    "prior": prior.read,
+    "compare": compare.parse,
+    "benchmark": lambda words: grid.read_cells(grid.read(words)),
+}
+"""What reads the arguments of each command that does not train."""
+COVERED = {
+    *(("python", "train.py"), ("vaezoo", "check"), ("vaezoo", "train")),  # by other tests of this file
+    *(("pip", "install"), ("pip", "uninstall"), ("rm", "-r"), ("export", "PYTHONPATH=.")),  # not ours
+}
 
-def blocks(language: str, *words: str) -> list[str]:
-    """Blocks of the guide in a language that contain all of the words."""
-    found = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+
+def blocks(language: str, *words: str, page: str = GUIDE) -> list[str]:
+    """Blocks of a page in a language that contain all of the words."""
+    found = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
     return [block for block in found if all(word in block for word in words)]
 
 
@@ -87,16 +105,66 @@ def test_a_conditional_model_is_given_labels(folder: Path, program: Program) -> 
     assert found["as_threes"].shape == (8, 1, 16, 16)  # type: ignore[attr-defined]
 
 
-def test_every_training_command_is_a_valid_config() -> None:
-    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("python train.py")]
-    assert len(lines) == 18
-    for line in lines:
+def commands(page: str) -> list[list[str]]:
+    """The words of every command of a page."""
+    lines = [line for block in blocks("bash", page=page) for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize(("page", "count"), [(GUIDE, 18), (TOKENIZERS, 15)], ids=["guide", "tokenizers"])
+def test_every_training_command_is_a_valid_config(page: str, count: int) -> None:
+    found = [words[2:] for words in commands(page) if words[:2] == ["python", "train.py"]]
+    assert len(found) == count
+    for words in found:
         with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
-            hydra_config.check(compose("train", overrides=[*shlex.split(line, comments=True)[2:], "run_dir=somewhere"]))
+            cfg = compose("train", overrides=["run_dir=somewhere", *words])
+        hydra_config.check(cfg)
+        automatic.resolve(cfg)
+        size = cfg.data.image_size
+        made: Any = make_on_meta_device(cfg, (cfg.data.channels, size, size))
+        assert made.formula()
 
 
-def test_every_metric_is_one_that_there_is() -> None:
-    table = GUIDE.partition("| question |")[2].partition("\n\n")[0]
-    names = re.findall(r"`([a-z_]+)`", table)
-    assert len(names) > 20
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
+def test_every_other_command_is_read_by_its_program(page: str) -> None:
+    for program, verb, *words in commands(page):
+        if (program, verb) not in COVERED:
+            assert program == "vaezoo"
+            READ[verb](words)
+
+
+@pytest.mark.parametrize(
+    ("page", "head", "least"), [(GUIDE, "| question |", 20), (TOKENIZERS, "| metric |", 9)], ids=["guide", "tokenizers"]
+)
+def test_every_metric_is_one_that_there_is(page: str, head: str, least: int) -> None:
+    table = page.partition(head)[2].partition("\n\n")[0]
+    names = re.findall(r"`([a-z_0-9]+)`", table)
+    assert len(names) > least
     assert {name for name in names if name not in CATALOGUE} == set()
+
+
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
+def test_every_link_to_a_heading_leads_to_one(page: str) -> None:
+    pages = {"": page, "guide.md": GUIDE, "tokenizers.md": TOKENIZERS}
+    links = [link for link in re.findall(r"\]\((\S*?)#(\S+?)\)", page) if link[0] in pages]
+    assert len(links) > 8
+    for name, anchor in links:
+        headings = re.findall(r"^#+ (.*)$", pages[name], re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
+
+
+def test_indices_become_images(folder: Path, program: Program) -> None:
+    code, printed = program(
+        "train",
+        "model=vqvae",
+        "model.widths=[8,8]",
+        "run_dir=run",
+        "trainer.max_epochs=1",
+        "callbacks=none",
+        "data.limit=64",
+        "evaluation=none",
+    )
+    assert code == 0, printed
+    found: dict[str, Any] = run(blocks("python", "codes_at", page=TOKENIZERS)[0], RUN_DIR="run")
+    assert found["indices"].shape == (8, 1, 4, 4)
+    assert torch.equal(found["images"], found["model"].reconstruct(found["x"]))

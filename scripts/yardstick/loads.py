@@ -23,7 +23,7 @@ Job = dict[str, Any]
 
 @dataclass(frozen=True)
 class Load:
-    """A VAE to train, the same for every contestant."""
+    """A model to train, the same for every contestant."""
 
     name: str
     title: str
@@ -36,6 +36,8 @@ class Load:
     """Measured epochs after one of warm-up, by device."""
     slow_epochs: int = 1
     """Those of contestants that decode images one by one."""
+    contestants: tuple[str, ...] | None = None
+    """The only ones that can train it; None for those that train a VAE."""
 
 
 LOADS = {
@@ -75,6 +77,25 @@ LOADS = {
             validation=256,
             epochs={"cpu": 1, "cuda": 5},
         ),
+        Load(
+            "mnist-vqvae",
+            "MNIST, residual network, 7x7 codes, batches of 128",
+            "data=mnist data.root='{root}' model=vqvae",
+            images={"cpu": 1280, "cuda": 55_000},
+            validation=256,
+            epochs={"cpu": 1, "cuda": 3},
+            contestants=("vaezoo", "vaezoo-ae"),
+        ),
+        Load(
+            "cifar-vqgan",
+            "32x32x3 noise, VQGAN, batches of 64",
+            "data=image_folder data.root='{folder}/images' data.image_size=32 data.in_memory=true data.batch_size=64"
+            " model=vqgan model.discriminator_options.start=0 model.discriminator_options.balance=none",
+            images={"cpu": 384, "cuda": 12_800},
+            validation=64,
+            epochs={"cpu": 1, "cuda": 5},
+            contestants=("vaezoo", "manual"),
+        ),
     )
 }
 
@@ -103,8 +124,21 @@ CONTESTANTS = {
     "vaezoo-2": Contestant("vaezoo_training", devices=("cpu",), settings=("threads=2",), by_default=False),
     "textbook-0": Contestant("textbook", slow=True),  # Lightning as its tutorials write it, without loader workers
     "textbook-2": Contestant("textbook", slow=True),  # with 2 loader workers
+    "vaezoo-ae": Contestant(  # the same network with a continuous code, to see what a quantiser costs
+        "vaezoo_training",
+        settings=("model=ae", "model.network=resnet", "model.latent_dim=null", "model.code_channels=16"),
+    ),
+    "manual": Contestant("manual"),  # Lightning's manual optimisation with two optimisers, the same networks
     "pythae": Contestant("pythae_vae", slow=True, package="pythae"),  # pythae 0.1.2's own trainer, the same networks
 }
+
+
+def can_train(load: Load, contestant: str) -> bool:
+    """Whether a contestant trains the model of a load."""
+    if contestant.startswith("model="):
+        return load.contestants is None
+    own = {name for each in LOADS.values() for name in each.contestants or ()} - {"vaezoo"}
+    return contestant not in own if load.contestants is None else contestant in load.contestants
 
 
 MODEL_IMAGES = 6_400
@@ -193,7 +227,7 @@ def train_config(settings: Sequence[str]) -> Any:
 def check_data(load: str, root: Path) -> None:
     """DataError if the load's images have to be downloaded first."""
     raw = root / "MNIST" / "raw"
-    if load == "mnist-mlp" and not all((raw / name).is_file() for name in MNIST_FILES):
+    if load.startswith("mnist") and not all((raw / name).is_file() for name in MNIST_FILES):
         raise DataError(f"MNIST is not in {root}; run: python scripts/prepare_data.py mnist --root {root}")
 
 
@@ -233,7 +267,7 @@ def write_images(job: Job) -> None:
     import torch
     from hydra.utils import instantiate
 
-    if job["load"] == "cifar-resnet":
+    if job["load"].startswith("cifar"):
         write_noise(job)
     data = instantiate(train_config(job["settings"]).data)
     data.prepare_data()

@@ -100,6 +100,15 @@ def networks(job: Job) -> tuple[nn.Module, nn.Module]:
     return make_networks(job["network"], shape, latent_dim, 2 * latent_dim, job["widths"])
 
 
+def make_model(job: Job) -> Any:
+    """The model of the zoo that a job's settings describe, with initial weights."""
+    from hydra.utils import instantiate
+
+    from yardstick.loads import train_config
+
+    return instantiate(train_config(job["settings"]).model, image_shape=list(job["image_shape"]))
+
+
 def describe_machine(device: str, threads: int | None) -> dict[str, Any]:
     """Processor, memory, GPU, versions and commit."""
     from vaezoo.runs import environment  # with Hydra, which would count as memory of contestants
@@ -129,7 +138,8 @@ def check_memory(job: Job) -> None:
     It needs images as uint8, and as float32 for contestants that keep them so; weights, gradients and Adam's moments.
     """
     with torch.device("meta"):
-        weights = sum(weight.numel() for network in networks(job) for weight in network.parameters())
+        parts = networks(job) if job["latent_dim"] is not None else (make_model(job),)
+        weights = sum(weight.numel() for network in parts for weight in network.parameters())
     pixels = (job["images"] + job["validation"]) * math.prod(job["image_shape"])
     needed, available = pixels * (1 + 4) + weights * 4 * 4, available_bytes(job["device"])
     if available is not None and needed > available:

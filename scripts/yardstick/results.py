@@ -146,6 +146,7 @@ def targets(device: str) -> list[Target]:
     mnist, memory = "mnist-mlp", "cuda_allocated_bytes" if device == "cuda" else "process_bytes"
     peak = f"peak memory, {mnist}, vaezoo / bare"
     first_step = "first step of train.py - torch and lightning imported, s"
+    quantiser = "cost of a step, mnist-vqvae, vaezoo / the same network without quantiser"
     all_targets = [
         speed(mnist, "bare", cpu=0.95, cuda=1.0),
         speed("digits-mlp", "bare", cpu=0.80, cuda=1.0),
@@ -154,6 +155,8 @@ def targets(device: str) -> list[Target]:
         speed(mnist, "bare-graph", cuda=0.80),
         speed(mnist, "textbook-2", cpu=1.8, cuda=10),
         speed(mnist, "pythae", cpu=1.3, cuda=10),
+        Target(quantiser, "mnist-vqvae", "vaezoo-ae", "vaezoo", SPEED, "<=", {"cpu": 1.15, "cuda": 1.15}),
+        speed("cifar-vqgan", "manual", cpu=1.0, cuda=1.0),
         Target(peak, mnist, "vaezoo", "bare", memory, "<=", {"cpu": 1.3, "cuda": 1.2}),
         start("`vaezoo list` / `import hydra`", "list", "import hydra", 3.0),
         start("`train.py --help` / `import hydra`", "help", "import hydra", 3.0),

@@ -1,9 +1,11 @@
 """What a command line of the benchmark means: columns, names, and what is refused before anything starts."""
 
+import math
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+from omegaconf import OmegaConf
 
 from vaezoo.benchmark import grid
 from vaezoo.benchmark.fairness import unequal_steps
@@ -11,8 +13,9 @@ from vaezoo.benchmark.grid import Cell
 from vaezoo.config import hydra_config
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import parameters
+from vaezoo.models.loading import make_on_meta_device
 
-PRESETS = {"objectives": 4 * 3, "architectures": 3 * 3, "beta_sweep": 8 * 3, "smoke": 4}
+PRESETS = {"objectives": 4 * 3, "architectures": 3 * 3, "beta_sweep": 8 * 3, "smoke": 4, "adversaries": 3 * 3}
 
 
 def cells(*words: str) -> list[Cell]:
@@ -61,6 +64,31 @@ def test_several_values_can_be_written_as_a_list_or_as_hydra_does(word: str) -> 
 )
 def test_a_setting_that_takes_lists_has_several_values_in_a_list_of_lists(word: str, values: list[Any]) -> None:
     assert [cell.config["model"]["widths"] for cell in cells("models=[vae]", word, "seeds=[0]")] == values
+
+
+def test_a_setting_may_be_for_some_runs_only() -> None:
+    made = cells(
+        "models=[vqvae,ae]", "model.quantizer=[vq,lfq]", "seeds=[0]",
+        "model.quantizer_options={size: 64}", "model.quantizer_options={bits: 9} if model.quantizer=lfq",
+        "model.latent_dim=3 if model=ae",
+    )  # fmt: skip
+    found = {
+        one.name: (one.config["model"].get("quantizer_options"), one.config["model"]["latent_dim"]) for one in made
+    }
+    assert found == {
+        "vqvae-quantizer_vq-seed_0": ({"size": 64}, None),
+        "vqvae-quantizer_lfq-seed_0": ({"bits": 9}, None),
+        "ae-seed_0": (None, 3),
+    }
+    assert "model.quantizer_options={bits: 9}" in made[1].overrides
+    assert not any("if" in word.split() for one in made for word in one.overrides)
+
+
+def test_what_is_set_for_all_runs_later_replaces_what_was_for_some() -> None:
+    some = "model.latent_dim=3 if model=ae"
+    assert cells("models=[ae]", some, "model.latent_dim=5", "seeds=[0]")[0].config["model"]["latent_dim"] == 5
+    assert cells("models=[ae]", "model.latent_dim=5", some, "seeds=[0]")[0].config["model"]["latent_dim"] == 3
+    assert cells("models=[ae]", "data.root='/a if b=c'", "seeds=[0]")[0].config["data"]["root"] == "/a if b=c"
 
 
 def test_all_settings_that_take_lists_are_known() -> None:
@@ -127,6 +155,18 @@ def test_objectives_differ_in_their_objective_alone() -> None:
         assert cell.config["trainer"] == shared["trainer"]
 
 
+@pytest.mark.parametrize(("experiment", "rate"), [("quantizers", 49 * 8), ("tokenizers", 16 * 5)])
+def test_discrete_codes_are_compared_at_the_same_number_of_bits(experiment: str, rate: int) -> None:
+    found = {}
+    for cell in cells(f"experiment={experiment}", "seeds=[0]"):
+        made: Any = make_on_meta_device(OmegaConf.create(cell.config), (1, 28, 28))
+        if sizes := made.codebook_sizes:
+            found[cell.name] = math.prod(made.index_shape[1:]) * sum(math.log2(size) for size in sizes)
+        else:
+            assert made.code_shape == (4, 4, 4)
+    assert list(found.values()) == [rate] * (7 if experiment == "quantizers" else 2)
+
+
 def test_an_experiment_of_one_training_can_be_made_a_benchmark() -> None:
     made = cells("experiment=plane", "models=[ae,vae]", "seeds=[0]")
     assert [cell.config["model"]["_target_"] for cell in made] == ["vaezoo.models.AE", "vaezoo.models.VAE"]
@@ -181,6 +221,14 @@ def test_words_for_compare_are_kept_apart_and_checked_before_training() -> None:
         (["models=[vae]", "out=O", "trainer.max_steps=0"], "trainer.max_steps=0 would train nothing"),
         (["models=[vae]", "out=O", "trainer.limit_train_batches=0.0"], "limit_train_batches=0 would train nothing"),
         (["models=[vae]", "out=O", "trainer.max_epochs=-1"], "trainer.max_epochs=-1 would train without end; set"),
+        (
+            ["models=[vae]", "out=O", "model.widths=[1] if model=ae"],
+            "model.widths=[1] applies to no run, because model is",
+        ),
+        (["models=[vae]", "out=O", "data.limit=9 if data.fit=pad"], "because data.fit is not set for this benchmark"),
+        (["models=[vae]", "out=O", "seeds=[1] if model=vae"], "seeds cannot depend on model=vae"),
+        (["models=[vae]", "out=O", "data.limit=[8,9] if model=vae"], "data.limit cannot depend on model=vae"),
+        (["models=[vae]", "out=O", "evaluate.k=9 if model=vae"], "evaluate.k cannot depend on model=vae"),
         (["models=[vae]", "out=O", "data.batch_size=[64,128]"], "data.batch_size would make the runs take unequal"),
     ],
 )

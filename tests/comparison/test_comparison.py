@@ -357,6 +357,38 @@ def test_the_same_layers_under_other_settings_are_an_equal_network():
     assert findings(one, other)["network"].severity == "equal"
 
 
+def test_the_size_of_discrete_codes_is_in_bits_of_their_indices() -> None:
+    runs = [record(code_bits=128.0, perplexity=9.0, model_quantizer=name) for name in ("vq", "fsq")]
+    for run, channels in zip(runs, (16, 3), strict=True):
+        run.summary |= {"code_shape": [channels, 4, 4]}
+    found = {finding.topic: finding for finding in fairness.check(group(runs)[0])}
+    assert (found["latent dimensions"].severity, found["latent dimensions"].sentence) == ("equal", "128 bits")
+    runs[1].evaluation["metrics"]["code_bits"] = {"value": 144.0}
+    runs[1].__dict__.pop("numbers", None)
+    found = {finding.topic: finding for finding in fairness.check(group(runs)[0])}
+    assert [value for _, value in found["latent dimensions"].values] == ["144 bits", "128 bits"]
+
+
+def test_a_label_has_no_options_of_others() -> None:
+    runs = [
+        record(model_quantizer="vq", model_quantizer_options={"size": 64}),
+        record(model_quantizer="vq", model_quantizer_options={"size": 64, "restart": 0}),
+        record(model_quantizer="fsq", model_quantizer_options={"levels": [8, 8]}),
+    ]
+    assert [row.label for row in group(runs)[0].seed_groups] == [
+        "BetaVAE quantizer=fsq levels=[8, 8]",
+        "BetaVAE quantizer=vq restart=0 size=64",
+        "BetaVAE quantizer=vq size=64",
+    ]
+
+
+@pytest.mark.parametrize("callback", ["vaezoo.training.callbacks.AveragedWeights", "own.EMAWeightAveraging"])
+def test_runs_with_averaged_weights_are_no_seeds_of_runs_without(callback: str) -> None:
+    plain, averaged = record(0), record(1)
+    averaged.config["callbacks"] = {"ema": {"_target_": callback, "decay": 0.999}}
+    assert sorted(row.seeds for row in group([plain, averaged])[0].seed_groups) == [[0], [1]]
+
+
 def test_a_label_has_the_weight_that_other_models_lack():
     other = record(objective="recon", model__target_="vaezoo.models.AE")
     del other.config["model"]["beta"]

@@ -127,6 +127,7 @@ def test_reading_weights_leaves_random_numbers_alone() -> None:
 def test_the_weight_is_by_default_the_number_of_pixels() -> None:
     assert make_perceptual("ms_ssim", SHAPE).weight == 3 * 32 * 32
     assert make_perceptual("ms_ssim", SHAPE, {"weight": 2}).weight == 2
+    assert make_perceptual("lite0", SHAPE, {"weight_per_pixel": 0.1}).weight == pytest.approx(307.2)
 
 
 # the formula, and LPIPS ----------------------------------------------------------------------------------------------
@@ -215,6 +216,8 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
         ("lpips_alex", (3, 28, 28), None, "at least 31 pixels a side, got 28; use lite0"),
         ("lpips_vgg", (3, 8, 8), None, "at least 16 pixels a side, got 8"),
         ("lite0", SHAPE, {"weight": -1}, "perceptual_options.weight must be at least 0"),
+        ("lite0", SHAPE, {"weight_per_pixel": -0.1}, "perceptual_options.weight_per_pixel must be at least 0"),
+        ("lite0", SHAPE, {"weight": 2, "weight_per_pixel": 1}, "has weight=2 and weight_per_pixel=1; set one"),
         ("lite0", SHAPE, {"backbone": "x"}, "perceptual_options.backbone is not a setting here"),
     ],
 )

@@ -19,7 +19,7 @@ from PIL import Image
 import throughput
 from tests.conftest import ROOT
 from vaezoo.config import hydra_config
-from yardstick import loads, measurement, processes, results
+from yardstick import loads, manual, measurement, processes, results
 from yardstick.callbacks import Stopwatch
 
 QUICK = ["--quick", "--repeats", "1", "--threads", "1"]
@@ -127,6 +127,57 @@ def test_the_first_steps_target_is_a_difference_of_at_most_two_seconds(seconds: 
     assert results.judge(found, "cpu")[-1].outcome == outcome
 
 
+@pytest.mark.parametrize(("speed", "outcome"), [(87.0, "reached"), (86.9, "missed")])
+def test_a_quantiser_may_cost_fifteen_percent_of_a_step(speed: float, outcome: str) -> None:
+    found = [*measured("mnist-vqvae", "vaezoo-ae", 100.05), *measured("mnist-vqvae", "vaezoo", speed)]
+    verdict = next(one for one in results.judge(found, "cpu") if "quantiser" in one.what)
+    assert (verdict.bound, verdict.outcome) == ("<= 1.15", outcome)
+
+
+@pytest.mark.parametrize(("speed", "outcome"), [(100.0, "reached"), (99.0, "missed")])
+def test_one_backward_pass_is_at_least_as_fast_as_two_optimisers(speed: float, outcome: str) -> None:
+    found = [*measured("cifar-vqgan", "manual", 100), *measured("cifar-vqgan", "vaezoo", speed)]
+    verdict = next(one for one in results.judge(found, "cpu") if "vqgan" in one.what)
+    assert (verdict.what, verdict.bound, verdict.outcome) == ("images/s, cifar-vqgan, vaezoo / manual", ">= 1", outcome)
+
+
+def test_each_load_is_given_to_those_that_can_train_it() -> None:
+    options = throughput.parse(["--contestants", "bare", "manual"])
+    assert options.loads == ["mnist-mlp", "digits-mlp", "sprites-conv", "cifar-resnet", "cifar-vqgan", "start"]
+    for load, names in {"mnist-vqvae": ["vaezoo", "vaezoo-ae"], "cifar-vqgan": ["vaezoo", "manual"]}.items():
+        assert sorted(name for name in loads.CONTESTANTS if loads.can_train(loads.LOADS[load], name)) == sorted(names)
+        assert not loads.can_train(loads.LOADS[load], "model=vae")
+
+
+def test_the_quantised_model_and_its_rival_have_the_same_network(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"device": "cpu", "threads": 1, "folder": tmp_path, "root": tmp_path}
+    made = [
+        measurement.make_model(loads.make_job(loads.LOADS["mnist-vqvae"], name, **place))
+        for name in ("vaezoo", "vaezoo-ae")
+    ]
+    sizes = [{name: value.shape for name, value in one.named_parameters()} for one in made]
+    assert sizes[0] == sizes[1]
+    assert made[0].code_shape == made[1].code_shape == (16, 7, 7)
+
+
+def test_manual_optimisation_takes_the_same_first_step(tmp_path: Path) -> None:
+    place: dict[str, Any] = {"device": "cpu", "threads": 1, "folder": tmp_path, "root": tmp_path}
+    job = loads.make_job(loads.LOADS["cifar-vqgan"], "manual", **place, quick=True)
+    torch.manual_seed(0)
+    model = measurement.make_model(job)
+    torch.manual_seed(0)
+    other, x = manual.ManualVQGAN(job), torch.rand(4, 3, 32, 32)
+    terms = model.loss_terms(x)
+    pixels, recon, commitment = other.reconstruct(x)
+    torch.testing.assert_close(recon, terms.recon.mean())
+    torch.testing.assert_close(commitment, terms.penalties["commitment"].mean())
+    torch.testing.assert_close(-other.critic(pixels).mean(), terms.penalties["generator"].mean())
+    objective = model.objective(terms, model.weights()).mean()
+    torch.testing.assert_close(
+        recon + other.commitment * commitment - other.weight * other.critic(pixels).mean(), objective
+    )
+
+
 def test_a_gpu_has_targets_of_its_own() -> None:
     bounds = {target.what: target.bounds["cuda"] for target in results.targets("cuda")}
     assert bounds["images/s, mnist-mlp, vaezoo / bare-graph"] == 0.8
@@ -216,6 +267,12 @@ def test_models_are_compared_by_processor_time() -> None:
             "there is no contestant 'keras'; choose from bare, bare-flush, bare-graph, vaezoo",
         ),
         (["--contestants", "bare-graph"], "bare-graph cannot run on --device cpu; choose other contestants"),
+        (
+            ["--loads", "mnist-vqvae", "--contestants", "bare"],
+            "bare cannot train mnist-vqvae; choose from vaezoo, vaezoo-ae",
+        ),
+        (["--loads", "digits-mlp", "--contestants", "manual"], "manual cannot train digits-mlp; choose other loads"),
+        (["--loads", "cifar-vqgan", "--models", "vae"], "model=vae cannot train cifar-vqgan; choose other loads"),
         (["--repeats", "0"], "--repeats must be at least 1, got 0"),
         (["--repeats", "few"], "argument --repeats: invalid int value: 'few'"),
         (["--threads", "-1"], "--threads must be at least 1, got -1"),
@@ -273,6 +330,8 @@ def test_every_load_is_a_training_of_vaezoos_with_the_same_networks(tmp_path: Pa
         "digits-mlp": ("mlp", 10, None, 32, (1, 16, 16)),
         "sprites-conv": ("conv", 10, None, 64, (1, 64, 64)),
         "cifar-resnet": ("resnet", 10, None, 128, (3, 32, 32)),
+        "mnist-vqvae": ("resnet", None, None, 128, (1, 28, 28)),
+        "cifar-vqgan": ("resnet", None, None, 64, (3, 32, 32)),
     }
     for name, load in loads.LOADS.items():
         job = loads.make_job(load, "vaezoo", device="cpu", threads=None, folder=folder, root=folder)

@@ -42,6 +42,7 @@ time: rerun the same command to resume, or add models, seeds or values to extend
   experiment=smoke             a preset; command-line settings take precedence
   model.beta=[1,4,16]          one column per value, for models with this setting; also as 1,4,16 or range(1,4)
   model.widths=[400]           a single value, since widths are a list; two values: [[400],[400,200]]
+  'model.network=conv if model=vae'   a setting for some runs only: those that have the other one
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
   compare.pdf=false            a report without PDF files, in half the time

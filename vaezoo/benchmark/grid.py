@@ -3,8 +3,8 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,14 @@ UNAVAILABLE = {
 }
 
 
+GROUPS = ("model", "data", "trainer", "callbacks", "logger")
+"""Groups of settings that may depend on others."""
+
 LAUNCHERS = ("local", "submitit_slurm", "ray")
 """Runs are processes on this machine, SLURM jobs or Ray tasks."""
+
+CONDITION = re.compile(r" if ([A-Za-z_][\w./]*=[^\s'\"]+)$")
+"""The end of a setting for some runs only: `model.quantizer_options={bits: 9} if model.quantizer=lfq`."""
 
 EVALUATED_LATER = ("evaluation=none",)
 """Override for training: runs are evaluated after all are trained, so that evaluation does not affect their cost."""
@@ -52,11 +58,15 @@ EVALUATED_LATER = ("evaluation=none",)
 
 @dataclass(frozen=True)
 class Setting:
-    """An argument of the command line: its key, and one Hydra override per value."""
+    """An argument of the command line: its key, and one Hydra override per value.
+
+    ``condition`` is the override of the runs that it is for, such as `model.quantizer=lfq`; empty for all.
+    """
 
     key: str
     overrides: tuple[str, ...]
     is_list: bool
+    condition: str = ""
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -98,13 +108,15 @@ class Cell:
 def read(words: Sequence[str]) -> Request:
     """Parse the command line; ConfigError for settings that a benchmark does not have."""
     settings: dict[str, Setting] = {}
-    added, words = user_code.parse(words)
-    words = [*_of_preset(words, added), *words]
+    added, own = user_code.parse(words)
+    words = [*_of_preset(own, added), *own]
     launcher = _for_launcher(words)
     for word in [word for word in words if not word.startswith("launcher.")]:
         setting = read_setting(word)
-        settings.pop(setting.key, None)  # the last one wins, and determines the order
-        settings[setting.key] = setting
+        for name in [name for name, other in settings.items() if _replaces(setting, other)]:
+            settings.pop(name)  # the last one wins, and determines the order
+        settings[f"{setting.key} if {setting.condition}" if setting.condition else setting.key] = setting
+    _refuse_unmet([read_setting(word) for word in own if CONDITION.search(word)], settings)
     models = _several(settings.pop("models", None), "models=[ae,vae]")
     seeds = _several(settings.pop("seeds", Setting("seeds", ("seeds=0", "seeds=1", "seeds=2"), True)), "seeds=[0,1,2]")
     out, jobs = settings.pop("out", None), settings.pop("jobs", None)
@@ -137,6 +149,8 @@ def read_setting(word: str) -> Setting:
     """
     if word.startswith("-"):
         raise ConfigError(f"a benchmark has no option {word}; write settings such as models=[ae,vae] jobs=2")
+    if found := CONDITION.search(word):
+        return _conditional(read_setting(word[: found.start()]), found[1])
     if word.startswith("out="):  # Hydra's grammar does not allow every path
         return Setting("out", (word,), False)
     (override,) = OverridesParser.create().parse_overrides([word])
@@ -157,6 +171,29 @@ def read_setting(word: str) -> Setting:
     return read_setting(f"{head}={inner}")
 
 
+def _conditional(setting: Setting, condition: str) -> Setting:
+    """A setting of training for the runs that have another setting; ConfigError if it is no such setting."""
+    if setting.is_list or re.split("[./]", setting.key)[0] not in GROUPS:
+        raise ConfigError(
+            f"{setting.key} cannot depend on {condition}: only settings of {', '.join(GROUPS)} with one value can"
+        )
+    return replace(setting, condition=condition)
+
+
+def _replaces(new: Setting, old: Setting) -> bool:
+    return new.key == old.key and new.condition in ("", old.condition)
+
+
+def _refuse_unmet(conditional: Sequence[Setting], settings: Mapping[str, Setting]) -> None:
+    """ConfigError for a condition that no run fulfils, such as one with a mistyped name."""
+    for setting in conditional:
+        key, _, value = setting.condition.partition("=")
+        other = settings.get("models" if key == "model" else key)
+        if other is None or value not in other.values:
+            values = "not set for this benchmark" if other is None else f"only {', '.join(other.values)}"
+            raise ConfigError(f"{setting.overrides[0]} applies to no run, because {key} is {values}, not {value}")
+
+
 def read_cells(request: Request) -> list[Cell]:
     """All runs, column by column, with their composed configs; raises for the first invalid setting."""
     with user_code.composing(request.own.config_dir):
@@ -175,12 +212,18 @@ def _cells_of(model: str, request: Request, plain: dict[str, DictConfig]) -> Ite
     """The runs of one model, without settings that only other models have."""
     settings = [setting for setting in request.settings if _applies_to(setting, model, plain)]
     names = _short_names([setting.key for setting in request.settings if setting.is_list])
-    for choice in itertools.product(*(setting.overrides for setting in settings)):
+    always = [setting for setting in settings if not setting.condition]
+    for values in itertools.product(*(setting.overrides for setting in always)):
+        chosen = dict(zip(always, values, strict=True))
+        fulfilled = {"", f"model={model}", *values}
+        mine = [each for each in settings if each.condition in fulfilled]
+        last = {each.key: each for each in mine}
+        choice = [chosen.get(each, each.overrides[0]) for each in mine if last[each.key] is each]
         column = _compose([f"model={model}", *choice, *EVALUATED_LATER])
         constant = [*EVALUATED_LATER, *(["~benchmark"] if "benchmark" in column else [])]
         varied = [
             f"{names[setting.key]}_{_as_name(override.partition('=')[2])}"
-            for setting, override in zip(settings, choice, strict=True)
+            for setting, override in chosen.items()
             if setting.is_list
         ]
         for seed in request.seeds:

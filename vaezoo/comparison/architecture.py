@@ -15,7 +15,7 @@ def layers(model: Any) -> tuple[str, ...]:
 
     The model's class and settings are not included, so a subclass differs only if it has its own encoder or decoder.
     The layers next to the code omit its size, because models with the same network may need one or several outputs per
-    latent dimension. Layers that see a label, and the family of posteriors, are omitted for the same reason.
+    latent dimension. Layers that see a label, the family of posteriors, and quantisers are omitted for the same reason.
     """
     x = torch.zeros(1, *model.image_shape, device=next(model.parameters()).device)
     was_training = model.training
@@ -39,7 +39,7 @@ def _trace(model: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> tup
         if module is not model
         and _does_something(module)
         and not name.endswith(".of_label")
-        and not name.startswith("posterior_model")
+        and not name.startswith(("posterior_model", "quantizer"))
     ]
     with ExitStack() as stack:
         for module in own:

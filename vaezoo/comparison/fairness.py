@@ -74,8 +74,11 @@ def _named(values: dict[str, Any], names: tuple[str, ...]) -> str:
 def _dimensions(record: RunRecord) -> str:
     """Dimensions of a code, as positions times channels if it is spatial; runs of earlier versions have flat codes.
 
-    Of a sphere they are those of its surface, one less than coordinates.
+    Of a sphere they are those of its surface, one less than coordinates. The size of discrete codes is that of their
+    indices in bits, as channels of a codebook cost nothing.
     """
+    if record.value("perplexity") is not None and (bits := record.value("code_bits")) is not None:
+        return f"{bits:,.0f} bits"
     shape = record.summary.get("code_shape") or [record.config["model"].get("latent_dim")]
     if len(shape) == 1:
         shape = [record.summary.get("manifold_dim") or shape[0]]

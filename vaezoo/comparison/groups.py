@@ -167,21 +167,29 @@ def identifying_settings(config: dict[str, Any]) -> Settings:
     return {name: value for name, value in values if not name.endswith("_convert_") and value not in (None, {})}
 
 
+AVERAGING = ("WeightAveraging", "AveragedWeights")
+"""Ends of the names of callbacks that average weights, Lightning's and ours."""
+
+
 def averaging(config: dict[str, Any]) -> dict[str, Any]:
     """Settings of the weight-averaging callback, or an empty dict."""
     nodes = (config.get("callbacks") or {}).values() if isinstance(config.get("callbacks"), dict) else ()
     return next(
-        (node for node in nodes if isinstance(node, dict) and str(node.get("_target_")).endswith("WeightAveraging")), {}
+        (node for node in nodes if isinstance(node, dict) and str(node.get("_target_")).endswith(AVERAGING)), {}
     )
 
 
 def label(seed_group: SeedGroup, others: Sequence[SeedGroup]) -> str:
-    """The model's name, with its objective's weights and the settings that differ between groups of that name."""
+    """The model's name, with its objective's weights and the settings that differ between groups of that name.
+
+    Options that only others have, such as those of another quantiser, are left out.
+    """
     name = class_name(seed_group)
     rivals = [other for other in others if class_name(other) == name]
     keys = sorted({key for other in rivals for key in other.settings})
     differing = [key for key in keys if len({repr(other.settings.get(key)) for other in rivals}) > 1]
-    named = dict.fromkeys([*weights(seed_group, others), *differing])
+    own = [key for key in differing if key in seed_group.settings or "_options." not in key]
+    named = dict.fromkeys([*weights(seed_group, others), *sorted(own, key=lambda key: "_options." in key)])
     shown = [f"{short(key)}={_shown(seed_group.settings.get(key, 'none'))}" for key in named]
     return " ".join([name, *shown])
 

@@ -1,8 +1,10 @@
 """Charts: rate-distortion plane, cost, KL per latent dimension, training curves, step sizes of interpolations."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -26,10 +28,24 @@ class Curves:
     """Steps, and the seconds since the start at which they were logged, if known."""
 
 
+def _bits(nats: Any) -> Any:
+    return nats / math.log(2)
+
+
+def _nats(bits: Any) -> Any:
+    return bits * math.log(2)
+
+
+LONGEST_NAME = 24
+"""Characters of a name beside its point; longer ones would leave the axes, and are in the key only."""
+
+
 def rate_distortion(
     seed_groups: Sequence[SeedGroup], indices: Sequence[int], name: str, title: str, out: Path
 ) -> Panel:
-    """Rate (KL) against distortion (recon) of each run; a model without KL is a horizontal line.
+    """Rate (KL, of discrete codes that of equally likely indices) against distortion (recon) of each run.
+
+    A model without a rate is a horizontal line. The upper axis has the rate in bits, as codebooks are measured.
 
     The means of seed groups that differ in one setting are joined. If levels of a code refine each other, a line of
     dots is what the first level gives alone, the first two, and so on.
@@ -61,6 +77,9 @@ def rate_distortion(
                 textcoords="offset points", ha="right", color=colour(index),
             )  # fmt: skip
     axes.margins(0.1)
+    bits = axes.secondary_xaxis("top", functions=(_bits, _nats))
+    bits.set_xlabel("bits", labelpad=2)
+    bits.tick_params(labelsize=8)
     _join(axes, seed_groups, centres)
     _equal_elbo(axes, centres)
     key = [*_key(seed_groups, indices), line("equal ELBO", DOTTED)]
@@ -86,6 +105,8 @@ def _join(axes: Axes, seed_groups: Sequence[SeedGroup], centres: dict[str, tuple
         leftish = point[0] < np.mean(axes.get_xlim())
         offset = (8 if leftish else -8, 9 if names[label] != label else -14)
         side = "left" if leftish else "right"
+        if len(names[label]) > LONGEST_NAME:
+            continue
         axes.annotate(names[label], point, xytext=offset, textcoords="offset points", color=FAINT, ha=side)
 
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.validation import at_least
 from vaezoo.nn.networks import ImageShape
 from vaezoo.nn.penalties.base import Encoded, Penalty, pixels_of
 
@@ -24,8 +26,11 @@ class PerceptualDistance(Penalty):
     them. Computed in float32 whatever the precision. Only reconstructions have a gradient.
 
     Args:
-        weight: nats per unit of distance and image; None for the number of pixels and channels, which is what it
-            amounts to if it is added with a weight of 1 to an error averaged over these.
+        weight: nats per unit of distance and image; None for ``weight_per_pixel`` times the number of pixels and
+            channels, so that with 1 it is what the weight 1 is beside an error averaged over these.
+
+    Raises:
+        ConfigError: a weight is negative, or both are given.
     """
 
     key = OPTIONS
@@ -34,8 +39,14 @@ class PerceptualDistance(Penalty):
     calibrated_side = 0
     """Pixels of the images that it was fitted to judgements of, 0 if it was not."""
 
-    def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
-        super().__init__(math.prod(image_shape) if weight is None else weight)
+    def __init__(
+        self, image_shape: ImageShape, *, weight: float | None = None, weight_per_pixel: float | None = None
+    ) -> None:
+        if weight is not None and weight_per_pixel is not None:
+            raise ConfigError(f"{OPTIONS} has weight={weight:g} and weight_per_pixel={weight_per_pixel:g}; set one")
+        each = 1.0 if weight_per_pixel is None else weight_per_pixel
+        at_least(each, 0, f"{OPTIONS}.weight_per_pixel")
+        super().__init__(each * math.prod(image_shape) if weight is None else weight)
         self.label = f"perceptual_{self.name}"
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
@@ -77,8 +88,8 @@ class FeatureDistance(PerceptualDistance):
     least_side = 1
     """Pixels of the shorter side that the network needs."""
 
-    def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
-        super().__init__(image_shape, weight=weight)
+    def __init__(self, image_shape: ImageShape, **options: Any) -> None:
+        super().__init__(image_shape, **options)
         channels, *sides = image_shape
         if channels not in self.channels:
             raise ConfigError(f"{self.name} is for images of 1 or 3 channels, got {channels}; use ms_ssim")

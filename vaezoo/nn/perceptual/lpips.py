@@ -1,6 +1,7 @@
 """LPIPS (Zhang et al., 2018): features of AlexNet or VGG16 with channel weights fitted to human judgements."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class LPIPS(FeatureDistance):
     head_sha256: str
     taps: tuple[int, ...]
 
-    def __init__(self, image_shape: ImageShape, *, weight: float | None = None, backbone: str | None = None) -> None:
-        super().__init__(image_shape, weight=weight)
+    def __init__(self, image_shape: ImageShape, *, backbone: str | None = None, **options: Any) -> None:
+        super().__init__(image_shape, **options)
         self.backbone = backbone
 
     def make_network(self) -> tuple[nn.Module, list[Tensor]]:

@@ -1,5 +1,7 @@
 """Distance of local structure at several scales, which needs no network."""
 
+from typing import Any
+
 from torch import Tensor
 
 from vaezoo.metrics.images import ms_ssim, scales_of
@@ -12,8 +14,8 @@ class MSSSIM(PerceptualDistance):
 
     name = "ms_ssim"
 
-    def __init__(self, image_shape: ImageShape, *, weight: float | None = None) -> None:
-        super().__init__(image_shape, weight=weight)
+    def __init__(self, image_shape: ImageShape, **options: Any) -> None:
+        super().__init__(image_shape, **options)
         self.scales = scales_of(image_shape[1:])
 
     def distance(self, x: Tensor, reconstruction: Tensor) -> Tensor:
