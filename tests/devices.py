@@ -88,6 +88,7 @@ CASES: dict[str, list[str]] = {
     ],
     "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
     "rvq": [*DISCRETE, "model.quantizer=rvq", "model.quantizer_options={size: 8, levels: 3, dropout: true}", *ONE_LEFT],
+    "vqvae2": [*VQVAE, "model=vqvae2", "model.grid_width=8", *ONE_LEFT, "model.optimizer.name=SGD"],
     "lfq": [*DISCRETE, "model.quantizer=lfq", "model.quantizer_options={bits: 3}", *ONE_LEFT],
     "gumbel": [*VQVAE, "model.quantizer=gumbel", *ONE_LEFT],
     "labels": ["model=vae", "model._target_=tests.devices.Labelled"],

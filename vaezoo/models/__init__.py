@@ -36,6 +36,7 @@ from vaezoo.models.vae_gan import VAEGAN
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqgan import VQGAN
 from vaezoo.models.vqvae import VQVAE
+from vaezoo.models.vqvae2 import VQVAE2
 from vaezoo.models.wae import WAE
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "VAEGAN",
     "VQGAN",
     "VQVAE",
+    "VQVAE2",
     "WAE",
     "AdversarialAE",
     "Autoencoder",
