@@ -78,6 +78,7 @@ CASES: dict[str, list[str]] = {
     "adversarial_ae": ["model=adversarial_ae", "model.penalty_options.widths=[16]", *ONE_LEFT],
     "vqvae": [*VQVAE, *ONE_LEFT],
     "vqgan": [*VQVAE, "model=vqgan", "model.discriminator_options={width: 4, start: 0}", *ONE_LEFT],
+    "soft_intro_vae": ["model=soft_intro_vae", "model.beta_neg=2", "model.gamma=0.5", *ONE_LEFT],
     "discriminator": [
         "model=factor_vae",
         "model.penalty_options.widths=[16]",

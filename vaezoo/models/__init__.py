@@ -28,6 +28,7 @@ from vaezoo.models.piwae import PIWAE
 from vaezoo.models.rae import RAE
 from vaezoo.models.rvq_vae import RVQVAE
 from vaezoo.models.sliced_wae import SlicedWAE
+from vaezoo.models.soft_intro_vae import SoftIntroVAE
 from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.top_down_vae import TopDownVAE
@@ -74,6 +75,7 @@ __all__ = [
     "JointVAE",
     "LadderVAE",
     "SlicedWAE",
+    "SoftIntroVAE",
     "SparseAE",
     "SphericalVAE",
     "TopDownVAE",
