@@ -119,7 +119,6 @@ def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:
     assert "draws of a point" in metrics["iw_bound"]["reason"]
     assert "no prior" in metrics["prior_fd_classifier"]["reason"]
 
-
     assert metrics["perplexity"]["positions"] == [64]
     assert not {"kl_of_dimensions", "rate_at_depth", "code_std"} & found["vectors"].keys()
 

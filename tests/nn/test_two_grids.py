@@ -148,6 +148,9 @@ def test_an_update_moves_the_codes_of_both_grids() -> None:
     quantizer.update()
     after = [part.codebook for part in (quantizer.top, quantizer.bottom)]
     assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))  # type: ignore[arg-type]
+    restarts = {"restarts_top": quantizer.top.restarted, "restarts_bottom": quantizer.bottom.restarted}
+    assert quantizer.statistics() == restarts
+    assert made("fsq").statistics() == {}
 
 
 def test_a_quantiser_that_draws_codes_is_refused() -> None:
