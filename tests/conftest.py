@@ -42,6 +42,7 @@ CLASSES = 10
 """Number of labels of a model that is made without data; the digits have as many."""
 SMALL = {
     "model.discriminator_options.width": "4",
+    "model.grid_width": "8",
     "model.discriminator_options.start": "2",
     "model.penalty_options.widths": "[16]",
     "model.prior_options.components": "7",

@@ -78,6 +78,7 @@ CASES: dict[str, list[str]] = {
     "adversarial_ae": ["model=adversarial_ae", "model.penalty_options.widths=[16]", *ONE_LEFT],
     "vqvae": [*VQVAE, *ONE_LEFT],
     "vqgan": [*VQVAE, "model=vqgan", "model.discriminator_options={width: 4, start: 0}", *ONE_LEFT],
+    "soft_intro_vae": ["model=soft_intro_vae", "model.beta_neg=2", "model.gamma=0.5", *ONE_LEFT],
     "discriminator": [
         "model=factor_vae",
         "model.penalty_options.widths=[16]",
@@ -88,6 +89,7 @@ CASES: dict[str, list[str]] = {
     ],
     "vqvae accumulated": [*VQVAE, "trainer.accumulate_grad_batches=2"],
     "rvq": [*DISCRETE, "model.quantizer=rvq", "model.quantizer_options={size: 8, levels: 3, dropout: true}", *ONE_LEFT],
+    "vqvae2": [*VQVAE, "model=vqvae2", "model.grid_width=8", *ONE_LEFT, "model.optimizer.name=SGD"],
     "lfq": [*DISCRETE, "model.quantizer=lfq", "model.quantizer_options={bits: 3}", *ONE_LEFT],
     "gumbel": [*VQVAE, "model.quantizer=gumbel", *ONE_LEFT],
     "labels": ["model=vae", "model._target_=tests.devices.Labelled"],

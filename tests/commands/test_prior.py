@@ -159,9 +159,8 @@ def test_the_uniform_prior_changes_no_bound(overrides: tuple[str, ...], indices:
     model, data = made.model(), made.data()
     assert isinstance(data, ImageDataModule)
     inputs = Inputs(data, with_changes(QUICK, {"images": 50, "train_images": 50, "bound_images": 2}), model.device)
-    assert model.index_shape is not None
-    network = IndexTransformer(model.codebook_sizes, math.prod(model.index_shape[1:]), width=8)
-    model.index_prior = IndexPrior(network, model.index_shape)
+    assert model.index_layout is not None
+    model.index_prior = IndexPrior(IndexTransformer(model.index_layout, width=8))
     found, _ = likelihood(model, inputs)
     assert found["prior_rate"]["value"] == pytest.approx(indices * math.log(5), rel=1e-6)
     assert found["elbo_prior"]["value"] == pytest.approx(found["elbo"]["value"], rel=1e-6)
@@ -195,6 +194,33 @@ def test_levels_of_codes_have_one_prior(run: Callable[..., Run], program: Progra
     assert made.index_prior is not None
     assert made.index_prior["val"]["uniform_rate"] == pytest.approx(2 * UNIFORM)
     assert made.model().sample(3).shape == (3, 1, 16, 16)  # type: ignore[union-attr]
+
+
+def test_two_grids_have_one_prior_with_the_top_first(run: Callable[..., Run], program: Program) -> None:
+    made = run("model=vqvae2", "+model.quantizer_options.size=8", "model.widths=[8,8]", "model.grid_width=8")
+    code, printed = program("prior", str(made.path), *SMALL)
+    assert code == 0, printed
+    card = made.index_prior
+    assert card is not None
+    assert (card["index_shape"], card["index_grids"], card["codebook_sizes"]) == (
+        [4 + POSITIONS],
+        [[1, 2, 2], [1, 4, 4]],
+        [8, 8],
+    )
+    assert card["val"]["uniform_rate"] == pytest.approx((4 + POSITIONS) * math.log(8))
+    model, (x, _) = made.model(), made.data().examples(20, "val")
+    assert model.sample(3).shape == (3, 1, 16, 16)  # type: ignore[union-attr]
+    assert model.index_prior is not None
+    indices = model.indices(x)
+    assert indices is not None
+    changed = indices.clone()
+    changed[:, 4:] = 7 - changed[:, 4:]  # all of the bottom
+    one, other = (model.index_prior.network.log_probs(each) for each in (indices, changed))
+    assert torch.equal(one[:, :4], other[:, :4])
+    file = made.path / "prior" / "prior.json"
+    file.write_text(json.dumps(card | {"index_grids": [[1, 4, 4], [1, 2, 2]]}))
+    with pytest.raises(RunError, match=r"it is for \[20\] indices"):
+        made.model()
 
 
 def test_images_that_are_binarised_anew_are_encoded_in_each_epoch(run: Callable[..., Run], program: Program) -> None:

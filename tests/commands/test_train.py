@@ -59,7 +59,7 @@ def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp
     in_parts = terms.has_posterior and terms.kl_by in ("dimension", "level")
     in_levels = len(getattr(model.prior(), "sizes", ())) > 1 and not model.one_hots
     expected |= {"levels"} if in_levels else set()
-    expected |= {"indices"} if model.index_shape and math.prod(model.index_shape[1:]) > 1 else set()
+    expected |= {"indices"} if model.index_layout and model.index_layout.codebooks[0].positions > 1 else set()
     assert pictures == expected | ({"latent_kl"} if in_parts else set())
     assert {"recon", "mse", "psnr"} <= test
     assert terms.has_rate == ({elbo, "kl"} <= test) == bool({elbo, "kl"} & test)

@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaezoo.nn.index_layout import IndexGrid, IndexLayout, one_grid
 from vaezoo.nn.priors import indices as module
-from vaezoo.nn.priors.indices import IndexPrior, IndexTransformer, independent_rate, sequences
+from vaezoo.nn.priors.indices import IndexPrior, IndexTransformer
 
 
 def trained(sizes: tuple[int, ...], positions: int, *, width: int = 8, layers: int = 2) -> IndexTransformer:
     """A network with random weights everywhere, whose probabilities are far from uniform."""
+    layout = one_grid(sizes, 2, 3) if positions == 6 else one_grid(sizes, 1, positions)
+    return randomised(IndexTransformer(layout, width=width, layers=layers))
+
+
+def randomised(network: IndexTransformer) -> IndexTransformer:
     torch.manual_seed(0)
-    network = IndexTransformer(sizes, positions, width=width, layers=layers)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(0.7 * torch.randn(parameter.shape))
@@ -62,7 +67,7 @@ def test_changing_an_index_changes_later_probabilities_alone() -> None:
 
 @pytest.mark.parametrize("sizes", [(64,), (7, 3, 1)])
 def test_before_training_it_is_the_uniform_distribution(sizes: tuple[int, ...]) -> None:
-    prior = IndexPrior(IndexTransformer(sizes, 6), (len(sizes), 2, 3))
+    prior = IndexPrior(IndexTransformer(one_grid(sizes, 2, 3)))
     maps = torch.stack([torch.randint(size, (10, 2, 3)) for size in sizes], 1)
     expected = 6 * sum(math.log(size) for size in sizes)
     torch.testing.assert_close(-prior.log_prob(maps), torch.full((10,), expected, dtype=torch.double))
@@ -101,7 +106,7 @@ def test_drawing_one_index_after_another_takes_the_probabilities_of_whole_sequen
 
 
 def test_draws_depend_on_the_generator_and_not_on_how_many_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prior = IndexPrior(trained((5, 3), 6), (2, 2, 3))
+    prior = IndexPrior(trained((5, 3), 6))
     one = prior.sample(50, torch.Generator().manual_seed(1))
     assert (one.shape, one.dtype) == ((50, 2, 2, 3), torch.int64)
     assert one[:, 0].max() < 5
@@ -112,22 +117,49 @@ def test_draws_depend_on_the_generator_and_not_on_how_many_are_made_at_once(monk
 
 
 def test_probabilities_do_not_depend_on_how_many_are_computed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prior, maps = IndexPrior(trained((5,), 6), (1, 2, 3)), torch.randint(5, (20, 1, 2, 3))
+    prior, maps = IndexPrior(trained((5,), 6)), torch.randint(5, (20, 1, 2, 3))
     whole = prior.log_prob(maps)
     monkeypatch.setattr(module, "AT_ONCE", 100)
     torch.testing.assert_close(prior.log_prob(maps), whole)
 
 
-def test_all_levels_of_a_position_come_before_the_next_position() -> None:
-    maps = torch.arange(12).view(1, 2, 2, 3)
-    assert sequences(maps).tolist() == [[0, 6, 1, 7, 2, 8, 3, 9, 4, 10, 5, 11]]
-    prior = IndexPrior(IndexTransformer((12, 12), 6), (2, 2, 3))
-    prior.network.sample = lambda noise: sequences(maps)  # type: ignore[assignment, method-assign]
-    assert torch.equal(prior.sample(1), maps)
+# two grids -----------------------------------------------------------------------------------------------------------
+
+TWO = IndexLayout({"top": IndexGrid((3,), 1, 2), "bottom": IndexGrid((2, 4), 1, 2)})
+SEQUENCES = torch.tensor(list(itertools.product(*map(range, (3, 3, 2, 4, 2, 4)))))
+"""All sequences: two indices of the top, then two positions of the bottom with two levels each."""
 
 
-def test_independent_indices_cost_their_entropy() -> None:
-    maps = torch.tensor([0, 0, 1, 1]).view(2, 1, 1, 2)
-    assert independent_rate(maps, (2,)) == pytest.approx(2 * math.log(2))
-    assert independent_rate(maps, (50,)) == pytest.approx(2 * math.log(2))
-    assert independent_rate(torch.zeros(2, 1, 1, 2), (50,)) == 0
+def test_the_codebooks_of_two_grids_alternate_only_within_a_grid() -> None:
+    network = randomised(IndexTransformer(TWO, width=8)).eval()
+    assert network.books == [0, 0, 1, 2, 1, 2]
+    assert network.starts == [0, 0, 3, 5, 3, 5]
+    assert network.log_probs(SEQUENCES).double().sum(1).exp().sum().item() == pytest.approx(1, abs=1e-5)
+    uniform = IndexPrior(IndexTransformer(TWO, width=8))
+    expected = torch.full((len(SEQUENCES),), TWO.uniform_rate(), dtype=torch.double)
+    torch.testing.assert_close(-uniform.log_prob(SEQUENCES), expected)
+
+
+def test_the_top_comes_first_and_the_bottom_depends_on_it() -> None:
+    network = randomised(IndexTransformer(TWO, width=8)).eval()
+    one, other = SEQUENCES[:1], SEQUENCES[:1].clone()
+    other[0, 0] = 2
+    before, after = network.log_probs(one), network.log_probs(other)
+    assert (before[0, 1:] != after[0, 1:]).all()
+    other = one.clone()
+    other[0, 2:] = torch.tensor([1, 3, 1, 3])
+    assert torch.equal(network.log_probs(other)[0, :2], before[0, :2])
+
+
+def test_draws_of_two_grids_have_the_probabilities_that_the_network_says() -> None:
+    prior = IndexPrior(randomised(IndexTransformer(TWO, width=8)))
+    drawn = prior.sample(20_000, torch.Generator().manual_seed(1))
+    assert drawn.shape == (20_000, 6)
+    expected = 20_000 * prior.log_prob(SEQUENCES).exp()
+    counts = torch.bincount(drawn @ torch.tensor([192, 64, 32, 8, 4, 1]), minlength=len(SEQUENCES)).double()
+    common = expected > 5
+    statistic = ((counts - expected).square() / expected)[common].sum().item()
+    freedom = int(common.sum())
+    assert freedom > 20
+    assert statistic < freedom + 4 * math.sqrt(2 * freedom)
+    assert counts[~common].sum().item() == pytest.approx(expected[~common].sum().item(), rel=0.2, abs=20)

@@ -13,8 +13,9 @@ from tests.zoo_vectors import close
 from vaezoo.config.choices import QUANTIZERS
 from vaezoo.config.errors import ConfigError
 from vaezoo.metrics.codebooks import perplexity
+from vaezoo.nn.index_layout import one_grid
 from vaezoo.nn.quantizers import codebooks, make_quantizer
-from vaezoo.nn.quantizers.base import Quantizer, uniform_rate, usage
+from vaezoo.nn.quantizers.base import Quantizer
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
 
@@ -353,25 +354,17 @@ def test_more_codes_than_vectors_to_start_from_are_refused(name: str) -> None:
 # usage ---------------------------------------------------------------------------------------------------------------
 
 
-def test_usage_counts_the_codes_of_each_image() -> None:
-    indices = torch.tensor([[[[0, 2], [2, 2]], [[1, 1], [1, 1]]], [[[1, 1], [0, 3]], [[0, 0], [0, 0]]]])
-    assert {name: counts.tolist() for name, counts in usage(indices, (4, 2)).items()} == {
-        "1": [[1, 0, 3, 0], [1, 2, 0, 1]],
-        "2": [[0, 4], [4, 0]],
-    }
-    assert usage(indices[:, :1], (4,)).keys() == {""}
-
-
 def test_rates_and_perplexities_are_the_known_ones(known: dict[str, Tensor]) -> None:
     uniform, iid, bits, _ = known["rates"].tolist()
     counts = torch.tensor([8, 4, 4, 0])
-    assert uniform_rate(9, (4,)) == pytest.approx(uniform, abs=1e-6)
-    assert uniform_rate(9, (4,)) / math.log(2) == pytest.approx(bits)
+    layout = one_grid((4,), 3, 3)
+    assert layout.uniform_rate() == pytest.approx(uniform, abs=1e-6)
+    assert layout.bits() == pytest.approx(bits)
     assert 9 * perplexity(counts).log().item() == pytest.approx(iid, abs=1e-6)
     assert perplexity(counts).item() == pytest.approx(known["perplexity_global"][0].item(), abs=1e-6)
     assert perplexity(torch.full((16,), 7)).item() == pytest.approx(known["perplexity_uniform"].item(), abs=1e-6)
-    assert uniform_rate(9, (4, 4)) == 2 * uniform_rate(9, (4,))
-    assert uniform_rate(9, (1,)) == 0
+    assert one_grid((4, 4), 3, 3).uniform_rate() == 2 * layout.uniform_rate()
+    assert one_grid((1,), 3, 3).uniform_rate() == 0
 
 
 # construction --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from torch import Tensor
 from tests.zoo_vectors import close
 from vaezoo.config.errors import ConfigError
 from vaezoo.nn.quantizers import make_quantizer
-from vaezoo.nn.quantizers.base import uniform_rate
 from vaezoo.nn.quantizers.residual import ResidualQuantizer
 from vaezoo.nn.quantizers.vector import VectorQuantizer
 
@@ -148,7 +147,8 @@ def test_dropout_decodes_a_random_number_of_levels_in_training_only() -> None:
 
 
 def test_the_rate_is_that_of_all_levels() -> None:
-    assert uniform_rate(9, ResidualQuantizer(3, levels=3, size=4).sizes) == pytest.approx(9 * 3 * np.log(4))
+    _, layout = ResidualQuantizer(3, levels=3, size=4).lay_out(3, 3)
+    assert layout.uniform_rate() == pytest.approx(9 * 3 * np.log(4))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.nn.index_layout import one_grid
 from vaezoo.nn.priors import indices
-from vaezoo.nn.priors.indices import independent_rate
 from vaezoo.training import index_prior
 from vaezoo.training.index_prior import PriorSettings, fit_index_prior, learning_rate, no_index_prior
 
 SMALL = PriorSettings(epochs=3, width=8, layers=1, batch_size=32)
 CPU = torch.device("cpu")
+LAYOUT = one_grid((4,), 2, 2)
 
 
 def skewed(count: int, seed: int) -> Tensor:
@@ -28,19 +29,20 @@ def skewed(count: int, seed: int) -> Tensor:
 
 
 def fit(training: Tensor, validation: Tensor, settings: PriorSettings, sizes: Sequence[int] = (4,)) -> tuple:  # type: ignore[type-arg]
-    return fit_index_prior(lambda epoch: training, validation, sizes, settings, device=CPU)
+    layout = one_grid(tuple(sizes), *validation.shape[2:])
+    return fit_index_prior(lambda epoch: training, validation, layout, settings, device=CPU)
 
 
 def test_the_rate_falls_below_that_of_uniform_and_of_independent_indices() -> None:
     training, new = skewed(2000, 0), skewed(500, 1)
     prior, rates = fit(training, new, SMALL)
-    uniform, independent = 4 * math.log(4), independent_rate(new, (4,))
+    uniform, independent = 4 * math.log(4), LAYOUT.independent_rate(new)
     assert rates[0] == pytest.approx(uniform, rel=1e-6)
     assert len(rates) == 4
     assert min(rates) < independent < uniform
     assert -prior.log_prob(new).mean().item() == pytest.approx(min(rates), rel=1e-5)
     drawn = prior.sample(2000, torch.Generator().manual_seed(0))
-    assert independent_rate(drawn, (4,)) == pytest.approx(independent_rate(training, (4,)), rel=0.15)
+    assert LAYOUT.independent_rate(drawn) == pytest.approx(LAYOUT.independent_rate(training), rel=0.15)
 
 
 def test_a_fit_depends_on_its_seed_alone() -> None:
@@ -73,7 +75,7 @@ def test_levels_are_modelled_together() -> None:
     both = torch.cat([first, first], 1)
     _, rates = fit(both[:2500], both[2500:], PriorSettings(epochs=8, width=32, batch_size=32), (4, 5))
     assert rates[0] == pytest.approx(2 * (math.log(4) + math.log(5)), rel=1e-6)
-    assert min(rates) == pytest.approx(independent_rate(first[2500:], (4,)), abs=0.1)
+    assert min(rates) == pytest.approx(one_grid((4,), 1, 2).independent_rate(first[2500:]), abs=0.1)
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ def test_each_epoch_asks_for_its_indices_and_each_step_and_epoch_is_reported() -
         return skewed(100, epoch)
 
     fit_index_prior(
-        training, skewed(50, 9), (4,), SMALL, device=CPU, step=lambda: steps.append(1),
+        training, skewed(50, 9), LAYOUT, SMALL, device=CPU, step=lambda: steps.append(1),
         finished=lambda epoch, rate: epochs.append(epoch),
     )  # fmt: skip
     assert asked == epochs == [0, 1, 2]
@@ -122,6 +124,6 @@ def test_settings_out_of_range_are_refused(setting: dict[str, int], sentence: st
 
 
 def test_indices_beyond_the_limits_have_a_reason() -> None:
-    assert no_index_prior((512,), (1, 7, 7)) == ""
-    assert "at most 65,536 codes, and these have 65,537" in no_index_prior((8, 2**16 + 1), (2, 7, 7))
-    assert "at most 4,096 indices of an image, and these are 4,225" in no_index_prior((8,), (1, 65, 65))
+    assert no_index_prior(one_grid((512,), 7, 7)) == ""
+    assert "at most 65,536 codes, and these have 65,537" in no_index_prior(one_grid((8, 2**16 + 1), 7, 7))
+    assert "at most 4,096 indices of an image, and these are 4,225" in no_index_prior(one_grid((8,), 65, 65))

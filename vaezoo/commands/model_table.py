@@ -13,6 +13,7 @@ from rich.table import Table
 
 from vaezoo.commands.assembly import made_model
 from vaezoo.config import hydra_config
+from vaezoo.config.choices import GRIDS
 from vaezoo.models import Autoencoder
 from vaezoo.runs.user_code import UserCode, composing
 
@@ -63,7 +64,7 @@ def _description(added: UserCode, name: str, model: Autoencoder) -> tuple[str, s
 
 
 def _needs(model: Autoencoder) -> str:
-    wanted = {"labels": model.wants_labels, "conv or resnet": len(model.code_shape) > 1}
+    wanted = {"labels": model.wants_labels, "conv or resnet": len(model.code_shape) > 1 or model.networks == GRIDS}
     return ", ".join(need for need, wants in wanted.items() if wants)
 
 

@@ -158,13 +158,12 @@ def _fit_mixture(subject: Subject, seed: int) -> None:
 def _fit_indices(subject: Subject, settings: "PriorSettings") -> None:
     """Fit a prior to the indices of training images, and write it with what describes it."""
     from vaezoo.commands import console
-    from vaezoo.models.stored_prior import packed
-    from vaezoo.nn.priors.indices import independent_rate
+    from vaezoo.models.stored_prior import described, packed
     from vaezoo.training.index_prior import fit_index_prior, no_index_prior
 
-    run, model, sizes, started = subject.run, subject.model, subject.model.codebook_sizes, time.perf_counter()
-    assert model.index_shape is not None
-    if reason := no_index_prior(sizes, model.index_shape):
+    run, model, layout, started = subject.run, subject.model, subject.model.index_layout, time.perf_counter()
+    assert layout is not None
+    if reason := no_index_prior(layout):
         raise RunError(f"no prior can be fitted: {reason}; choose a smaller codebook or grid")
     images = Indices(subject, settings.seed)
     with console.progress(f"fitting a prior to {run.path}", images.count_steps(settings)) as report:
@@ -172,18 +171,17 @@ def _fit_indices(subject: Subject, settings: "PriorSettings") -> None:
         prior, rates = fit_index_prior(
             lambda epoch: images.of_epoch(epoch, lambda: report(f"indices of training images, epoch {epoch + 1}")),
             validation,
-            sizes,
+            layout,
             settings,
             device=model.device,
             step=lambda: report("training"),
             finished=lambda epoch, rate: print(f"epoch {epoch + 1}: {rate:.2f} nats per validation image", flush=True),
         )
     subject.data.close()
-    independent = independent_rate(validation, sizes)
+    independent = layout.independent_rate(validation)
     card = {
         **subject.about,
-        "index_shape": list(model.index_shape),
-        "codebook_sizes": list(sizes),
+        **described(layout),
         "settings": settings.as_dict(),
         "parameters": prior.parameters,
         "val": {"uniform_rate": rates[0], "independent_rate": independent, "prior_rate": min(rates)},
@@ -223,11 +221,11 @@ class Indices:
         return len(validation) + len(training) * (settings.epochs if self.anew else 1) + settings.epochs * steps
 
     def of_validation(self, report: Callable[[], None]) -> "Tensor":
-        """Those of the validation images: (N, levels, h, w)."""
+        """Those of the validation images: (N, *index_shape)."""
         return self._of(self.data.val_dataloader(), report)
 
     def of_epoch(self, epoch: int, report: Callable[[], None]) -> "Tensor":
-        """Those of the training images in an epoch: (N, levels, h, w)."""
+        """Those of the training images in an epoch: (N, *index_shape)."""
         if self._kept is None or self.anew:
             loader = self.data.train_dataloader()
             loader.sampler.set_epoch(epoch)

@@ -1,13 +1,11 @@
 """The rate of indices under a prior that was fitted to them, and the ELBO with it."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaezoo.evaluation.inputs import Inputs
-from vaezoo.nn.quantizers.base import uniform_rate
 
 CONTINUOUS = "the codes are not discrete"
 NOT_FITTED = "no prior over the indices was fitted; to fit one: vaezoo prior RUN_DIR"
@@ -41,4 +39,4 @@ def with_prior(subject: Any, elbo: Tensor, rate: Tensor) -> Tensor:
 
     KL(q || p) = KL(q || uniform) - log(number of index maps) - E_q[log p(i)], of which the last is ``rate``.
     """
-    return elbo + uniform_rate(math.prod(subject.index_shape[1:]), subject.codebook_sizes) - rate
+    return elbo + subject.index_layout.uniform_rate() - rate

@@ -364,17 +364,15 @@ def _posterior_of(subject: Any, inputs: Inputs) -> Any:
 
 
 def _codebooks(subject: Any, inputs: Inputs) -> Numbers:
-    """Perplexity and share of used codes, over the whole test set; with several levels, their means."""
+    """Perplexity and share of used codes, over the whole test set; with several codebooks, their means."""
     names = ["perplexity", "codes_used"]
     if subject.index_shape is None:
         return missing(names, "the codes are not discrete")
-    indices = inputs.map(subject.indices, inputs.test)
-    counts = [
-        torch.bincount(level.flatten(), minlength=size)
-        for level, size in zip(indices.unbind(1), subject.codebook_sizes, strict=True)
-    ]
+    layout, indices = subject.index_layout, inputs.map(subject.indices, inputs.test)
+    counts = layout.counts(indices).values()
+    positions = [book.positions for book in layout.codebooks]
     scores = {"perplexity": codebooks.perplexity, "codes_used": codebooks.codes_used}
-    sizes = {"n": len(indices), "positions": math.prod(subject.index_shape[1:]), "codes": list(subject.codebook_sizes)}
+    sizes = {"n": len(indices), "positions": positions, "codes": list(layout.sizes)}
     return {
         name: {"value": sum(float(score(level)) for level in counts) / len(counts), **sizes}
         for name, score in scores.items()
@@ -396,9 +394,8 @@ def _by_depth(subject: Any, inputs: Inputs) -> Vectors:
         return torch.stack([torch.stack(pair) for pair in each]).movedim(-1, 0)
 
     recon, psnr = inputs.map(distortions, inputs.test).double().mean(0).T.tolist()
-    positions = math.prod(subject.index_shape[1:])
-    rates = [positions * math.log(size) for size in subject.codebook_sizes]
-    return {"rate_at_depth": list(accumulate(rates)), "recon_at_depth": recon, "psnr_at_depth": psnr}
+    rates = list(accumulate(subject.index_layout.rates()))
+    return {"rate_at_depth": rates, "recon_at_depth": recon, "psnr_at_depth": psnr}
 
 
 def _spread_of_channels(subject: Any, codes: Tensor) -> Vectors:

@@ -28,6 +28,7 @@ from vaezoo.models.piwae import PIWAE
 from vaezoo.models.rae import RAE
 from vaezoo.models.rvq_vae import RVQVAE
 from vaezoo.models.sliced_wae import SlicedWAE
+from vaezoo.models.soft_intro_vae import SoftIntroVAE
 from vaezoo.models.sparse_ae import SparseAE
 from vaezoo.models.spherical_vae import SphericalVAE
 from vaezoo.models.top_down_vae import TopDownVAE
@@ -36,6 +37,7 @@ from vaezoo.models.vae_gan import VAEGAN
 from vaezoo.models.vamp_vae import VampVAE
 from vaezoo.models.vqgan import VQGAN
 from vaezoo.models.vqvae import VQVAE
+from vaezoo.models.vqvae2 import VQVAE2
 from vaezoo.models.wae import WAE
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "VAEGAN",
     "VQGAN",
     "VQVAE",
+    "VQVAE2",
     "WAE",
     "AdversarialAE",
     "Autoencoder",
@@ -72,6 +75,7 @@ __all__ = [
     "JointVAE",
     "LadderVAE",
     "SlicedWAE",
+    "SoftIntroVAE",
     "SparseAE",
     "SphericalVAE",
     "TopDownVAE",

@@ -266,9 +266,9 @@ class Autoencoder(Sampling, Objective):
     @property
     def code_bits(self) -> float:
         """Bits of the uncompressed code of an image: 32 for each of ``manifold_dim``, or what its indices need."""
-        if self.index_shape is None:
+        if self.index_layout is None:
             return BITS_PER_DIMENSION * self.manifold_dim
-        return math.prod(self.index_shape[1:]) * sum(math.log2(size) for size in self.codebook_sizes)
+        return self.index_layout.bits()
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.validation import sum_of
 from vaezoo.models.relaxed import RelaxedVAE
+from vaezoo.nn.index_layout import one_grid
 
 
 class CategoricalVAE(RelaxedVAE):
@@ -20,7 +21,7 @@ class CategoricalVAE(RelaxedVAE):
     def __init__(self, *, groups: int = 20, categories: int = 10, latent_dim: int | None = None, **shared: Any) -> None:
         size = sum_of([categories] * groups, "model.groups times model.categories", latent_dim)
         super().__init__(latent_dim=size, **shared)
-        self.index_shape, self.codebook_sizes = (groups, 1, 1), (categories,) * groups
+        self.index_layout = one_grid((categories,) * groups, 1, 1)
 
     def groups(self) -> tuple[list[int], int]:
         return [self.hparams["categories"]] * self.hparams["groups"], 0

@@ -113,6 +113,11 @@ class PretrainedVQVAE(Pretrained, QuantizedAutoencoder):
 
     networks = ("VQModel",)
 
+    def take(self, network: Any) -> None:
+        super().take(network)
+        self.grid_shape = self.code_shape[1:]
+        self.code_shape, self.index_layout = self.quantizer.lay_out(*self.grid_shape)
+
 
 CLASSES: Mapping[str, type[Pretrained]] = {
     name: cls for cls in (PretrainedAE, PretrainedVAE, PretrainedVQVAE) for name in cls.networks

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from vaezoo.models.base import Autoencoder
+from vaezoo.nn.index_layout import IndexLayout
 from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
 from vaezoo.nn.quantizers import make_quantizer
-from vaezoo.nn.quantizers.base import Quantized, Quantizer, uniform_rate, usage
+from vaezoo.nn.quantizers.base import Quantized, Quantizer
 from vaezoo.training.terms import Terms
 
 RESTARTED = 0.8
@@ -20,9 +21,9 @@ RESTARTED = 0.8
 class QuantizedAutoencoder(Autoencoder):
     """Autoencoder that replaces each position of a spatial code by the nearest code that its quantiser has.
 
-    Its rate is that of indices coded with equal probabilities, N sum_m log K_m nats for N positions and K_m codes of
-    each level. It has no prior to sample from, because the distribution of the indices is not modelled. A quantiser
-    that draws codes has a posterior instead, with the KL divergence from equal probabilities as its rate.
+    Its rate is that of indices coded with equal probabilities, sum_m N_m log K_m nats for N_m positions and K_m codes
+    of each codebook. It has no prior to sample from, because the distribution of the indices is not modelled. A
+    quantiser that draws codes has a posterior instead, with the KL divergence from equal probabilities as its rate.
 
     Args:
         code_channels: channels of the code at each position; None for as many as the quantiser has by default, or as
@@ -32,6 +33,7 @@ class QuantizedAutoencoder(Autoencoder):
 
     selection = ("val/elbo", "max")
     quantizer: Quantizer
+    index_layout: IndexLayout
 
     def __init__(
         self,
@@ -44,25 +46,28 @@ class QuantizedAutoencoder(Autoencoder):
         **shared: Any,
     ) -> None:
         super().__init__(latent_dim=latent_dim, code_channels=code_channels, network=network, **shared)
-        _, height, width = self.code_shape
-        self.codebook_sizes = self.quantizer.sizes
-        self.index_shape = (len(self.codebook_sizes), height, width)
         self.channel_levels = self.quantizer.channel_levels
 
     def _make_networks(
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
     ) -> None:
-        quantizer = make_quantizer(self.hparams["quantizer"], code_channels, self.hparams["quantizer_options"])
+        quantizer = self._make_quantizer(code_channels)
         self.encoder_features = quantizer.features
         super()._make_networks(network, widths, latent_dim, quantizer.channels)
         self.quantizer = quantizer  # after the networks, also among the parameters of an optimiser
+        self.grid_shape = self.code_shape[1:]
+        self.code_shape, self.index_layout = quantizer.lay_out(*self.grid_shape)
+        self.latent_dim = math.prod(self.code_shape)
+
+    def _make_quantizer(self, code_channels: int | None) -> Quantizer:
+        return make_quantizer(self.hparams["quantizer"], code_channels, self.hparams["quantizer_options"])
 
     def count_features(self, dimensions: int) -> int:
         return self.encoder_features
 
     def grid(self, x: Tensor) -> Tensor:
         """Encoder outputs at each position: (B, C, H, W) -> (B, F, h, w)."""
-        return self.features(x).unflatten(1, (-1, *self.code_shape[1:]))
+        return self.features(x).unflatten(1, (-1, *self.grid_shape))
 
     def quantize(self, x: Tensor) -> Quantized:
         """The codes of images before they are flattened, their indices and penalties: (B, C, H, W) -> Quantized."""
@@ -98,16 +103,16 @@ class QuantizedAutoencoder(Autoencoder):
         return self.quantizer.posterior(self.grid(x))
 
     def prior(self) -> Prior | None:
-        return self.quantizer.prior(math.prod(self.code_shape[1:]))
+        return self.quantizer.prior(math.prod(self.grid_shape))
 
     def rate(self, x: Tensor) -> Tensor:
-        return x.new_full((len(x),), uniform_rate(math.prod(self.code_shape[1:]), self.codebook_sizes))
+        return x.new_full((len(x),), self.index_layout.uniform_rate())
 
     def loss_terms(self, x: Tensor) -> Terms:
         grid = self.grid(self.encoder_input(x))
         posterior = self.quantizer.posterior(grid)
         code, indices, penalties = self.quantizer(grid)
-        code, counts = code.flatten(1), usage(indices, self.codebook_sizes)
+        code, counts = code.flatten(1), self.index_layout.usage(indices)
         used, drawn, prior = code, None, self.prior()
         kl, kl_by, rate = x.new_zeros(len(x), 0), "dimension", self.rate(x)
         if posterior is not None and prior is not None:
@@ -126,7 +131,7 @@ class QuantizedAutoencoder(Autoencoder):
         return self.quantizer.wants_images
 
     def start_from(self, images: Tensor) -> None:
-        self.quantizer.start(self.grid(images).detach().movedim(1, -1).flatten(0, -2))
+        self.quantizer.start_from(self.grid(images).detach())
 
     def statistics(self) -> dict[str, Tensor]:
         return {**super().statistics(), **self.quantizer.statistics()}

@@ -6,6 +6,7 @@ from torch import Tensor
 from vaezoo.config.errors import ImageError
 from vaezoo.metrics.mixtures import Mixture, fit_mixture, no_mixture
 from vaezoo.nn.image_api import MIXTURE, ImageAPI
+from vaezoo.nn.index_layout import IndexLayout
 from vaezoo.nn.priors.base import Prior
 from vaezoo.nn.priors.indices import IndexPrior
 from vaezoo.training.model_interface import ModelInterface
@@ -20,12 +21,19 @@ class Sampling(ImageAPI, ModelInterface):
     index_prior: IndexPrior | None = None
     """A prior over indices that was fitted to those of training images after training (``vaezoo prior``)."""
 
-    index_shape: tuple[int, int, int] | None = None
-    """Levels, height and width of the indices of a discrete code, whose rate is from uniform ones; None for a
-    continuous code."""
+    index_layout: IndexLayout | None = None
+    """The grids and codebooks of a discrete code, whose rate is from uniform indices; None for a continuous code."""
 
-    codebook_sizes: tuple[int, ...] = ()
-    """Entries of the codebook of each level of a discrete code."""
+    @property
+    def index_shape(self) -> tuple[int, ...] | None:
+        """Levels, height and width of the indices of a discrete code, or (T,) if they are on several grids, one after
+        another (see ``IndexLayout.maps``); None for a continuous code."""
+        return None if self.index_layout is None else self.index_layout.shape
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Entries of each codebook of a discrete code."""
+        return () if self.index_layout is None else self.index_layout.sizes
 
     def indices(self, x: Tensor) -> Tensor | None:
         """Indices of discrete codes, (B, C, H, W) -> (B, *index_shape), int64; None for continuous codes."""

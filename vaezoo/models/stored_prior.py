@@ -10,9 +10,10 @@ from vaezoo.config.errors import RunError
 from vaezoo.config.validation import check_arguments
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.model_card import read_weights, sha256
-from vaezoo.nn.priors.indices import IndexPrior
+from vaezoo.nn.index_layout import IndexLayout
+from vaezoo.nn.priors.indices import IndexPrior, IndexTransformer
 from vaezoo.runs.folder import RunFolder
-from vaezoo.training.index_prior import PriorSettings, make_network, no_index_prior
+from vaezoo.training.index_prior import PriorSettings, no_index_prior
 
 
 def packed(prior: IndexPrior) -> bytes:
@@ -20,6 +21,13 @@ def packed(prior: IndexPrior) -> bytes:
     from safetensors.torch import save
 
     return save({name: tensor.cpu().contiguous() for name, tensor in prior.network.state_dict().items()})
+
+
+def described(layout: IndexLayout) -> dict[str, list[Any]]:
+    """What prior.json says of the indices: their shape, that of each grid if there are several, and the codebooks."""
+    grids = [list(grid.shape) for grid in layout.grids.values()]
+    several = {"index_grids": grids} if len(grids) > 1 else {}
+    return {"index_shape": list(layout.shape), **several, "codebook_sizes": list(layout.sizes)}
 
 
 def read(run: RunFolder, model: Autoencoder, checkpoint: str, step: int | None) -> IndexPrior | None:
@@ -40,10 +48,10 @@ def read(run: RunFolder, model: Autoencoder, checkpoint: str, step: int | None) 
 
 
 def _read(run: RunFolder, model: Autoencoder, card: Mapping[str, Any]) -> IndexPrior:
-    shape, sizes = list(model.index_shape or ()), list(model.codebook_sizes)
-    if not shape or (card["index_shape"], card["codebook_sizes"]) != (shape, sizes):
+    layout = model.index_layout
+    if layout is None or any(card.get(name) != value for name, value in described(layout).items()):
         raise ValueError(f"it is for {card['index_shape']} indices of {card['codebook_sizes']} codes")
-    if reason := no_index_prior(sizes, shape):
+    if reason := no_index_prior(layout):
         raise ValueError(reason)
     name, chosen = str(card["file"]), dict(card["settings"])
     path = run.path / "prior" / name
@@ -52,9 +60,9 @@ def _read(run: RunFolder, model: Autoencoder, card: Mapping[str, Any]) -> IndexP
     check_arguments(PriorSettings, chosen, key="settings")
     settings = PriorSettings(**chosen)
     with torch.device("meta"):  # a few bytes of settings can ask for terabytes
-        network = make_network(sizes, shape, settings.width, settings.layers)
+        network = IndexTransformer(layout, width=settings.width, layers=settings.layers)
     network.load_state_dict(_sound(read_weights(path)), assign=True)
-    return IndexPrior(network, shape)
+    return IndexPrior(network)
 
 
 def _sound(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ class VAE(ContinuousAutoencoder):
         ConfigError: an unknown name or option, or parts that cannot be combined.
     """
 
-    selection = ("val/elbo", "max")
+    selection: tuple[str, str] | None = ("val/elbo", "max")
     learns_prior = True
     beta = 1.0
     """Weight of the KL in the objective."""
@@ -54,7 +54,7 @@ class VAE(ContinuousAutoencoder):
         self.free_bits = make_free_bits(free_bits, free_bits_options)  # no module: may be set first
         super().__init__(prior=prior, **shared)
         self.bound = make_bound(bound, bound_options)
-        self._log_joint = (_LogJoint(self),)  # in a tuple, so that a model is no part of itself
+        self._itself = (_Methods(self),)  # in a tuple, so that a model is no part of itself
         self._refuse_combinations()
 
     def _refuse_combinations(self) -> None:
@@ -177,9 +177,13 @@ class VAE(ContinuousAutoencoder):
         terms = Terms(nll.mean(0), kl, penalties, code=posterior.mean, kl_by=kl_by, log_weights=log_weights)
         terms.draw = drawn.seen_through(code)
         if self.bound.splits:
-            terms.encoder_log_weights = call_frozen(*self._log_joint, x, drawn.code) - log_q
+            terms.encoder_log_weights = self.frozen("log_joint", x, drawn.code) - log_q
         again = self.bound.changes_gradients and any(part.needs_pixels for part in self.added_terms)
         return terms, self.outputs(drawn.first) if again else outputs[: len(x)]
+
+    def frozen(self, method: str, *args: Any) -> Any:
+        """What a method returns, differentiable with respect to ``args`` but not to the model's parameters."""
+        return call_frozen(*self._itself, method, *args)
 
     def log_joint(self, x: Tensor, code: Tensor) -> Tensor:
         """log p(x, z) of each image and each of its K codes, in nats: (B, C, H, W) and (K, B, D) -> (K, B)."""
@@ -216,12 +220,12 @@ class VAE(ContinuousAutoencoder):
         ]
 
 
-class _LogJoint(nn.Module):
-    """The log joint density of a VAE as the output of a module, whose parameters can be held constant."""
+class _Methods(nn.Module):
+    """The methods of a VAE as outputs of a module, whose parameters can be held constant."""
 
     def __init__(self, model: VAE) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        return self.model.log_joint(x, code)
+    def forward(self, method: str, *args: Any) -> Any:
+        return getattr(self.model, method)(*args)

@@ -22,11 +22,13 @@ class Likelihood(nn.Module):
     """Distribution of an image given the decoder outputs, with independent pixels.
 
     ``discrete`` marks probabilities instead of densities; only then are bits per dimension meaningful.
-    ``is_gaussian`` marks Gaussians with one variance for all pixels, comparable with probabilistic PCA.
+    ``is_gaussian`` marks Gaussians with one variance for all pixels, comparable with probabilistic PCA. ``highest`` is
+    the largest probability or density of a pixel; up to 1, recon is never negative.
     """
 
     discrete = False
     is_gaussian = False
+    highest = math.inf
     unsupported = (
         "the likelihood is not defined on these images, so its recon is not comparable with that of other likelihoods;"
         " choose another model.likelihood"
@@ -62,6 +64,7 @@ class Bernoulli(Likelihood):
     """Bernoulli for pixels of 0 or 1; for grey levels its value is a cross-entropy, not a log probability."""
 
     discrete = True
+    highest = 1.0
     unsupported = (
         "the images are not binary, so the Bernoulli recon is a cross-entropy, not a likelihood, and is not comparable"
         " with that of other likelihoods; data.binarize=dynamic or model.likelihood=continuous_bernoulli gives a proper"
@@ -127,6 +130,7 @@ class Gaussian(Likelihood):
         super().__init__()
         above(sigma, 0, "model.likelihood_options.sigma")
         self.sigma = float(sigma)
+        self.highest = 1 / (math.sqrt(2 * math.pi) * self.sigma)
         self.register_buffer("logvar", torch.tensor(2 * math.log(sigma)), persistent=False)
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
@@ -214,6 +218,7 @@ class DiscretizedLogistic(Likelihood):
     """
 
     discrete = True
+    highest = 1.0
     HALF_BIN = 0.5 / 255
 
     def __init__(self) -> None:
@@ -264,6 +269,7 @@ class _Scaled(Likelihood):
             raise ConfigError(f"model.likelihood_options.scale must be a number or shared, got {scale!r}")
         else:
             above(scale, 0, "model.likelihood_options.scale")
+            self.highest = math.exp(self.log_density(torch.zeros((), device="cpu")).item()) / scale
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         error = x - torch.sigmoid(outputs)

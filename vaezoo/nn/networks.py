@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from vaezoo.distributed import memory
 
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
+
+Networks = TypeVar("Networks", bound=tuple[nn.Module, ...])
 
 LARGEST = 2**30
 """Maximum size of a layer or code; beyond it, the number of weights may overflow torch's counters."""
@@ -44,7 +46,7 @@ def make_networks(
     maker = _mlp if name == "mlp" else partial(_flat, name)
     make = partial(maker, image_shape, latent_dim, features, widths)
     remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
-    return _created(make, remedy)
+    return created(make, remedy)
 
 
 def make_spatial_networks(
@@ -66,7 +68,7 @@ def make_spatial_networks(
     size = _padded(image_shape, name, depth)
     make = partial(_spatial, name, image_shape, channels, features, widths, depth)
     remedy = "choose fewer channels of the code, smaller model.widths or data.image_size, or a smaller network"
-    return *_created(make, remedy), (channels, size[0] >> depth, size[1] >> depth)
+    return *created(make, remedy), (channels, size[0] >> depth, size[1] >> depth)
 
 
 def _check(name: str, image_shape: ImageShape, widths: Sequence[int] | None) -> None:
@@ -79,17 +81,17 @@ def _check(name: str, image_shape: ImageShape, widths: Sequence[int] | None) -> 
         within(size, 1, LARGEST, "each of model.widths")
 
 
-def _created(make: Callable[[], tuple[nn.Module, nn.Module]], remedy: str) -> tuple[nn.Module, nn.Module]:
+def created(make: Callable[[], Networks], remedy: str) -> Networks:
     """The networks of ``make`` with initial weights; ConfigError with ``remedy`` if they do not fit into memory."""
     if torch.empty(0).device.type != "meta":  # get_default_device of torch 2.6 ignores `with torch.device`
         _refuse_too_large(make, remedy)
-    encoder, decoder = make()
-    encoder.apply(_initialise)
-    decoder.apply(_initialise)
-    return encoder, decoder
+    networks = make()
+    for network in networks:
+        network.apply(_initialise)
+    return networks
 
 
-def _refuse_too_large(make: Callable[[], tuple[nn.Module, nn.Module]], remedy: str) -> None:
+def _refuse_too_large(make: Callable[[], tuple[nn.Module, ...]], remedy: str) -> None:
     """ConfigError for networks that do not fit into memory, counted on torch's meta device."""
     with torch.device("meta"):
         count = sum(parameter.numel() for network in make() for parameter in network.parameters())

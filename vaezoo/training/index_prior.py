@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
-from vaezoo.nn.priors.indices import HEADS, IndexPrior, IndexTransformer, sequences
+from vaezoo.nn.index_layout import IndexLayout
+from vaezoo.nn.priors.indices import HEADS, IndexPrior, IndexTransformer
 
 LEARNING_RATE, WARM_UP, CLIP = 2e-3, 100, 1.0
 """Of AdamW, steps to reach it, after which it falls to 0 as a cosine, and the largest norm of a gradient."""
@@ -63,24 +64,19 @@ class PriorSettings:
         return asdict(self)
 
 
-def no_index_prior(sizes: Sequence[int], index_shape: Sequence[int]) -> str:
-    """Why no prior can be fitted to indices (levels, h, w) of so many codes, or an empty string."""
-    if max(sizes) > MOST_CODES:
-        return f"a prior is fitted to indices of at most {MOST_CODES:,} codes, and these have {max(sizes):,}"
-    if (length := math.prod(index_shape)) > LONGEST:
-        return f"a prior is fitted to at most {LONGEST:,} indices of an image, and these are {length:,}"
+def no_index_prior(layout: IndexLayout) -> str:
+    """Why no prior can be fitted to such indices, or an empty string."""
+    if max(layout.sizes) > MOST_CODES:
+        return f"a prior is fitted to indices of at most {MOST_CODES:,} codes, and these have {max(layout.sizes):,}"
+    if layout.length > LONGEST:
+        return f"a prior is fitted to at most {LONGEST:,} indices of an image, and these are {layout.length:,}"
     return ""
-
-
-def make_network(sizes: Sequence[int], index_shape: Sequence[int], width: int, layers: int) -> IndexTransformer:
-    """An untrained network for indices (levels, h, w)."""
-    return IndexTransformer(sizes, math.prod(index_shape[1:]), width=width, layers=layers)
 
 
 def fit_index_prior(
     training: Callable[[int], Tensor],
     validation: Tensor,
-    sizes: Sequence[int],
+    layout: IndexLayout,
     settings: PriorSettings,
     *,
     device: torch.device,
@@ -93,9 +89,9 @@ def fit_index_prior(
     Deterministic for a seed on a CPU; global random state is neither read nor changed.
 
     Args:
-        training: the indices of the training images in an epoch, from 0 up: (N, levels, h, w).
-        validation: those of the validation images: (M, levels, h, w).
-        sizes: number of codes of each level.
+        training: the indices of the training images in an epoch, from 0 up: (N, *layout.shape).
+        validation: those of the validation images: (M, *layout.shape).
+        layout: the grids and codebooks of the indices.
         device: where to compute.
         step: called after each optimiser step.
         finished: called after each epoch, from 0 up, with the rate on validation images.
@@ -103,10 +99,9 @@ def fit_index_prior(
     Returns:
         The prior, and the rate on validation images in nats per image, before training and after each epoch.
     """
-    shape = validation.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = make_network(sizes, shape, settings.width, settings.layers)
+        network = IndexTransformer(layout, width=settings.width, layers=settings.layers)
     network.to(device).train()
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
@@ -117,7 +112,7 @@ def fit_index_prior(
         batches = torch.randperm(len(known), generator=generator).split(settings.batch_size)
         for chosen in batches:
             optimizer.param_groups[0]["lr"] = learning_rate(taken, settings.epochs * len(batches))
-            _descend(network, sequences(known[chosen]).to(device), optimizer)
+            _descend(network, layout.sequences(known[chosen]).to(device), optimizer)
             taken += 1
             step()
         rates.append(_rate(network, validation, device))
@@ -127,7 +122,7 @@ def fit_index_prior(
         elif epoch + 1 - rates.index(min(rates)) >= PATIENCE:
             break
     network.load_state_dict(best)
-    return IndexPrior(network, shape), rates
+    return IndexPrior(network), rates
 
 
 @torch.enable_grad()
@@ -142,9 +137,9 @@ def _descend(network: IndexTransformer, batch: Tensor, optimizer: torch.optim.Op
 
 @torch.no_grad()
 def _rate(network: IndexTransformer, indices: Tensor, device: torch.device) -> float:
-    """Mean -log p(i) of index maps, in nats per image."""
+    """Mean -log p(i) of indices, in nats per image."""
     parts = indices.split(min(network.rows, ROWS))
-    total = sum(-network.log_probs(sequences(part).to(device)).double().sum().item() for part in parts)
+    total = sum(-network.log_probs(network.layout.sequences(part).to(device)).double().sum().item() for part in parts)
     return total / len(indices)
 
 

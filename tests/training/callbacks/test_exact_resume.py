@@ -34,6 +34,8 @@ VQVAE = ("model=vqvae", "+model.quantizer_options.size=8")
         (*FACTOR_VAE, "trainer.accumulate_grad_batches=2"),
         (*VQVAE, "trainer.accumulate_grad_batches=2"),
         (*VQVAE, "model.quantizer=rvq", "+model.quantizer_options.dropout=true"),
+        (*VQVAE, "model=vqvae2", "model.grid_width=8"),
+        ("model=soft_intro_vae", "trainer.accumulate_grad_batches=2"),
         (*VQVAE, "model.quantizer=gumbel", "+model.quantizer_options.warmup_steps=6"),
         ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.latent_map=null"),
     ],

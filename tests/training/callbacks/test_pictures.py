@@ -28,11 +28,11 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.images import Factor
 from vaezoo.figures.planes import FEWEST, Limits
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.models import AE, FSQVAE, RVQVAE, VAE, VQVAE, Autoencoder, CategoricalVAE, ConditionalVAE
+from vaezoo.models import AE, FSQVAE, RVQVAE, VAE, VQVAE, VQVAE2, Autoencoder, CategoricalVAE, ConditionalVAE
 from vaezoo.training.callbacks import images as image_pictures
 from vaezoo.training.callbacks import pictures
 from vaezoo.training.callbacks.images import Interpolations, Levels, Reconstructions, Samples, Traversals
-from vaezoo.training.callbacks.indices import IndexMaps
+from vaezoo.training.callbacks.indices import IndexMaps, in_words
 from vaezoo.training.callbacks.latents import PRIOR_DRAWS, LatentKL, LatentMap, decoded_plane, labels_of
 from vaezoo.training.callbacks.pictures import Picture, undisturbed
 
@@ -730,6 +730,48 @@ def test_maps_of_indices_show_each_level_and_what_it_adds(shown: Any) -> None:
     assert list(shown(IndexMaps(count=4), discrete())["maps"]) == ["indices"]
     for other in (small(), small(CategoricalVAE, latent_dim=None)):
         assert shown(IndexMaps(), other) == {}
+
+
+def two_grids() -> VQVAE2:
+    model = small(VQVAE2, quantizer_options={"size": 6}, latent_dim=None, network="conv", grid_width=8)
+    model.start_from(RandomImages().x)
+    return model.eval()
+
+
+def test_maps_of_indices_show_each_grid(shown: Any) -> None:
+    model, x = two_grids(), RandomImages().x[32:36]
+    found, indices = shown(IndexMaps(count=4), model), model.indices(x)
+    assert list(found["images"]) == ["original", "reconstruction"]
+    maps = found["maps"]
+    assert {name: indices.shape for name, indices in maps.items()} == {
+        "indices, top": (4, 2, 2),
+        "indices, bottom": (4, 4, 4),
+    }
+    assert torch.equal(torch.cat([each.flatten(1) for each in maps.values()], 1), indices)
+    sizes = [len(each.unique()) for each in maps.values()]
+    assert f"{sizes[0]} of 6, {sizes[1]} of 6 codes occur here" in found["note"]
+
+
+def test_of_two_grids_the_codes_of_the_top_vary(shown: Any) -> None:
+    model, x = two_grids(), RandomImages().x[32:]
+    found = shown(Traversals(image=1), model)
+    counts = torch.bincount(model.indices(x)[:, :4].flatten(), minlength=6)
+    assert f"of {(counts > 0).sum()} codes in use, of 6 of top" in found["note"]
+    changed = model.indices(x[1:2]).clone()
+    changed[:, :4] = counts.argmax()
+    everywhere, centre = found["rows"].values()
+    torch.testing.assert_close(everywhere[:1], model.decode(model.codes_at(changed)))
+    changed = model.indices(x[1:2]).clone()
+    changed[:, 3] = counts.argmax()
+    torch.testing.assert_close(centre[:1], model.decode(model.codes_at(changed)))
+
+
+@pytest.mark.parametrize(
+    ("codebook", "words"),
+    [("", ""), ("1", "level 1"), ("12", "level 12"), ("top", "top"), ("bottom_2", "bottom, level 2")],
+)
+def test_codebooks_have_names_in_words(codebook: str, words: str) -> None:
+    assert in_words(codebook) == words
 
 
 def test_neighbouring_indices_have_different_colours() -> None:

@@ -282,14 +282,19 @@ def takes_network_and_image(make: Make, network: str, image_shape: list[int]) ->
 
 
 def learns_with_every_likelihood(make: Make) -> None:
-    """The objective decreases in training, with every likelihood."""
+    """The objective decreases in training, with every likelihood that the model does not refuse in one sentence."""
     for likelihood in LIKELIHOODS:
         learns(make, likelihood)
 
 
 def learns(make: Make, likelihood: str) -> None:
-    """The objective decreases within a few training steps with one likelihood."""
-    model = make(f"model.likelihood={likelihood}", "model.widths=[32]", image_shape=[1, 8, 8])
+    """The objective decreases within a few training steps with one likelihood, unless the model refuses it."""
+    try:
+        model = make(f"model.likelihood={likelihood}", "model.widths=[32]", image_shape=[1, 8, 8])
+    except InstantiationException as error:
+        said = hydra_config.explain(error)
+        demand(said is not None, f"model.likelihood={likelihood} must be refused by a ConfigError in one sentence")
+        return
     x = (255 * torch.rand(16, 1, 8, 8)).round() / 255
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []

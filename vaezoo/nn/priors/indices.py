@@ -1,12 +1,12 @@
 """An autoregressive prior over the indices of discrete codes, which is fitted after the autoencoder."""
 
-import math
-from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from vaezoo.nn.index_layout import IndexLayout
 
 HEADS = 4
 """Attention heads, of which the width is a multiple."""
@@ -22,44 +22,46 @@ class IndexTransformer(nn.Module):
     convolutions. Its last layers are 0, so that before training it is the uniform distribution.
 
     Args:
-        sizes: number of codes of each of M levels, which alternate in a sequence.
-        positions: number of positions, each with an index of every level; T = M times ``positions``.
+        layout: the codebook of each place of a sequence.
         width: features of a position, a multiple of ``HEADS``; layers: number of blocks.
     """
 
-    def __init__(self, sizes: Sequence[int], positions: int, *, width: int = 64, layers: int = 2) -> None:
+    def __init__(self, layout: IndexLayout, *, width: int = 64, layers: int = 2) -> None:
         super().__init__()
-        self.sizes, self.length = tuple(sizes), positions * len(sizes)
-        self.starts = [sum(self.sizes[:level]) for level in range(len(self.sizes))]
-        self.embedding = nn.Embedding(sum(self.sizes) + 1, width)  # the last one begins every sequence
+        self.layout, self.length = layout, layout.length
+        self.books, self.starts = [0] * self.length, [0] * self.length
+        """Of each place: the number of its codebook, and of the first row of the embedding that is for this."""
+        for number, book in enumerate(layout.codebooks):
+            for place in range(self.length)[book.places]:
+                self.books[place], self.starts[place] = number, sum(layout.sizes[:number])
+        self.embedding = nn.Embedding(sum(layout.sizes) + 1, width)  # the last one begins every sequence
         self.places = nn.Parameter(0.02 * torch.randn(self.length, width))
         block = nn.TransformerEncoderLayer(
             width, HEADS, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.last_norm = nn.LayerNorm(width)
         self.body = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
-        self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
+        self.heads = nn.ModuleList(nn.Linear(width, size) for size in layout.sizes)
         for parameter in self.heads.parameters():
             nn.init.zeros_(parameter)
 
     @property
     def rows(self) -> int:
         """Number of sequences whose logits fit into memory at once."""
-        return max(1, AT_ONCE // (self.length * max(self.sizes)))
+        return max(1, AT_ONCE // (self.length * max(self.layout.sizes)))
 
     def log_probs(self, sequence: Tensor) -> Tensor:
         """log p(i_t | i_1, ..., i_(t-1)) of each index, in nats: int64 (B, T) -> (B, T)."""
         hidden = self._hidden(sequence)
-        found = []
-        for level, head in enumerate(self.heads):
-            own = slice(level, None, len(self.sizes))
-            logits = head(hidden[:, own]).movedim(-1, 1)
-            found.append(-F.cross_entropy(logits, sequence[:, own], reduction="none"))
-        return torch.stack(found, 2).flatten(1)
+        found = torch.zeros_like(sequence, dtype=hidden.dtype)
+        for book, head in zip(self.layout.codebooks, self.heads, strict=True):
+            logits = head(hidden[:, book.places]).movedim(-1, 1)
+            found[:, book.places] = -F.cross_entropy(logits, sequence[:, book.places], reduction="none")
+        return found
 
     def _hidden(self, sequence: Tensor) -> Tensor:
         """Features of each place, which depend on the indices before it: (B, T) -> (B, T, W)."""
-        shift = torch.tensor(self.starts, device=sequence.device).repeat(self.length // len(self.sizes))
+        shift = torch.tensor(self.starts, device=sequence.device)
         tokens = torch.cat([self._first(len(sequence))[:, None], (sequence + shift)[:, :-1]], 1)
         mask = nn.Transformer.generate_square_subsequent_mask(self.length, device=sequence.device)
         hidden: Tensor = self.last_norm(self.body(self.embedding(tokens) + self.places, mask=mask, is_causal=True))
@@ -81,9 +83,9 @@ class IndexTransformer(nn.Module):
             hidden = self.embedding(token) + self.places[place]
             for block, kept in zip(self.body.layers, memory, strict=True):
                 hidden = _step(block, hidden, kept, place)
-            level = place % len(self.sizes)
-            found[:, place] = _chosen(self.heads[level](self.last_norm(hidden)), noise[:, place])
-            token = found[:, place] + self.starts[level]
+            logits = self.heads[self.books[place]](self.last_norm(hidden))
+            found[:, place] = _chosen(logits, noise[:, place])
+            token = found[:, place] + self.starts[place]
         return found
 
 
@@ -109,14 +111,14 @@ def _chosen(logits: Tensor, noise: Tensor) -> Tensor:
 
 
 class IndexPrior:
-    """p(i) of index maps (levels, h, w): a network over their sequences in raster order, with the levels side by side.
+    """p(i) of the indices of an image: a network over their sequences.
 
     It is no module, so that it does not belong to the weights of the autoencoder whose indices it models.
     """
 
-    def __init__(self, network: IndexTransformer, index_shape: Sequence[int]) -> None:
+    def __init__(self, network: IndexTransformer) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.index_shape = tuple(index_shape)
+        self.layout = network.layout
 
     def to(self, device: torch.device) -> Self:
         """Move the network to ``device``; returns itself."""
@@ -125,38 +127,20 @@ class IndexPrior:
 
     @torch.no_grad()
     def log_prob(self, indices: Tensor) -> Tensor:
-        """log p(i) in nats: (B, levels, h, w) -> (B,), float64."""
-        parts = sequences(indices).split(self.network.rows)
+        """log p(i) in nats: (B, *index_shape) -> (B,), float64."""
+        parts = self.layout.sequences(indices).split(self.network.rows)
         return torch.cat([self.network.log_probs(part).double().sum(1) for part in parts])
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draws on the device of the network, whatever that of the generator: int64 (count, levels, h, w)."""
+        """Draws on the device of the network, whatever that of the generator: int64 (count, *index_shape)."""
         device = self.network.places.device
         where = device if generator is None else generator.device
         noise = torch.rand(count, self.network.length, generator=generator, device=where, dtype=torch.double)
         at_once = max(1, AT_ONCE // (2 * self.network.places.numel() * len(self.network.body.layers)))
         drawn = torch.cat([self.network.sample(part) for part in noise.to(device).split(at_once)])
-        levels, height, width = self.index_shape
-        return drawn.view(count, height, width, levels).movedim(-1, 1)
+        return self.layout.from_sequences(drawn)
 
     @property
     def parameters(self) -> int:
         """Number of parameters."""
         return sum(parameter.numel() for parameter in self.network.parameters())
-
-
-def sequences(indices: Tensor) -> Tensor:
-    """Index maps as sequences in raster order, all levels of a position first: (B, levels, h, w) -> int64 (B, T)."""
-    return indices.movedim(1, -1).flatten(1).long()
-
-
-def independent_rate(indices: Tensor, sizes: Sequence[int]) -> float:
-    """Nats per image of independent indices with the frequencies of these: the sum over levels of N times the entropy.
-
-    Indices (B, levels, h, w), and the number of codes of each level.
-    """
-    found = 0.0
-    for level, size in zip(indices.unbind(1), sizes, strict=True):
-        counts = torch.bincount(level.flatten().long(), minlength=size).double()
-        found += math.prod(indices.shape[2:]) * float(torch.special.entr(counts / counts.sum()).sum())
-    return found

@@ -1,15 +1,14 @@
 """What all quantisers offer: grids of vectors to grids of codes from a finite set."""
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
+from vaezoo.nn.index_layout import IndexLayout, one_grid
 from vaezoo.nn.posteriors.base import Posterior
 from vaezoo.nn.priors.base import Prior
 
@@ -25,8 +24,9 @@ MOST_CODES = 2**16
 class Quantized(NamedTuple):
     """A quantised batch.
 
-    ``code`` (B, c, h, w) has the values of codes and the gradient of the estimator; ``indices`` is long
-    (B, levels, h, w); ``penalties`` are unweighted and (B,), summed over channels and positions.
+    ``code`` (B, *code_shape) has the values of codes and the gradient of the estimator; ``indices`` is long
+    (B, *index_shape); ``penalties`` are unweighted and (B,), summed over channels and positions. These shapes are
+    (c, h, w) and (levels, h, w) but for the quantiser of two grids.
     """
 
     code: Tensor
@@ -38,14 +38,15 @@ class Quantizer(nn.Module):
     """Map from vectors to codes, in float32 whatever the precision; ``sizes`` is the number of codes of each level.
 
     ``channels`` are those of a code, and ``features`` the encoder outputs that it needs at each position. ``commits``
-    says whether there is a penalty ``commitment``; ``weights`` are those of the other penalties by name, and
-    ``batch_statistics`` names those that are biased statistics of a batch. ``channel_levels`` are the values that each
-    channel can have, if channels are quantised one by one.
+    says whether there is a penalty ``commitment``, and ``draws`` whether there is a posterior; ``weights`` are those of
+    the other penalties by name, and ``batch_statistics`` names those that are biased statistics of a batch.
+    ``channel_levels`` are the values that each channel can have, if channels are quantised one by one.
     """
 
     sizes: tuple[int, ...]
     channels: int
     commits = False
+    draws = False
     weights: Mapping[str, float] = MappingProxyType({})
     batch_statistics: frozenset[str] = frozenset()
     channel_levels: Sequence[Sequence[float]] = ()
@@ -53,6 +54,10 @@ class Quantizer(nn.Module):
     @property
     def features(self) -> int:
         return self.channels
+
+    def lay_out(self, height: int, width: int) -> tuple[tuple[int, ...], IndexLayout]:
+        """The shape of the code of encoder outputs on such a grid, and what their indices are; called once."""
+        return (self.channels, height, width), one_grid(self.sizes, height, width)
 
     @property
     def wants_images(self) -> int:
@@ -93,6 +98,10 @@ class Quantizer(nn.Module):
 
     def start(self, vectors: Tensor) -> None:
         """Fit the codes to vectors (N, c) before training; these must be the same on all ranks."""
+
+    def start_from(self, z: Tensor) -> None:
+        """The same with encoder outputs (B, features, h, w)."""
+        self.start(z.movedim(1, -1).flatten(0, -2))
 
     def update(self, restarts: bool = True, next_step: int = 0) -> None:
         """Take over what training batches since the last call have gathered; called before each optimiser step."""
@@ -135,21 +144,3 @@ def refuse_too_few(vectors: Tensor, size: int, option: str = "size") -> None:
             f"{OPTIONS}.{option} must be at most the number of vectors that codes start from, which is"
             f" {len(vectors):,} for these training images, got {size:,}"
         )
-
-
-def usage(indices: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
-    """How often each image has each code: indices (B, levels, h, w), with ``sizes``, -> (B, K) by number of the level.
-
-    The name of the level is empty if there is only one.
-    """
-    found = {}
-    for number, (level, size) in enumerate(zip(indices.flatten(2).unbind(1), sizes, strict=True), 1):
-        ones = torch.ones(level.shape, device=level.device)
-        counts = ones.new_zeros(len(level), size).scatter_add_(1, level, ones)
-        found[str(number) if len(sizes) > 1 else ""] = counts
-    return found
-
-
-def uniform_rate(positions: int, sizes: Sequence[int]) -> float:
-    """-log of a uniform prior over the codes of ``positions`` (h times w) and of all levels, in nats per image."""
-    return positions * sum(math.log(size) for size in sizes)

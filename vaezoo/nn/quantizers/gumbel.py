@@ -117,6 +117,7 @@ class GumbelQuantizer(Quantizer):
             codes would not be used.
     """
 
+    draws = True
     temperature: Tensor
 
     def __init__(

@@ -13,7 +13,7 @@ from vaezoo import figures, metrics
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.metrics.paths import choose_pairs
 from vaezoo.nn.interpolation import METHODS
-from vaezoo.training.callbacks.indices import channel_strips, codebook_images
+from vaezoo.training.callbacks.indices import channel_strips, codebook_images, in_words
 from vaezoo.training.callbacks.pictures import (
     MOST_TILES,
     Picture,
@@ -253,7 +253,9 @@ class Traversals(Picture):
         """What the most used codes stand for: discrete codes have no dimensions that could be moved."""
         image = x[min(self.image, len(x) - 1)]
         everywhere, at_centre, shares, used = codebook_images(model, x, image, CODES)
-        note = f"the {len(shares)} most used of {used} codes in use, of {model.codebook_sizes[0]:,}"
+        first = model.index_layout.codebooks[0]
+        of_others = f" of {in_words(first.name)}" if first.name else ""
+        note = f"the {len(shares)} most used of {used} codes in use, of {first.size:,}{of_others}"
         rows = {"everywhere": everywhere, "in the centre": at_centre}
         if not model.channel_levels:
             note += f", with their share among {len(x)} validation images; above in every position, below in the"

@@ -1,6 +1,5 @@
 """Figures of discrete codes during training: maps of their indices, and what codes and channels stand for."""
 
-import math
 from typing import Any
 
 import torch
@@ -16,7 +15,8 @@ class IndexMaps(Picture):
     """The first ``count`` validation images, their reconstructions and the indices of their codes, in colours.
 
     If levels of a code refine each other, there is a reconstruction from the first level, the first two, and so on.
-    Nothing is drawn for continuous codes, and for those without a grid of positions.
+    Of several grids, each has its own row. Nothing is drawn for continuous codes, and for those without a grid of
+    positions.
     """
 
     name = "indices"
@@ -27,20 +27,27 @@ class IndexMaps(Picture):
         self.count = count
 
     def figure(self, model: Any, data: Any) -> Figure | None:
-        if model.index_shape is None or math.prod(model.index_shape[1:]) == 1:
+        layout = model.index_layout
+        if layout is None or max(book.positions for book in layout.codebooks) == 1:
             return None
         x = examples(model, data, self.count)[0]
         indices = model.indices(x)
-        partial, levels, sizes = model.partial_codes(indices), indices.unbind(1), model.codebook_sizes
+        partial, found = model.partial_codes(indices), layout.maps(indices.cpu())
         rows = {"original": x.cpu()}
         for depth, codes in enumerate([] if partial is None else partial[:-1], 1):
             rows[f"levels 1 to {depth}" if depth > 1 else "level 1"] = decoded(model, codes)
         rows["reconstruction"] = finite(model.reconstruct(x), "reconstructions")
-        names = ["indices"] if len(levels) == 1 else [f"indices, level {level}" for level in range(1, len(levels) + 1)]
-        maps = dict(zip(names, (level.cpu() for level in levels), strict=True))
-        used = ", ".join(f"{len(level.unique())} of {size:,}" for level, size in zip(levels, sizes, strict=True))
+        maps = {", ".join(filter(None, ("indices", in_words(name)))): indices for name, indices in found.items()}
+        counted = zip(found.values(), layout.sizes, strict=True)
+        used = ", ".join(f"{len(indices.unique())} of {size:,}" for indices, size in counted)
         note = f"one colour for each code; {used} codes occur here"
         return figures.index_maps(rows, maps, self.subject(model, data), note)
+
+
+def in_words(codebook: str) -> str:
+    """The name of a codebook in a figure: "level 1", "top", "top, level 1", or nothing for the only one."""
+    grid, _, level = codebook.rpartition("_") if not codebook.isalpha() else (codebook, "", "")
+    return ", ".join(filter(None, (grid, f"level {level}" if level else "")))
 
 
 def decoded(model: Any, codes: Tensor) -> Tensor:
@@ -55,17 +62,16 @@ def codebook_images(model: Any, x: Tensor, image: Tensor, count: int) -> tuple[T
     """Decoded images of the ``count`` codes that images (N, C, H, W) use most.
 
     Returns images with each code in every position, ``image`` (C, H, W) with each code in its central position, both
-    (K, C, H, W), the share of each code, and the number of codes in use. Of several levels, the first varies; if the
+    (K, C, H, W), the share of each code, and the number of codes in use. Of several codebooks, the first varies; if the
     others refine it, it is alone in every position.
     """
-    counts = torch.bincount(
-        torch.cat([model.indices(part)[:, 0].flatten() for part in x.split(CHUNK)]), minlength=model.codebook_sizes[0]
-    )
+    layout, first = model.index_layout, model.index_layout.codebooks[0].name
+    counts = layout.counts(torch.cat([model.indices(part) for part in x.split(CHUNK)]))[first]
     chosen = counts.argsort(descending=True, stable=True)[: min(count, int((counts > 0).sum()))]
-    everywhere = model.indices(image[None]).repeat(len(chosen), 1, 1, 1)
-    at_centre, (height, width) = everywhere.clone(), everywhere.shape[2:]
-    everywhere[:, 0] = chosen[:, None, None]
-    at_centre[:, 0, height // 2, width // 2] = chosen
+    everywhere = model.indices(image[None]).repeat_interleave(len(chosen), 0)
+    at_centre, (height, width) = everywhere.clone(), layout.maps(everywhere)[first].shape[1:]
+    layout.maps(everywhere)[first][:] = chosen[:, None, None]
+    layout.maps(at_centre)[first][:, height // 2, width // 2] = chosen
     partial = model.partial_codes(everywhere)
     alone = model.codes_at(everywhere) if partial is None else partial[0]
     images = [decoded(model, codes) for codes in (alone, model.codes_at(at_centre))]
