@@ -76,9 +76,10 @@ def test_each_player_has_the_gradient_of_its_own_problem(likelihood: str) -> Non
         drawn = posterior.draw().first
         noise["x"] = (drawn - posterior.mean) / (0.5 * posterior.logvar).exp()
         noise["prior"] = torch.randn(4, 3, dtype=torch.float32).double()
-        decoded = model.posterior(model.decode(torch.cat([drawn, noise["prior"]])))
-        again = (decoded.draw().first - decoded.mean) / (0.5 * decoded.logvar).exp()
-        noise["rec"], noise["fake"] = again.chunk(2)
+        for name, code in {"rec": drawn, "fake": noise["prior"]}.items():
+            decoded = model.posterior(model.decode(code))
+            noise[name] = (decoded.draw().first - decoded.mean) / (0.5 * decoded.logvar).exp()
+            decoded.draw()  # that of the decoder's side
     of_encoder, of_decoder = two_problems(model, x, noise, beta, 5.0, gamma)
     model.zero_grad()
     (PIXELS * of_encoder).backward()

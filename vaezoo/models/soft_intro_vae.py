@@ -94,15 +94,18 @@ class SoftIntroVAE(VAE):
     ) -> None:
         assert prior is not None
         decoded = self.likelihood.mean(self.outputs(torch.cat([code.detach(), own_draws(prior, code)])))
-        seen = decoded.detach()
-        of_decoded = self.posterior(seen)
-        drawn = of_decoded.draw()
-        cost = self.frozen("nll", seen, drawn.first) + self.beta_neg * of_decoded.kl(prior, drawn).sum(1)
-        found = {"exp_elbo": (-2 / self.pixels * cost).exp(), "kl_decoded": self.frozen("kl_of", decoded)}
-        if self.gamma:
-            found["recon_decoded"] = self.nll(seen, drawn.first.detach())
-        terms.penalties |= {name: 0.5 * (term[: len(x)] + term[len(x) :]) for name, term in found.items()}
+        found, others = (self._of_decoded(images, prior) for images in decoded.chunk(2))  # a draw is for one batch
+        terms.penalties |= {name: 0.5 * (term + others[name]) for name, term in found.items()}
         super().penalise(terms, x, outputs, code, posterior, prior)
+
+    def _of_decoded(self, images: Tensor, prior: Prior) -> dict[str, Tensor]:
+        """The terms of decoded images (B, C, H, W), (B,) each."""
+        seen = images.detach()
+        posterior = self.posterior(seen)
+        drawn = posterior.draw()
+        cost = self.frozen("nll", seen, drawn.first) + self.beta_neg * posterior.kl(prior, drawn).sum(1)
+        found = {"exp_elbo": (-2 / self.pixels * cost).exp(), "kl_decoded": self.frozen("kl_of", images)}
+        return found | ({"recon_decoded": self.nll(seen, drawn.first.detach())} if self.gamma else {})
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
         found = terms.penalties
