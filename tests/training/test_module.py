@@ -87,6 +87,9 @@ def test_an_untrained_decoder_starts_at_the_mean_of_training_images_and_a_traine
     assert bias is not None
     expected = mean.clamp(0.01, 0.99).flatten() if network == "mlp" else mean.mean((1, 2))
     torch.testing.assert_close(bias.sigmoid(), expected)
+    bias.data.zero_()
+    model.start_decoder(torch.cat([data.examples(1000, "train")[0], torch.full((1, 1, 16, 16), torch.nan)]))
+    torch.testing.assert_close(bias.sigmoid(), expected)
     trained = bias.data.fill_(-1).clone()
     fit(model, "fast", data=data, max_epochs=0)
     assert bias.equal(trained)

@@ -181,11 +181,12 @@ class Autoencoder(Sampling, Objective):
         """Start an untrained decoder at the mean of training images, (B, C, H, W), as Burda et al. (2016) do.
 
         From mid-grey, the first steps make a mostly black data set's images so dark that sigmoids saturate, which a
-        convolutional decoder may never leave. A bias that is not zero was trained, and is kept.
+        convolutional decoder may never leave. A bias that is not zero was trained, and is kept. Images that are not
+        finite are left out: a step names them.
         """
-        bias, mean = last_bias(self.decoder), images.mean(0)
-        if bias is not None and not bias.any():
-            mean = mean if len(bias) == self.pixels else mean.mean((1, 2))
+        bias, finite = last_bias(self.decoder), images[images.flatten(1).isfinite().all(1)]
+        if bias is not None and not bias.any() and len(finite):
+            mean = finite.mean(0) if len(bias) == self.pixels else finite.mean((0, 2, 3))
             bias.copy_(self.likelihood.outputs_near(mean).flatten())
 
     # corruption ------------------------------------------------------------------------------------------------------
