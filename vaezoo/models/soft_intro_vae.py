@@ -103,8 +103,8 @@ class SoftIntroVAE(VAE):
         seen = images.detach()
         posterior = self.posterior(seen)
         drawn = posterior.draw()
-        cost = self.frozen("nll", seen, drawn.first) + self.beta_neg * posterior.kl(prior, drawn).sum(1)
-        found = {"exp_elbo": (-2 / self.pixels * cost).exp(), "kl_decoded": self.frozen("kl_of", images)}
+        cost = self.call_frozen("nll", seen, drawn.first) + self.beta_neg * posterior.kl(prior, drawn).sum(1)
+        found = {"exp_elbo": (-2 / self.pixels * cost).exp(), "kl_decoded": self.call_frozen("kl_of", images)}
         return found | ({"recon_decoded": self.nll(seen, drawn.first.detach())} if self.gamma else {})
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:

@@ -177,11 +177,11 @@ class VAE(ContinuousAutoencoder):
         terms = Terms(nll.mean(0), kl, penalties, code=posterior.mean, kl_by=kl_by, log_weights=log_weights)
         terms.draw = drawn.seen_through(code)
         if self.bound.splits:
-            terms.encoder_log_weights = self.frozen("log_joint", x, drawn.code) - log_q
+            terms.encoder_log_weights = self.call_frozen("log_joint", x, drawn.code) - log_q
         again = self.bound.changes_gradients and any(part.needs_pixels for part in self.added_terms)
         return terms, self.outputs(drawn.first) if again else outputs[: len(x)]
 
-    def frozen(self, method: str, *args: Any) -> Any:
+    def call_frozen(self, method: str, *args: Any) -> Any:
         """What a method returns, differentiable with respect to ``args`` but not to the model's parameters."""
         return call_frozen(*self._itself, method, *args)
 
