@@ -412,7 +412,7 @@ def test_what_only_lightning_can_do_is_left_to_it(
 
 
 def test_an_optimiser_that_evaluates_a_batch_several_times_is_left_to_lightning() -> None:
-    model = small(optimizer={"name": "LBFGS", "lr": 0.01})
+    model = small(optimizer={"name": "LBFGS", "lr": 1e-4})
     trainer = fit(model, "fast", max_epochs=1)
     assert reason_against(trainer, model, Loop) == "the optimiser evaluates each batch several times"
 
