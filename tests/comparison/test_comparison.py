@@ -465,5 +465,5 @@ def test_a_metric_that_is_not_defined_has_a_reason_and_hides_no_other_number(tra
     ],
 )
 def test_a_sphere_is_compared_by_the_dimensions_of_its_surface(summary: dict[str, Any], said: str) -> None:
-    record: Any = SimpleNamespace(summary=summary, config={"model": {"latent_dim": 7}})
+    record: Any = SimpleNamespace(summary=summary, config={"model": {"latent_dim": 7}}, value=lambda name: None)
     assert fairness._dimensions(record) == said
