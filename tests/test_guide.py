@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from vaezoo import load
 from vaezoo.benchmark import grid
-from vaezoo.commands import compare, evaluate, prior
+from vaezoo.commands import adopt, compare, evaluate, prior
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
@@ -26,6 +26,7 @@ GUIDE, TOKENIZERS = ((DOCS / name).read_text() for name in ("guide.md", "tokeniz
 Program = Callable[..., tuple[int, str]]
 
 READ: dict[str, Callable[[list[str]], Any]] = {
+    "adopt": adopt.read,
     "evaluate": evaluate.read,
     "prior": prior.read,
     "compare": compare.parse,
