@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from tests.commands.test_train import interrupt_at
-from tests.conftest import in_turn, some_models
+from tests.conftest import some_models
 from tests.conftest import small as small_parts
 from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
@@ -302,7 +302,8 @@ def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
     assert_equal_weights(fast.model("best"), slow.model("best"))
 
 
-@pytest.mark.parametrize(("variant", "before"), in_turn(STEPPING))
+@pytest.mark.parametrize("before", STEPPING)
+@pytest.mark.parametrize("variant", some_models(2))
 def test_every_variant_goes_on_in_the_other_way_exactly(
     variant: str, before: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,6 +326,7 @@ READS = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "
 """Methods of a tensor by which the host waits for what a device has computed."""
 
 
+@pytest.mark.parametrize("variant", some_models(3))
 def test_a_step_between_two_log_points_waits_for_nothing(
     variant: str, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
