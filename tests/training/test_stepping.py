@@ -14,8 +14,8 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from tests.commands.test_train import interrupt_at
-from tests.conftest import some_models
 from tests.conftest import small as small_parts
+from tests.conftest import some_models
 from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
 from vaezoo.config.choices import STEPPING
