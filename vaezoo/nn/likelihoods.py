@@ -14,7 +14,7 @@ from vaezoo.config.validation import above, create
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
 
-DARKEST = 0.01
+START_MARGIN = 0.01
 """Distance of the mean pixels that decoders start at from 0 and 1, where the gradient of a sigmoid would vanish."""
 
 
@@ -49,7 +49,7 @@ class Likelihood(nn.Module):
 
     def outputs_near(self, mean: Tensor) -> Tensor:
         """Decoder outputs to start from, whose ``mean`` is about these pixels: their logits, kept from saturation."""
-        return torch.logit(mean.clamp(DARKEST, 1 - DARKEST))
+        return torch.logit(mean.clamp(START_MARGIN, 1 - START_MARGIN))
 
     def supports(self, x: Tensor) -> Tensor:
         """Whether every pixel of an image is in the support of the distribution: (B, C, H, W) -> (B,)."""

@@ -255,6 +255,7 @@ class Traversals(Picture):
         everywhere, at_centre, shares, used = codebook_images(model, x, image, CODES)
         first = model.index_layout.codebooks[0]
         of_others = f" of {in_words(first.name)}" if first.name else ""
+        of_others += " (those of the other grid stay the image's)" if len(model.index_layout.grids) > 1 else ""
         note = f"the {len(shares)} most used of {used} codes in use, of {first.size:,}{of_others}"
         rows = {"everywhere": everywhere, "in the centre": at_centre}
         if not model.channel_levels:
