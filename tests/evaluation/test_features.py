@@ -12,8 +12,10 @@ import torch
 from vaezoo.data import ImageDataModule
 from vaezoo.data.images import Factor
 from vaezoo.evaluation import features
-from vaezoo.evaluation.features import Classifier, FeatureExtractor, classifier_features, inception_features
+from vaezoo.evaluation.features import FeatureExtractor, classifier_features, inception_features
 from vaezoo.metrics.generation import frechet_distance
+from vaezoo.nn import classifier
+from vaezoo.nn.classifier import Classifier
 
 Make = Callable[..., ImageDataModule]
 
@@ -26,7 +28,7 @@ def digits(**settings: object) -> ImageDataModule:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two passes: enough to see whether weights are the same."""
-    monkeypatch.setattr(features, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(classifier, "MOST_EPOCHS", 2)
 
 
 def made(datamodule: ImageDataModule, folder: Path) -> FeatureExtractor:
@@ -52,9 +54,9 @@ def test_the_classifier_tells_the_digits_and_measures_noise_as_far(tmp_path: Pat
 @pytest.mark.usefixtures("quick")
 def test_features_have_mean_variance_one_and_the_answers_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = digits().examples(200, "train")
-    network = features.train_classifier([1, 8, 8], [10], x, y)
-    monkeypatch.setattr(features, "_rescale", lambda *_: None)
-    plain = features.train_classifier([1, 8, 8], [10], x, y)
+    network = classifier.train_classifier([1, 8, 8], [10], x, y)
+    monkeypatch.setattr(classifier, "_rescale", lambda *_: None)
+    plain = classifier.train_classifier([1, 8, 8], [10], x, y)
     with torch.no_grad():
         assert network(x).var(0, correction=0).mean().item() == pytest.approx(1, rel=1e-4)
         torch.testing.assert_close(network.heads[0](network(x)), plain.heads[0](plain(x)))
@@ -65,7 +67,7 @@ def test_features_have_mean_variance_one_and_the_answers_stay_as_they_were(monke
 def test_a_classifier_is_kept_in_the_cache_whatever_its_data_are_called(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "train_classifier", lambda *_: features.Classifier([1, 8, 8], [10]).eval())
+    monkeypatch.setattr(features, "train_classifier", lambda *_: Classifier([1, 8, 8], [10]).eval())
     made(digits(name=name.format(folder=tmp_path)), tmp_path / "cache")
     [kept] = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept.parent == tmp_path / "cache" / "classifiers"
@@ -186,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_does_no_harm(
 
 
 def test_several_factors_have_a_head_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "MOST_EPOCHS", 1)
+    monkeypatch.setattr(classifier, "MOST_EPOCHS", 1)
     datamodule = ImageDataModule(
         source="sprites", image_size=64, channels=1, val_size=10, test_size=50, limit=256, root=str(tmp_path)
     )

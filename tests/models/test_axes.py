@@ -29,8 +29,8 @@ from vaezoo.config.choices import (
 from vaezoo.config.errors import ConfigError
 from vaezoo.models import VAE
 
-WITH_FILES = ("lpips_vgg", "lpips_alex")
-"""Options that need files which are not part of any package; those are tested in ``tests/nn``."""
+WITH_FILES = ("lpips_vgg", "lpips_alex", "classifier")
+"""Options that need files which are not part of any package, or data; those are tested elsewhere."""
 AXES: dict[str, tuple[str, Sequence[str]]] = {
     "posterior": ("vae", POSTERIORS),
     "prior": ("vae", PRIORS),

@@ -6,15 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vaezoo
 from tests.nn.test_perceptual import backbone
 from vaezoo import Run
 from vaezoo.config import pretrained
+from vaezoo.config.errors import ConfigError
+from vaezoo.data import ImageDataModule
 from vaezoo.models import AE, VAE, VQVAE, Autoencoder
-from vaezoo.nn.perceptual import lpips
+from vaezoo.nn import classifier
+from vaezoo.nn.perceptual import lpips, make_perceptual
 
 SHAPE = [3, 16, 16]
 SMALL: dict[str, Any] = {"image_shape": SHAPE, "widths": [8]}
@@ -112,3 +117,55 @@ def test_a_missing_backbone_is_said_before_training_and_a_given_one_trains(
     path = backbone(lpips.LPIPSVGG, tmp_path, monkeypatch)
     run = train("run", *words, f"+model.perceptual_options.backbone={path}", "trainer.max_epochs=1", "data.limit=16")
     assert run.summary["perceptual"] == f"LPIPS with vgg16, SHA-256 {path.stem[-8:]}"
+
+
+def test_a_classifier_of_the_labels_is_made_when_training_starts_the_same_each_time(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "MOST_EPOCHS", 1)
+    words = ("model.perceptual=classifier", "trainer.max_epochs=1", "data.limit=64")
+    first, second = train("first", *words), train("second", *words, "seed=1")
+    distances = [run.summary["test"]["perceptual_classifier"] for run in (first, second)]
+    assert distances[0] > 0
+    assert distances[0] != distances[1]
+    assert first.summary["perceptual"] == second.summary["perceptual"]
+    assert "weights" in first.summary["perceptual"]
+    model = vaezoo.load(first.path)
+    assert model.reconstruct(torch.rand(1, 1, 16, 16)).shape == (1, 1, 16, 16)
+    with pytest.raises(ConfigError, match=r"made when a training starts; call model\.perceptual\.learn"):
+        model.loss_terms(torch.rand(1, 1, 16, 16))
+
+
+def test_its_features_are_not_those_that_measure_and_tell_images_apart() -> None:
+    x, y = ImageDataModule(source="digits", image_size=16, channels=1, val_size=297, test_size=300).examples(
+        800, "train"
+    )
+    distance = make_perceptual("classifier", (1, 16, 16))
+    distance.learn(lambda count, split: (x, y))
+    (network,) = distance._network  # type: ignore[attr-defined]
+    assert [features.shape[1] for features in network(x[:2])] == [48, 96, 96][: len(network(x[:2]))]
+    assert distance.between(x[:8], x[:8]).abs().max() < 1e-5
+    same, other = x[y == 1], x[y == 0]
+    count = min(len(same), len(other)) - 1
+    near, far = distance.between(same[1 : count + 1], same[:count]), distance.between(other[:count], same[:count])
+    assert near.mean() < 0.8 * far.mean()
+
+
+def test_a_classifier_without_labels_is_refused_and_nothing_is_written(
+    program: Program, tmp_path: Path, image_folder: Path
+) -> None:
+    words = ("data=image_folder", f"data.root={image_folder}", "data.image_size=16", "data.channels=1")
+    code, printed = program("train", f"run_dir={tmp_path / 'run'}", "model.perceptual=classifier", *words)
+    assert code == 1
+    assert "needs training images with labels of at least two classes" in printed
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Grey images without classes."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for place in range(40):
+        Image.fromarray(np.full((16, 16), 6 * place, np.uint8)).save(folder / f"{place}.png")
+    return folder

@@ -211,7 +211,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
-        ("lpips", SHAPE, None, "must be one of lite0, lpips_vgg, lpips_alex, ms_ssim"),
+        ("lpips", SHAPE, None, "must be one of lite0, lpips_vgg, lpips_alex, ms_ssim, classifier"),
         ("lite0", (4, 32, 32), None, "1 or 3 channels, got 4; use ms_ssim"),
         ("lpips_alex", (3, 28, 28), None, "at least 31 pixels a side, got 28; use lite0"),
         ("lpips_vgg", (3, 8, 8), None, "at least 16 pixels a side, got 8"),
@@ -236,4 +236,4 @@ def test_the_smallest_images_for_a_backbone_are_large_enough(tmp_path: Path, mon
 
 
 def test_every_name_is_tested() -> None:
-    assert set(PERCEPTUAL) == {*READY, "lpips_vgg", "lpips_alex"}
+    assert set(PERCEPTUAL) == {*READY, "lpips_vgg", "lpips_alex", "classifier"}

@@ -13,6 +13,8 @@ MACHINE = TIMES | {"peak_memory_bytes"}
 """Metrics that depend on the machine as well as on the model."""
 MOST_LAYERS = 40
 """Layers of a network that are listed."""
+CLASSIFIED = frozenset(name for name in CATALOGUE if name.endswith("_classifier"))
+"""Distances in features of a classifier of the labels."""
 EVERYTHING = frozenset(CATALOGUE) - {"parameters", "flops_per_image", "code_bits"}
 
 
@@ -216,6 +218,15 @@ RULES = (
         "warning",
         "Objectives differ in their perceptual distance: a metric in the same features favours models that were trained"
         " on it.",
+        of_training=True,
+    ),
+    Rule(
+        "features that were trained on",
+        lambda record: "classifier" if record.config["model"].get("perceptual") == "classifier" else "none",
+        "invalid",
+        "Some models were trained on features of a classifier of labels, which favours them in distances in features"
+        " of the classifier that measures.",
+        CLASSIFIED,
         of_training=True,
     ),
     Rule("versions", _environment("vaezoo", "torch", "lightning", "numpy"), "note", "Library versions differ."),

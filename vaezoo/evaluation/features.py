@@ -2,13 +2,10 @@
 
 import hashlib
 import logging
-import math
 import re
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,23 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaezoo.data import ImageDataModule
-from vaezoo.nn.networks import halvings
+from vaezoo.nn.classifier import Classifier, digest, images_for, score, train_classifier, untrained
 from vaezoo.runs.checkpoints import check_archive
 
 logger = logging.getLogger(__name__)
 
 RECIPE = 1
 """Version of the training procedure; increase it with every change that results in other weights."""
-FEATURES = 64
-MOST_IMAGES = 20_000
-MOST_PIXELS = 2**26
-"""Maximum number of pixel values in training (256 MiB as float32): 5,461 images of 3x64x64."""
-SEEN = 60_000
-"""Images seen in training, counted with repetitions, unless this takes more than ``MOST_EPOCHS``."""
-MOST_EPOCHS = 20
-BATCH = 128
-LEARNING_RATE = 3e-3
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -67,43 +54,6 @@ class FeatureExtractor:
 # classifier ----------------------------------------------------------------------------------------------------------
 
 
-class Classifier(nn.Module):
-    """Strided convolutions down to about 4x4 pixels, a layer of ``FEATURES`` features, and one linear head per factor.
-
-    The output is the features (B, F), divided by one number so that their mean variance over training images is 1.
-    """
-
-    scale: Tensor
-
-    def __init__(self, image_shape: Sequence[int], classes: Sequence[int]) -> None:
-        super().__init__()
-        channels, height, width = image_shape
-        depth = halvings(image_shape)
-        widths = [channels, *([16] * (depth - 3) + [32, 64, 64][:depth])]
-        stages: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            stages += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        for _ in range(depth):
-            height, width = -(-height // 2), -(-width // 2)
-        self.body = nn.Sequential(*stages, nn.Flatten(), nn.Linear(widths[-1] * height * width, FEATURES), nn.ReLU())
-        self.heads = nn.ModuleList(nn.Linear(FEATURES, count) for count in classes)
-        self.register_buffer("scale", torch.ones(()))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        features: Tensor = self.body(pixels)
-        return features * self.scale
-
-    def loss(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy in nats, mean over images and factors; labels (B, F)."""
-        features = self(pixels)
-        return torch.stack([F.cross_entropy(head(features), labels[:, k]) for k, head in enumerate(self.heads)]).mean()
-
-    def hits(self, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Whether each factor is predicted correctly: labels (B, F) -> (B, F) booleans."""
-        features = self(pixels)
-        return torch.stack([head(features).argmax(1) for head in self.heads], dim=1) == labels
-
-
 def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> FeatureExtractor | str:
     """Features of a small classifier of the data set's labels, or the reason why there is none.
 
@@ -114,13 +64,13 @@ def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> Feature
     classes = [len(factor.values) for factor in datamodule.factors]
     if not any(count > 1 for count in classes):
         return f"{datamodule.name} has no labels to train a classifier on"
-    count = min(MOST_IMAGES, max(1, MOST_PIXELS // math.prod(datamodule.image_shape)))
+    count = images_for(datamodule.image_shape)
     pixels, labels = datamodule.examples(min(count, 64), "train")
     if (labels < 0).any():
         return f"some images of {datamodule.name} have no label to train a classifier on"
     key = _key(datamodule, pixels, labels)
     path = cache_dir / "classifiers" / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', str(datamodule.name))[:50]}-{key}.pt"
-    network = _fresh(datamodule.image_shape, classes)
+    network = untrained(datamodule.image_shape, classes)
     accuracy = _load(path, network)
     if accuracy is None:
         train, test = datamodule.examples(count, "train"), datamodule.examples(count, "test")
@@ -130,51 +80,7 @@ def classifier_features(datamodule: ImageDataModule, cache_dir: Path) -> Feature
         accuracy = score(network, *test)
         _save(path, network, accuracy)
     network.eval().requires_grad_(False)
-    return FeatureExtractor("classifier", network, _hash(network), accuracy)
-
-
-def train_classifier(image_shape: Sequence[int], classes: Sequence[int], pixels: Tensor, labels: Tensor) -> Classifier:
-    """Train a classifier on pixels (N, C, H, W) and labels (N,) or (N, F); returned in evaluation mode, on the CPU."""
-    labels = labels.reshape(len(labels), -1)
-    epochs = min(MOST_EPOCHS, math.ceil(SEEN / len(pixels)))
-    batches = math.ceil(len(pixels) / BATCH)
-    generator = torch.Generator().manual_seed(SEED)
-    network = _fresh(image_shape, classes)
-    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * batches)
-    with torch.enable_grad():
-        for _ in range(epochs):
-            for chosen in torch.randperm(len(pixels), generator=generator).split(BATCH):
-                optimizer.zero_grad()
-                network.loss(pixels[chosen], labels[chosen]).backward()
-                optimizer.step()
-                schedule.step()
-    network.eval()
-    _rescale(network, pixels)
-    return network
-
-
-def _fresh(image_shape: Sequence[int], classes: Sequence[int]) -> Classifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        return Classifier(image_shape, classes)
-
-
-@torch.no_grad()
-def _rescale(network: Classifier, pixels: Tensor) -> None:
-    """Scale features to a mean variance of 1, so that distances are comparable, and adjust the heads to match."""
-    features = torch.cat([network(part) for part in pixels.split(BATCH)]).double()
-    spread = features.var(0, correction=0).mean().sqrt().clamp(min=1e-6)
-    network.scale.copy_(1 / spread)
-    for head in network.heads:
-        head.weight.mul_(spread)  # type: ignore[operator]
-
-
-@torch.no_grad()
-def score(network: Classifier, pixels: Tensor, labels: Tensor) -> float:
-    """Accuracy averaged over images and factors; pixels (N, C, H, W), labels (N,) or (N, F)."""
-    parts = zip(pixels.split(BATCH), labels.reshape(len(labels), -1).split(BATCH), strict=True)
-    return float(torch.cat([network.hits(x, y) for x, y in parts]).double().mean())
+    return FeatureExtractor("classifier", network, digest(network), accuracy)
 
 
 def _key(datamodule: ImageDataModule, pixels: Tensor, labels: Tensor) -> str:
@@ -185,14 +91,6 @@ def _key(datamodule: ImageDataModule, pixels: Tensor, labels: Tensor) -> str:
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8)
     digest.update(pixels.mul(255).round().byte().numpy().tobytes())
     digest.update(labels.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _hash(network: nn.Module) -> str:
-    digest = hashlib.blake2b(digest_size=6)
-    for name, values in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(values.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -35,6 +35,10 @@ class Objective(Loop):
     def setup(self, stage: str) -> None:
         self.read_weights()
         super().setup(stage)
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage != "predict" and hasattr(data, "examples"):
+            for part in self.added_terms:
+                part.learn(data.examples)
 
     def penalise(
         self,

@@ -60,6 +60,10 @@ class Penalty(nn.Module):
     def read_weights(self) -> None:
         """Read the pretrained weights that the term needs; ConfigError if this machine does not have them."""
 
+    def learn(self, examples: Callable[[int, str], tuple[Tensor, Tensor]]) -> None:
+        """Learn what the term needs before training, from images of a split, (N, C, H, W), and their labels, (N,) or
+        (N, F): ``examples(count, "train")`` gives the first of them; ConfigError if it cannot."""
+
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         """The unweighted penalty (B,), and in training the loss of the critic (B,) if there is one."""
         raise NotImplementedError

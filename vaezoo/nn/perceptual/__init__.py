@@ -7,11 +7,12 @@ from vaezoo.config.choices import PERCEPTUAL
 from vaezoo.config.validation import create
 from vaezoo.nn.networks import ImageShape
 from vaezoo.nn.perceptual.base import PerceptualDistance
+from vaezoo.nn.perceptual.labels import LabelFeatures
 from vaezoo.nn.perceptual.lite0 import Lite0
 from vaezoo.nn.perceptual.lpips import LPIPSVGG, LPIPSAlex
 from vaezoo.nn.perceptual.structural import MSSSIM
 
-_ALL: tuple[type[PerceptualDistance], ...] = (Lite0, LPIPSVGG, LPIPSAlex, MSSSIM)
+_ALL: tuple[type[PerceptualDistance], ...] = (Lite0, LPIPSVGG, LPIPSAlex, MSSSIM, LabelFeatures)
 _CLASSES = dict(zip(PERCEPTUAL, _ALL, strict=True))
 
 

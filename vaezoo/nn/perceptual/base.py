@@ -83,15 +83,16 @@ class FeatureDistance(PerceptualDistance):
     A subclass names the weights, and makes the network that gives features (B, C, h, w) of each depth.
     """
 
-    channels = (1, 3)
-    """Channels that images may have; a single one is repeated."""
+    channels: tuple[int, ...] | None = (1, 3)
+    """Channels that images may have, of which a single one is repeated for a network of colours; None for any."""
     least_side = 1
     """Pixels of the shorter side that the network needs."""
 
     def __init__(self, image_shape: ImageShape, **options: Any) -> None:
         super().__init__(image_shape, **options)
         channels, *sides = image_shape
-        if channels not in self.channels:
+        self.image_shape = image_shape
+        if self.channels is not None and channels not in self.channels:
             raise ConfigError(f"{self.name} is for images of 1 or 3 channels, got {channels}; use ms_ssim")
         if min(sides) < self.least_side:
             raise ConfigError(
@@ -108,12 +109,16 @@ class FeatureDistance(PerceptualDistance):
 
     def read_weights(self) -> None:
         if not self._network:
-            network, self._weights = self.make_network()
-            self._network = (network.eval().requires_grad_(False),)
+            self._make()
+
+    def _make(self) -> None:
+        network, self._weights = self.make_network()
+        self._network = (network.eval().requires_grad_(False),)
 
     @torch.compiler.disable
     def _move(self, device: torch.device) -> None:
-        self.read_weights()
+        if not self._network:
+            self._make()
         self._network[0].to(device)
         self._weights = None if self._weights is None else [weights.to(device) for weights in self._weights]
         self._device = device
@@ -123,9 +128,12 @@ class FeatureDistance(PerceptualDistance):
             self._move(x.device)
         (network,) = self._network
         with torch.no_grad():
-            wanted = network(x.expand(-1, 3, -1, -1))
-        found = network(reconstruction.expand(-1, 3, -1, -1))
+            wanted = network(self._coloured(x))
+        found = network(self._coloured(reconstruction))
         return feature_distance(wanted, found, self._weights)
+
+    def _coloured(self, pixels: Tensor) -> Tensor:
+        return pixels if self.channels is None else pixels.expand(-1, 3, -1, -1)
 
 
 def feature_distance(
