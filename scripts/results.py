@@ -112,16 +112,16 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
 
 
 def read_yardstick(study: Study, folder: Path) -> dict[str, Any]:
-    """Speeds of models, and what a step costs relative to the VAE's, from throughput.json."""
+    """Speeds of models by processor time, and what a step costs relative to the VAE's, from throughput.json."""
     try:
         found = json.loads((folder / "throughput.json").read_text())
     except OSError as error:
         raise RunError(f"there is no throughput.json in {folder}; train the study first") from error
     rows = {}
     for one in found["summary"]:
-        speed, ratio = one.get("images_per_second"), one.get("ratio_to_model=vae")
+        speed, ratio = one.get(results.CPU_SPEED), one.get("ratio_to_model=vae")
         costs = [1 / ratio[key] for key in ("median", "largest", "least")] if ratio else [1.0] * 3
-        rows[one["contestant"].removeprefix("model=")] = {"images_per_second": speed["median"], "cost": costs}
+        rows[one["contestant"].removeprefix("model=")] = {results.CPU_SPEED: speed["median"], "cost": costs}
     return {"machine": results.machine_line(found["machine"]), "repeats": found["repeats"], "rows": rows}
 
 
@@ -225,11 +225,11 @@ def closing(study: Study) -> list[str]:
 
 def costs(rows: Mapping[str, Any]) -> str:
     """Models by the cost of their step, with the range over turns."""
-    lines = ["| `model=` | images/s | cost of a step, relative to `vae` |", "| --- | ---: | ---: |"]
+    lines = ["| `model=` | images per second | cost of a step, relative to `vae` |", "| --- | ---: | ---: |"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["cost"][0]):
         middle, least, largest = (f"{cost:.1f}" for cost in row["cost"])
         spread = "" if least == largest else f" ({least} to {largest})"
-        lines.append(f"| `{name}` | {row['images_per_second']:,.0f} | {middle}{spread} |")
+        lines.append(f"| `{name}` | {row[results.CPU_SPEED]:,.0f} | {middle}{spread} |")
     return "\n".join(lines)
 
 
