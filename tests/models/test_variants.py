@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import in_turn
+from tests.conftest import MODELS, in_turn
 from vaezoo.commands.check import CLAUSES, Make, clauses
-from vaezoo.config.choices import LIKELIHOODS, NETWORKS
+from vaezoo.config.choices import LIKELIHOODS, NETWORKS, QUANTIZERS
 from vaezoo.models import Autoencoder
 from vaezoo.training.running_means import RunningMeans
 
@@ -100,3 +101,26 @@ def test_terms_without_the_code_evaluate_to_the_same_numbers(
     assert given.totals.keys() == without.totals.keys()
     for name, total in given.totals.items():
         assert torch.equal(total, without.totals[name]), name
+
+
+OTHERS = [("vqvae", f"model.quantizer={name}", "model.quantizer_options=null") for name in QUANTIZERS[1:]]
+"""Models with the quantisers that no yaml has."""
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in MODELS), *OTHERS], ids=" ".join)
+def test_a_step_can_be_taken_in_double_precision(words: tuple[str, ...], make_model: Make) -> None:
+    """With ``trainer.precision=64-true``: parts that compute in float32 take their parameters with them."""
+    model = make_model(*words).double()
+    loss, values = model.losses(inputs(model, torch.rand(5, 1, 16, 16, dtype=torch.float64)), model.weights())
+    loss.backward()
+    assert all(value.isfinite().all() for value in values.values())
+    assert values["recon"].dtype == torch.float64
+    assert all(part.grad is not None and part.grad.isfinite().all() for part in model.decoder.parameters())
+
+
+def test_codebooks_in_half_precision_are_refused(program: Any, tmp_path: Path) -> None:
+    code, printed = program(
+        "train", f"run_dir={tmp_path}", "model=vqvae", "trainer.precision=bf16-true", "data.limit=600", "callbacks=none"
+    )
+    assert code == 1
+    assert "has too few bits to train a quantiser; set trainer.precision=bf16-mixed" in printed

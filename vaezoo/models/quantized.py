@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaezoo.config.errors import ConfigError
 from vaezoo.models.base import Autoencoder
 from vaezoo.nn.index_layout import IndexLayout
 from vaezoo.nn.posteriors.base import Posterior
@@ -16,6 +17,9 @@ from vaezoo.training.terms import Terms
 
 RESTARTED = 0.8
 """Share of training in which unused codes are restarted, so that the last ones are trained."""
+
+HALF = ("bf16-true", "16-true")
+"""Precisions whose parameters and buffers are not in float32."""
 
 
 class QuantizedAutoencoder(Autoencoder):
@@ -61,6 +65,15 @@ class QuantizedAutoencoder(Autoencoder):
 
     def _make_quantizer(self, code_channels: int | None) -> Quantizer:
         return make_quantizer(self.hparams["quantizer"], code_channels, self.hparams["quantizer_options"])
+
+    def setup(self, stage: str) -> None:
+        """ConfigError in half precision, in which moving averages of codes stand still."""
+        if (precision := str(self.trainer.precision)) in HALF:
+            raise ConfigError(
+                f"trainer.precision={precision} has too few bits to train a quantiser; set"
+                f" trainer.precision={precision.replace('true', 'mixed')}"
+            )
+        super().setup(stage)
 
     def count_features(self, dimensions: int) -> int:
         return self.encoder_features

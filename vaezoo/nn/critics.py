@@ -22,6 +22,13 @@ def call_frozen(module: nn.Module, *args: Any) -> Any:
     return functional_call(module, constants, args)
 
 
+def judge(critic: nn.Module, inputs: Tensor, *, frozen: bool = False) -> Tensor:
+    """The critic's logits in the precision of the inputs, whatever its own; ``frozen`` as in ``call_frozen``."""
+    own = inputs.to(next(critic.parameters()).dtype)
+    logits: Tensor = call_frozen(critic, own) if frozen else critic(own)
+    return logits.to(inputs.dtype)
+
+
 def scale_gradient(values: Tensor, factor: float) -> Tensor:
     """The same values, whose gradient is ``factor`` times as large; any shape."""
     scaled = factor * values

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
 from vaezoo.nn.adversarial_losses import LOSSES, LossName
-from vaezoo.nn.critics import call_frozen, checked_settings
+from vaezoo.nn.critics import checked_settings, judge
 from vaezoo.nn.discriminators.balance import gradient_ratio, largest_ratio
 from vaezoo.nn.networks import last_weight
 from vaezoo.nn.penalties.base import Encoded, Penalty, pixels_of
@@ -106,7 +106,7 @@ class Discriminator(Penalty):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         pixels = pixels_of(seen) if seen.fakes is None else seen.fakes
-        generator = self.loss.generator(call_frozen(self.critic, pixels).to(pixels.dtype))
+        generator = self.loss.generator(judge(self.critic, pixels, frozen=True))
         critic = self.critic_loss(seen.x, pixels.detach()) if self.training else None
         return _sum_of_fakes(_of_images(generator), len(seen.x)), critic
 
@@ -116,14 +116,14 @@ class Discriminator(Penalty):
 
     def critic_loss(self, x: Tensor, fakes: Tensor) -> Tensor:
         """What the critic minimises for real images and K fakes of each: (B, C, H, W) and (K B, C, H, W) -> (B,)."""
-        real, fake = self.critic(torch.cat([x, fakes])).to(x.dtype).split([len(x), len(fakes)])
+        real, fake = judge(self.critic, torch.cat([x, fakes])).split([len(x), len(fakes)])
         loss = _of_images(self.loss.of_real(real)) + _sum_of_fakes(_of_images(self.loss.of_fake(fake)), len(x))
         return loss + self.r1 / 2 * self.squared_slope(x) if self.r1 else loss
 
     def squared_slope(self, x: Tensor) -> Tensor:
         """|d D/d x|^2 of the mean logit D of each image, differentiable: (B, C, H, W) -> (B,)."""
         x = x.detach().requires_grad_()
-        logits = _of_images(self.critic(x).to(x.dtype))
+        logits = _of_images(judge(self.critic, x))
         (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
         return slope.square().flatten(1).sum(1)
 

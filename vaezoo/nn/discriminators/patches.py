@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import at_least
-from vaezoo.nn.critics import SLOPE, call_frozen
+from vaezoo.nn.critics import SLOPE, judge
 from vaezoo.nn.discriminators.base import OPTIONS, Discriminator
 
 INITIAL_SPREAD = 0.02
@@ -42,8 +42,7 @@ class Patches(Discriminator):
         self.critic = patch_critic(image_shape[0], width, layers)
 
     def features(self, x: Tensor) -> Tensor:
-        found: Tensor = call_frozen(self.critic[:-1], x)  # type: ignore[index]
-        return found.to(x.dtype)
+        return judge(self.critic[:-1], x, frozen=True)  # type: ignore[index]
 
 
 def patch_critic(channels: int, width: int, layers: int) -> nn.Sequential:

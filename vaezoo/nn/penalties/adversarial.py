@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vaezoo.config.validation import at_least
 from vaezoo.distributed import batch_shares
 from vaezoo.nn.adversarial_losses import NONSATURATING
-from vaezoo.nn.critics import call_frozen, checked_settings, density_ratio, mlp_critic
+from vaezoo.nn.critics import checked_settings, density_ratio, judge, mlp_critic
 from vaezoo.nn.penalties.base import OPTIONS, Encoded, Penalty, own_draws, prior_of
 
 
@@ -70,10 +70,10 @@ class CriticTC(_WithCritic):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         code = seen.code
-        penalty = density_ratio(call_frozen(self.critic, code)).to(code.dtype)
+        penalty = density_ratio(judge(self.critic, code, frozen=True))
         if not self.training:
             return penalty, None
-        joint, product = self.critic(torch.cat([code.detach(), permuted(code)])).to(code.dtype).chunk(2)
+        joint, product = judge(self.critic, torch.cat([code.detach(), permuted(code)])).chunk(2)
         return penalty, critic_loss(joint, product)
 
 
@@ -93,9 +93,9 @@ class Adversarial(_WithCritic):
 
     def forward(self, seen: Encoded) -> tuple[Tensor, Tensor | None]:
         code = seen.code
-        penalty = NONSATURATING.generator(call_frozen(self.critic, code).to(code.dtype))[:, 0]
+        penalty = NONSATURATING.generator(judge(self.critic, code, frozen=True))[:, 0]
         if not self.training:
             return penalty, None
         draws = own_draws(prior_of(seen), code)
-        of_draws, of_codes = self.critic(torch.cat([draws, code.detach()])).to(code.dtype)[:, 0].chunk(2)
+        of_draws, of_codes = judge(self.critic, torch.cat([draws, code.detach()]))[:, 0].chunk(2)
         return penalty, NONSATURATING.of_real(of_draws) + NONSATURATING.of_fake(of_codes)

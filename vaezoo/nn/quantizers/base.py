@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
@@ -35,7 +36,7 @@ class Quantized(NamedTuple):
 
 
 class Quantizer(nn.Module):
-    """Map from vectors to codes, in float32 whatever the precision; ``sizes`` is the number of codes of each level.
+    """Map from vectors to codes, in float32 or higher; ``sizes`` is the number of codes of each level.
 
     ``channels`` are those of a code, and ``features`` the encoder outputs that it needs at each position. ``commits``
     says whether there is a penalty ``commitment``, and ``draws`` whether there is a posterior; ``weights`` are those of
@@ -119,6 +120,11 @@ class Quantizer(nn.Module):
         return "".join(
             f" + {name}" if weight == 1 else f" + {weight:g} {name}" for name, weight in self.weights.items()
         )
+
+
+def precise(z: Tensor) -> Tensor:
+    """Values in at least float32: half precision has too few bits to compare vectors with codes."""
+    return z.to(torch.promote_types(z.dtype, torch.float32))
 
 
 def codebook_channels(channels: int | None) -> int:

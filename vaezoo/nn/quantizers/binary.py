@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.validation import above, at_least, within
 from vaezoo.distributed import batch_shares
-from vaezoo.nn.quantizers.base import OPTIONS, Quantized, Quantizer, refuse_other_channels
+from vaezoo.nn.quantizers.base import OPTIONS, Quantized, Quantizer, precise, refuse_other_channels
 from vaezoo.nn.quantizers.codebooks import straight_through
 
 MOST_BITS = 16
@@ -45,8 +45,8 @@ class BinaryQuantizer(Quantizer):
         self.channel_levels = [[-scale, scale]] * bits
 
     def prepared(self, z: Tensor) -> Tensor:
-        """Vectors in float32, as they are compared with codes: (B, c, h, w) -> the same."""
-        return z.float()
+        """Vectors in float32 or higher, as they are compared with codes: (B, c, h, w) -> the same."""
+        return precise(z)
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
@@ -120,7 +120,7 @@ class BinarySphericalQuantizer(BinaryQuantizer):
         super().__init__(channels, bits, 1 / math.sqrt(max(1, bits)), tau, entropy_weight, gamma)
 
     def prepared(self, z: Tensor) -> Tensor:
-        return F.normalize(z.float(), dim=1)
+        return F.normalize(precise(z), dim=1)
 
     def path(self, z: Tensor) -> Tensor:
         return self.prepared(z)

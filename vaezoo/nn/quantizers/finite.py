@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import within
-from vaezoo.nn.quantizers.base import MOST_CODES, OPTIONS, Quantized, Quantizer, refuse_other_channels
+from vaezoo.nn.quantizers.base import MOST_CODES, OPTIONS, Quantized, Quantizer, precise, refuse_other_channels
 from vaezoo.nn.quantizers.codebooks import straight_through
 
 MARGIN = 1e-3
@@ -45,8 +45,8 @@ class FiniteScalarQuantizer(Quantizer):
         self.channel_levels = [[(at - size // 2) / (size // 2) for at in range(size)] for size in levels]
 
     def _bounded(self, z: Tensor) -> Tensor:
-        """Channels between their outermost levels, which are whole numbers, in float32: (B, c, h, w) -> the same."""
-        return self.reach * torch.tanh(z.float() + self.shift) - self.offset
+        """Channels between their outermost levels, which are whole numbers: (B, c, h, w) -> the same."""
+        return self.reach * torch.tanh(precise(z) + self.shift) - self.offset
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
@@ -64,7 +64,7 @@ class FiniteScalarQuantizer(Quantizer):
         return self._bounded(z) / self.width
 
     def project(self, code: Tensor) -> Tensor:
-        rounded = (code.float() * self.width).round()
+        rounded = (precise(code) * self.width).round()
         return rounded.clamp(-self.width, self.count - 1 - self.width) / self.width
 
 

@@ -12,7 +12,7 @@ from vaezoo.nn.posteriors.base import Draw
 from vaezoo.nn.posteriors.categorical import CategoricalDraw, Categories, Relaxation
 from vaezoo.nn.priors.base import Prior
 from vaezoo.nn.quantizers import codebooks
-from vaezoo.nn.quantizers.base import OPTIONS, Quantized, Quantizer, codebook_channels
+from vaezoo.nn.quantizers.base import OPTIONS, Quantized, Quantizer, codebook_channels, precise
 from vaezoo.nn.quantizers.vector import check_size
 
 
@@ -149,7 +149,7 @@ class GumbelQuantizer(Quantizer):
         return self.sizes[0]
 
     def forward(self, z: Tensor) -> Quantized:
-        indices = z.float().argmax(1, keepdim=True)
+        indices = precise(z).argmax(1, keepdim=True)
         return Quantized(self.codes(indices), indices, {})
 
     def codes(self, indices: Tensor) -> Tensor:
@@ -163,13 +163,13 @@ class GumbelQuantizer(Quantizer):
         return self.codes(self.indices_of(code))
 
     def indices_of(self, code: Tensor) -> Tensor:
-        vectors = code.float().movedim(1, -1)
+        vectors = precise(code).movedim(1, -1)
         indices = codebooks.nearest(vectors.flatten(0, -2), self.codebook)
         return indices.view(len(code), 1, *code.shape[2:])
 
     def posterior(self, z: Tensor) -> CodebookPosterior:
         relaxation = Relaxation(self.temperature, self.straight_through) if self.training else None
-        return CodebookPosterior(Categories(z.float().flatten(2).mT, relaxation), self.codebook)
+        return CodebookPosterior(Categories(precise(z).flatten(2).mT, relaxation), self.codebook)
 
     def prior(self, positions: int) -> UniformCodes:
         return UniformCodes(self.codebook, positions)

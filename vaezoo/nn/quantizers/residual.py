@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from vaezoo.config.validation import at_least
 from vaezoo.nn.quantizers import codebooks
-from vaezoo.nn.quantizers.base import OPTIONS, START_IMAGES, Quantized, Quantizer, codebook_channels, refuse_too_few
+from vaezoo.nn.quantizers.base import (
+    OPTIONS,
+    START_IMAGES,
+    Quantized,
+    Quantizer,
+    codebook_channels,
+    precise,
+    refuse_too_few,
+)
 from vaezoo.nn.quantizers.vector import Estimator, VectorQuantizer
 
 
@@ -62,7 +70,7 @@ class ResidualQuantizer(Quantizer):
 
     def forward(self, z: Tensor) -> Quantized:
         with torch.autocast(z.device.type, enabled=False):
-            vectors = residual = z.float().movedim(1, -1)
+            vectors = residual = precise(z).movedim(1, -1)
             found: list[Tensor] = []
             indices: list[Tensor] = []
             penalties: dict[str, Tensor] = {}
@@ -102,7 +110,7 @@ class ResidualQuantizer(Quantizer):
         Levels that share their codes start with equal parts of them. ConfigError for fewer vectors than codes.
         """
         refuse_too_few(vectors, self.sizes[0])
-        books, residual = self._own(), vectors.float()
+        books, residual = self._own(), precise(vectors)
         if len(books) == len(self.sizes):
             for book in books:
                 book.start(residual)

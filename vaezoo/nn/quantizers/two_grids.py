@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaezoo.config.errors import ConfigError
 from vaezoo.nn.index_layout import IndexGrid, IndexLayout
 from vaezoo.nn.networks import ResidualBlock, created
-from vaezoo.nn.quantizers.base import Quantized, Quantizer
+from vaezoo.nn.quantizers.base import Quantized, Quantizer, precise
 
 
 class TwoGridQuantizer(Quantizer):
@@ -80,12 +80,12 @@ class TwoGridQuantizer(Quantizer):
     def _of_top(self, z: Tensor) -> Tensor:
         """The top's vectors, (B, F, h, w) -> (B, f, h/2, w/2)."""
         found: Tensor = self.down(z)
-        return found.float()
+        return precise(found)
 
     def _of_bottom(self, z: Tensor, top: Tensor) -> Tensor:
         """The bottom's vectors (B, f, h, w), given the codes of the top (B, c, h/2, w/2)."""
         found: Tensor = self.joined(torch.cat([z, self._on_bottom(self.up, top, z.dtype)], 1))
-        return found.float()
+        return precise(found)
 
     def _on_bottom(self, layer: nn.Module, top: Tensor, dtype: torch.dtype) -> Tensor:
         """Codes of the top on the grid of the bottom, which may have an odd number of rows or columns."""

@@ -18,6 +18,7 @@ from vaezoo.nn.quantizers.base import (
     Quantized,
     Quantizer,
     codebook_channels,
+    precise,
     refuse_too_few,
 )
 
@@ -44,8 +45,8 @@ class NearestCode(Quantizer):
         """Take note of a training batch of vectors (B, h, w, c) and the indices (B h w,) of their codes."""
 
     def prepared(self, z: Tensor) -> Tensor:
-        """Vectors in float32, as they are compared with codes: (B, c, h, w) -> (B, h, w, c)."""
-        vectors = z.float().movedim(1, -1)
+        """Vectors in float32 or higher, as they are compared with codes: (B, c, h, w) -> (B, h, w, c)."""
+        vectors = precise(z).movedim(1, -1)
         return F.normalize(vectors, dim=-1) if self.normalize else vectors
 
     def look_up(self, vectors: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
