@@ -73,8 +73,14 @@ def commands(study: Study, out: Path | str) -> list[list[str]]:
     """The commands of a study, benchmarks or one of the yardstick, with their output folders in ``out``."""
     if "yardstick" in study:
         return [["python", "scripts/throughput.py", *shlex.split(study["yardstick"]), "--out", str(out)]]
-    numbered = enumerate(study["commands"], 1)
-    return [["vaezoo", "benchmark", *shlex.split(text), f"out={out}/{number}"] for number, text in numbered]
+    return [_command(shlex.split(text), out, number) for number, text in enumerate(study["commands"], 1)]
+
+
+def _command(words: list[str], out: Path | str, number: int) -> list[str]:
+    """A benchmark, the ``number``-th command of a study, or ``prior RUN ...`` for a run of one before it."""
+    if words[0] == "prior":
+        return ["vaezoo", "prior", f"{out}/{words[1]}", *words[2:]]
+    return ["vaezoo", "benchmark", *words, f"out={out}/{number}"]
 
 
 def train(chosen: Mapping[str, Study], out: Path) -> int:

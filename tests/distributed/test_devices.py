@@ -198,7 +198,10 @@ BY_PLUGIN = "{_target_: lightning.pytorch.strategies.DDPStrategy, process_group_
         ),
         (["trainer=fsdp2", "callbacks=ema"], "cannot train a model that has its weights averaged (callbacks=ema)"),
         (["trainer=fsdp2", "compile=true"], "cannot train a model that is compiled as a whole (compile=true)"),
-        (["trainer=fsdp2", "model=vqgan", "data.limit=16"], "cannot train a model that has a critic, which is used with"),
+        (
+            ["trainer=fsdp2", "model=vqgan", "data.limit=16"],
+            "cannot train a model that has a critic, which is used with",
+        ),
     ],
 )
 def test_what_does_not_suit_several_devices_is_named_before_anything_is_written(

@@ -9,6 +9,7 @@ import results
 import throughput
 from tests.comparison.test_comparison import seed_group
 from vaezoo.benchmark import grid
+from vaezoo.commands import prior
 from vaezoo.comparison.groups import SeedGroup
 from vaezoo.config.errors import RunError
 from vaezoo.metrics.catalogue import CATALOGUE
@@ -26,7 +27,9 @@ def test_the_page_is_made_from_the_stored_numbers() -> None:
 def test_a_study_has_commands_that_can_be_run_and_metrics_that_exist(name: str) -> None:
     study = STUDIES[name]
     for command in results.commands(study, "out"):
-        if command[0] == "vaezoo":
+        if command[1] == "prior":
+            assert prior.read(command[2:])
+        elif command[0] == "vaezoo":
             assert grid.read_cells(grid.read(command[2:]))
         else:
             assert throughput.parse(command[2:]).contestants
