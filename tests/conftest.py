@@ -60,10 +60,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("variant", MODELS)
 
 
+def some(cases: Iterable[Any], first: int = 0, of: int = 4) -> list[Any]:
+    """All cases of a test, of which the ordinary run has one of so many, and the nightly one the others too."""
+    nightly = pytest.mark.nightly
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=nightly if (place - first) % of else ())
+        for place, case in enumerate(cases)
+    ]
+
+
 def some_models(first: int) -> list[Any]:
     """Every yaml of the zoo, three of four nightly; tests with another ``first``, 0 to 3, have others."""
-    nightly = pytest.mark.nightly
-    return [pytest.param(name, marks=nightly if (place - first) % 4 else ()) for place, name in enumerate(MODELS)]
+    return some(MODELS, first)
 
 
 def in_turn(*axes: Iterable[Any]) -> list[Any]:

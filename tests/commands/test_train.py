@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vaezoo
+from tests.conftest import some_models
 from vaezoo import Run
 from vaezoo.commands.assembly import made_data, made_model
 from vaezoo.commands.check.clauses import labels_for
@@ -38,6 +39,7 @@ def interrupt_at(patch: pytest.MonkeyPatch, step: int) -> None:
 Program = Callable[..., tuple[int, str]]
 
 
+@pytest.mark.parametrize("variant", some_models(0))
 def test_a_run_folder_holds_the_whole_record(variant: str, program: Program, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     length = ("trainer.max_epochs=2", "trainer.log_every_n_steps=8", "data.limit=256")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vaezoo
+from tests.conftest import some_models
 from tests.nn.test_perceptual import backbone
 from vaezoo import Run
 from vaezoo.commands import evaluate
@@ -45,6 +46,7 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
     return {name: number["value"] for name, number in found["metrics"].items()}
 
 
+@pytest.mark.parametrize("variant", some_models(1))
 def test_every_number_of_the_catalogue_has_a_value_or_a_reason(variant: str, evaluated: Any) -> None:
     found = evaluated(f"model={variant}")
     expected = set(CATALOGUE) - {"log_likelihood"}

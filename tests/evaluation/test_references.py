@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA as SklearnPCA
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from tests.conftest import some_models
 from vaezoo.commands.check.clauses import given
 from vaezoo.data.images import Factor
 from vaezoo.evaluation.references import LEAST_SIGMA, PCA, factor_codes, untrained
@@ -121,6 +122,7 @@ def test_pixels_stay_within_bounds() -> None:
     assert pixels.max() == 1
 
 
+@pytest.mark.parametrize("variant", some_models(2))
 def test_an_untrained_model_is_of_the_same_build_with_weights_by_its_own_seed(variant: str, make_model: Make) -> None:
     torch.manual_seed(5)
     model = make_model(variant)

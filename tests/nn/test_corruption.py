@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.conftest import some_models
 from tests.zoo_vectors import vector
 from vaezoo.commands.check import Make, clauses
 from vaezoo.config.choices import CORRUPTIONS
@@ -110,6 +111,7 @@ def test_recon_is_of_the_clean_images(variant: str, make_model: Make) -> None:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("variant", some_models(1))
 def test_a_formula_names_the_corruption(name: str, variant: str, make_model: Make) -> None:
     formula = make_model(variant, f"model.corruption={name}", "model.corruption_options=null").formula()
     assert formula.endswith(make_corruption(name).describe())

@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 import vaezoo
+from tests.conftest import some, some_models
 from vaezoo import Run
 from vaezoo.config import automatic, hydra_config
 from vaezoo.config.choices import GRIDS
@@ -69,11 +70,11 @@ def one_sentence(printed: str) -> str:
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [
+    some(
         (group, name)
         for group in ("model", "data", "trainer", "callbacks", "logger")
         for name in hydra_config.options(group)
-    ],
+    ),
 )
 def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Path) -> None:
     plain = composed(f"{group}={name}", run_dir=tmp_path)
@@ -439,6 +440,7 @@ def test_a_pipe_or_a_link_to_a_device_is_no_checkpoint(stranger: Callable[..., P
         vaezoo.load(path)
 
 
+@pytest.mark.parametrize("variant", some_models(0))
 def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: Callable[..., Autoencoder]) -> None:
     made = make_model(variant)
     for network in made.networks if len(made.code_shape) == 1 else GRIDS:

@@ -16,6 +16,7 @@ from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.commands.test_train import interrupt_at
+from tests.conftest import some_models
 from tests.training.callbacks.test_exact_resume import same
 from tests.training.test_stepping import assert_equal_weights, small
 from vaezoo import Run
@@ -160,6 +161,7 @@ def test_an_image_of_nans_is_named_with_its_step_and_term(stepping: str, every: 
     assert "trainer.on_nonfinite=skip" in said
 
 
+@pytest.mark.parametrize("variant", some_models(3))
 def test_an_image_is_named_for_every_variant(variant: str, make_model: Callable[..., Any]) -> None:
     model = make_model(variant, "model.widths=[16]" if variant != "conv_vae" else "model.widths=null")
     said = error_of(model, Digits(nan_from=0, binarize="dynamic", limit=144), max_epochs=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import vaezoo
-from tests.conftest import MODELS, ROOT
+from tests.conftest import MODELS, ROOT, some
 from vaezoo import Run
 from vaezoo.commands.check.clauses import given, labels_for
 from vaezoo.commands.export import check, package, programs
@@ -82,7 +82,7 @@ def assert_program_is_the_model(model: Autoencoder, kind: str, folder: Path) -> 
         assert str(Path(torch.__file__).parent).encode() not in content
 
 
-@pytest.mark.parametrize(("name", "network", "likelihood"), SOME)
+@pytest.mark.parametrize(("name", "network", "likelihood"), some(SOME))
 def test_a_torch_program_is_the_model_for_any_number_of_images(
     name: str, network: str, likelihood: str, make_model: Make, tmp_path: Path
 ) -> None:
@@ -117,7 +117,7 @@ def test_every_model_becomes_programs_and_weights(
     assert_weights_are_the_model(model, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "network", "likelihood"), SOME)
+@pytest.mark.parametrize(("name", "network", "likelihood"), some(SOME, 2))
 def test_exported_weights_make_the_same_model(
     name: str, network: str, likelihood: str, make_model: Make, tmp_path: Path
 ) -> None:

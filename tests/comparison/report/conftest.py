@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from vaezoo.comparison.report import drawing, strips
 
 RUNS = {
     "ae-0": ["model=ae", "seed=0"],
@@ -19,6 +20,13 @@ RUNS = {
     "beta-1": ["model=beta_vae", "seed=1"],
     "plane-0": ["model=vae", "model.latent_dim=2", "seed=0"],
 }
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charts of reports that a test makes for itself have few pixels, which is twice as fast."""
+    for module in (drawing, strips):
+        monkeypatch.setattr(module, "PRINT_DPI", 60)
 
 
 @pytest.fixture(scope="session")
