@@ -241,7 +241,7 @@ BREAKS = {
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    some(BREAKS.items(), of=3),
+    some(BREAKS.items(), of=6),
 )
 def test_a_broken_model_fails_its_clause_in_words(
     name: str, said: str, place: Path, program: Any, monkeypatch: pytest.MonkeyPatch
