@@ -22,7 +22,7 @@ from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-GUIDE, TOKENIZERS = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md"))
+GUIDE, TOKENIZERS, DATA = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md", "data.md"))
 Program = Callable[..., tuple[int, str]]
 
 READ: dict[str, Callable[[list[str]], Any]] = {
@@ -67,11 +67,10 @@ def test_an_array_and_a_data_class_train(words: tuple[str, ...], folder: Path) -
     assert run(block)["model"].image_shape == (1, 8, 8)  # type: ignore[attr-defined]
 
 
-def test_an_array_becomes_a_folder_that_trains_and_whose_images_are_encoded(folder: Path, program: Program) -> None:
-    [write] = blocks("python", "fromarray")
-    run(write)
-    assert len(list((folder / "images").iterdir())) == 400
-    assert Image.open(folder / "images" / "000000.png").mode == "L"
+def test_a_folder_trains_and_its_images_are_encoded(folder: Path, program: Program) -> None:
+    (folder / "images").mkdir()
+    for number, pixels in enumerate(np.load("images.npy")):
+        Image.fromarray(pixels[0]).save(folder / "images" / f"{number:06d}.png")
     command = shlex.split(blocks("bash", "data=image_folder")[0])[2:]
     code, printed = program("train", *command, "run_dir=run", "trainer.max_epochs=1", "callbacks=none")
     assert code == 0, printed
@@ -112,7 +111,9 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize(("page", "count"), [(GUIDE, 18), (TOKENIZERS, 15)], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize(
+    ("page", "count"), [(GUIDE, 19), (TOKENIZERS, 15), (DATA, 4)], ids=["guide", "tokenizers", "data"]
+)
 def test_every_training_command_is_a_valid_config(page: str, count: int) -> None:
     found = [words[2:] for words in commands(page) if words[:2] == ["python", "train.py"]]
     assert len(found) == count
@@ -121,12 +122,12 @@ def test_every_training_command_is_a_valid_config(page: str, count: int) -> None
             cfg = compose("train", overrides=["run_dir=somewhere", *words])
         hydra_config.check(cfg)
         automatic.resolve(cfg)
-        size = cfg.data.image_size
-        made: Any = make_on_meta_device(cfg, (cfg.data.channels, size, size))
+        size = cfg.data.image_size or 28  # that of the array
+        made: Any = make_on_meta_device(cfg, (cfg.data.channels or 5, size, size))
         assert made.formula()
 
 
-@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS, DATA], ids=["guide", "tokenizers", "data"])
 def test_every_other_command_is_read_by_its_program(page: str) -> None:
     for program, verb, *words in commands(page):
         if (program, verb) not in COVERED:
@@ -146,7 +147,7 @@ def test_every_metric_is_one_that_there_is(page: str, head: str, least: int) -> 
 
 @pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
 def test_every_link_to_a_heading_leads_to_one(page: str) -> None:
-    pages = {"": page, "guide.md": GUIDE, "tokenizers.md": TOKENIZERS}
+    pages = {"": page, "guide.md": GUIDE, "tokenizers.md": TOKENIZERS, "data.md": DATA}
     links = [link for link in re.findall(r"\]\((\S*?)#(\S+?)\)", page) if link[0] in pages]
     assert len(links) > 8
     for name, anchor in links:

@@ -14,6 +14,7 @@ from vaezoo.config import hydra_config
 from vaezoo.data import ImageDataModule
 
 SHAPES = {
+    "array": (2, 8, 9),
     "celeba": (3, 64, 64),
     "cifar10": (3, 32, 32),
     "digits": (1, 16, 16),
@@ -25,8 +26,12 @@ SHAPES = {
     "svhn": (3, 32, 32),
 }
 
+OVERRIDES = {"array": ("data.image_size=[8,9]", "data.channels=2", "data.root=array.npy")}
+"""Settings of data that would otherwise be read to know their shape."""
+
 
 def make(name: str, *overrides: str) -> ImageDataModule:
+    overrides = (*OVERRIDES.get(name, ()), *overrides)
     with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
         cfg = compose(f"data/{name}", overrides=["+seed=3", *overrides])
     assert set(cfg.data) - {"_target_", "_convert_"} == set(inspect.signature(ImageDataModule).parameters)

@@ -7,7 +7,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.data.fitting import FITS
 from vaezoo.data.levels import Levels
 from vaezoo.data.pixels import BINARIZE, Shape
-from vaezoo.data.sources import NAMES
+from vaezoo.data.sources import NAMES, OF_ARRAYS
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
@@ -15,15 +15,21 @@ MOST_WORKERS = 1024
 """Maximum of ``data.num_workers``."""
 
 
-def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
+def checked_shape(image_size: int | list[int] | None, channels: int | None, source: str) -> Shape:
     """(channels, height, width), from an ``image_size`` that is a number or [height, width]; else ConfigError."""
+    if image_size is None or channels is None:
+        missing = "image_size" if image_size is None else "channels"
+        raise ConfigError(f"data.{missing} is needed with data.source={source}; set a number")
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
     if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
             f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], none above"
             f" {LARGEST_SIDE}, got {image_size!r}"
         )
-    check_choice("channels", channels, (1, 3))
+    if source in OF_ARRAYS:
+        check_whole("channels", channels, 1, LARGEST_SIDE)
+    else:
+        check_choice("channels", channels, (1, 3))
     shape = (channels, sides[0], sides[1])
     if source == "sprites" and shape != SPRITE_SHAPE:
         raise ConfigError(
@@ -43,18 +49,30 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
         )
 
 
+def check_keys(key: Any, label_key: Any, source: str) -> None:
+    """ConfigError for impossible values of ``key`` and ``label_key``."""
+    for name, value in (("key", key), ("label_key", label_key)):
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ConfigError(f"data.{name} must be the name of an array, got {value!r}")
+        if value is not None and source not in OF_ARRAYS:
+            raise ConfigError(
+                f"data.{name} names an array and is for data=array only, got {value!r} with data.source={source};"
+                " leave it out"
+            )
+
+
 def check_fit(fit: Any, levels: Any, source: str) -> None:
     """ConfigError for impossible values of ``fit`` and ``range``."""
     check_choice("fit", fit, FITS)
     if levels not in ("auto", "full") and not _is_range(levels):
         raise ConfigError(
-            "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels of"
-            f" an image file that become black and white, got {levels!r}"
+            "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels"
+            f" that become black and white, got {levels!r}"
         )
-    if source != "image_folder" and levels != "auto":
+    if source not in ("image_folder", *OF_ARRAYS) and levels != "auto":
         raise ConfigError(
-            f"data.range is for image files of data.source=image_folder, got {levels!r} with data.source={source};"
-            " leave it out"
+            f"data.range is for your own images, data=image_folder and data=array, got {levels!r} with"
+            f" data.source={source}; leave it out"
         )
 
 

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import downloads, sprites
+from vaezoo.data.array_files import Arrays, choose, open_arrays
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
 from vaezoo.data.images import Factor, ImageTensor, Pool
 from vaezoo.data.pixels import Shape, fit
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder")
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array")
+OF_ARRAYS = ("array",)
+"""Sources of arrays, whose images may have any number of channels and any range of values, and know their own shape."""
 
 
 class Source(NamedTuple):
@@ -26,6 +29,8 @@ class Source(NamedTuple):
     image_shape: Shape
     fit: str = "crop"
     follow_links: bool = False
+    key: str | None = None
+    label_key: str | None = None
 
     def prepare(self, limit: int | None) -> None:
         """Download or render what ``open`` needs; ``limit`` is the number of training images, None for all."""
@@ -42,7 +47,14 @@ class Source(NamedTuple):
             return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape, self.fit)
         if self.name == "sprites":
             return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
+        if self.name in OF_ARRAYS:
+            return arrays_of(self.name, self.root, self.key, self.label_key).pool(self.image_shape, str(self.root))
         return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
+
+
+def arrays_of(name: str, root: Path, key: str | None, label_key: str | None) -> Arrays:
+    """The arrays of a source in ``OF_ARRAYS``, of which only shapes and types are read; DataError if there are none."""
+    return choose(open_arrays(root), root, key, label_key)
 
 
 def _digits(image_shape: Shape, how: str) -> Pool:
