@@ -19,6 +19,7 @@ SHAPES = {
     "cifar10": (3, 32, 32),
     "digits": (1, 16, 16),
     "fashion_mnist": (1, 28, 28),
+    "hdf5": (2, 8, 9),
     "image_folder": (3, 64, 64),
     "kmnist": (1, 28, 28),
     "mnist": (1, 28, 28),
@@ -26,7 +27,9 @@ SHAPES = {
     "svhn": (3, 32, 32),
 }
 
-OVERRIDES = {"array": ("data.image_size=[8,9]", "data.channels=2", "data.root=array.npy")}
+OVERRIDES = {
+    name: ("data.image_size=[8,9]", "data.channels=2", f"data.root={name}.x") for name in ("array", "hdf5", "hf")
+}
 """Settings of data that would otherwise be read to know their shape."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vaezoo.config.errors import DataError, printable
+from vaezoo.config.errors import DataError, one_line, printable
 from vaezoo.data.arrays import ArrayImages, Layout, StoredArray, kind_of_values, layout_of
 from vaezoo.data.images import Pool
 from vaezoo.data.labels import as_classes
@@ -40,9 +40,9 @@ class Arrays(NamedTuple):
     labels: dict[str, StoredArray]
     label_name: str
 
-    def layout(self, channels: int | None) -> Layout:
-        """The layout of the training images."""
-        return layout_of(self.images["train"], channels)
+    def image_shape(self, channels: int | None) -> Shape:
+        """The shape of the training images; ``channels`` are those of the settings."""
+        return layout_of(self.images["train"], channels).image_shape
 
     def pool(self, image_shape: Shape, where: str) -> Pool:
         """The images of each split with their labels; DataError if the splits differ in type or there are none."""
@@ -88,7 +88,9 @@ def _all_of(array: StoredArray) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise DataError(f"{array.where} holds Python objects, which are never loaded; save numbers or texts")
     memory.refuse_beyond(math.prod(array.shape) * array.dtype.itemsize, array.where, "set data.label_key=none")
-    return array.read(np.arange(array.shape[0] if array.shape else 0))
+    if not array.shape or not array.shape[0]:
+        return np.empty(0, np.int64)
+    return array.read(np.arange(array.shape[0]))
 
 
 def choose(arrays: Mapping[str, StoredArray], where: Path, key: str | None, label_key: str | None) -> Arrays:
@@ -207,7 +209,7 @@ class NpzArray:
             with np.load(self.path, allow_pickle=False) as content:
                 values: NDArray[Any] = content[self.name]
         except UNREADABLE as error:
-            raise DataError(f"{self.where} cannot be read: {_one_line(error)}; save it again") from error
+            raise DataError(f"{self.where} cannot be read: {one_line(error)}; save it again") from error
         return values
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -219,7 +221,7 @@ def _npy(path: Path) -> NpyArray:
         with path.open("rb") as file:
             shape, dtype = _header(file, path.stat().st_size)
     except UNREADABLE as error:
-        raise DataError(f"{path} is not a sound .npy file: {_one_line(error)}; save it again") from error
+        raise DataError(f"{path} is not a sound .npy file: {one_line(error)}; save it again") from error
     return NpyArray(path, shape, dtype)
 
 
@@ -233,7 +235,7 @@ def _npz(path: Path) -> dict[str, StoredArray]:
                         name = info.filename.removesuffix(".npy")
                         found[name] = NpzArray(path, name, *_header(file, info.file_size))  # type: ignore[arg-type]
     except UNREADABLE as error:
-        raise DataError(f"{path} is not a sound .npz file: {_one_line(error)}; save it again") from error
+        raise DataError(f"{path} is not a sound .npz file: {one_line(error)}; save it again") from error
     if not found:
         raise DataError(f"there is no array in {path}; set data.root to a file with images")
     return found
@@ -249,7 +251,3 @@ def _header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > size:
         raise ValueError(f"it has {size:,} bytes, too few for an array of shape {shape}")
     return shape, dtype
-
-
-def _one_line(error: BaseException) -> str:
-    return printable(" ".join(str(error).split()) or type(error).__name__)[:200]

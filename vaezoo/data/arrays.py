@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaezoo.config.errors import DataError
+from vaezoo.config.errors import DataError, one_line
 from vaezoo.data.levels import FULL, Extremes, Levels
 from vaezoo.data.on_disk import Decoded, ImagesOnDisk
 from vaezoo.data.pixels import Shape, binarize_once, fit
@@ -23,8 +23,10 @@ TOGETHER = 256
 class StoredArray(Protocol):
     """An array on disk, whose shape and type are known without reading it."""
 
-    where: str
-    """The file, and the array's name in it."""
+    @property
+    def where(self) -> str:
+        """The file, and the array's name in it."""
+
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     is_quick: bool
@@ -106,6 +108,10 @@ class ArrayImages(ImagesOnDisk):
         """The rows at ``positions`` (N,), in that order."""
         return replace(self, rows=self.rows[positions], labels=self.labels[torch.from_numpy(positions)])
 
+    def reading_order(self) -> Tensor:
+        """Positions (N,) in the order of the rows on disk."""
+        return torch.from_numpy(np.argsort(self.rows, kind="stable"))
+
     def with_settings(self, binarize: str, levels: Levels | None, fit: str) -> "ArrayImages":
         """The same images, with these settings."""
         return replace(self, binarize=binarize, levels=levels, fit=fit)
@@ -128,16 +134,21 @@ class ArrayImages(ImagesOnDisk):
         return torch.int16 if kind == "16-bit" else torch.float32
 
     def __getitems__(self, positions: list[int]) -> Decoded:
-        values = self.values(positions)
+        try:
+            values = self.values(positions)
+        except Exception as error:  # libraries raise almost anything for damaged files
+            reason = one_line(error)
+            return Decoded(self._none(), self.labels[:0], [(position, reason) for position in positions])
         failed = self._unfit(values)
         sound = [at for at in range(len(positions)) if at not in failed]
         read = [positions[at] for at in sound]
-        pixels = self._stored(values[sound]) if read else torch.empty((0, *self.image_shape), dtype=self.dtype)
+        if not read:
+            return Decoded(self._none(), self.labels[:0], [(positions[at], reason) for at, reason in failed.items()])
+        pixels = self._stored(values[sound])
         if tuple(pixels.shape[1:]) != self.image_shape:
             black = 0.0 if self.levels is None or pixels.dtype == torch.uint8 else self.levels[0]
             pixels = fit(pixels, self.image_shape, self.fit, black)
-        if read:
-            pixels = binarize_once(pixels, np.array(read, np.int64), self.binarize, self.levels)
+        pixels = binarize_once(pixels, np.array(read, np.int64), self.binarize, self.levels)
         return Decoded(pixels, self.labels[read], [(positions[at], reason) for at, reason in failed.items()])
 
     def values(self, positions: list[int]) -> NDArray[Any]:
@@ -147,6 +158,9 @@ class ArrayImages(ImagesOnDisk):
         if self.layout.channels is None:
             return values[:, None]
         return values if self.layout.channels == 1 else np.moveaxis(values, 3, 1)
+
+    def _none(self) -> Tensor:
+        return torch.empty((0, *self.image_shape), dtype=self.stored_dtype)
 
     def _stored(self, values: NDArray[Any]) -> Tensor:
         """Values as they are stored, in contiguous memory."""

@@ -48,7 +48,7 @@ class ImageDataModule(LightningDataModule):
     epoch set with ``loader.sampler.set_epoch``.
 
     Args:
-        source: "digits", "torchvision", "sprites", "image_folder" or "array".
+        source: "digits", "torchvision", "sprites", "image_folder", "array" or "hdf5".
         image_size: side of a square in pixels, or [height, width]; None for the size of the images in an array.
         channels: 1 or 3, to which files are converted, or any number for an array; None for as many as it has.
         fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,
@@ -110,7 +110,7 @@ class ImageDataModule(LightningDataModule):
         settings.check_choice("follow_links", follow_links, (True, False))
         place = paths.place(root, "data.root")
         if source in OF_ARRAYS and (image_size is None or channels is None):
-            own = arrays_of(source, place, key, label_key).layout(channels).image_shape
+            own = arrays_of(source, place, key, label_key).image_shape(channels)
             image_size, channels = image_size or list(own[1:]), channels or own[0]
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or (place.stem if source in OF_ARRAYS else dataset or source).lower()

@@ -54,6 +54,10 @@ class ImagesOnDisk(Dataset[Decoded], ABC):
     def select(self, positions: NDArray[np.int64]) -> Self:
         """The images at ``positions`` (N,), in that order."""
 
+    def reading_order(self) -> Tensor:
+        """Positions (N,) in the order in which reading all images is fastest."""
+        return torch.arange(len(self))
+
     @abstractmethod
     def path(self, position: int) -> str:
         """Where the image at ``position`` is, for messages."""
@@ -110,10 +114,10 @@ class Unreadable:
 def decode_all(files: ImagesOnDisk, unreadable: Unreadable, workers: int) -> ImageTensor:
     """Read all images into memory with worker processes; unreadable ones are omitted, with their labels."""
     size = max(1, CHUNK_BYTES // files.bytes_per_image)
-    chunks = [chunk.tolist() for chunk in torch.arange(len(files)).split(size)]
+    chunks = files.reading_order().split(size)
     loader = DataLoader(
         files,
-        batch_sampler=chunks,
+        batch_sampler=[chunk.tolist() for chunk in chunks],
         collate_fn=as_is,
         num_workers=workers,
         generator=torch.Generator(),
@@ -122,10 +126,11 @@ def decode_all(files: ImagesOnDisk, unreadable: Unreadable, workers: int) -> Ima
     pixels = torch.empty((len(files), *files.image_shape), dtype=files.stored_dtype)
     labels = torch.empty_like(files.labels)
     done = 0
-    for decoded in one_pass(loader):
-        end = done + len(decoded.images)
-        pixels[done:end], labels[done:end] = decoded.images, decoded.labels
+    for chunk, decoded in zip(chunks, one_pass(loader), strict=True):
         unreadable.add(decoded.failed)
+        end = done + len(decoded.images)
+        places = torch.arange(done, end) if files.may_be_skipped else chunk
+        pixels[places], labels[places] = decoded.images, decoded.labels
         done = end
     unreadable.check()
     return ImageTensor(pixels[:done], labels[:done])

@@ -10,6 +10,8 @@ from vaezoo.data.pixels import BINARIZE, Shape
 from vaezoo.data.sources import NAMES, OF_ARRAYS
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 
+WITH_RANGE = ("image_folder", *OF_ARRAYS)
+"""Sources of images with any range of values."""
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
 MOST_WORKERS = 1024
 """Maximum of ``data.num_workers``."""
@@ -56,7 +58,7 @@ def check_keys(key: Any, label_key: Any, source: str) -> None:
             raise ConfigError(f"data.{name} must be the name of an array, got {value!r}")
         if value is not None and source not in OF_ARRAYS:
             raise ConfigError(
-                f"data.{name} names an array and is for data=array only, got {value!r} with data.source={source};"
+                f"data.{name} names an array, for data=array and data=hdf5, got {value!r} with data.source={source};"
                 " leave it out"
             )
 
@@ -69,9 +71,9 @@ def check_fit(fit: Any, levels: Any, source: str) -> None:
             "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels"
             f" that become black and white, got {levels!r}"
         )
-    if source not in ("image_folder", *OF_ARRAYS) and levels != "auto":
+    if source not in WITH_RANGE and levels != "auto":
         raise ConfigError(
-            f"data.range is for your own images, data=image_folder and data=array, got {levels!r} with"
+            f"data.range is for your own images ({', '.join(WITH_RANGE)}), got {levels!r} with"
             f" data.source={source}; leave it out"
         )
 

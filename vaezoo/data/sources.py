@@ -12,11 +12,12 @@ from vaezoo.data import downloads, sprites
 from vaezoo.data.array_files import Arrays, choose, open_arrays
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
+from vaezoo.data.hdf5 import open_hdf5
 from vaezoo.data.images import Factor, ImageTensor, Pool
 from vaezoo.data.pixels import Shape, fit
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder", "array")
-OF_ARRAYS = ("array",)
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5")
+OF_ARRAYS = ("array", "hdf5")
 """Sources of arrays, whose images may have any number of channels and any range of values, and know their own shape."""
 
 
@@ -54,7 +55,8 @@ class Source(NamedTuple):
 
 def arrays_of(name: str, root: Path, key: str | None, label_key: str | None) -> Arrays:
     """The arrays of a source in ``OF_ARRAYS``, of which only shapes and types are read; DataError if there are none."""
-    return choose(open_arrays(root), root, key, label_key)
+    arrays = open_hdf5(root) if name == "hdf5" else open_arrays(root)
+    return choose(arrays, root, key, label_key)
 
 
 def _digits(image_shape: Shape, how: str) -> Pool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaezoo.comparison.report.drawing import PRINT_DPI, save_pdf
 from vaezoo.figures.canvas import mosaic_page, raster
-from vaezoo.figures.mosaics import Mosaic, compose, in_colour, shown
+from vaezoo.figures.mosaics import Mosaic, colours_shown, compose, in_colour, shown
 from vaezoo.runs.files import replacing
 
 LARGEST = 96
@@ -63,6 +63,7 @@ def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns
     """A figure of labelled rows of images, each (B, C, H, W)."""
     images = [list(in_colour(row)) for _, row in rows]  # grey images and colour-coded errors fit in one figure
     labels = [label for label, _ in rows]
+    note = "; ".join(filter(None, (note, colours_shown(rows[0][1].shape[1]))))
     figure, _ = mosaic_page(compose(images), title, note, row_labels=labels, column_labels=columns)
     return figure
 
