@@ -20,6 +20,7 @@ SHAPES = {
     "digits": (1, 16, 16),
     "fashion_mnist": (1, 28, 28),
     "hdf5": (2, 8, 9),
+    "hf": (2, 8, 9),
     "image_folder": (3, 64, 64),
     "kmnist": (1, 28, 28),
     "mnist": (1, 28, 28),

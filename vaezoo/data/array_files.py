@@ -57,13 +57,13 @@ class Arrays(NamedTuple):
         labels = {split: _all_of(self.labels[split]) if split in self.labels else None for split in counts}
         classes, factors = as_classes(labels, counts, self.label_name, where)
         parts = {
-            split: ArrayImages(array, _layout(array, image_shape), np.arange(len(labels)), labels, image_shape)
+            split: ArrayImages(array, layout_for(array, image_shape), np.arange(len(labels)), labels, image_shape)
             for (split, array), labels in zip(self.images.items(), classes.values(), strict=True)
         }
         return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
 
 
-def _layout(array: StoredArray, image_shape: Shape) -> Layout:
+def layout_for(array: StoredArray, image_shape: Shape) -> Layout:
     """The layout of images that become ``image_shape``, with a note if they change; DataError if channels cannot."""
     layout = layout_of(array, image_shape[0])
     (channels, *size), (wanted, *side) = layout.image_shape, image_shape

@@ -187,7 +187,10 @@ class ArrayImages(ImagesOnDisk):
         count = min(len(self), max(1, MOST_LOOKED_AT // each))
         found = []
         for start in range(0, count, TOGETHER):
-            values = self.values(list(range(start, min(count, start + TOGETHER))))
+            try:
+                values = self.values(list(range(start, min(count, start + TOGETHER))))
+            except (ValueError, OSError) as error:
+                raise DataError(f"{self.path(start)} cannot be used: {one_line(error)}") from error
             values = values.astype(np.uint8) * np.uint8(255) if values.dtype.kind == "b" else values
             least, most = (extreme(axis=(1, 2, 3)) for extreme in (values.min, values.max))
             for at in np.flatnonzero(~(np.isfinite(least) & np.isfinite(most)))[:1]:

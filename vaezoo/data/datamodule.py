@@ -48,7 +48,7 @@ class ImageDataModule(LightningDataModule):
     epoch set with ``loader.sampler.set_epoch``.
 
     Args:
-        source: "digits", "torchvision", "sprites", "image_folder", "array" or "hdf5".
+        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5" or "hf".
         image_size: side of a square in pixels, or [height, width]; None for the size of the images in an array.
         channels: 1 or 3, to which files are converted, or any number for an array; None for as many as it has.
         fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,

@@ -3,9 +3,11 @@
 import math
 import os
 import stat
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +28,30 @@ MOST_BYTES = 2**29  # of one image file
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # formats that Pillow may detect, whatever the name
 
 
+class EncodedImages(ImagesOnDisk):
+    """Images in formats such as PNG and JPEG with labels (N,) or (N, F), decoded on access."""
+
+    @abstractmethod
+    def content(self, position: int) -> str | bytes:
+        """The path of the file of the image at ``position``, or its bytes."""
+
+    def __getitems__(self, positions: list[int]) -> Decoded:
+        images, read, failed = [], [], []
+        for position in positions:
+            try:
+                images.append(decode(self.content(position), self.image_shape, self.levels, self.fit))
+                read.append(position)
+            except Exception as error:  # damaged files make Pillow raise almost anything
+                failed.append((position, printable(f"{type(error).__name__}: {error}")[:MOST_REASON]))
+        pixels = (
+            torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=torch.uint8)
+        )
+        return Decoded(binarize_once(pixels, np.array(read, np.int64), self.binarize), self.labels[read], failed)
+
+
 @dataclass(frozen=True)
-class ImageFiles(ImagesOnDisk):
-    """Paths with labels (N,) or (N, F), decoded on access."""
+class ImageFiles(EncodedImages):
+    """Paths of image files with their labels."""
 
     paths: NDArray[np.bytes_]  # an array, because each worker process would end up with a copy of a list of strings
     labels: Tensor
@@ -57,40 +80,38 @@ class ImageFiles(ImagesOnDisk):
         """Path of the file at ``position``."""
         return os.fsdecode(self.paths[position])
 
-    def __getitems__(self, positions: list[int]) -> Decoded:
-        images, read, failed = [], [], []
-        for position in positions:
-            try:
-                images.append(decode(self.path(position), self.image_shape, self.levels, self.fit))
-                read.append(position)
-            except Exception as error:  # damaged files make Pillow raise almost anything
-                failed.append((position, printable(f"{type(error).__name__}: {error}")[:MOST_REASON]))
-        pixels = (
-            torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=torch.uint8)
-        )
-        return Decoded(binarize_once(pixels, np.array(read, np.int64), self.binarize), self.labels[read], failed)
+    def content(self, position: int) -> str:
+        """Path of the file at ``position``."""
+        return self.path(position)
 
 
-def decode(path: str, image_shape: Shape, levels: Levels | None = None, fit: str = "crop") -> NDArray[np.uint8]:
-    """Decode an image file to uint8 (C, H, W), with EXIF rotation applied; ``levels`` as in ``to_bytes``.
+def decode(
+    content: str | bytes, image_shape: Shape, levels: Levels | None = None, fit: str = "crop"
+) -> NDArray[np.uint8]:
+    """Decode the file at a path, or its bytes, to uint8 (C, H, W), with EXIF rotation applied.
+
+    ``levels`` are as in ``to_bytes``.
 
     Raises whatever Pillow raises for damaged files.
     """
     channels, height, width = image_shape
-    with opened(path, 2 * max(height, width)) as image:
+    with opened(content, 2 * max(height, width)) as image:
         plain = to_bytes(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", levels)
     fitted = _fitted(plain, height, width, fit)
     return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 @contextmanager
-def opened(path: str, side: int) -> Iterator[Image.Image]:
-    """Open an image file that is safe to decode; a JPEG is reduced while its sides stay at least ``side`` pixels.
+def opened(content: str | bytes, side: int) -> Iterator[Image.Image]:
+    """Open an image that is safe to decode, at a path or from bytes.
+
+    A JPEG is reduced while its sides stay at least ``side`` pixels.
 
     Raises OSError if it is not a regular file or too large, ValueError for too many pixels, or what Pillow raises.
     """
-    _check_file(path)
-    with Image.open(path, formats=FORMATS) as image:
+    if isinstance(content, str):
+        _check_file(content)
+    with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
         image.draft(None, (side, side))
         if math.prod(image.size) > MOST_PIXELS:
             raise ValueError(

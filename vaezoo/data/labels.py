@@ -1,6 +1,6 @@
 """Labels of any type to the classes of factors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,18 @@ NONE = -1
 
 
 def as_classes(
-    labels: Mapping[str, NDArray[Any] | None], counts: Mapping[str, int], name: str, where: str
+    labels: Mapping[str, NDArray[Any] | None],
+    counts: Mapping[str, int],
+    name: str,
+    where: str,
+    names: Sequence[str] = (),
 ) -> tuple[dict[str, Tensor], tuple[Factor, ...]]:
     """The labels of each split as classes, int64 (N,) or (N, F), and the factor of each column.
 
     ``labels`` are (N,), (N, 1) or (N, F): whole numbers, of which negative ones are no label, texts or booleans; None
     for a split without labels, of which there are ``counts``. A factor's classes are the values in all splits, sorted.
-    DataError for others, with the array's ``name`` and file, ``where``.
+    ``names`` are those of the values 0, 1, ..., if they have any. DataError for others, with the array's ``name`` and
+    file, ``where``.
     """
     columns = {
         split: _columns(values, counts[split], name, where) for split, values in labels.items() if values is not None
@@ -41,6 +46,8 @@ def as_classes(
             for at, factor in enumerate(factors):
                 classes[:, at] = _positions(columns[split][:, at], factor)
         found[split] = torch.from_numpy(classes[:, 0].copy() if width == 1 else classes)
+    if names and width == 1:
+        factors = [Factor("class", tuple(printable(names[int(value)]) for value in factors[0].values))]
     return found, tuple(factors)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from vaezoo.config.errors import DataError, printable
 from vaezoo.data.arrays import ArrayImages, kind_of_values
-from vaezoo.data.files import opened
+from vaezoo.data.files import EncodedImages, opened
 from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
 from vaezoo.data.on_disk import ImagesOnDisk
 from vaezoo.distributed.rank_zero import is_rank_zero
@@ -53,8 +53,9 @@ def refuse_unfit(train: ImagesOnDisk, levels: Levels) -> None:
     if isinstance(train, ArrayImages):
         kind, what = kind_of_values(train.array), f"{train.array.where} has 8 bits"
     else:
+        assert isinstance(train, EncodedImages)
         try:
-            with opened(train.path(0), SIDE) as image:
+            with opened(train.content(0), SIDE) as image:
                 kind = kind_of(image)
         except Exception:  # reported where it is decoded
             return
@@ -69,9 +70,10 @@ def _look(train: ImagesOnDisk) -> tuple[list[Extremes], dict[str, str]]:
     seen: list[Extremes] = []
     names: dict[str, str] = {}
     plain = 0
-    for path in map(train.path, range(min(len(train), MOST_OPENED))):
+    assert isinstance(train, EncodedImages)
+    for position in range(min(len(train), MOST_OPENED)):
         try:
-            with opened(path, SIDE) as image:
+            with opened(train.content(position), SIDE) as image:
                 is_plain = kind_of(image) == "8-bit"
                 if is_plain and plain == MOST_PLAIN:
                     continue
@@ -79,7 +81,7 @@ def _look(train: ImagesOnDisk) -> tuple[list[Extremes], dict[str, str]]:
                 seen.append(extremes(image))
         except Exception:  # damaged files make Pillow raise almost anything
             continue
-        names.setdefault(seen[-1].kind, path)
+        names.setdefault(seen[-1].kind, train.path(position))
     return seen, names
 
 

@@ -58,8 +58,8 @@ def check_keys(key: Any, label_key: Any, source: str) -> None:
             raise ConfigError(f"data.{name} must be the name of an array, got {value!r}")
         if value is not None and source not in OF_ARRAYS:
             raise ConfigError(
-                f"data.{name} names an array, for data=array and data=hdf5, got {value!r} with data.source={source};"
-                " leave it out"
+                f"data.{name} names an array or a column, for data={', '.join(OF_ARRAYS)}, got {value!r} with"
+                f" data.source={source}; leave it out"
             )
 
 

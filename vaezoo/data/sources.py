@@ -13,12 +13,13 @@ from vaezoo.data.array_files import Arrays, choose, open_arrays
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
 from vaezoo.data.hdf5 import open_hdf5
+from vaezoo.data.hf import Columns, open_columns
 from vaezoo.data.images import Factor, ImageTensor, Pool
 from vaezoo.data.pixels import Shape, fit
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5")
-OF_ARRAYS = ("array", "hdf5")
-"""Sources of arrays, whose images may have any number of channels and any range of values, and know their own shape."""
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf")
+OF_ARRAYS = ("array", "hdf5", "hf")
+"""Sources whose images may have any number of channels and any range of values, and know their own shape."""
 
 
 class Source(NamedTuple):
@@ -53,8 +54,10 @@ class Source(NamedTuple):
         return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
 
 
-def arrays_of(name: str, root: Path, key: str | None, label_key: str | None) -> Arrays:
-    """The arrays of a source in ``OF_ARRAYS``, of which only shapes and types are read; DataError if there are none."""
+def arrays_of(name: str, root: Path, key: str | None, label_key: str | None) -> Arrays | Columns:
+    """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if there is nothing."""
+    if name == "hf":
+        return open_columns(root, key, label_key)
     arrays = open_hdf5(root) if name == "hdf5" else open_arrays(root)
     return choose(arrays, root, key, label_key)
 
