@@ -14,10 +14,11 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vaezoo import load
+from vaezoo import Run, load
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, prior
 from vaezoo.config import automatic, hydra_config
+from vaezoo.config.errors import RunError
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
@@ -83,18 +84,39 @@ def test_a_folder_trains_and_its_images_are_encoded(folder: Path, program: Progr
     assert all(np.abs(codes - code).max(1).min() < 1e-5 for code in test)
 
 
-def test_a_network_of_ones_own_trains(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    [source], [yaml] = blocks("python", "MyVAE"), blocks("yaml")
-    Path("mynetworks.py").write_text(source)
-    Path("myconfigs/model").mkdir(parents=True)
-    Path("myconfigs/model/my_vae.yaml").write_text(yaml)
+def test_networks_of_ones_own_train(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mynetworks.py").write_text(blocks("python", "# mynetworks.py")[0])
     monkeypatch.syspath_prepend(folder)
-    line = next(line for line in blocks("bash", "my_vae")[0].splitlines() if line.startswith("vaezoo train"))
-    *words, option = shlex.split(line)[2:]
-    code, printed = program("train", *words, "run_dir=run", "trainer.max_epochs=1", "callbacks=none", option)
-    assert code == 0, printed
-    assert load("run", packages=["vaezoo", "mynetworks"]).hparams["hidden"] == 512
+    lines = [line for line in blocks("bash", "mynetworks:make")[0].splitlines() if line.startswith("vaezoo train")]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        short = [f"run_dir=run{number}", "trainer.max_epochs=1", "callbacks=none", "data.limit=64", "evaluation=none"]
+        code, printed = program("train", *shlex.split(line)[2:], *short)
+        assert code == 0, printed
+    of_package = {"packages": ["vaezoo", "mynetworks"]}
+    assert load("run0", **of_package).encoder[1].out_features == 512
+    assert load("run1", **of_package).index_shape == (1, 4, 4)
+    with pytest.raises(RunError, match=r"asks for 'mynetworks:make' in model\.network; if you trust it"):
+        load("run0")
     sys.modules.pop("mynetworks")
+
+
+def test_data_classes_of_ones_own_train(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mydata", "mymodule"):
+        (folder / f"{name}.py").write_text(blocks("python", f"# {name}.py", page=DATA)[0])
+    monkeypatch.syspath_prepend(folder)
+    lines = [line for block in blocks("bash", "data=own", page=DATA) for line in block.splitlines() if "train" in line]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        short = [f"run_dir=run{number}", "trainer.max_epochs=1", "callbacks=none", "evaluation=none"]
+        code, printed = program("train", *shlex.split(line)[2:], *short)
+        assert code == 0, printed
+        assert "of 28x28, 2 channels" in printed
+    assert Run("run0").summary["data"]["train"] == 1200
+    found = run(blocks("python", 'source="own"', page=DATA)[0])
+    assert found["model"].image_shape == (2, 28, 28)  # type: ignore[attr-defined]
+    for name in ("mydata", "mymodule"):
+        sys.modules.pop(name)
 
 
 def test_a_conditional_model_is_given_labels(folder: Path, program: Program) -> None:

@@ -24,12 +24,15 @@ SHAPES = {
     "image_folder": (3, 64, 64),
     "kmnist": (1, 28, 28),
     "mnist": (1, 28, 28),
+    "own": (2, 8, 9),
     "sprites": (1, 64, 64),
     "svhn": (3, 32, 32),
 }
 
+SIZE = ("data.image_size=[8,9]", "data.channels=2")
 OVERRIDES = {
-    name: ("data.image_size=[8,9]", "data.channels=2", f"data.root={name}.x") for name in ("array", "hdf5", "hf")
+    **{name: (*SIZE, f"data.root={name}.x") for name in ("array", "hdf5", "hf")},
+    "own": (*SIZE, "data.dataset=mydata:Own"),
 }
 """Settings of data that would otherwise be read to know their shape."""
 

@@ -17,6 +17,7 @@ DATA = (
         "source",
         "dataset",
         "name",
+        "dataset_options",
         "key",
         "label_key",
         "image_size",

@@ -63,9 +63,12 @@ class Arrays(NamedTuple):
         return Pool(parts["train"], parts.get("val"), parts.get("test"), factors)
 
 
-def layout_for(array: StoredArray, image_shape: Shape) -> Layout:
-    """The layout of images that become ``image_shape``, with a note if they change; DataError if channels cannot."""
-    layout = layout_of(array, image_shape[0])
+def layout_for(array: StoredArray, image_shape: Shape, layout: Layout | None = None) -> Layout:
+    """The layout of images that become ``image_shape``, with a note if they change; DataError if channels cannot.
+
+    ``layout`` is that of the array if it is known.
+    """
+    layout = layout or layout_of(array, image_shape[0])
     (channels, *size), (wanted, *side) = layout.image_shape, image_shape
     if channels not in (wanted, 1) and (channels, wanted) != (3, 1):
         raise DataError(

@@ -20,7 +20,7 @@ from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
 from vaezoo.data.on_disk import ImagesOnDisk, Unreadable, decode_all, first_readable
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
-from vaezoo.data.sources import OF_ARRAYS, Source, arrays_of
+from vaezoo.data.sources import OF_ARRAYS, Source
 from vaezoo.data.splits import divide
 from vaezoo.data.sprites import Lattice
 from vaezoo.distributed import threads
@@ -48,7 +48,7 @@ class ImageDataModule(LightningDataModule):
     epoch set with ``loader.sampler.set_epoch``.
 
     Args:
-        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5" or "hf".
+        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf" or "own".
         image_size: side of a square in pixels, or [height, width]; None for the size of the images in an array.
         channels: 1 or 3, to which files are converted, or any number for an array; None for as many as it has.
         fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,
@@ -60,7 +60,8 @@ class ImageDataModule(LightningDataModule):
         key, label_key: arrays with the images and the labels; None for the usual names. ``label_key`` "none":
             no labels.
         name: name of the data set in tables; by default that of the torchvision class, source or array's file.
-        dataset: class in ``torchvision.datasets``, for source "torchvision".
+        dataset: class in ``torchvision.datasets``, for source "torchvision"; for "own", a class or function as
+            "package.module:name" (see ``vaezoo.data.own``). dataset_options: its arguments.
         root: folder of data sets; for source "image_folder", of the images; for "array", a file or folder.
         batch_size: images per training batch, over all devices.
         eval_batch_size: images per validation or test batch, over all devices.
@@ -86,6 +87,7 @@ class ImageDataModule(LightningDataModule):
         test_size: int | float | None = None,
         name: str | None = None,
         dataset: str | None = None,
+        dataset_options: dict[str, Any] | None = None,
         root: str = "data",
         key: str | None = None,
         label_key: str | None = None,
@@ -105,16 +107,18 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         settings.check_names(source, dataset, binarize)
+        settings.check_options(source, dataset_options)
         settings.check_fit(fit, range, source)
         settings.check_keys(key, label_key, source)
         settings.check_choice("follow_links", follow_links, (True, False))
         place = paths.place(root, "data.root")
+        keys = {"key": key, "label_key": label_key, "dataset_options": dataset_options}
         if source in OF_ARRAYS and (image_size is None or channels is None):
-            own = arrays_of(source, place, key, label_key).image_shape(channels)
+            own = Source(source, dataset, place, (0, 0, 0), **keys).opened().image_shape(channels)
             image_size, channels = image_size or list(own[1:]), channels or own[0]
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
-        self.name = name or (place.stem if source in OF_ARRAYS else dataset or source).lower()
-        self.source = Source(source, dataset, place, self.image_shape, fit, follow_links, key, label_key)
+        self.name = name or settings.default_name(source, dataset, place).lower()
+        self.source = Source(source, dataset, place, self.image_shape, fit, follow_links, **keys)
         self.fit, self.range = fit, range
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size

@@ -1,9 +1,11 @@
 """Validation of data settings; all functions raise ConfigError for invalid values."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.own_code import is_own
 from vaezoo.data.fitting import FITS
 from vaezoo.data.levels import Levels
 from vaezoo.data.pixels import BINARIZE, Shape
@@ -44,11 +46,28 @@ def check_names(source: str, dataset: str | None, binarize: str) -> None:
     """ConfigError for impossible values of ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
     check_choice("binarize", binarize, BINARIZE)
-    if (source == "torchvision") != (dataset is not None):
+    if source == "own" and not is_own(dataset):
         raise ConfigError(
-            "data.dataset names a class of torchvision.datasets and applies only to data.source=torchvision, got"
+            f"data.dataset must name a class or function of yours as package.module:name with data=own, got {dataset!r}"
+        )
+    if (source in ("torchvision", "own")) != (dataset is not None):
+        raise ConfigError(
+            "data.dataset names a class and applies only to data.source=torchvision and own, got"
             f" {dataset!r} with data.source={source}"
         )
+
+
+def check_options(source: str, options: Any) -> None:
+    """ConfigError for ``dataset_options`` of a source that takes none."""
+    if options is not None and source != "own":
+        raise ConfigError(f"data.dataset_options are for data=own, got {options!r} with data.source={source}")
+
+
+def default_name(source: str, dataset: str | None, place: Path) -> str:
+    """The name of a data set in tables: that of the torchvision class, the user's class or file, or the source."""
+    if source == "own":
+        return str(dataset).rpartition(":")[2]
+    return place.stem if source in OF_ARRAYS else dataset or source
 
 
 def check_keys(key: Any, label_key: Any, source: str) -> None:

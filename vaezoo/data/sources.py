@@ -15,10 +15,11 @@ from vaezoo.data.folders import open_folder
 from vaezoo.data.hdf5 import open_hdf5
 from vaezoo.data.hf import Columns, open_columns
 from vaezoo.data.images import Factor, ImageTensor, Pool
+from vaezoo.data.own import OwnData, open_own
 from vaezoo.data.pixels import Shape, fit
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf")
-OF_ARRAYS = ("array", "hdf5", "hf")
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf", "own")
+OF_ARRAYS = ("array", "hdf5", "hf", "own")
 """Sources whose images may have any number of channels and any range of values, and know their own shape."""
 
 
@@ -33,6 +34,7 @@ class Source(NamedTuple):
     follow_links: bool = False
     key: str | None = None
     label_key: str | None = None
+    dataset_options: dict[str, Any] | None = None
 
     def prepare(self, limit: int | None) -> None:
         """Download or render what ``open`` needs; ``limit`` is the number of training images, None for all."""
@@ -50,16 +52,17 @@ class Source(NamedTuple):
         if self.name == "sprites":
             return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
         if self.name in OF_ARRAYS:
-            return arrays_of(self.name, self.root, self.key, self.label_key).pool(self.image_shape, str(self.root))
+            return self.opened().pool(self.image_shape, str(self.root))
         return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
 
-
-def arrays_of(name: str, root: Path, key: str | None, label_key: str | None) -> Arrays | Columns:
-    """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if there is nothing."""
-    if name == "hf":
-        return open_columns(root, key, label_key)
-    arrays = open_hdf5(root) if name == "hdf5" else open_arrays(root)
-    return choose(arrays, root, key, label_key)
+    def opened(self) -> Arrays | Columns | OwnData:
+        """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if nothing."""
+        if self.name == "own":
+            return open_own(str(self.dataset), self.dataset_options, self.key, self.label_key)
+        if self.name == "hf":
+            return open_columns(self.root, self.key, self.label_key)
+        arrays = open_hdf5(self.root) if self.name == "hdf5" else open_arrays(self.root)
+        return choose(arrays, self.root, self.key, self.label_key)
 
 
 def _digits(image_shape: Shape, how: str) -> Pool:
