@@ -42,4 +42,4 @@ def located(value: str, key: str) -> Callable[..., Any]:
         ) from error
     if not callable(found) or getattr(found, "__module__", None) != module:
         raise ConfigError(f"{key} must name a function or class that is defined in {module}, got {name!r}")
-    return found  # type: ignore[no-any-return]
+    return found

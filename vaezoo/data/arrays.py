@@ -27,10 +27,17 @@ class StoredArray(Protocol):
     def where(self) -> str:
         """The file, and the array's name in it."""
 
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    is_quick: bool
-    """Whether rows need no decoding, so that worker processes do not help."""
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, ...)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether rows need no decoding, so that worker processes do not help."""
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """The rows (N,), ascending and each once: (N, ...)."""

@@ -112,13 +112,13 @@ class ImageDataModule(LightningDataModule):
         settings.check_keys(key, label_key, source)
         settings.check_choice("follow_links", follow_links, (True, False))
         place = paths.place(root, "data.root")
-        keys = {"key": key, "label_key": label_key, "dataset_options": dataset_options}
+        origin = Source(source, dataset, place, (0, 0, 0), fit, follow_links, key, label_key, dataset_options)
         if source in OF_ARRAYS and (image_size is None or channels is None):
-            own = Source(source, dataset, place, (0, 0, 0), **keys).opened().image_shape(channels)
+            own = origin.opened().image_shape(channels)
             image_size, channels = image_size or list(own[1:]), channels or own[0]
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or settings.default_name(source, dataset, place).lower()
-        self.source = Source(source, dataset, place, self.image_shape, fit, follow_links, **keys)
+        self.source = origin._replace(image_shape=self.image_shape)
         self.fit, self.range = fit, range
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size

@@ -174,7 +174,7 @@ def open_own(name: str, options: Mapping[str, Any] | None, key: str | None, labe
         found = _of_loaders(make(**given))
     elif "split" in inspect.signature(make).parameters:
         check_arguments(make, given, key="data.dataset_options", extra=("split",))
-        found = {split: make(split=split, **given) for split in LOADERS}
+        found = {split: make(split=split, **given) for split in LOADERS}  # type: ignore[call-arg]
     else:
         check_arguments(make, given, key="data.dataset_options")
         found = {"train": make(**given)}

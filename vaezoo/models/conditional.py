@@ -60,8 +60,7 @@ class Conditional(ContinuousAutoencoder):
                 f"{type(self).__name__} adds the label to the first layer of a network, so model.network={settings[0]}"
                 " must return two nn.Sequential"
             )
-        encoder, decoder = cast(nn.Sequential, self.encoder), cast(nn.Sequential, self.decoder)
-        self.encoder, self.decoder = Labelled(encoder, self.classes), Labelled(decoder, self.classes)
+        self.encoder, self.decoder = Labelled(self.encoder, self.classes), Labelled(self.decoder, self.classes)
 
     # training --------------------------------------------------------------------------------------------------------
 
