@@ -107,6 +107,15 @@ def test_the_order_is_the_projects_wherever_the_images_are(way: dict[str, Any]) 
     data.close()
 
 
+def test_an_object_is_taken_as_its_class_is() -> None:
+    from owndata import Items, Module  # type: ignore[import-not-found]
+
+    for thing in (Items(), Module()):
+        data = made(Path("."), source="own", dataset=thing)
+        assert data.name == type(thing).__name__.lower()
+        assert torch.equal(images_of(data), images_of(own(type(thing).__name__)))
+
+
 def test_a_mapping_may_have_names_of_its_own() -> None:
     data = own("Items", dataset_options={"form": "keys"}, key="pixels", label_key="kind")
     assert (data.image_shape, data.classes) == ((3, 8, 9), 3)

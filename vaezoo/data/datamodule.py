@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.data import decoding_bottleneck, ranges, settings
@@ -61,7 +62,8 @@ class ImageDataModule(LightningDataModule):
             no labels.
         name: name of the data set in tables; by default that of the torchvision class, source or array's file.
         dataset: class in ``torchvision.datasets``, for source "torchvision"; for "own", a class or function as
-            "package.module:name" (see ``vaezoo.data.own``). dataset_options: its arguments.
+            "package.module:name", or a Dataset or LightningDataModule (see ``vaezoo.data.own``).
+        dataset_options: arguments of the class or function.
         root: folder of data sets; for source "image_folder", of the images; for "array", a file or folder.
         batch_size: images per training batch, over all devices.
         eval_batch_size: images per validation or test batch, over all devices.
@@ -86,7 +88,7 @@ class ImageDataModule(LightningDataModule):
         val_size: int | float,
         test_size: int | float | None = None,
         name: str | None = None,
-        dataset: str | None = None,
+        dataset: str | Dataset[Any] | LightningDataModule | None = None,
         dataset_options: dict[str, Any] | None = None,
         root: str = "data",
         key: str | None = None,

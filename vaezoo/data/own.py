@@ -1,4 +1,4 @@
-"""Data sets of one's own, from a class or function that ``data.dataset`` names as ``package.module:name``."""
+"""Data sets of one's own: objects, or from a class or function that is named as ``package.module:name``."""
 
 import inspect
 from collections.abc import Mapping
@@ -160,24 +160,17 @@ def _names(dataset: Any) -> list[str]:
 # classes and functions -----------------------------------------------------------------------------------------------
 
 
-def open_own(name: str, options: Mapping[str, Any] | None, key: str | None, label_key: str | None) -> OwnData:
-    """The data sets that a class or function makes with ``options``.
+def open_own(source: Any, options: Mapping[str, Any] | None, key: str | None, label_key: str | None) -> OwnData:
+    """The data sets of a class or function, by name, that is called with ``options``, or of an object.
 
-    If it takes ``split``, it is called with train, val and test, and may return None for the last two. A
-    ``LightningDataModule`` is prepared and set up, and the data sets of its loaders are taken. ConfigError for options
-    that it does not take, and for data sets without a length.
+    A class or function that takes ``split`` is called with train, val and test, and may return None for the last two.
+    A ``LightningDataModule`` is prepared and set up, and the data sets of its loaders are taken. ConfigError for
+    options that are not taken, and for data sets without a length.
     """
-    make = own_code.located(name, KEY)
-    given = dict(options or {})
-    if isinstance(make, type) and issubclass(make, LightningDataModule):
-        check_arguments(make, given, key="data.dataset_options")
-        found = _of_loaders(make(**given))
-    elif "split" in inspect.signature(make).parameters:
-        check_arguments(make, given, key="data.dataset_options", extra=("split",))
-        found = {split: make(split=split, **given) for split in LOADERS}  # type: ignore[call-arg]
-    else:
-        check_arguments(make, given, key="data.dataset_options")
-        found = {"train": make(**given)}
+    name = source if isinstance(source, str) else type(source).__name__
+    made = _made(source, dict(options or {})) if isinstance(source, str) else source
+    made = _of_loaders(made) if isinstance(made, LightningDataModule) else made
+    found = made if isinstance(made, dict) else {"train": made}
     found = {split: dataset for split, dataset in found.items() if dataset is not None}
     for dataset in found.values():
         if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -188,6 +181,14 @@ def open_own(name: str, options: Mapping[str, Any] | None, key: str | None, labe
     if "train" not in found:
         raise ConfigError(f"{KEY}={name} makes no data set for training; return one for split='train'")
     return OwnData(found, name, (key, label_key))
+
+
+def _made(name: str, options: dict[str, Any]) -> Any:
+    """What the class or function called ``name`` makes, by split if it takes one."""
+    make = own_code.located(name, KEY)
+    takes_split = "split" in inspect.signature(make).parameters
+    check_arguments(make, options, key="data.dataset_options", extra=("split",) if takes_split else ())
+    return {split: make(split=split, **options) for split in LOADERS} if takes_split else make(**options)
 
 
 def _of_loaders(module: LightningDataModule) -> dict[str, Any]:

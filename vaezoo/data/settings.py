@@ -42,11 +42,11 @@ def checked_shape(image_size: int | list[int] | None, channels: int | None, sour
     return shape
 
 
-def check_names(source: str, dataset: str | None, binarize: str) -> None:
+def check_names(source: str, dataset: Any, binarize: str) -> None:
     """ConfigError for impossible values of ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
     check_choice("binarize", binarize, BINARIZE)
-    if source == "own" and not is_own(dataset):
+    if source == "own" and isinstance(dataset, str | None) and not is_own(dataset):
         raise ConfigError(
             f"data.dataset must name a class or function of yours as package.module:name with data=own, got {dataset!r}"
         )
@@ -63,11 +63,11 @@ def check_options(source: str, options: Any) -> None:
         raise ConfigError(f"data.dataset_options are for data=own, got {options!r} with data.source={source}")
 
 
-def default_name(source: str, dataset: str | None, place: Path) -> str:
+def default_name(source: str, dataset: Any, place: Path) -> str:
     """The name of a data set in tables: that of the torchvision class, the user's class or file, or the source."""
     if source == "own":
-        return str(dataset).rpartition(":")[2]
-    return place.stem if source in OF_ARRAYS else dataset or source
+        return dataset.rpartition(":")[2] if isinstance(dataset, str) else type(dataset).__name__
+    return place.stem if source in OF_ARRAYS else str(dataset or source)
 
 
 def check_keys(key: Any, label_key: Any, source: str) -> None:

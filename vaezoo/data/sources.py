@@ -27,7 +27,7 @@ class Source(NamedTuple):
     """A source of images, and the shape to which they are resized."""
 
     name: str
-    dataset: str | None
+    dataset: Any
     root: Path
     image_shape: Shape
     fit: str = "crop"
@@ -58,7 +58,7 @@ class Source(NamedTuple):
     def opened(self) -> Arrays | Columns | OwnData:
         """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if nothing."""
         if self.name == "own":
-            return open_own(str(self.dataset), self.dataset_options, self.key, self.label_key)
+            return open_own(self.dataset, self.dataset_options, self.key, self.label_key)
         if self.name == "hf":
             return open_columns(self.root, self.key, self.label_key)
         arrays = open_hdf5(self.root) if self.name == "hdf5" else open_arrays(self.root)
