@@ -43,6 +43,10 @@ class Items(Dataset):
         return forms[self.form]
 
 
+class Named(Items):
+    classes = ("x", "y", "z")
+
+
 def splits(split: str):
     return {"train": TensorDataset(X[:40], torch.arange(40) % 2), "val": None, "test": TensorDataset(X[40:])}[split]
 
@@ -105,6 +109,12 @@ def test_the_order_is_the_projects_wherever_the_images_are(way: dict[str, Any]) 
     wanted = own("Items", in_memory=True)
     assert torch.equal(images_of(data), images_of(wanted))
     data.close()
+
+
+def test_names_of_classes_are_those_of_the_data_set() -> None:
+    named = own("Named")
+    named.setup()
+    assert named.factors[0].values == ("x", "y", "z")
 
 
 def test_an_object_is_taken_as_its_class_is() -> None:

@@ -157,10 +157,8 @@ class Columns(NamedTuple):
             ) from error
 
     def pool(self, image_shape: Shape, where: str) -> Pool:
-        """The images of each split with their labels; DataError if there are none."""
+        """The images of each split with their labels."""
         counts = {split: len(table) for split, table in self.tables.items()}
-        if not all(counts.values()):
-            raise DataError(f"{where} has a table without rows; set data.root to files with images")
         labels = {split: self._labels(table) for split, table in self.tables.items()}
         names = getattr(self.tables["train"].features[self.label], "names", ()) if self.label else ()
         classes, factors = as_classes(labels, counts, str(self.label), where, names)
@@ -194,6 +192,8 @@ def open_columns(root: Path, key: str | None, label_key: str | None) -> Columns:
     tables = _tables(root)
     if "train" not in tables:
         raise DataError(f"{root} has {' and '.join(tables)}, but no training images; add a file whose name has train")
+    if not all(map(len, tables.values())):
+        raise DataError(f"{root} has a table without rows; set data.root to files with images")
     features = tables["train"].features
     column = _column(features, (key,) if key else COLUMNS, "Image")
     if column is None:

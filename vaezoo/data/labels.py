@@ -34,7 +34,7 @@ def as_classes(
     }
     widths = {values.shape[1] for values in columns.values()}
     if len(widths) > 1:
-        raise DataError(f"{name} in {where} has as many columns in each split, got {sorted(widths)}; repair it")
+        raise DataError(f"{name} in {where} must have as many columns in each split, got {sorted(widths)}; repair it")
     width = widths.pop() if widths else 0
     factors = [_factor(name, at, width, [values[:, at] for values in columns.values()]) for at in range(width)]
     if width == 0 or (width == 1 and len(factors[0].values) < 2):  # a single class carries no information
@@ -46,8 +46,8 @@ def as_classes(
             for at, factor in enumerate(factors):
                 classes[:, at] = _positions(columns[split][:, at], factor)
         found[split] = torch.from_numpy(classes[:, 0].copy() if width == 1 else classes)
-    if names and width == 1:
-        factors = [Factor("class", tuple(printable(names[int(value)]) for value in factors[0].values))]
+    if width == 1:
+        factors = [_named(factors[0], names)]
     return found, tuple(factors)
 
 
@@ -74,6 +74,14 @@ def _factor(name: str, at: int, width: int, columns: list[NDArray[Any]]) -> Fact
     values = np.unique(np.concatenate(columns))
     known = values if values.dtype.kind == "U" else values[values >= 0]
     return Factor("class" if width == 1 else f"{name} {at + 1}", tuple(printable(str(value)) for value in known))
+
+
+def _named(factor: Factor, names: Sequence[str]) -> Factor:
+    """The factor with the names of its values 0, 1, ...; as it is if some have none."""
+    places = [int(value) if str(value).isdecimal() else len(names) for value in factor.values]
+    if max(places) >= len(names):
+        return factor
+    return Factor(factor.name, tuple(printable(names[place]) for place in places))
 
 
 def _positions(values: NDArray[Any], factor: Factor) -> NDArray[np.int64]:
