@@ -14,15 +14,16 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vaezoo import load
+from vaezoo import Run, load
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, prior
 from vaezoo.config import automatic, hydra_config
+from vaezoo.config.errors import RunError
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-GUIDE, TOKENIZERS = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md"))
+GUIDE, TOKENIZERS, DATA = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md", "data.md"))
 Program = Callable[..., tuple[int, str]]
 
 READ: dict[str, Callable[[list[str]], Any]] = {
@@ -67,11 +68,10 @@ def test_an_array_and_a_data_class_train(words: tuple[str, ...], folder: Path) -
     assert run(block)["model"].image_shape == (1, 8, 8)  # type: ignore[attr-defined]
 
 
-def test_an_array_becomes_a_folder_that_trains_and_whose_images_are_encoded(folder: Path, program: Program) -> None:
-    [write] = blocks("python", "fromarray")
-    run(write)
-    assert len(list((folder / "images").iterdir())) == 400
-    assert Image.open(folder / "images" / "000000.png").mode == "L"
+def test_a_folder_trains_and_its_images_are_encoded(folder: Path, program: Program) -> None:
+    (folder / "images").mkdir()
+    for number, pixels in enumerate(np.load("images.npy")):
+        Image.fromarray(pixels[0]).save(folder / "images" / f"{number:06d}.png")
     command = shlex.split(blocks("bash", "data=image_folder")[0])[2:]
     code, printed = program("train", *command, "run_dir=run", "trainer.max_epochs=1", "callbacks=none")
     assert code == 0, printed
@@ -84,18 +84,39 @@ def test_an_array_becomes_a_folder_that_trains_and_whose_images_are_encoded(fold
     assert all(np.abs(codes - code).max(1).min() < 1e-5 for code in test)
 
 
-def test_a_network_of_ones_own_trains(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    [source], [yaml] = blocks("python", "MyVAE"), blocks("yaml")
-    Path("mynetworks.py").write_text(source)
-    Path("myconfigs/model").mkdir(parents=True)
-    Path("myconfigs/model/my_vae.yaml").write_text(yaml)
+def test_networks_of_ones_own_train(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mynetworks.py").write_text(blocks("python", "# mynetworks.py")[0])
     monkeypatch.syspath_prepend(folder)
-    line = next(line for line in blocks("bash", "my_vae")[0].splitlines() if line.startswith("vaezoo train"))
-    *words, option = shlex.split(line)[2:]
-    code, printed = program("train", *words, "run_dir=run", "trainer.max_epochs=1", "callbacks=none", option)
-    assert code == 0, printed
-    assert load("run", packages=["vaezoo", "mynetworks"]).hparams["hidden"] == 512
+    lines = [line for line in blocks("bash", "mynetworks:make")[0].splitlines() if line.startswith("vaezoo train")]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        short = [f"run_dir=run{number}", "trainer.max_epochs=1", "callbacks=none", "data.limit=64", "evaluation=none"]
+        code, printed = program("train", *shlex.split(line)[2:], *short)
+        assert code == 0, printed
+    of_package = {"packages": ["vaezoo", "mynetworks"]}
+    assert load("run0", **of_package).encoder[1].out_features == 512
+    assert load("run1", **of_package).index_shape == (1, 4, 4)
+    with pytest.raises(RunError, match=r"asks for 'mynetworks:make' in model\.network; if you trust it"):
+        load("run0")
     sys.modules.pop("mynetworks")
+
+
+def test_data_classes_of_ones_own_train(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mydata", "mymodule"):
+        (folder / f"{name}.py").write_text(blocks("python", f"# {name}.py", page=DATA)[0])
+    monkeypatch.syspath_prepend(folder)
+    lines = [line for block in blocks("bash", "data=own", page=DATA) for line in block.splitlines() if "train" in line]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        short = [f"run_dir=run{number}", "trainer.max_epochs=1", "callbacks=none", "evaluation=none"]
+        code, printed = program("train", *shlex.split(line)[2:], *short)
+        assert code == 0, printed
+        assert "of 28x28, 2 channels" in printed
+    assert Run("run0").summary["data"]["train"] == 1200
+    found = run(blocks("python", 'source="own"', page=DATA)[0])
+    assert found["model"].image_shape == (2, 28, 28)  # type: ignore[attr-defined]
+    for name in ("mydata", "mymodule"):
+        sys.modules.pop(name)
 
 
 def test_a_conditional_model_is_given_labels(folder: Path, program: Program) -> None:
@@ -112,7 +133,9 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize(("page", "count"), [(GUIDE, 18), (TOKENIZERS, 15)], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize(
+    ("page", "count"), [(GUIDE, 19), (TOKENIZERS, 15), (DATA, 8)], ids=["guide", "tokenizers", "data"]
+)
 def test_every_training_command_is_a_valid_config(page: str, count: int) -> None:
     found = [words[2:] for words in commands(page) if words[:2] == ["python", "train.py"]]
     assert len(found) == count
@@ -121,12 +144,12 @@ def test_every_training_command_is_a_valid_config(page: str, count: int) -> None
             cfg = compose("train", overrides=["run_dir=somewhere", *words])
         hydra_config.check(cfg)
         automatic.resolve(cfg)
-        size = cfg.data.image_size
-        made: Any = make_on_meta_device(cfg, (cfg.data.channels, size, size))
+        size = cfg.data.image_size or 28  # that of the array
+        made: Any = make_on_meta_device(cfg, (cfg.data.channels or 5, size, size))
         assert made.formula()
 
 
-@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS, DATA], ids=["guide", "tokenizers", "data"])
 def test_every_other_command_is_read_by_its_program(page: str) -> None:
     for program, verb, *words in commands(page):
         if (program, verb) not in COVERED:
@@ -146,7 +169,7 @@ def test_every_metric_is_one_that_there_is(page: str, head: str, least: int) -> 
 
 @pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
 def test_every_link_to_a_heading_leads_to_one(page: str) -> None:
-    pages = {"": page, "guide.md": GUIDE, "tokenizers.md": TOKENIZERS}
+    pages = {"": page, "guide.md": GUIDE, "tokenizers.md": TOKENIZERS, "data.md": DATA}
     links = [link for link in re.findall(r"\]\((\S*?)#(\S+?)\)", page) if link[0] in pages]
     assert len(links) > 8
     for name, anchor in links:

@@ -14,19 +14,31 @@ from vaezoo.config import hydra_config
 from vaezoo.data import ImageDataModule
 
 SHAPES = {
+    "array": (2, 8, 9),
     "celeba": (3, 64, 64),
     "cifar10": (3, 32, 32),
     "digits": (1, 16, 16),
     "fashion_mnist": (1, 28, 28),
+    "hdf5": (2, 8, 9),
+    "hf": (2, 8, 9),
     "image_folder": (3, 64, 64),
     "kmnist": (1, 28, 28),
     "mnist": (1, 28, 28),
+    "own": (2, 8, 9),
     "sprites": (1, 64, 64),
     "svhn": (3, 32, 32),
 }
 
+SIZE = ("data.image_size=[8,9]", "data.channels=2")
+OVERRIDES = {
+    **{name: (*SIZE, f"data.root={name}.x") for name in ("array", "hdf5", "hf")},
+    "own": (*SIZE, "data.dataset=mydata:Own"),
+}
+"""Settings of data that would otherwise be read to know their shape."""
+
 
 def make(name: str, *overrides: str) -> ImageDataModule:
+    overrides = (*OVERRIDES.get(name, ()), *overrides)
     with initialize_config_dir(str(hydra_config.CONFIGS), version_base="1.3"):
         cfg = compose(f"data/{name}", overrides=["+seed=3", *overrides])
     assert set(cfg.data) - {"_target_", "_convert_"} == set(inspect.signature(ImageDataModule).parameters)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from vaezoo.config.errors import DataError
 from vaezoo.data import ImageDataModule
-from vaezoo.data.files import ImageFiles, Unreadable, decode
+from vaezoo.data.files import ImageFiles, decode
+from vaezoo.data.on_disk import Unreadable
 
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
 

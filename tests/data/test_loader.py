@@ -10,15 +10,18 @@ import torch
 from PIL import Image
 
 from tests.data.operations import Operations
-from vaezoo.data.files import ImageFiles, Unreadable
+from vaezoo.data.array_files import open_arrays
+from vaezoo.data.arrays import ArrayImages, layout_of
+from vaezoo.data.files import ImageFiles
 from vaezoo.data.images import ImageTensor
 from vaezoo.data.loader import InMemoryLoader, Loader, StreamingLoader
+from vaezoo.data.on_disk import Unreadable
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 
 COUNT = 20
 
 
-@pytest.fixture(params=["memory", "streaming", "workers"])
+@pytest.fixture(params=["memory", "streaming", "workers", "array"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -30,6 +33,11 @@ def make(kind: str, folder: Path, *, training: bool = True, noise_seed: int | No
     if kind == "memory":
         pixels = labels.mul(10).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
         return InMemoryLoader(ImageTensor(pixels, labels), order, noise_seed)
+    if kind == "array":
+        np.save(folder / "images.npy", np.repeat(10 * np.arange(COUNT, dtype=np.uint8), 64).reshape(COUNT, 8, 8))
+        array = open_arrays(folder)["images"]
+        images = ArrayImages(array, layout_of(array, 1), np.arange(COUNT), labels, (1, 8, 8))
+        return StreamingLoader(Unreadable(images), order, noise_seed)
     paths = [folder / f"{label}.png" for label in range(COUNT)]
     for label, path in enumerate(paths):
         Image.fromarray(np.full((8, 8), 10 * label, np.uint8)).save(path)

@@ -207,5 +207,5 @@ def test_a_wrong_range_is_refused(wrong: Any, tmp_path: Path) -> None:
 
 
 def test_a_range_is_for_image_folders() -> None:
-    with pytest.raises(ConfigError, match=r"data\.range is for image files .*source=digits; leave it out"):
+    with pytest.raises(ConfigError, match=r"data\.range is for your own images.*source=digits; leave it out"):
         ImageDataModule(source="digits", image_size=8, channels=1, val_size=9, range=[0, 16])

@@ -298,3 +298,20 @@ def test_few_classes_have_a_colour_each_many_have_a_scale_and_unlabelled_points_
     assert positions.scale().get_clim() == (0, 1)
     assert set(NO_LABELS.colours()) == {"#5b6b82"}
     assert Labels(np.array([-1, 4])).known == [4]
+
+
+@pytest.mark.parametrize(
+    ("channels", "colours", "told"),
+    [
+        (1, [0.1, 0.1, 0.1], ""),
+        (2, [0.1, 0.2, 0], "channels 1 and 2 as red and green"),
+        (3, [0.1, 0.2, 0.3], ""),
+        (5, [0.1, 0.2, 0.3], "channels 1 to 3 of 5 as red, green and blue"),
+    ],
+)
+def test_images_of_any_number_of_channels_are_shown_as_the_title_says(
+    channels: int, colours: list[float], told: str
+) -> None:
+    images = torch.arange(1, channels + 1).div(10).view(1, channels, 1, 1).expand(1, -1, 8, 8)
+    assert mosaics.shown(images)[0, 0, 0].tolist() == pytest.approx(colours)
+    assert mosaics.colours_shown(channels) == told

@@ -100,7 +100,7 @@ def adopt(options: Options, cfg: "DictConfig", packages: Sequence[str]) -> None:
     """Read the model, fit its likelihood, write the run folder, and evaluate it."""
     import torch
 
-    from vaezoo.commands.assembly import keep_range, made_data
+    from vaezoo.commands.assembly import keep_range, keep_shape, made_data
     from vaezoo.evaluation import FULL, QUICK
     from vaezoo.models import adoption
     from vaezoo.models.loading import Run
@@ -115,6 +115,7 @@ def adopt(options: Options, cfg: "DictConfig", packages: Sequence[str]) -> None:
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with threads.limited_to(min(threads.choose(cfg.threads, math.inf), threads.processors())):
         data = made_data(cfg.data)
+        keep_shape(cfg, data)
         model = adoption.adopt(source, data.image_shape, options.name).to(device)
         data.prepare_data()
         data.setup()

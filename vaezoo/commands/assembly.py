@@ -84,6 +84,7 @@ def assemble(cfg: DictConfig, run_dir: Path, beginning: Beginning) -> Training:
     quieten()
     ranks.choose_devices(cfg.trainer)
     datamodule = made_data(cfg.data)
+    keep_shape(cfg, datamodule)
     keep_classes(cfg, datamodule)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     model = made_model(cfg.model, datamodule.image_shape)
@@ -194,6 +195,15 @@ def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_s
         return threads.choose(setting, math.inf, trainer.num_devices)
     images_per_rank = -(-batch_size // trainer.world_size)
     return threads.choose(setting, flops_of_step(model, images_per_rank), trainer.num_devices)
+
+
+def keep_shape(cfg: DictConfig, datamodule: ImageDataModule) -> None:
+    """Replace data.image_size=null and data.channels=null in the config by those of the images."""
+    channels, *sides = datamodule.image_shape
+    if cfg.data.get("image_size", 0) is None:
+        cfg.data.image_size = sides[0] if sides[0] == sides[1] else sides
+    if cfg.data.get("channels", 0) is None:
+        cfg.data.channels = channels
 
 
 def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:

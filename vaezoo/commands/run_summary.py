@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import WeightAveraging
+from omegaconf import OmegaConf
 
 from vaezoo import runs
 from vaezoo.commands import console
@@ -71,7 +72,8 @@ def _evaluate_further(run: Training) -> None:
     if sizes is None or not runs.RunFolder(run.run_dir).checkpoints():
         return
     with console.progress("evaluating", count_steps(sizes, run.datamodule)) as report:
-        packages = [*trust.OWN, type(run.model).__module__.partition(".")[0]]
+        own = trust.packages_of(OmegaConf.to_container(run.cfg))  # type: ignore[arg-type]
+        packages = [*trust.OWN, type(run.model).__module__.partition(".")[0], *own]
         device = run.trainer.strategy.root_device
         try:
             data = made_data(run.cfg.data)  # not attached to this trainer and its ranks

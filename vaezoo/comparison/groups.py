@@ -17,6 +17,9 @@ DATA = (
         "source",
         "dataset",
         "name",
+        "dataset_options",
+        "key",
+        "label_key",
         "image_size",
         "channels",
         "fit",
@@ -108,6 +111,11 @@ class Group:
     name: str
     seed_groups: list[SeedGroup]
     refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return int(self.seed_groups[0].first.summary["data"]["image_shape"][0])
 
     @property
     def likelihoods(self) -> dict[str, list[SeedGroup]]:

@@ -9,6 +9,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What a library says of an error, in one printable line of at most so many characters."""
+    return printable(" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
 LONGEST = 1000
 """Maximum characters of a message that are shown; of a longer one, both ends."""
 

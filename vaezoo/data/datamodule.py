@@ -11,15 +11,17 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from vaezoo.config.errors import ConfigError
 from vaezoo.data import decoding_bottleneck, ranges, settings
-from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
+from vaezoo.data.levels import Levels
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
+from vaezoo.data.on_disk import ImagesOnDisk, Unreadable, decode_all, first_readable
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
-from vaezoo.data.sources import Source
+from vaezoo.data.sources import OF_ARRAYS, Source
 from vaezoo.data.splits import divide
 from vaezoo.data.sprites import Lattice
 from vaezoo.distributed import threads
@@ -47,17 +49,22 @@ class ImageDataModule(LightningDataModule):
     epoch set with ``loader.sampler.set_epoch``.
 
     Args:
-        source: "digits", "torchvision", "sprites" or "image_folder".
-        image_size: side of a square in pixels, or [height, width].
-        channels: 1 or 3; files are converted.
+        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf" or "own".
+        image_size: side of a square in pixels, or [height, width]; None for the size of the images in an array.
+        channels: 1 or 3, to which files are converted, or any number for an array; None for as many as it has.
         fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,
             "pad" scales the longer side and adds black borders, "stretch" scales both sides independently.
-        range: levels of image files that become 0 and 1: "full", all levels of the file's type; [low, high]; or "auto",
-            chosen by ``setup`` from training images. See ``vaezoo.data.ranges``.
+        range: levels of files and arrays that become 0 and 1: "full", all levels of their type; [low, high]; or "auto",
+            chosen by ``setup`` from training images. See ``vaezoo.data.ranges``. Levels outside are clipped in image
+            files and refused in arrays.
         follow_links: whether to follow links to folders, and to files outside ``root``, in an image folder.
-        name: name of the data set in tables; by default the torchvision class or the source.
-        dataset: class in ``torchvision.datasets``, for source "torchvision".
-        root: folder of data sets; for source "image_folder", of the images.
+        key, label_key: arrays with the images and the labels; None for the usual names. ``label_key`` "none":
+            no labels.
+        name: name of the data set in tables; by default that of the torchvision class, source or array's file.
+        dataset: class in ``torchvision.datasets``, for source "torchvision"; for "own", a class or function as
+            "package.module:name", or a Dataset or LightningDataModule (see ``vaezoo.data.own``).
+        dataset_options: arguments of the class or function.
+        root: folder of data sets; for source "image_folder", of the images; for "array", a file or folder.
         batch_size: images per training batch, over all devices.
         eval_batch_size: images per validation or test batch, over all devices.
         binarize: "none"; "threshold" at one half; or "dynamic", sampled with the pixel's value as probability, for each
@@ -66,8 +73,8 @@ class ImageDataModule(LightningDataModule):
         val_size, test_size: number of images or fraction of all, if there is no official split.
         split_seed: determines the splits. Must be equal in runs that are compared.
         seed: determines the order and noise of training.
-        in_memory: whether to decode image files once into memory; "auto" if they take at most ``memory_limit_gib``.
-            Other sources are always in memory.
+        in_memory: whether to read image files or arrays once into memory; "auto" if they take at most
+            ``memory_limit_gib``. Other sources are always in memory.
         num_workers: processes that decode image files; "auto" depends on the number of processors.
         drop_last: whether to drop a shorter last training batch.
     """
@@ -76,13 +83,16 @@ class ImageDataModule(LightningDataModule):
         self,
         *,
         source: str,
-        image_size: int | list[int],
-        channels: int,
+        image_size: int | list[int] | None,
+        channels: int | None,
         val_size: int | float,
         test_size: int | float | None = None,
         name: str | None = None,
-        dataset: str | None = None,
+        dataset: str | Dataset[Any] | LightningDataModule | None = None,
+        dataset_options: dict[str, Any] | None = None,
         root: str = "data",
+        key: str | None = None,
+        label_key: str | None = None,
         batch_size: int = 128,
         eval_batch_size: int = 500,
         fit: str = "crop",
@@ -99,13 +109,18 @@ class ImageDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         settings.check_names(source, dataset, binarize)
+        settings.check_options(source, dataset_options)
         settings.check_fit(fit, range, source)
+        settings.check_keys(key, label_key, source)
         settings.check_choice("follow_links", follow_links, (True, False))
+        place = paths.place(root, "data.root")
+        origin = Source(source, dataset, place, (0, 0, 0), fit, follow_links, key, label_key, dataset_options)
+        if source in OF_ARRAYS and (image_size is None or channels is None):
+            own = origin.opened().image_shape(channels)
+            image_size, channels = image_size or list(own[1:]), channels or own[0]
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
-        self.name = name or (dataset or source).lower()
-        self.source = Source(
-            source, dataset, paths.place(root, "data.root"), self.image_shape, fit, follow_links=follow_links
-        )
+        self.name = name or settings.default_name(source, dataset, place).lower()
+        self.source = origin._replace(image_shape=self.image_shape)
         self.fit, self.range = fit, range
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
@@ -114,7 +129,7 @@ class ImageDataModule(LightningDataModule):
         self.num_workers, self.drop_last = num_workers, drop_last
         self._check_numbers()
         self.factors: tuple[Factor, ...] = ()
-        self._splits: dict[str, ImageTensor | ImageFiles] = {}
+        self._splits: dict[str, ImageTensor | ImagesOnDisk] = {}
         self._unreadable: dict[str, Unreadable] = {}
         self._streaming: WeakSet[StreamingLoader] = WeakSet()
 
@@ -148,38 +163,48 @@ class ImageDataModule(LightningDataModule):
         parts = divide(
             pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
         )
-        if self.source.name == "image_folder":
+        if isinstance(parts["train"], ImagesOnDisk):
             self._find_range(parts["train"])
-        in_memory = self._fits_in_memory(sum(len(part) for part in parts.values()))
+        parts = {split: self._with_settings(split, part) for split, part in parts.items()}
+        in_memory = self._fits_in_memory(sum(_byte_count(part) for part in parts.values()))
         self._splits = {split: self._load(split, part, in_memory) for split, part in parts.items()}
         self.factors = pool.factors
 
-    def _find_range(self, train: Images) -> None:
-        assert isinstance(train, ImageFiles)
+    def _find_range(self, train: ImagesOnDisk) -> None:
         if self.range == "auto":
             self.range = ranges.setting(ranges.find(train))
         elif levels := settings.given_levels(self.range):
             ranges.refuse_unfit(train, levels)
 
-    def _fits_in_memory(self, count: int) -> bool:
+    @property
+    def _levels(self) -> Levels | None:
+        """The levels that become 0 and 1; None for the full range."""
+        return settings.given_levels(self.range)
+
+    def _with_settings(self, split: str, part: Images) -> Images:
+        """Images on disk with the settings of their split; all others as they are."""
+        if not isinstance(part, ImagesOnDisk):
+            return part
+        return part.with_settings(self._method(split), self._levels, self.fit)
+
+    def _method(self, split: str) -> str:
+        """How a split is binarised when it is read: not at all if each batch is binarised anew."""
+        return "none" if self._draws(split) else self.binarize
+
+    def _fits_in_memory(self, byte_count: int) -> bool:
         if self.in_memory == "auto":
-            return self._byte_count(count) <= self.memory_limit_gib * 2**30
+            return byte_count <= self.memory_limit_gib * 2**30
         return bool(self.in_memory)
 
-    def _byte_count(self, count: int) -> int:
-        return count * int(np.prod(self.image_shape))
-
-    def _load(self, split: str, part: Images, in_memory: bool) -> ImageTensor | ImageFiles:
+    def _load(self, split: str, part: Images, in_memory: bool) -> ImageTensor | ImagesOnDisk:
         """A split for its loader, binarised unless each batch is binarised anew."""
-        method = "none" if self._draws(split) else self.binarize
         if isinstance(part, Lattice):
             return part.load()
-        if isinstance(part, ImageFiles):
-            files = replace(part, binarize=method, fit=self.fit, levels=settings.given_levels(self.range))
-            self._unreadable[split] = Unreadable(files)
-            return decode_all(files, self._unreadable[split], self._workers(len(files))) if in_memory else files
+        if isinstance(part, ImagesOnDisk):
+            self._unreadable[split] = Unreadable(part)
+            return decode_all(part, self._unreadable[split], self._workers(part)) if in_memory else part
         assert isinstance(part, ImageTensor)
-        return replace(part, pixels=binarize_once(part.pixels, np.arange(len(part)), method))
+        return replace(part, pixels=binarize_once(part.pixels, np.arange(len(part)), self._method(split)))
 
     @property
     def binarizes_anew(self) -> bool:
@@ -231,8 +256,8 @@ class ImageDataModule(LightningDataModule):
     def _stored_loader(self, split: str, order: TrainingOrder | EvaluationOrder) -> InMemoryLoader | StreamingLoader:
         images, device = self._split(split), self._device()
         noise_seed = self.seed if self._draws(split) else None
-        if isinstance(images, ImageFiles):
-            workers = self._workers(len(images))
+        if isinstance(images, ImagesOnDisk):
+            workers = self._workers(images)
             pin_memory = device.type == "cuda"
             unreadable = self._unreadable[split]
             loader = StreamingLoader(unreadable, order, noise_seed, workers=workers, pin_memory=pin_memory)
@@ -259,7 +284,7 @@ class ImageDataModule(LightningDataModule):
         return self._finished(batch)
 
     def _finished(self, batch: Batch) -> tuple[Any, ...]:
-        x = as_float(batch.images, self.image_shape)
+        x = as_float(batch.images, self.image_shape, self._levels)
         if batch.noise_seed is not None:
             x = draw_binary(x, batch.noise_seed, batch.share)
         return (x, batch.labels) if batch.share is None else (x, batch.labels, batch.share)
@@ -296,11 +321,12 @@ class ImageDataModule(LightningDataModule):
         settings.check_choice("split", split, ("train", "val", "test"))
         images = self._split(split)
         count = min(count, len(images))
-        if isinstance(images, ImageFiles):
+        if isinstance(images, ImagesOnDisk):
             positions, pixels, labels = first_readable(self._unreadable[split], count)
         else:
             positions, pixels, labels = np.arange(count), images.pixels[:count], images.labels[:count]
-        return as_float(binarize_once(pixels, positions, self.binarize), self.image_shape), labels
+        binary = binarize_once(pixels, positions, self.binarize, self._levels)
+        return as_float(binary, self.image_shape, self._levels), labels
 
     def labels(self, split: str) -> Tensor:
         """The labels of all images of a split, without decoding them: (N,), or one column per factor (N, F)."""
@@ -336,18 +362,18 @@ class ImageDataModule(LightningDataModule):
         ``waited`` of ``seconds`` of training were spent waiting for images.
         """
         train = self._split("train")
-        if not isinstance(train, ImageFiles):
+        if not isinstance(train, ImagesOnDisk):
             return None
         return decoding_bottleneck.sentence(
             waited,
             seconds,
             images,
-            workers=self._workers(len(train)),
+            workers=self._workers(train),
             most_workers=self._most_workers(),
-            byte_count=self._sharing() * self._byte_count(sum(len(split) for split in self._splits.values())),
+            byte_count=self._sharing() * sum(_byte_count(split) for split in self._splits.values()),
         )
 
-    def _split(self, split: str) -> ImageTensor | ImageFiles:
+    def _split(self, split: str) -> ImageTensor | ImagesOnDisk:
         self.setup()
         return self._splits[split]
 
@@ -366,10 +392,10 @@ class ImageDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         return torch.device("cpu") if self._running is None else self._running.strategy.root_device
 
-    def _workers(self, count: int) -> int:
+    def _workers(self, images: ImagesOnDisk) -> int:
         if self.num_workers != "auto":
             return int(self.num_workers)
-        if count < FEW_FILES:
+        if len(images) < FEW_FILES or not images.workers_help:
             return 0
         return self._most_workers()
 
@@ -379,6 +405,11 @@ class ImageDataModule(LightningDataModule):
 
     def _sharing(self) -> int:
         return 1 if self.trainer is None else self.trainer.num_devices
+
+
+def _byte_count(images: Images) -> int:
+    """Size in memory of images on disk; that of others does not matter, as they are in memory."""
+    return len(images) * images.bytes_per_image if isinstance(images, ImagesOnDisk) else 0
 
 
 def _fits_on(device: torch.device, byte_count: int) -> bool:

@@ -26,10 +26,11 @@ def _sides(size: Size, scale: float, *, least: Size, most: Size) -> Size:
     return height, width
 
 
-def fit_pixels(pixels: Tensor, wanted: Size, fit: str) -> Tensor:
-    """Resize with antialiased bilinear interpolation: float (N, C, h, w) -> (N, C, H, W)."""
+def fit_pixels(pixels: Tensor, wanted: Size, fit: str, black: float = 0.0) -> Tensor:
+    """Resize with antialiased bilinear interpolation: float (N, C, h, w) -> (N, C, H, W); padded with ``black``."""
     size = scaled_size((pixels.shape[2], pixels.shape[3]), wanted, fit)
     if size != tuple(pixels.shape[2:]):
         pixels = functional.interpolate(pixels, size, mode="bilinear", antialias=True)
     top, left = (int((there - here) / 2) for there, here in zip(wanted, size, strict=True))  # negative: crop
-    return functional.pad(pixels, (left, wanted[1] - size[1] - left, top, wanted[0] - size[0] - top))
+    margins = (left, wanted[1] - size[1] - left, top, wanted[0] - size[0] - top)
+    return functional.pad(pixels, margins, value=black)

@@ -9,8 +9,9 @@ from pathlib import Path, PurePath
 import torch
 
 from vaezoo.config.errors import DataError, printable
-from vaezoo.data.files import MAX_NAMED, ImageFiles
+from vaezoo.data.files import ImageFiles
 from vaezoo.data.images import Factor, Pool
+from vaezoo.data.on_disk import MAX_NAMED
 from vaezoo.data.pixels import Shape
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"))

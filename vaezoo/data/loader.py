@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vaezoo.data.files import Decoded, Unreadable, as_is, first_readable
 from vaezoo.data.images import ImageTensor
+from vaezoo.data.on_disk import Decoded, Unreadable, as_is, first_readable
 from vaezoo.data.order import EpochOrder, TrainingOrder
 from vaezoo.data.splits import seed_of
 from vaezoo.data.workers import leave_signals_to_the_run, one_pass, shut_down

@@ -1,4 +1,8 @@
-"""Pixels: conversion from stored uint8 to floats in [0, 1], binarisation and resizing."""
+"""Pixels: conversion from stored values to floats in [0, 1], binarisation and resizing.
+
+Stored are uint8, for levels 0 to 255; the bits of uint16 as int16, because torch has few operations on uint16; or
+float32. Bits are packed into uint8 (N, bytes).
+"""
 
 import math
 
@@ -8,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaezoo.data.fitting import fit_pixels
+from vaezoo.data.levels import FULL, Levels
 from vaezoo.data.splits import seed_of
 from vaezoo.distributed import memory
 from vaezoo.distributed.batch_shares import BatchShare, uniform_like
@@ -19,11 +24,22 @@ FIT_CHUNK, FIT_BYTES = 1024, 2**28  # images resized at a time, and their maximu
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 
 
-def as_float(stored: Tensor, image_shape: Shape) -> Tensor:
-    """Stored pixels as floats in [0, 1]: uint8 (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W)."""
+def as_float(stored: Tensor, image_shape: Shape, levels: Levels | None = None) -> Tensor:
+    """Stored pixels as floats in [0, 1]: (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W).
+
+    ``levels`` are those of 16-bit and floating-point pixels that become 0 and 1; None for the full range.
+    """
     if stored.ndim == 2:
         return unpack_bits(stored, math.prod(image_shape)).view(-1, *image_shape).float()
-    return stored.float().div_(255)
+    if stored.dtype == torch.uint8:
+        return stored.float().div_(255)
+    low, high = levels or FULL["16-bit" if stored.dtype == torch.int16 else "floating-point"]
+    return values_of(stored).sub(low).div_(high - low).clamp_(0, 1)  # clamped, because floating point rounds
+
+
+def values_of(stored: Tensor) -> Tensor:
+    """The values of stored pixels, which float32 holds exactly: (...) -> float32 (...)."""
+    return (stored.view(torch.uint16) if stored.dtype == torch.int16 else stored).float()
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
@@ -41,46 +57,63 @@ def draw_binary(x: Tensor, seed: int, share: BatchShare | None = None) -> Tensor
     return (uniform_like(x, generator, share) < x).to(x.dtype)
 
 
-def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str) -> Tensor:
-    """Binarise to 0 and 255: uint8 (B, C, H, W) -> the same shape; bit-packed images are returned unchanged.
+def binarize_once(images: Tensor, positions: NDArray[np.int64], method: str, levels: Levels | None = None) -> Tensor:
+    """Binarise to 0 and 255: (B, C, H, W) -> uint8 (B, C, H, W); bit-packed images are returned unchanged.
 
     "dynamic" seeds each image with its position in the split, so that the result does not depend on the batch size, the
     device, the run's seed, or on whether images are in memory.
     """
     if method == "none" or images.ndim == 2:
         return images
+    if images.dtype != torch.uint8:
+        return _binarize_floats(as_float(images, (0, 0, 0), levels), positions, method)
     if method == "threshold":
         return images.ge(128).to(torch.uint8).mul_(255)
-    noise = [_noise(position, math.prod(images.shape[1:])) for position in positions.tolist()]
+    # Uniform integers 0 to 254: a pixel v in 0..255 exceeds one with probability v / 255. Reducing 2^32 values modulo
+    # 255 gives a bias below 1e-7.
+    noise = [(_noise(position, images[0].numel()) % 255).astype(np.uint8) for position in positions.tolist()]
     drawn = torch.from_numpy(np.stack(noise)).view(images.shape) < images
     return drawn.to(torch.uint8).mul_(255)
 
 
-def _noise(position: int, count: int) -> NDArray[np.uint8]:
-    """Uniform integers 0 to 254: a pixel v in 0..255 exceeds one with probability v / 255."""
-    # numpy guarantees that raw random bits never change. Reducing 2^32 values modulo 255 gives a bias below 1e-7.
+def _binarize_floats(x: Tensor, positions: NDArray[np.int64], method: str) -> Tensor:
+    """Binarise floats in [0, 1] to 0 and 255: (B, C, H, W) -> uint8 (B, C, H, W)."""
+    if method == "threshold":
+        return x.ge(0.5).to(torch.uint8).mul_(255)
+    noise = [_noise(position, x[0].numel()) / 2**32 for position in positions.tolist()]
+    return (torch.from_numpy(np.stack(noise)).view(x.shape) < x).to(torch.uint8).mul_(255)
+
+
+def _noise(position: int, count: int) -> NDArray[np.uint32]:
+    """Uniform integers below 2^32. numpy guarantees that raw random bits never change."""
     raw = np.random.PCG64(seed_of("fixed noise", position)).random_raw((count + 1) // 2).view(np.uint32)
-    return (raw[:count] % 255).astype(np.uint8)
+    return raw[:count]
 
 
-def fit(images: Tensor, image_shape: Shape, how: str = "crop") -> Tensor:
-    """Resize images with 1 or 3 channels to ``image_shape``: uint8 (N, c, h, w) -> uint8 (N, C, H, W).
+def fit(images: Tensor, image_shape: Shape, how: str = "crop", black: float = 0.0) -> Tensor:
+    """Resize stored images to ``image_shape``, rounded as they are stored: (N, c, h, w) -> (N, C, H, W).
 
-    ``how`` is one of ``FITS``. ConfigError if the result does not fit in memory.
+    ``how`` is one of ``FITS``; padding has the value ``black``. Channels may change from 1, or from 3 to 1. ConfigError
+    if the result does not fit in memory.
     """
     if tuple(images.shape[1:]) == image_shape:
         return images
     height, width = image_shape[1:]
     what = f"{len(images):,} images of {height}x{width} pixels"
-    memory.refuse_beyond(len(images) * math.prod(image_shape), what, "choose a smaller data.image_size")
+    size = len(images) * math.prod(image_shape) * images.element_size()
+    memory.refuse_beyond(size, what, "choose a smaller data.image_size")
     together = min(FIT_CHUNK, max(1, FIT_BYTES // (4 * math.prod(image_shape))))
-    return torch.cat([_fit_chunk(chunk, image_shape, how) for chunk in images.split(together)])
+    return torch.cat([_fit_chunk(chunk, image_shape, how, black) for chunk in images.split(together)])
 
 
-def _fit_chunk(images: Tensor, image_shape: Shape, how: str) -> Tensor:
+def _fit_chunk(images: Tensor, image_shape: Shape, how: str, black: float) -> Tensor:
     channels, height, width = image_shape
-    pixels = fit_pixels(_to_channels(images.float(), channels), (height, width), how)
-    return pixels.round().clamp(0, 255).to(torch.uint8)
+    pixels = fit_pixels(_to_channels(values_of(images), channels), (height, width), how, black)
+    if images.is_floating_point():
+        return pixels
+    highest = 255 if images.dtype == torch.uint8 else 65535
+    rounded = pixels.round().clamp(0, highest).to(torch.int32)
+    return rounded.to(torch.uint8) if images.dtype == torch.uint8 else rounded.to(torch.uint16).view(torch.int16)
 
 
 def _to_channels(pixels: Tensor, channels: int) -> Tensor:

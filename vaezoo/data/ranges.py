@@ -1,12 +1,14 @@
-"""Chooses ``data.range`` from training images: the levels of image files that become black and white."""
+"""Chooses ``data.range`` from training images: the levels of files and arrays that become black and white."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 from vaezoo.config.errors import DataError, printable
-from vaezoo.data.files import ImageFiles, opened
+from vaezoo.data.arrays import ArrayImages, kind_of_values
+from vaezoo.data.files import EncodedImages, opened
 from vaezoo.data.levels import FULL, Extremes, Levels, extremes, kind_of
+from vaezoo.data.on_disk import ImagesOnDisk
 from vaezoo.distributed.rank_zero import is_rank_zero
 
 MOST_OPENED = 1000
@@ -24,7 +26,7 @@ SIDE = 256
 logger = logging.getLogger(__name__)
 
 
-def find(train: ImageFiles) -> Levels | None:
+def find(train: ImagesOnDisk) -> Levels | None:
     """The levels that become 0 and 1, or None for the full range.
 
     For files with more than 8 bits, 0 and the largest level with as many bits as they use. Rank 0 logs the result.
@@ -45,29 +47,33 @@ def find(train: ImageFiles) -> Levels | None:
     return found[partial[0]] if partial else None
 
 
-def refuse_unfit(train: ImageFiles, levels: Levels) -> None:
+def refuse_unfit(train: ImagesOnDisk, levels: Levels) -> None:
     """Raise DataError if the first file, and so most likely all, cannot have such levels."""
-    path = train.path(0)
-    try:
-        with opened(path, SIDE) as image:
-            kind = kind_of(image)
-    except Exception:  # reported where it is decoded
-        return
+    what = f"Pillow reads {train.path(0)} with 8 bits per channel"
+    if isinstance(train, ArrayImages):
+        kind, what = kind_of_values(train.array), f"{train.array.where} has 8 bits"
+    else:
+        assert isinstance(train, EncodedImages)
+        try:
+            with opened(train.content(0), SIDE) as image:
+                kind = kind_of(image)
+        except Exception:  # reported where it is decoded
+            return
     if kind == "8-bit" and levels[1] > FULL[kind][1]:
-        raise DataError(
-            f"data.range extends to {levels[1]:g}, but Pillow reads {path} with 8 bits per channel; lower data.range,"
-            " or leave it out"
-        )
+        raise DataError(f"data.range extends to {levels[1]:g}, but {what}; lower data.range, or leave it out")
 
 
-def _look(train: ImageFiles) -> tuple[list[Extremes], dict[str, str]]:
+def _look(train: ImagesOnDisk) -> tuple[list[Extremes], dict[str, str]]:
     """Extremes of some files, and the first file of each kind. Unreadable files are reported when they are decoded."""
+    if isinstance(train, ArrayImages):
+        return train.look(), {kind_of_values(train.array): train.array.where}
     seen: list[Extremes] = []
     names: dict[str, str] = {}
     plain = 0
-    for path in map(train.path, range(min(len(train), MOST_OPENED))):
+    assert isinstance(train, EncodedImages)
+    for position in range(min(len(train), MOST_OPENED)):
         try:
-            with opened(path, SIDE) as image:
+            with opened(train.content(position), SIDE) as image:
                 is_plain = kind_of(image) == "8-bit"
                 if is_plain and plain == MOST_PLAIN:
                     continue
@@ -75,7 +81,7 @@ def _look(train: ImageFiles) -> tuple[list[Extremes], dict[str, str]]:
                 seen.append(extremes(image))
         except Exception:  # damaged files make Pillow raise almost anything
             continue
-        names.setdefault(seen[-1].kind, path)
+        names.setdefault(seen[-1].kind, train.path(position))
     return seen, names
 
 

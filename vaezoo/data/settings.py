@@ -1,29 +1,39 @@
 """Validation of data settings; all functions raise ConfigError for invalid values."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.own_code import is_own
 from vaezoo.data.fitting import FITS
 from vaezoo.data.levels import Levels
 from vaezoo.data.pixels import BINARIZE, Shape
-from vaezoo.data.sources import NAMES
+from vaezoo.data.sources import NAMES, OF_ARRAYS
 from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 
+WITH_RANGE = ("image_folder", *OF_ARRAYS)
+"""Sources of images with any range of values."""
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
 MOST_WORKERS = 1024
 """Maximum of ``data.num_workers``."""
 
 
-def checked_shape(image_size: int | list[int], channels: int, source: str) -> Shape:
+def checked_shape(image_size: int | list[int] | None, channels: int | None, source: str) -> Shape:
     """(channels, height, width), from an ``image_size`` that is a number or [height, width]; else ConfigError."""
+    if image_size is None or channels is None:
+        missing = "image_size" if image_size is None else "channels"
+        raise ConfigError(f"data.{missing} is needed with data.source={source}; set a number")
     sides = list(image_size) if isinstance(image_size, list | tuple) else [image_size, image_size]
     if len(sides) != 2 or not all(is_whole(side, SMALLEST_SIDE) and side <= LARGEST_SIDE for side in sides):
         raise ConfigError(
             f"data.image_size must be a whole number from {SMALLEST_SIDE} up, or two as [height, width], none above"
             f" {LARGEST_SIDE}, got {image_size!r}"
         )
-    check_choice("channels", channels, (1, 3))
+    if source in OF_ARRAYS:
+        check_whole("channels", channels, 1, LARGEST_SIDE)
+    else:
+        check_choice("channels", channels, (1, 3))
     shape = (channels, sides[0], sides[1])
     if source == "sprites" and shape != SPRITE_SHAPE:
         raise ConfigError(
@@ -32,15 +42,44 @@ def checked_shape(image_size: int | list[int], channels: int, source: str) -> Sh
     return shape
 
 
-def check_names(source: str, dataset: str | None, binarize: str) -> None:
+def check_names(source: str, dataset: Any, binarize: str) -> None:
     """ConfigError for impossible values of ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
     check_choice("binarize", binarize, BINARIZE)
-    if (source == "torchvision") != (dataset is not None):
+    if source == "own" and isinstance(dataset, str | None) and not is_own(dataset):
         raise ConfigError(
-            "data.dataset names a class of torchvision.datasets and applies only to data.source=torchvision, got"
+            f"data.dataset must name a class or function of yours as package.module:name with data=own, got {dataset!r}"
+        )
+    if (source in ("torchvision", "own")) != (dataset is not None):
+        raise ConfigError(
+            "data.dataset names a class and applies only to data.source=torchvision and own, got"
             f" {dataset!r} with data.source={source}"
         )
+
+
+def check_options(source: str, options: Any) -> None:
+    """ConfigError for ``dataset_options`` of a source that takes none."""
+    if options is not None and source != "own":
+        raise ConfigError(f"data.dataset_options are for data=own, got {options!r} with data.source={source}")
+
+
+def default_name(source: str, dataset: Any, place: Path) -> str:
+    """The name of a data set in tables: that of the torchvision class, the user's class or file, or the source."""
+    if source == "own":
+        return dataset.rpartition(":")[2] if isinstance(dataset, str) else type(dataset).__name__
+    return place.stem if source in OF_ARRAYS else str(dataset or source)
+
+
+def check_keys(key: Any, label_key: Any, source: str) -> None:
+    """ConfigError for impossible values of ``key`` and ``label_key``."""
+    for name, value in (("key", key), ("label_key", label_key)):
+        if value is not None and (not isinstance(value, str) or not value):
+            raise ConfigError(f"data.{name} must be the name of an array, got {value!r}")
+        if value is not None and source not in OF_ARRAYS:
+            raise ConfigError(
+                f"data.{name} names an array or a column, for data={', '.join(OF_ARRAYS)}, got {value!r} with"
+                f" data.source={source}; leave it out"
+            )
 
 
 def check_fit(fit: Any, levels: Any, source: str) -> None:
@@ -48,13 +87,13 @@ def check_fit(fit: Any, levels: Any, source: str) -> None:
     check_choice("fit", fit, FITS)
     if levels not in ("auto", "full") and not _is_range(levels):
         raise ConfigError(
-            "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels of"
-            f" an image file that become black and white, got {levels!r}"
+            "data.range must be auto, full or [LOW,HIGH], two numbers of which the second is larger, for the levels"
+            f" that become black and white, got {levels!r}"
         )
-    if source != "image_folder" and levels != "auto":
+    if source not in WITH_RANGE and levels != "auto":
         raise ConfigError(
-            f"data.range is for image files of data.source=image_folder, got {levels!r} with data.source={source};"
-            " leave it out"
+            f"data.range is for your own images ({', '.join(WITH_RANGE)}), got {levels!r} with"
+            f" data.source={source}; leave it out"
         )
 
 

@@ -9,23 +9,32 @@ from torch import Tensor
 
 from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import downloads, sprites
+from vaezoo.data.array_files import Arrays, choose, open_arrays
 from vaezoo.data.files import ImageFiles
 from vaezoo.data.folders import open_folder
+from vaezoo.data.hdf5 import open_hdf5
+from vaezoo.data.hf import Columns, open_columns
 from vaezoo.data.images import Factor, ImageTensor, Pool
+from vaezoo.data.own import OwnData, open_own
 from vaezoo.data.pixels import Shape, fit
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder")
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf", "own")
+OF_ARRAYS = ("array", "hdf5", "hf", "own")
+"""Sources whose images may have any number of channels and any range of values, and know their own shape."""
 
 
 class Source(NamedTuple):
     """A source of images, and the shape to which they are resized."""
 
     name: str
-    dataset: str | None
+    dataset: Any
     root: Path
     image_shape: Shape
     fit: str = "crop"
     follow_links: bool = False
+    key: str | None = None
+    label_key: str | None = None
+    dataset_options: dict[str, Any] | None = None
 
     def prepare(self, limit: int | None) -> None:
         """Download or render what ``open`` needs; ``limit`` is the number of training images, None for all."""
@@ -42,7 +51,18 @@ class Source(NamedTuple):
             return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape, self.fit)
         if self.name == "sprites":
             return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
+        if self.name in OF_ARRAYS:
+            return self.opened().pool(self.image_shape, str(self.root))
         return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
+
+    def opened(self) -> Arrays | Columns | OwnData:
+        """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if nothing."""
+        if self.name == "own":
+            return open_own(self.dataset, self.dataset_options, self.key, self.label_key)
+        if self.name == "hf":
+            return open_columns(self.root, self.key, self.label_key)
+        arrays = open_hdf5(self.root) if self.name == "hdf5" else open_arrays(self.root)
+        return choose(arrays, self.root, self.key, self.label_key)
 
 
 def _digits(image_shape: Shape, how: str) -> Pool:

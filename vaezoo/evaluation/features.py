@@ -149,12 +149,14 @@ class Inception(nn.Module):
         return features
 
 
-def inception_features(folder: Path | None = None) -> FeatureExtractor | str:
-    """Features of Inception v3 (Szegedy et al., 2016), or the reason why its weights cannot be used.
+def inception_features(folder: Path | None = None, channels: int = 3) -> FeatureExtractor | str:
+    """Features of Inception v3 (Szegedy et al., 2016) of images of so many channels, or the reason why there are none.
 
     The weights are read from ``folder``, by default torch's own, and never downloaded. They are torchvision's, not the
     TensorFlow weights of 2015 behind most published Frechet inception distances: do not compare with those.
     """
+    if channels not in (1, 3):
+        return f"Inception is for images of 1 or 3 channels, and these have {channels}"
     path = (folder or Path(torch.hub.get_dir()) / "checkpoints") / INCEPTION_FILE
     if not path.is_file():
         return f"no Inception weights on this machine; to use them, put torchvision's {path.name} into {path.parent}"

@@ -67,7 +67,8 @@ class Inputs:
     @cached_property
     def extractors(self) -> dict[str, FeatureExtractor | str]:
         """Feature extractors by name, or the reason why one is not available."""
-        found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception_features()}
+        inception = inception_features(channels=self.data.image_shape[0])
+        found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception}
         return {name: one if isinstance(one, str) else one.to(self.device) for name, one in found.items()}
 
     @cached_property

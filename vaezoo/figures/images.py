@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from vaezoo.figures.canvas import FAINT, NOTE, draw_text, mark, mosaic_page, titled
-from vaezoo.figures.mosaics import compose, interpolation_mosaic, reconstruction_mosaic, sample_mosaic, traversal_mosaic
+from vaezoo.figures.mosaics import (
+    compose,
+    in_colour,
+    interpolation_mosaic,
+    reconstruction_mosaic,
+    sample_mosaic,
+    traversal_mosaic,
+)
 
 GOLDEN = 0.6180339887
 """Part of the circle of hues between the colours of two neighbouring indices: many steps never come close together."""
@@ -121,8 +128,3 @@ def index_colours(indices: Tensor) -> Tensor:
     brightness = 1 - 0.2 * (values // 5 % 4)  # so that equal hues differ
     colours = hsv_to_rgb(np.stack([hue, np.full(hue.shape, 0.65), brightness], 1).transpose(0, 2, 3, 1))
     return torch.from_numpy(colours).permute(0, 3, 1, 2).float()
-
-
-def in_colour(images: Tensor) -> Tensor:
-    """Images with three channels: (B, C, H, W) -> (B, 3, H, W), grey unless C = 3."""
-    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)

@@ -38,8 +38,7 @@ def shown(images: Tensor, smallest: int = SMALLEST_SIDE, largest: int = LARGEST_
     """Images at display size: (B, C, H, W) in [0, 1] -> (B, height, width, 3).
 
     Enlarged by repeating pixels, reduced by averaging them, so that the longer side is ``smallest`` to ``largest``
-    pixels, or more if the shorter one would be narrower than ``NARROWEST``. Three channels are colours; any other
-    number is averaged to grey.
+    pixels, or more if the shorter one would be narrower than ``NARROWEST``. Colours are those of ``in_colour``.
     """
     images = images.detach().float().cpu().clamp(0, 1)
     height, width = images.shape[-2:]
@@ -49,9 +48,25 @@ def shown(images: Tensor, smallest: int = SMALLEST_SIDE, largest: int = LARGEST_
         images = F.adaptive_avg_pool2d(images, size)
     zoom = max(1, -(-smallest // longer), -(-min(smallest, NARROWEST) // min(images.shape[-2:])))
     images = images.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
-    if images.shape[1] != 3:
-        images = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    return images.permute(0, 2, 3, 1).numpy()
+    return in_colour(images).permute(0, 2, 3, 1).numpy()
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """Images with three channels, the colours of which ``colours_shown`` says: (B, C, H, W) -> (B, 3, H, W)."""
+    if images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if images.shape[1] == 2:
+        return torch.cat([images, torch.zeros_like(images[:, :1])], 1)
+    return images[:, :3]
+
+
+def colours_shown(channels: int) -> str:
+    """How images of so many channels are shown, for titles; empty for grey and for colours."""
+    if channels in (1, 3):
+        return ""
+    if channels == 2:
+        return "channels 1 and 2 as red and green"
+    return f"channels 1 to 3 of {channels} as red, green and blue"
 
 
 def compose(

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaezoo.config import own_code
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import one_of, within
@@ -17,6 +18,7 @@ from vaezoo.nn.discriminators import make_discriminator
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import Likelihood, make_likelihood
 from vaezoo.nn.networks import LARGEST, last_bias, make_networks, make_spatial_networks
+from vaezoo.nn.own_networks import make_own_networks
 from vaezoo.nn.perceptual import make_perceptual
 from vaezoo.training.terms import Batch
 
@@ -44,7 +46,9 @@ class Autoencoder(Sampling, Objective):
         image_shape: channels, height and width of the images.
         latent_dim: dimensions of a flat code; None for a spatial code, whose size follows from the network's grid.
         code_channels: channels of a spatial code; None for a flat code.
-        network: encoder and decoder by name (see ``vaezoo.nn.networks``); widths: their sizes, None for the defaults.
+        network: encoder and decoder by name (see ``vaezoo.nn.networks``), or the function that makes them, as
+            ``package.module:function`` (see ``vaezoo.nn.own_networks``); widths: the sizes of those by name, None for
+            the defaults; network_options: further arguments of the function.
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
         corruption: of what the encoder sees in training, by name (see ``vaezoo.nn.corruption``), to reconstruct clean
             images, or None; corruption_options: its arguments.
@@ -82,6 +86,7 @@ class Autoencoder(Sampling, Objective):
         code_channels: int | None = None,
         network: str = "mlp",
         widths: list[int] | None = None,
+        network_options: dict[str, Any] | None = None,
         likelihood: str = "bernoulli",
         likelihood_options: dict[str, Any] | None = None,
         corruption: str | None = None,
@@ -95,7 +100,7 @@ class Autoencoder(Sampling, Objective):
     ) -> None:
         super().__init__(optimizer=optimizer, scheduler=scheduler)
         self.save_hyperparameters()
-        one_of(network, self.networks, "model.network")
+        self._check_network(network)
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.likelihood = self.make_likelihood(likelihood, likelihood_options)
@@ -108,6 +113,26 @@ class Autoencoder(Sampling, Objective):
         if discriminator is not None:
             self.discriminator = make_discriminator(discriminator, self.image_shape, discriminator_options)
             self.selection = None  # val/recon and val/elbo get worse when decoded images get more real
+
+    def _check_network(self, network: str) -> None:
+        """ConfigError for a network that there is not, or settings of another kind of network."""
+        options, widths = self.hparams["network_options"], self.hparams["widths"]
+        if not own_code.is_own(network) or not set(self.networks) <= set(NETWORKS):
+            one_of(network, self.networks, "model.network")
+            if options is not None:
+                raise ConfigError(
+                    "model.network_options are arguments of a function of yours, and"
+                    f" model.network={network} takes none; leave them out"
+                )
+        elif widths is not None:
+            raise ConfigError(
+                f"model.widths={widths} are sizes of vaezoo's networks; give those of {network} in"
+                " model.network_options"
+            )
+
+    def _own_networks(self, network: str, size: int, *, spatial: bool) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
+        features, options = self.count_features(size), self.hparams["network_options"]
+        return make_own_networks(network, self.image_shape, size, features, options, spatial=spatial)
 
     def _make_networks(
         self, network: str, widths: list[int] | None, latent_dim: int | None, code_channels: int | None
@@ -122,14 +147,19 @@ class Autoencoder(Sampling, Objective):
             within(latent_dim, 1, LARGEST, "model.latent_dim")
             self.make_posterior(latent_dim)
             features, self.code_shape = self.count_features(latent_dim), (latent_dim,)
-            self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
+            if own_code.is_own(network):
+                self.encoder, self.decoder, _ = self._own_networks(network, latent_dim, spatial=False)
+            else:
+                self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
         elif code_channels is not None:
             within(code_channels, 1, LARGEST, "model.code_channels")
             self.make_posterior(code_channels)
             features = self.count_features(code_channels)
-            self.encoder, self.decoder, self.code_shape = make_spatial_networks(
-                network, self.image_shape, code_channels, features, widths
-            )
+            if own_code.is_own(network):
+                made = self._own_networks(network, code_channels, spatial=True)
+            else:
+                made = make_spatial_networks(network, self.image_shape, code_channels, features, widths)
+            self.encoder, self.decoder, self.code_shape = made
         self.latent_dim = math.prod(self.code_shape)
 
     def make_likelihood(self, name: str, options: dict[str, Any] | None) -> Likelihood:

@@ -55,8 +55,12 @@ class Conditional(ContinuousAutoencoder):
             raise ConfigError("model.classes must be the number of labels, which are 0 to classes - 1, got null")
         within(self.classes, 1, MOST_CLASSES, "model.classes")
         super()._make_networks(*settings)
-        encoder, decoder = cast(nn.Sequential, self.encoder), cast(nn.Sequential, self.decoder)
-        self.encoder, self.decoder = Labelled(encoder, self.classes), Labelled(decoder, self.classes)
+        if not (isinstance(self.encoder, nn.Sequential) and isinstance(self.decoder, nn.Sequential)):
+            raise ConfigError(
+                f"{type(self).__name__} adds the label to the first layer of a network, so model.network={settings[0]}"
+                " must return two nn.Sequential"
+            )
+        self.encoder, self.decoder = Labelled(self.encoder, self.classes), Labelled(self.decoder, self.classes)
 
     # training --------------------------------------------------------------------------------------------------------
 

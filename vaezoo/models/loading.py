@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from vaezoo.config import own_code
 from vaezoo.config.errors import RunError
 from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
@@ -130,6 +131,7 @@ def make_model(
     RunError, naming the file ``path``, if the class is not in ``packages`` or settings and weights do not fit it.
     """
     module, _, name = cls.rpartition(".")
+    trust.check_own_code({"model": settings}, path, packages)
     if not belongs(module, packages):
         raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
     try:
@@ -167,14 +169,14 @@ def load_exported(path: Path, *, packages: Sequence[str] = OWN) -> Autoencoder:
 def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
     """The model of a config on torch's meta device, without memory: a few bytes of settings can ask for terabytes.
 
-    None for a user's own (so trusted) class that cannot be created there.
+    None for a user's own (so trusted) class, or one with the user's own network, that cannot be created there.
     """
     try:
         with torch.device("meta"):
             model: Autoencoder = instantiate(cfg.model, image_shape=list(image_shape))
             return model
     except InstantiationException:
-        if belongs(str(cfg.model["_target_"]), OWN):
+        if belongs(str(cfg.model["_target_"]), OWN) and not own_code.is_own(cfg.model.get("network")):
             raise
         return None
 
@@ -183,13 +185,13 @@ def _build(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping
     """The model with these settings and weights; RuntimeError, before memory is allocated, if they do not fit.
 
     It is first created on torch's meta device, because a few bytes of settings can ask for terabytes. A user's own (so
-    trusted) class that cannot be created there is created directly.
+    trusted) class or network that cannot be created there is created directly.
     """
     try:
         with torch.device("meta"):
             wanted = {name: tensor.shape for name, tensor in cls(**settings).state_dict().items()}
     except (NotImplementedError, RuntimeError):
-        if belongs(cls.__module__, OWN):
+        if belongs(cls.__module__, OWN) and not own_code.is_own(settings.get("network")):
             raise
         wanted = {name: tensor.shape for name, tensor in weights.items()}
     wrong = [name for name, shape in wanted.items() if name in weights and weights[name].shape != shape]

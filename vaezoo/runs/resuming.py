@@ -74,16 +74,19 @@ def changes(was: DictConfig, now: DictConfig, *, beside: Sequence[str] = ()) -> 
 
 
 def take_chosen(was: Mapping[Any, Any] | DictConfig, now: Any) -> None:
-    """Replace ``data.range=auto``, ``threads=auto`` and ``model.classes=null`` in ``now`` by the values in ``was``.
+    """Replace what a run's config ``was`` chose where ``now`` leaves it open.
 
-    ``was`` is the run's config.
+    These are ``data.range=auto``, ``threads=auto``, ``model.classes=null``, ``data.image_size=null`` and
+    ``data.channels=null``.
     """
     for before, after, name in ((was.get("data") or {}, now.get("data") or {}, "range"), (was, now, "threads")):
         if after.get(name) == AUTO and name in before:
             after[name] = before[name]
-    before, after = was.get("model") or {}, now.get("model") or {}
-    if "classes" in before and "classes" in after and after["classes"] is None:
-        after["classes"] = before["classes"]
+    for group, names in (("model", ("classes",)), ("data", ("image_size", "channels"))):
+        before, after = was.get(group) or {}, now.get(group) or {}
+        for name in names:
+            if name in before and name in after and after[name] is None:
+                after[name] = before[name]
 
 
 def recorded_freely(was: DictConfig, now: DictConfig) -> list[Change]:

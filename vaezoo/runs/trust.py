@@ -4,11 +4,12 @@ Settings on the user's own command line are trusted.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vaezoo.config import own_code
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.hydra_config import moved
 from vaezoo.config.reading import flat
@@ -62,7 +63,8 @@ def _is_name(value: Any) -> bool:
 
 def packages_of(config: Mapping[str, Any]) -> list[str]:
     """The packages whose classes a config uses, other than vaezoo, lightning and torch."""
-    targets = (str(value) for key, value in flat(config) if key.rpartition(".")[2] == "_target_")
+    targets = [str(value) for key, value in flat(config) if key.rpartition(".")[2] == "_target_"]
+    targets += map(own_code.module_of, own_code.named(config).values())
     known = (*OWN, "lightning", "torch")
     return sorted({target.partition(".")[0] for target in targets} - set(known))
 
@@ -95,10 +97,28 @@ def check_config(
                 )
         if "_target_" in node and f"{key}._target_" not in own:
             _check_target(key, node["_target_"], where, packages)
+    check_own_code(config, where / "config.yaml", packages, typed=own)
     for group in ("callbacks", "logger", "trainer"):
         for key, value in flat(config.get(group), group):
             if key not in own and isinstance(value, str):
                 _check_path(key, value, str(config.get("run_dir")), where)
+
+
+def check_own_code(
+    config: Mapping[str, Any], where: Path, packages: Sequence[str], *, typed: Collection[str] = ()
+) -> None:
+    """RunError if settings in the file ``where`` name a function or class that is not in the user's ``packages``.
+
+    Those of vaezoo itself are refused too: not each is safe to call. Keys in ``typed`` are the user's own, so trusted.
+    """
+    allowed = [package for package in packages if package not in OWN]
+    for key, value in own_code.named(config).items():
+        module = own_code.module_of(value)
+        if key not in typed and not belongs(module, allowed):
+            raise RunError(
+                f"{where} asks for {value!r} in {key}; if you trust it, name its package:"
+                f" packages=[{module.partition('.')[0]}]"
+            )
 
 
 def _mappings(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -77,6 +77,8 @@ def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[s
     makers = _makers(part, f"{part.anchor}-" if count > 1 else "", figures)
     for title in ORDER:
         shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
+        for picture in shown:
+            picture.tell_colours(found.channels)
         if shown:
             part.chapters.append((title, f"{part.anchor}-{title.lower().replace(' ', '-')}", shown))
     return part

@@ -12,6 +12,7 @@ from vaezoo.comparison import SeedGroup
 from vaezoo.comparison.report import charts, strips
 from vaezoo.comparison.report.drawing import Panel
 from vaezoo.comparison.report.model_outputs import COLUMNS, STEPS, Images, ModelOutputs
+from vaezoo.figures.mosaics import colours_shown
 
 Models = Sequence[tuple[int, SeedGroup, ModelOutputs]]
 """Index in the group, seed group, and outputs of the model with its lowest seed."""
@@ -47,6 +48,11 @@ class Picture:
     folded: bool = False
     files: list[str] = field(default_factory=list)
     """File names, without suffix, of the figures with the rows of images."""
+
+    def tell_colours(self, channels: int) -> None:
+        """Say how images of so many channels are shown, if the picture has any."""
+        if (self.strips or self.images) and (colours := colours_shown(channels)):
+            self.how_to_read += f" Images are shown with {colours}; errors and numbers are of all channels."
 
     @property
     def blocks(self) -> list[tuple[str, list[Strip]]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaezoo.comparison.report.drawing import PRINT_DPI, save_pdf
 from vaezoo.figures.canvas import mosaic_page, raster
-from vaezoo.figures.mosaics import Mosaic, compose, shown
+from vaezoo.figures.mosaics import Mosaic, colours_shown, compose, in_colour, shown
 from vaezoo.runs.files import replacing
 
 LARGEST = 96
@@ -31,7 +31,7 @@ def strip(images: Tensor) -> str:
         left = at * (width + 2 * gap) + gap
         row[:, left : left + width, :3] = tile
         row[:, left : left + width, 3] = 1
-    return data_uri((row * 255).round().astype(np.uint8), grey=images.shape[1] != 3)
+    return data_uri((row * 255).round().astype(np.uint8), grey=images.shape[1] == 1)
 
 
 def errors(x: Tensor, recon: Tensor, most: float) -> Tensor:
@@ -61,8 +61,9 @@ def save(figure: Figure, path: Path) -> None:
 
 def page(rows: Sequence[tuple[str, Tensor]], title: str, note: str = "", columns: Sequence[str] = ()) -> Figure:
     """A figure of labelled rows of images, each (B, C, H, W)."""
-    images = [[_coloured(image) for image in row] for _, row in rows]
+    images = [list(in_colour(row)) for _, row in rows]  # grey images and colour-coded errors fit in one figure
     labels = [label for label, _ in rows]
+    note = "; ".join(filter(None, (note, colours_shown(rows[0][1].shape[1]))))
     figure, _ = mosaic_page(compose(images), title, note, row_labels=labels, column_labels=columns)
     return figure
 
@@ -71,8 +72,3 @@ def plane(pixels: np.ndarray, title: str) -> Figure:
     """A figure of a decoded plane, (H, W, 3) in [0, 1]."""
     figure, _ = mosaic_page(Mosaic(pixels, [], [], 0, 0), title)
     return figure
-
-
-def _coloured(image: Tensor) -> Tensor:
-    """An image with three channels, so that grey images and colour-coded errors fit in one figure."""
-    return image if image.shape[0] == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)

@@ -40,6 +40,7 @@ class LatentKL(Picture):
     """
 
     name = "latent_kl"
+    shows_images = False
 
     def __init__(self, **shared: Any) -> None:
         super().__init__(**shared)

@@ -21,6 +21,7 @@ from vaezoo.config.errors import ConfigError, VaezooError
 from vaezoo.config.validation import at_least, check_picture
 from vaezoo.figures import raster, write_vector
 from vaezoo.figures.canvas import DPI
+from vaezoo.figures.mosaics import colours_shown
 from vaezoo.runs.files import replacing
 from vaezoo.training.fsdp import gathered
 from vaezoo.training.trackers import Tracker
@@ -59,6 +60,8 @@ class Picture(L.Callback):
     """
 
     name: ClassVar[str]
+    shows_images: ClassVar[bool] = True
+    """Whether the title says how images of other numbers of channels are shown."""
     seconds_of_drawing: float
     """Seconds spent on drawing and writing in this process."""
 
@@ -83,11 +86,12 @@ class Picture(L.Callback):
         return self._drawn
 
     def subject(self, model: Any, data: Any) -> str:
-        """Model, data set and, during training, the step, for the title."""
+        """Model, data set, during training the step, and which channels are shown, for the title."""
         name = str(data.describe()["name"] if hasattr(data, "describe") else type(data).__name__)
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         step = f", step {self._step:,}" if self._step >= 0 else ""
-        return f"{type(model).__name__} on {name}{step}"
+        colours = colours_shown(model.image_shape[0]) if self.shows_images else ""
+        return f"{type(model).__name__} on {name}{step}{f' ({colours})' if colours else ''}"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and not hasattr(trainer.datamodule, "examples"):  # type: ignore[attr-defined]
