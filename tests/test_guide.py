@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from vaezoo import load
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, prior
+from vaezoo.commands.apply import encode
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
@@ -29,6 +30,7 @@ READ: dict[str, Callable[[list[str]], Any]] = {
     "adopt": adopt.read,
     "evaluate": evaluate.read,
     "prior": prior.read,
+    "encode": encode.arguments_of,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),
 }
@@ -75,11 +77,9 @@ def test_an_array_becomes_a_folder_that_trains_and_whose_images_are_encoded(fold
     command = shlex.split(blocks("bash", "data=image_folder")[0])[2:]
     code, printed = program("train", *command, "run_dir=run", "trainer.max_epochs=1", "callbacks=none")
     assert code == 0, printed
-    of_test, of_files = blocks("python", "savez")
-    run(of_test, RUN_DIR="run")
-    test = np.load("codes.npz")["codes"]
-    run(of_files, RUN_DIR="run")
-    codes, files = np.load("codes.npz")["codes"], np.load("codes.npz")["files"]
+    [block] = blocks("python", "run.encode")
+    found: dict[str, Any] = run(block, RUN_DIR="run")
+    codes, test, files = found["codes"], found["test"], found["files"]
     assert (codes.shape, test.shape, len(files)) == ((400, 10), (40, 10), 400)
     assert all(np.abs(codes - code).max(1).min() < 1e-5 for code in test)
 

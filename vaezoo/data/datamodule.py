@@ -1,7 +1,7 @@
 """``ImageDataModule``: splits, loaders and example images of any data set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -17,16 +17,14 @@ from vaezoo.data import decoding_bottleneck, ranges, settings
 from vaezoo.data.files import ImageFiles, Unreadable, decode_all, first_readable
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
+from vaezoo.data.named_images import NamedImages
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
 from vaezoo.data.sources import Source
 from vaezoo.data.splits import divide
 from vaezoo.data.sprites import Lattice
-from vaezoo.distributed import threads
+from vaezoo.data.workers import how_many, most_workers
 from vaezoo.runs import paths
-
-FEW_FILES = 500  # decoding fewer takes less time than starting worker processes
-MAX_WORKERS = 16
 
 
 class TrainingImages(NamedTuple):
@@ -277,16 +275,29 @@ class ImageDataModule(LightningDataModule):
             for parts in zip(*(self.on_after_batch_transfer(batch, 0)[:2] for _, batch in found), strict=True)
         )
         positions = torch.cat([positions for positions, _ in found])
-        return TrainingImages(positions, x, y, self._names(positions))
+        name_of = self._name_of("train")
+        names = None if name_of is None else list(map(name_of, positions.tolist()))
+        return TrainingImages(positions, x, y, names)
 
-    def _names(self, positions: Tensor) -> list[str] | None:
-        """File names of training images, None if they are not files."""
-        if "train" not in self._unreadable:
+    def _name_of(self, split: str) -> Callable[[int], str] | None:
+        """The file name of the image at a position of a split; None if its images are not files."""
+        if split not in self._unreadable:
             return None
-        unreadable = self._unreadable["train"]
-        in_memory = isinstance(self._splits["train"], ImageTensor)  # without the unreadable files
+        unreadable = self._unreadable[split]
+        in_memory = isinstance(self._splits[split], ImageTensor)  # without the unreadable files
         kept = [place for place in range(len(unreadable.files)) if not (in_memory and place in unreadable.reasons)]
-        return [unreadable.files.path(kept[position]) for position in positions.tolist()]
+        return lambda position: unreadable.files.path(kept[position])
+
+    def named_images(self, split: str) -> NamedImages:
+        """The images of a split with the names of their files, if they are files, as used in evaluation."""
+        settings.check_choice("split", split, ("train", "val", "test"))
+        images = self._split(split)
+        factors = self.factors if self.source.name == "image_folder" else ()
+        classes = [str(value) for factor in factors for value in factor.values]
+        if isinstance(images, ImageFiles):
+            images = replace(images, binarize=self.binarize)
+        workers = self._workers(len(images))
+        return NamedImages(images, self.image_shape, self.binarize, self._name_of(split), classes, workers)
 
     def examples(self, count: int, split: str = "val") -> tuple[Tensor, Tensor]:
         """The first ``count`` images of a split, or all if it has fewer: (x, y) on the CPU, as used in evaluation.
@@ -343,7 +354,7 @@ class ImageDataModule(LightningDataModule):
             seconds,
             images,
             workers=self._workers(len(train)),
-            most_workers=self._most_workers(),
+            most_workers=most_workers(self._sharing()),
             byte_count=self._sharing() * self._byte_count(sum(len(split) for split in self._splits.values())),
         )
 
@@ -369,13 +380,7 @@ class ImageDataModule(LightningDataModule):
     def _workers(self, count: int) -> int:
         if self.num_workers != "auto":
             return int(self.num_workers)
-        if count < FEW_FILES:
-            return 0
-        return self._most_workers()
-
-    def _most_workers(self) -> int:
-        """One worker per processor, divided by the run's processes on this machine; at most ``MAX_WORKERS``."""
-        return max(1, min(MAX_WORKERS, threads.processors() // self._sharing()))
+        return how_many(count, sharing=self._sharing())
 
     def _sharing(self) -> int:
         return 1 if self.trainer is None else self.trainer.num_devices

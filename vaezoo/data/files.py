@@ -113,22 +113,28 @@ class Unreadable:
         )
 
 
-def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> ImageTensor:
-    """Decode all files into memory with worker processes; unreadable files are omitted, with their labels."""
-    size = max(1, CHUNK_BYTES // int(np.prod(files.image_shape)))
-    chunks = [chunk.tolist() for chunk in torch.arange(len(files)).split(size)]
+def decoded_in_chunks(files: ImageFiles, size: int, workers: int) -> Iterator[tuple[int, Decoded]]:
+    """All files in order, ``size`` at a time, decoded by worker processes, with the position of the first of each."""
+    chunks = torch.arange(len(files)).split(size)
     loader = DataLoader(
         files,
-        batch_sampler=chunks,
+        batch_sampler=[chunk.tolist() for chunk in chunks],
         collate_fn=as_is,
         num_workers=workers,
         generator=torch.Generator(),
         worker_init_fn=leave_signals_to_the_run,
     )
+    starts = (int(chunk[0]) for chunk in chunks)
+    yield from zip(starts, one_pass(loader), strict=True)
+
+
+def decode_all(files: ImageFiles, unreadable: Unreadable, workers: int) -> ImageTensor:
+    """Decode all files into memory with worker processes; unreadable files are omitted, with their labels."""
+    size = max(1, CHUNK_BYTES // int(np.prod(files.image_shape)))
     pixels = torch.empty((len(files), *files.image_shape), dtype=torch.uint8)
     labels = torch.empty_like(files.labels)
     done = 0
-    for decoded in one_pass(loader):
+    for _, decoded in decoded_in_chunks(files, size, workers):
         end = done + len(decoded.images)
         pixels[done:end], labels[done:end] = decoded.images, decoded.labels
         unreadable.add(decoded.failed)
