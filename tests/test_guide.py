@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from vaezoo import load
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, prior
-from vaezoo.commands.apply import encode
+from vaezoo.commands.apply import encode, score
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
@@ -31,6 +31,7 @@ READ: dict[str, Callable[[list[str]], Any]] = {
     "evaluate": evaluate.read,
     "prior": prior.read,
     "encode": encode.arguments_of,
+    "score": score.arguments_of,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),
 }
@@ -82,6 +83,10 @@ def test_an_array_becomes_a_folder_that_trains_and_whose_images_are_encoded(fold
     codes, test, files = found["codes"], found["test"], found["files"]
     assert (codes.shape, test.shape, len(files)) == ((400, 10), (40, 10), 400)
     assert all(np.abs(codes - code).max(1).min() < 1e-5 for code in test)
+    [block] = blocks("python", "run.scorer")
+    found = run(block, RUN_DIR="run")
+    assert list(found["scores"])[-2:] == ["knn_distance", "mahalanobis"]
+    assert (len(found["scores"]["mse"]), len(found["table"]["mse"])) == (8, 400)
 
 
 def test_a_network_of_ones_own_trains(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +117,7 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize(("page", "count"), [(GUIDE, 18), (TOKENIZERS, 15)], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize(("page", "count"), [(GUIDE, 19), (TOKENIZERS, 15)], ids=["guide", "tokenizers"])
 def test_every_training_command_is_a_valid_config(page: str, count: int) -> None:
     found = [words[2:] for words in commands(page) if words[:2] == ["python", "train.py"]]
     assert len(found) == count

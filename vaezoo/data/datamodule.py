@@ -21,7 +21,7 @@ from vaezoo.data.named_images import NamedImages
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
 from vaezoo.data.sources import Source
-from vaezoo.data.splits import divide
+from vaezoo.data.splits import divide, left_out_labels
 from vaezoo.data.sprites import Lattice
 from vaezoo.data.workers import how_many, most_workers
 from vaezoo.runs import paths
@@ -61,6 +61,8 @@ class ImageDataModule(LightningDataModule):
         binarize: "none"; "threshold" at one half; or "dynamic", sampled with the pixel's value as probability, for each
             training batch anew, and once for validation and test.
         limit: number of training images; None for all.
+        leave_out: classes, by number or name, that training and validation lose; the test split keeps them, so that it
+            tells how well a model recognises what it was not trained on. None for no class.
         val_size, test_size: number of images or fraction of all, if there is no official split.
         split_seed: determines the splits. Must be equal in runs that are compared.
         seed: determines the order and noise of training.
@@ -88,6 +90,7 @@ class ImageDataModule(LightningDataModule):
         follow_links: bool = False,
         binarize: str = "none",
         limit: int | None = None,
+        leave_out: list[int | str] | None = None,
         split_seed: int = 0,
         seed: int = 0,
         in_memory: str | bool = "auto",
@@ -99,6 +102,7 @@ class ImageDataModule(LightningDataModule):
         settings.check_names(source, dataset, binarize)
         settings.check_fit(fit, range, source)
         settings.check_choice("follow_links", follow_links, (True, False))
+        settings.check_leave_out(leave_out)
         self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
         self.name = name or (dataset or source).lower()
         self.source = Source(
@@ -108,10 +112,13 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
         self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed
+        self.leave_out = leave_out
         self.in_memory, self.memory_limit_gib = in_memory, memory_limit_gib
         self.num_workers, self.drop_last = num_workers, drop_last
         self._check_numbers()
         self.factors: tuple[Factor, ...] = ()
+        self.left_out: tuple[int, ...] = ()
+        """Labels of the classes in ``leave_out``, after ``setup``."""
         self._splits: dict[str, ImageTensor | ImageFiles] = {}
         self._unreadable: dict[str, Unreadable] = {}
         self._streaming: WeakSet[StreamingLoader] = WeakSet()
@@ -143,8 +150,14 @@ class ImageDataModule(LightningDataModule):
         if self._splits:
             return
         pool = self.source.open()
+        self.left_out = left_out_labels(pool.factors, self.leave_out)
         parts = divide(
-            pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
+            pool,
+            val_size=self.val_size,
+            test_size=self.test_size,
+            split_seed=self.split_seed,
+            limit=self.limit,
+            left_out=self.left_out,
         )
         if self.source.name == "image_folder":
             self._find_range(parts["train"])
@@ -338,6 +351,7 @@ class ImageDataModule(LightningDataModule):
             "binarize": self.binarize,
             "fit": self.fit,
             "range": "full" if self.range == "auto" else self.range,
+            **({} if self.leave_out is None else {"leave_out": list(self.leave_out)}),
             "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
         }
 

@@ -80,6 +80,16 @@ class NamedImages:
         labels = batch.labels.numpy()
         return found | {"label": np.array([*self.classes, ""])[labels] if self.classes else labels}
 
+    def as_texts(self, name: str) -> "NamedImages":
+        """The same images with texts as names and labels, so that they fit beside files: ``name/3`` for the fourth.
+
+        Images of several labels each have none of these texts.
+        """
+        name_of = self.name_of or (lambda position: f"{name}/{position}")
+        has_numbers = self.labels.ndim == 1 and not self.classes
+        classes = [str(label) for label in range(int(self.labels.max()) + 1)] if has_numbers else self.classes
+        return replace(self, name_of=name_of, classes=classes)
+
     def batches(self, size: int) -> Iterator[NamedBatch]:
         """All images in order; DataError if none of them can be read."""
         read = self._decoded(size) if isinstance(self.images, ImageFiles) else self._in_memory(self.images, size)

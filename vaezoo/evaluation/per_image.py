@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaezoo.data.named_images import NamedImages
-from vaezoo.evaluation.sections import NO_POSTERIOR
 from vaezoo.metrics import bounds
 
 BATCH = 4 * bounds.NOISE_BLOCK
 """Images per forward pass, a multiple of the images that share a generator."""
 
+NO_POSTERIOR = "the model maps an image to a point, not to a distribution"
 DEPENDENT = "the posterior is not one of independent Gaussian dimensions"
 
 

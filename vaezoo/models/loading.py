@@ -16,6 +16,8 @@ from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
 from vaezoo.data.pixels import BINARIZE
 from vaezoo.data.settings import check_choice, check_fit, given_levels
+from vaezoo.evaluation import per_image
+from vaezoo.evaluation.anomalies import AnomalyScorer
 from vaezoo.metrics.mixtures import Mixture
 from vaezoo.models import model_card, stored_prior
 from vaezoo.models.base import Autoencoder
@@ -89,10 +91,21 @@ class Run(RunFolder):
         ``indices`` of discrete codes, and ``recon``, ``kl`` and ``elbo`` (N,) in nats, without those that the model
         does not have. ``settings`` are those of ``Trained.images``. DataError if there are no images.
         """
-        from vaezoo.evaluation import per_image
-
         trained = self.trained()
         return joined(per_image.encode(trained.model, trained.images(images, **settings)))
+
+    def scorer(self, **settings: Any) -> AnomalyScorer:
+        """Scores images by how unlike the training images they are; ``settings`` are those of ``Trained.scorer``."""
+        return self.trained().scorer(**settings)
+
+    def score(self, images: str | Path = "test", **settings: Any) -> dict[str, NDArray[Any]]:
+        """The scores of each image of a split, an image file or a folder, as ``vaezoo score`` writes them.
+
+        Arrays with a row for each image: ``path`` or ``index``, ``label``, and the scores (N,). ``settings`` are those
+        of ``Trained.images``. DataError if there are no images.
+        """
+        trained = self.trained()
+        return joined(rows for _, rows in trained.scorer().score(trained.images(images, **settings)))
 
     def _mixture_of(self, model: Autoencoder, kept: dict[str, Any]) -> Mixture:
         """The mixture of ``mixture.json``; RunError if it is not one for the codes of this model."""

@@ -11,6 +11,8 @@ from vaezoo.data import ImageDataModule
 from vaezoo.data.levels import Levels
 from vaezoo.data.named_images import NamedImages, images_at
 from vaezoo.data.workers import how_many
+from vaezoo.evaluation import anomalies
+from vaezoo.evaluation.per_image import BATCH
 from vaezoo.models.base import Autoencoder
 
 SPLITS = ("train", "val", "test")
@@ -44,6 +46,23 @@ class Trained:
                 " them into a folder for each class"
             )
         return found
+
+    def scorer(
+        self,
+        *,
+        neighbours: int = anomalies.NEIGHBOURS,
+        train_images: int = anomalies.MOST_CODES,
+        draws: int = anomalies.DRAWS,
+        seed: int = 0,
+    ) -> anomalies.AnomalyScorer:
+        """Scores images as anomalies, also by their distance from codes of ``train_images`` training images if there
+        are any; see ``vaezoo.evaluation.anomalies``."""
+        codes = None
+        if self.data is not None:
+            train = self.images("train")
+            codes = anomalies.training_codes(self.model, train.batches(BATCH), train_images)
+        fitted = None if codes is None else anomalies.TrainingCodes.fit(codes, neighbours)
+        return anomalies.AnomalyScorer(self.model, fitted, draws, seed)
 
     def _split(self, name: str) -> NamedImages:
         if self.data is None:

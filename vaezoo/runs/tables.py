@@ -65,15 +65,15 @@ class CsvTable:
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", newline="", encoding="utf-8")
         self.writer = csv.writer(self.file, lineterminator="\n")
-        self.started = False
+        self.names = list[str]()
 
     def add(self, columns: Columns) -> None:
         """Append rows."""
         rows = flat(columns)
-        if not self.started:
-            self.writer.writerow(rows)
-        self.started = True
-        self.writer.writerows(zip(*(values.astype(str).tolist() for values in rows.values()), strict=True))
+        if not self.names:
+            self.names = list(rows)
+            self.writer.writerow(self.names)
+        self.writer.writerows(zip(*(rows[name].astype(str).tolist() for name in self.names), strict=True))
 
     def finish(self) -> None:
         """Nothing is left to write."""

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from functools import partial
 
-from vaezoo.commands.apply.request import SHARED_USAGE, Request, applied, read, say_written
+from vaezoo.commands.apply.request import SHARED_USAGE, Request, applied, read, say_missing, say_written
 from vaezoo.config import arguments
-from vaezoo.config.errors import printable
 from vaezoo.runs import tables
 
 USAGE = f"""usage: vaezoo encode RUN|FILE.safetensors out=FILE [images=FOLDER] [KEY=VALUE...]
@@ -47,10 +46,5 @@ def encode(request: Request) -> None:
                 names |= part.keys()
                 rows += len(part["code"])
                 advance(len(part["code"]))
-    say_written(request, images, f"{rows:,} images, codes of {trained.model.latent_dim:,} dimensions")
-    for reason, absent in _by_reason(per_image.missing_columns(trained.model, names)).items():
-        print(printable(f"without {' and '.join(absent)}: {reason}"))
-
-
-def _by_reason(missing: dict[str, str]) -> dict[str, list[str]]:
-    return {reason: [name for name in missing if missing[name] == reason] for reason in dict.fromkeys(missing.values())}
+    say_written(request, [images], f"{rows:,} images, codes of {trained.model.latent_dim:,} dimensions")
+    say_missing(per_image.missing_columns(trained.model, names))

@@ -1,6 +1,6 @@
 """What the commands of this package have in common: their arguments, and the trained model with its images."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +116,15 @@ def applied(request: Request) -> Iterator["Trained"]:
         yield trained
 
 
-def say_written(request: Request, images: "NamedImages", what: str) -> None:
+def say_written(request: Request, images: "Sequence[NamedImages]", what: str) -> None:
     """Print what was written, and how many files could not be read."""
     print(printable(f"{request.out}: {what}"))
-    if images.skipped:
-        print(f"skipped {len(images.skipped):,} of {len(images):,} image files, which cannot be read")
+    skipped, count = sum(len(each.skipped) for each in images), sum(map(len, images))
+    if skipped:
+        print(f"skipped {skipped:,} of {count:,} image files, which cannot be read")
+
+
+def say_missing(missing: Mapping[str, str]) -> None:
+    """Print which columns a model does not have, by name, and why."""
+    for reason in dict.fromkeys(missing.values()):
+        print(printable(f"without {' and '.join(name for name in missing if missing[name] == reason)}: {reason}"))
