@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from vaezoo import load
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, prior
-from vaezoo.commands.apply import encode, score
+from vaezoo.commands.apply import encode, render, score
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
@@ -31,6 +31,7 @@ READ: dict[str, Callable[[list[str]], Any]] = {
     "evaluate": evaluate.read,
     "prior": prior.read,
     "encode": encode.arguments_of,
+    "render": render.arguments_of,
     "score": score.arguments_of,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),

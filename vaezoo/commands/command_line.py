@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "vaezoo.commands.compare",
     "encode": "vaezoo.commands.apply.encode",
     "score": "vaezoo.commands.apply.score",
+    "render": "vaezoo.commands.apply.render",
     "export": "vaezoo.commands.export.command",
     "check": "vaezoo.commands.check.command",
     "list": "vaezoo.commands.list_choices",
@@ -58,6 +59,7 @@ def main() -> None:
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("encode", help="write the codes of images: vaezoo encode RUN out=FILE", add_help=False)
     commands.add_parser("score", help="score images as anomalies: vaezoo score RUN out=FILE", add_help=False)
+    commands.add_parser("render", help="draw samples, paths: vaezoo render RUN what=sample out=FILE", add_help=False)
     commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
     commands.add_parser("list", help="list every option", add_help=False)
     parser.parse_args()

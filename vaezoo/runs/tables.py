@@ -5,7 +5,7 @@ Nothing is left of a table that was not completed.
 
 import csv
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vaezoo.config.errors import ConfigError, DiskError, RunError
+from vaezoo.config.errors import ConfigError
 from vaezoo.config.extras import need
-from vaezoo.runs import paths
-from vaezoo.runs.files import CANNOT_WRITE, cannot_write, replacing
+from vaezoo.runs.outputs import output
 
 Columns = Mapping[str, NDArray[Any]]
 """Arrays by name, with as many rows (B,) or (B, ...) each."""
@@ -165,33 +164,6 @@ class NpzTable:
 
 KINDS: dict[str, Callable[[Path], Any]] = {".csv": CsvTable, ".npz": NpzTable, ".parquet": ParquetTable}
 """Formats by the end of a file's name."""
-
-
-def checked_out(value: Any, endings: Collection[str], *, overwrite: bool = False) -> Path:
-    """The path of a file to write, with one of these endings; ConfigError for another, RunError if it exists."""
-    path = paths.file(value, "out")
-    if path.suffix.lower() not in endings:
-        raise ConfigError(f"out must end in {', '.join(endings)}, which decides the format, got {value}")
-    if path.exists() and not overwrite:
-        raise RunError(f"{path} already exists; choose another out=, or set overwrite=true")
-    return path
-
-
-@contextmanager
-def output(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces ``path`` at the end of the block; its folder is created.
-
-    If the block fails, nothing is written. RunError if the path cannot be written, DiskError if the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as new:
-            new.touch()
-            yield new
-    except OSError as error:
-        if error.errno in CANNOT_WRITE:
-            raise DiskError(cannot_write(path, error)) from error
-        raise RunError(f"cannot write to out={path}: {error.strerror or error}; choose another") from error
 
 
 @contextmanager

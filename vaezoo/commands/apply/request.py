@@ -10,7 +10,7 @@ from vaezoo.commands.evaluate import device_called, note_unfinished, threads_of
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, printable
 from vaezoo.distributed import interrupts, threads
-from vaezoo.runs.tables import checked_out
+from vaezoo.runs.outputs import checked_out
 from vaezoo.runs.trust import OWN, allowed_packages
 
 if TYPE_CHECKING:

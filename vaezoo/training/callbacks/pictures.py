@@ -59,6 +59,8 @@ class Picture(L.Callback):
     """
 
     name: ClassVar[str]
+    of = "validation images"
+    """What ``data.examples(count, "val")`` has, in titles."""
     seconds_of_drawing: float
     """Seconds spent on drawing and writing in this process."""
 
