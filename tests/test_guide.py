@@ -16,8 +16,9 @@ from sklearn.datasets import load_digits
 
 from vaezoo import load
 from vaezoo.benchmark import grid
-from vaezoo.commands import adopt, compare, evaluate, prior
+from vaezoo.commands import adopt, compare, evaluate, prior, push
 from vaezoo.commands.apply import encode, render, score
+from vaezoo.commands.export import command
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
@@ -33,6 +34,8 @@ READ: dict[str, Callable[[list[str]], Any]] = {
     "encode": encode.arguments_of,
     "render": render.arguments_of,
     "score": score.arguments_of,
+    "export": command.read,
+    "push": push.read,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),
 }

@@ -26,6 +26,7 @@ COMMANDS = {
     "score": "vaezoo.commands.apply.score",
     "render": "vaezoo.commands.apply.render",
     "export": "vaezoo.commands.export.command",
+    "push": "vaezoo.commands.push",
     "check": "vaezoo.commands.check.command",
     "list": "vaezoo.commands.list_choices",
 }
@@ -60,6 +61,7 @@ def main() -> None:
     commands.add_parser("encode", help="write the codes of images: vaezoo encode RUN out=FILE", add_help=False)
     commands.add_parser("score", help="score images as anomalies: vaezoo score RUN out=FILE", add_help=False)
     commands.add_parser("render", help="draw samples, paths: vaezoo render RUN what=sample out=FILE", add_help=False)
+    commands.add_parser("push", help="upload an export to a hub: vaezoo push DIR repo=OWNER/NAME", add_help=False)
     commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
     commands.add_parser("list", help="list every option", add_help=False)
     parser.parse_args()

@@ -19,7 +19,7 @@ from vaezoo.data.settings import check_choice, check_fit, given_levels
 from vaezoo.evaluation import per_image
 from vaezoo.evaluation.anomalies import AnomalyScorer
 from vaezoo.metrics.mixtures import Mixture
-from vaezoo.models import model_card, stored_prior
+from vaezoo.models import hub, model_card, stored_prior
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.construction import make_model
 from vaezoo.models.trained import Trained
@@ -139,16 +139,17 @@ def joined(parts: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any
 
 
 def load_trained(
-    path: Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN, root: str | None = None
+    path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN, root: str | None = None
 ) -> Trained:
-    """The model in a run folder, or of exported weights or their card, with the preparation of its images."""
+    """The model of ``load``, but not of a checkpoint file, with the preparation of its images."""
+    path = located(path)
     if path.suffix not in (model_card.SUFFIX, ".json") or path.is_dir():
         return Run(path).trained(checkpoint, packages=packages, root=root)
     if checkpoint is not None or root is not None:
         raise ConfigError(f"{path} has exported weights, without checkpoints or a data set; leave these settings out")
     model, card = load_with_card(path, packages=packages)
-    prepared = card.get("data") if isinstance(card.get("data"), dict) else {}
-    fit, levels, binarize = (prepared.get(name) for name in ("fit", "range", "binarize"))
+    prepared: Any = card.get("data") if isinstance(card.get("data"), dict) else {}
+    fit, levels, binarize = prepared.get("fit"), prepared.get("range"), prepared.get("binarize")
     try:
         check_fit(fit, levels, "image_folder")
         check_choice("binarize", binarize, BINARIZE)
@@ -157,11 +158,17 @@ def load_trained(
     return Trained(model, None, fit, given_levels(levels), binarize)
 
 
+def located(path: str | Path) -> Path:
+    """A path on this machine: of ``hf://OWNER/NAME``, the weights in the cache of downloads."""
+    return hub.download(str(path)) if str(path).startswith(hub.SCHEME) else Path(path)
+
+
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model in a run folder or in a file, on the CPU in evaluation mode.
 
     Args:
-        path: a run folder, a checkpoint, or the weights or card that ``vaezoo export`` wrote.
+        path: a run folder, a checkpoint, or the weights or card that ``vaezoo export`` wrote; ``hf://OWNER/NAME`` is
+            such an export on a hub, which is downloaded (see ``vaezoo.models.hub``).
         checkpoint: ``best`` or ``last`` for a run folder; None takes the best, or the last if there is no best.
         packages: only classes of these packages are created, so that a file cannot choose what code runs. Add your own
             package to load your own models.
@@ -169,10 +176,11 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
     Raises:
         RunError: the file is missing, damaged or not vaezoo's, or its class is not in ``packages``.
     """
-    if Path(path).suffix == ".safetensors" or (Path(path).suffix == ".json" and not Path(path).is_dir()):
-        return load_exported(Path(path), packages=packages)
-    if Path(path).is_file():
-        return load_checkpoint(Path(path), packages=packages)
+    path = located(path)
+    if path.suffix == model_card.SUFFIX or (path.suffix == ".json" and not path.is_dir()):
+        return load_exported(path, packages=packages)
+    if path.is_file():
+        return load_checkpoint(path, packages=packages)
     return Run(path).model(checkpoint, packages=packages)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 WEIGHTS = (".safetensors", ".json")
 """Ends of exported weights, and of their card."""
 
+ON_HUB = "hf://"
+
 SHARED_USAGE = """  overwrite=false     whether a file of that name may be replaced
   label=NUMBER        of all images, for a conditional model; by default that of the split, or of the folder in FOLDER
   checkpoint=best     or last, of a run
@@ -49,18 +51,19 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """A parsed command line: a run folder or exported weights, the file to write, and options."""
+    """A parsed command line: a run folder, or exported weights here or on a hub; the file to write, and options."""
 
     verb: str
-    source: Path
+    source: str
     out: Path
     options: Options
     packages: Sequence[str] = OWN
 
     @property
     def is_exported(self) -> bool:
-        """Whether the model is in a file instead of a run folder."""
-        return self.source.suffix in WEIGHTS and not self.source.is_dir()
+        """Whether the model is in a file, here or on a hub, instead of a run folder."""
+        path = Path(self.source)
+        return self.source.startswith(ON_HUB) or (path.suffix in WEIGHTS and not path.is_dir())
 
     def images(self, trained: "Trained", where: str | None = None) -> "NamedImages":
         """The images to work on, by default ``images=`` or else the test split; a note says if they are resized.
@@ -91,7 +94,7 @@ def read(verb: str, words: Sequence[str], endings: Collection[str], *schemas: ty
     options = Options(**given)
     out = checked_out(options.out, endings, overwrite=options.overwrite)
     device_called(options.device, f"{verb}.device")
-    request = Request(verb, Path(sources[0]), out, options, allowed_packages(options.packages))
+    request = Request(verb, sources[0], out, options, allowed_packages(options.packages))
     return request, [schema(**values) for schema, values in zip(schemas, others, strict=True)]
 
 
