@@ -56,7 +56,7 @@ class _Request(BaseHTTPRequestHandler):
         for item in map(json.loads, body.splitlines()):
             if item["key"] == "file":
                 self.server.repos[repo][item["value"]["path"]] = base64.b64decode(item["value"]["content"])
-        self._say({"commitUrl": f"{self.server.address}/{repo}/commit/{COMMIT}", "commitOid": COMMIT})
+        self._say({"commitUrl": f"https://huggingface.co/{repo}/commit/{COMMIT}", "commitOid": COMMIT})
 
     def do_GET(self) -> None:
         repo, name = self._repo(), self.path.split("?")[0].partition("/resolve/")[2].partition("/")[2]

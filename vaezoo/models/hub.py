@@ -86,6 +86,8 @@ def explained(repo: str, what: str) -> Iterator[None]:
     errors = need("huggingface_hub.errors", EXTRA)
     try:
         yield
+    except errors.LocalEntryNotFoundError as error:
+        raise RunError(_no_answer(repo, what, error)) from error
     except (errors.GatedRepoError, errors.RepositoryNotFoundError) as error:
         raise RunError(_no_access(repo, what)) from error
     except errors.RevisionNotFoundError as error:
@@ -97,8 +99,12 @@ def explained(repo: str, what: str) -> Iterator[None]:
         raise RunError(f"the hub refused to {what} {repo}: {_first_line(error)}") from error
     except errors.HFValidationError as error:
         raise ConfigError(f"{repo!r} is not the name of a model on the hub: {_first_line(error)}") from error
-    except (errors.LocalEntryNotFoundError, ConnectionError, OSError) as error:
-        raise RunError(f"the hub cannot be reached to {what} {repo}: {_first_line(error)}") from error
+    except OSError as error:
+        raise RunError(_no_answer(repo, what, error)) from error
+
+
+def _no_answer(repo: str, what: str, error: Exception) -> str:
+    return f"the hub cannot be reached to {what} {repo}: {_first_line(error)}"
 
 
 def _no_access(repo: str, what: str) -> str:
