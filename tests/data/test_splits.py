@@ -116,7 +116,7 @@ def test_classes_are_left_out_by_number_or_name() -> None:
     factors = (Factor("class", ("cat", "dog", "7")),)
     assert left_out_labels(factors, None) == ()
     assert left_out_labels(factors, [1]) == left_out_labels(factors, ["dog"]) == (1,)
-    assert left_out_labels(factors, ["7", 0, 2]) == (0, 2)
+    assert left_out_labels(factors, ["7", 7, 0, 2]) == (0, 2)  # a name, if there is one, before a number
     for wanted, said in {3: "leave_out=3 is not a class", "cow": "leave_out=cow is not a class .* cat, dog, 7"}.items():
         with pytest.raises(ConfigError, match=said):
             left_out_labels(factors, [wanted])  # type: ignore[list-item]

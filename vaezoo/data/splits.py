@@ -66,7 +66,7 @@ def _without(left_out: Collection[int], images: Images, positions: NDArray[np.in
 
 
 def left_out_labels(factors: Sequence[Factor], wanted: Sequence[int | str] | None) -> tuple[int, ...]:
-    """The labels of the classes that ``data.leave_out`` names by number or by name; ConfigError if there are none."""
+    """The labels of the classes that ``data.leave_out`` has by name or else by number; ConfigError without them."""
     if wanted is None:
         return ()
     if len(factors) != 1:
@@ -75,10 +75,10 @@ def left_out_labels(factors: Sequence[Factor], wanted: Sequence[int | str] | Non
             " set it to null"
         )
     names = [str(value) for value in factors[0].values]
-    unknown = [each for each in wanted if (each not in names if isinstance(each, str) else each >= len(names))]
-    if unknown:
+    found = [names.index(str(each)) if str(each) in names else each for each in wanted]
+    if unknown := [each for each in found if isinstance(each, str) or each >= len(names)]:
         raise ConfigError(f"data.leave_out={unknown[0]} is not a class of these images, which are {', '.join(names)}")
-    return tuple(sorted({names.index(each) if isinstance(each, str) else each for each in wanted}))
+    return tuple(sorted({int(each) for each in found}))
 
 
 def _count(name: str, size: int | float | None, total: int, left: int) -> int:

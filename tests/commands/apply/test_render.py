@@ -100,7 +100,7 @@ def test_every_kind_of_code_can_be_drawn(
 
 
 def test_exported_weights_are_sampled_without_images(
-    made: Made, rendered: Callable[..., tuple], program: Program, tmp_path: Path
+    made: Made, rendered: Callable[..., tuple], program: Program, pictures: Path, tmp_path: Path
 ) -> None:
     code, printed = program("export", str(made("vae")), f"out={tmp_path / 'model'}")
     assert code == 0, printed
@@ -108,6 +108,9 @@ def test_exported_weights_are_sampled_without_images(
     of_run, _ = rendered(made("vae"), "b.png", "what=sample", "count=4")
     tiles = [np.asarray(picture)[60:] for picture in (of_file, of_run)]
     assert all(part.std() > 10 for part in tiles)
+    ends = [f"{name}={pictures / '5' / number}" for name, number in (("a", "4.png"), ("b", "5.png"))]
+    path, _ = rendered(tmp_path / "model.safetensors", "c.png", "what=interpolate", *ends)
+    assert np.asarray(path).std() > 10
     code, printed = program("render", str(tmp_path / "model.safetensors"), "what=traverse", "out=x.png")
     assert "needs images=FOLDER or FILE with exported weights" in printed
 

@@ -7,7 +7,7 @@ from vaezoo.commands.apply.request import SHARED_USAGE, Request, applied, read, 
 from vaezoo.config import arguments
 from vaezoo.runs import tables
 
-USAGE = f"""usage: vaezoo encode RUN|FILE.safetensors out=FILE [images=FOLDER] [KEY=VALUE...]
+USAGE = f"""usage: vaezoo encode RUN|FILE.safetensors|hf://OWNER/NAME out=FILE [images=FOLDER] [KEY=VALUE...]
 
 Write a table with a row for each image: path (or index), label, the code (z0, z1, ...), the log variance of its
 posterior, the indices of a discrete code, and recon, kl and elbo in nats. Columns that a model does not have are left

@@ -9,7 +9,7 @@ from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, printable
 from vaezoo.runs.outputs import output
 
-USAGE = f"""usage: vaezoo render RUN|FILE.safetensors what=KIND out=FILE [images=FOLDER] [KEY=VALUE...]
+USAGE = f"""usage: vaezoo render RUN|FILE.safetensors|hf://OWNER/NAME what=KIND out=FILE [images=FOLDER] [KEY=VALUE...]
 
 Draw a picture of what a trained model makes, or animate it.
 

@@ -70,9 +70,10 @@ class Request:
 
         ConfigError if exported weights have none.
         """
-        where = where or self.options.images or "test"
-        if self.is_exported and self.options.images is None:
+        where = where or self.options.images
+        if where is None and self.is_exported:
             raise ConfigError(f"vaezoo {self.verb} needs images=FOLDER or FILE with exported weights")
+        where = where or "test"
         found = trained.images(where, label=self.options.label, follow_links=self.options.follow_links)
         if note := found.resizing():
             print(printable(f"note: {note}"))

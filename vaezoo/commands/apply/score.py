@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vaezoo.metrics.detection import Detection
     from vaezoo.models.trained import Trained
 
-USAGE = f"""usage: vaezoo score RUN|FILE.safetensors out=FILE [images=FOLDER] [anomalies=FOLDER] [KEY=VALUE...]
+USAGE = f"""usage: vaezoo score RUN|FILE.safetensors|hf://OWNER/NAME out=FILE [KEY=VALUE...]
 
 Write a table with a row for each image: path (or index), label, and scores that are higher for images unlike those of
 training: mse, recon, neg_elbo, neg_iw_bound, kl, and knn_distance and mahalanobis of the code from those of training
