@@ -83,12 +83,11 @@ class NamedImages:
     def as_texts(self, name: str) -> "NamedImages":
         """The same images with texts as names and labels, so that they fit beside files: ``name/3`` for the fourth.
 
-        Images of several labels each have none of these texts.
+        Images of several labels each are without them.
         """
-        name_of = self.name_of or (lambda position: f"{name}/{position}")
-        has_numbers = self.labels.ndim == 1 and not self.classes
-        classes = [str(label) for label in range(int(self.labels.max()) + 1)] if has_numbers else self.classes
-        return replace(self, name_of=name_of, classes=classes)
+        one_each = self if self.labels.ndim == 1 else self.labelled(NO_LABEL)
+        classes = self.classes or [str(label) for label in range(int(one_each.labels.max()) + 1)]
+        return replace(one_each, name_of=self.name_of or (lambda position: f"{name}/{position}"), classes=classes)
 
     def batches(self, size: int) -> Iterator[NamedBatch]:
         """All images in order; DataError if none of them can be read."""

@@ -1,6 +1,5 @@
 """A trained model together with how its images are prepared, to apply it to images of a data set or to files."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,12 +33,13 @@ class Trained:
         The labels that a conditional model needs are those of the split, ``label`` for all images, or the names of the
         folders in the folder. ConfigError or DataError if there are no such images or labels.
         """
-        found = self._split(str(where)) if str(where) in SPLITS else self._files(Path(where), follow_links)
+        is_split = str(where) in SPLITS
+        found = self._split(str(where)) if is_split else self._files(Path(where), follow_links)
         if label is not None:
             return self._with_label(found, label)
         if not self.model.is_conditional:
             return found
-        found = self._numbered(found)
+        found = found if is_split else self._numbered(found)
         if bool((found.labels < 0).any()):
             raise DataError(
                 f"{type(self.model).__name__} needs the label of each image; set label=NUMBER for all of them, or put"
@@ -97,15 +97,13 @@ class Trained:
         """The images with the numbers by which the model knows the names of their folders."""
         if not found.classes:
             return found
-        known = self._class_names(found.classes)
+        known = self._class_names()
         numbers = [known.index(name) if name in known else -1 for name in found.classes]
         labels = torch.tensor([*numbers, -1])[found.labels]
         return replace(found, images=replace(found.images, labels=labels), classes=())
 
-    def _class_names(self, wanted: Sequence[str]) -> list[str]:
-        """The names of the model's labels in order: numbers if all those that are wanted are, else the data set's."""
-        if all(name.isdecimal() for name in wanted) or self.data is None:
-            return [str(number) for number in range(self.model.classes or 0)]
-        self.data.prepare_data()
-        self.data.setup()
-        return [str(value) for value in self.data.factors[0].values]
+    def _class_names(self) -> list[str]:
+        """The names of the folders of the model's classes in order: those of its own folder of images, or numbers."""
+        if self.data is not None and self.data.source.name == "image_folder":
+            return [str(value) for value in self.data.source.open().factors[0].values]
+        return [str(number) for number in range(self.model.classes or 0)]
