@@ -14,7 +14,7 @@ from torch import Tensor
 from vaezoo import figures
 from vaezoo.commands.apply.render_options import RenderOptions
 from vaezoo.commands.apply.request import Request
-from vaezoo.config.errors import DataError, RunError
+from vaezoo.config.errors import ConfigError, DataError, RunError
 from vaezoo.data.named_images import NamedImages
 from vaezoo.figures.canvas import mosaic_page, titled
 from vaezoo.figures.mosaics import Mosaic, compose, framed
@@ -34,6 +34,9 @@ COLUMNS = 16
 
 FITTED = 1000
 """Images whose codes give the mean and the standard deviations of traversals."""
+
+MOST_PIXELS, LONGEST_SIDE = 2**27, 2**16 - 1
+"""Maximum size of a picture: half a gigabyte of memory, and what matplotlib can draw."""
 
 Frames = list[np.ndarray]
 """Pictures uint8 (H, W, 3) of one size; several are an animation."""
@@ -103,7 +106,18 @@ def draw(trained: Trained, request: Request, options: RenderOptions) -> Frames:
     drawn = found if isinstance(found, list) else [found]
     for figure in drawn:
         figure.set_dpi(options.dpi)
+        _refuse_beyond(figure)
     return _of_one_size([figures.raster(figure) for figure in drawn])
+
+
+def _refuse_beyond(figure: Figure) -> None:
+    """ConfigError for a picture of more than ``MOST_PIXELS``."""
+    width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST_SIDE:
+        raise ConfigError(
+            f"the picture would have {width:,}x{height:,} pixels, more than can be drawn; lower render.count, steps,"
+            " rows or dpi"
+        )
 
 
 def _of_one_size(frames: Frames) -> Frames:

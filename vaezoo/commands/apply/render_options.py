@@ -6,8 +6,8 @@ from typing import Literal
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.validation import check_picture, within
 
-MOST = 4096
-"""Maximum number of images in a picture, and of steps."""
+MOST_SAMPLES, MOST = 4096, 128
+"""Maximum number of samples, and of rows and columns of other pictures."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class RenderOptions:
         if self.what is None:
             raise ConfigError("vaezoo render needs what=sample, reconstruct, interpolate or traverse")
         for name, least in (("count", 1), ("steps", 2), ("rows", 1)):
+            most = MOST_SAMPLES if name == "count" and self.what == "sample" else MOST
             if getattr(self, name) is not None:
-                within(getattr(self, name), least, MOST, f"render.{name}")
+                within(getattr(self, name), least, most, f"render.{name}")
         within(self.extent, 1e-3, 1e3, "render.extent")
         check_picture("render", self.dpi, "png")
         if (self.a is None) != (self.b is None) and self.what == "interpolate":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vaezoo.commands.evaluate import device_called, note_unfinished, threads_of
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, printable
+from vaezoo.config.validation import within
 from vaezoo.distributed import interrupts, threads
 from vaezoo.runs.outputs import checked_out
 from vaezoo.runs.trust import OWN, allowed_packages
@@ -47,6 +48,9 @@ class Options:
     packages: Any = None
     root: str | None = field(default=None, metadata={arguments.KEY: "data.root"})
     follow_links: bool = field(default=False, metadata={arguments.KEY: "data.follow_links"})
+
+    def __post_init__(self) -> None:
+        within(self.seed, 0, 2**63 - 1, "seed")
 
 
 @dataclass(frozen=True)
