@@ -16,7 +16,9 @@ from sklearn.datasets import load_digits
 
 from vaezoo import Run, load
 from vaezoo.benchmark import grid
-from vaezoo.commands import adopt, compare, evaluate, prior
+from vaezoo.commands import adopt, compare, evaluate, prior, push
+from vaezoo.commands.apply import encode, render, score
+from vaezoo.commands.export import command
 from vaezoo.config import automatic, hydra_config
 from vaezoo.config.errors import RunError
 from vaezoo.metrics.catalogue import CATALOGUE
@@ -30,6 +32,11 @@ READ: dict[str, Callable[[list[str]], Any]] = {
     "adopt": adopt.read,
     "evaluate": evaluate.read,
     "prior": prior.read,
+    "encode": encode.arguments_of,
+    "render": render.arguments_of,
+    "score": score.arguments_of,
+    "export": command.read,
+    "push": push.read,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),
 }
@@ -75,13 +82,15 @@ def test_a_folder_trains_and_its_images_are_encoded(folder: Path, program: Progr
     command = shlex.split(blocks("bash", "data=image_folder")[0])[2:]
     code, printed = program("train", *command, "run_dir=run", "trainer.max_epochs=1", "callbacks=none")
     assert code == 0, printed
-    of_test, of_files = blocks("python", "savez")
-    run(of_test, RUN_DIR="run")
-    test = np.load("codes.npz")["codes"]
-    run(of_files, RUN_DIR="run")
-    codes, files = np.load("codes.npz")["codes"], np.load("codes.npz")["files"]
+    [block] = blocks("python", "run.encode")
+    found: dict[str, Any] = run(block, RUN_DIR="run")
+    codes, test, files = found["codes"], found["test"], found["files"]
     assert (codes.shape, test.shape, len(files)) == ((400, 10), (40, 10), 400)
     assert all(np.abs(codes - code).max(1).min() < 1e-5 for code in test)
+    [block] = blocks("python", "run.scorer")
+    found = run(block, RUN_DIR="run")
+    assert list(found["scores"])[-2:] == ["knn_distance", "mahalanobis"]
+    assert (len(found["scores"]["mse"]), len(found["table"]["mse"])) == (8, 400)
 
 
 def test_networks_of_ones_own_train(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from tests.commands.wrong_lines import QUICK, SMALL, Line, benchmarks, every_leaf, lines, priors
+from tests.commands.wrong_lines import QUICK, SMALL, Line, applied, benchmarks, every_leaf, lines, priors
 from tests.conftest import ROOT
 from vaezoo import Run
 from vaezoo.commands import command_line
@@ -223,6 +223,15 @@ def test_a_few_wrong_lines_of_a_prior(attempt: Callable[[Line, int], str]) -> No
 @pytest.mark.nightly
 def test_wrong_lines_of_a_prior(attempt: Callable[[Line, int], str]) -> None:
     try_all(priors(SEED + 1, 200), attempt)
+
+
+def test_a_few_wrong_lines_of_a_trained_model(attempt: Callable[[Line, int], str]) -> None:
+    try_all(applied(SEED, 12), attempt)
+
+
+@pytest.mark.nightly
+def test_wrong_lines_of_a_trained_model(attempt: Callable[[Line, int], str]) -> None:
+    try_all(applied(SEED + 1, 300), attempt)
 
 
 @pytest.mark.nightly

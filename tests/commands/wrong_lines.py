@@ -353,6 +353,28 @@ def priors(seed: int, count: int) -> list[Line]:
     return [_other_command(generator, "prior", ["RUN", "epochs=1"], keys) for _ in range(count)]
 
 
+SHARED = ("out", "images", "label", "seed", "device", "checkpoint", "overwrite", "data.root", "data.follow_links")
+APPLIED = {
+    "encode": (["RUN", "out=OUT/a.csv"], ()),
+    "score": (["RUN", "out=OUT/a.csv", "k=1"], ("anomalies", "k", "neighbours", "train_images")),
+    "render": (
+        ["RUN", "out=OUT/a.png", "what=sample"],
+        ("what", "a", "b", "count", "steps", "rows", "extent", "prior", "dpi"),
+    ),
+}
+"""Commands that apply a trained model to images: words that are right, and settings of their own."""
+
+
+def applied(seed: int, count: int) -> list[Line]:
+    """Lines that apply a trained model to images."""
+    generator, found = random.Random(seed), []
+    for _ in range(count):
+        command = generator.choice(list(APPLIED))
+        words, own = APPLIED[command]
+        found.append(_other_command(generator, command, list(words), (*SHARED, *own)))
+    return found
+
+
 def _export(generator: random.Random) -> Line:
     keys = ("out", "out", "program", "checkpoint", "overwrite", "licence", "packages", "data.root")
     return _other_command(generator, "export", ["RUN", "out=OUT/model"], keys)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.data.images import ImageTensor, Pool
-from vaezoo.data.splits import divide, permutation, seed_of
+from vaezoo.data.images import Factor, ImageTensor, Pool
+from vaezoo.data.splits import divide, left_out_labels, permutation, seed_of
 
 SIZES = {"val_size": 10, "test_size": 0.2, "split_seed": 0, "limit": None}
 
@@ -85,3 +85,40 @@ def test_permutation_is_uniform() -> None:
 def test_impossible_sizes_are_refused(pool: Pool, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         labels(pool, **changes)
+
+
+def classes(left_out: tuple[int, ...], pool: Pool, **changes: object) -> dict[str, set[int]]:
+    splits = divide(pool, **{**SIZES, **changes}, left_out=left_out)  # type: ignore[arg-type]
+    return {name: set(part.labels.tolist()) for name, part in splits.items()}  # type: ignore[attr-defined]
+
+
+def in_classes(count: int, start: int = 0) -> ImageTensor:
+    numbers = torch.arange(start, start + count)
+    return ImageTensor(numbers.view(-1, 1, 1, 1).to(torch.uint8), numbers % 3)
+
+
+def test_training_and_validation_lose_the_classes_that_are_left_out() -> None:
+    whole = Pool(in_classes(90), None, None, ())
+    assert classes((1,), whole) == {"train": {0, 2}, "val": {0, 2}, "test": {0, 1, 2}}
+    official = Pool(in_classes(90), in_classes(30), in_classes(30), ())
+    assert classes((0, 1), official) == {"train": {2}, "val": {2}, "test": {0, 1, 2}}
+    splits = divide(whole, **SIZES, left_out=(1,))  # type: ignore[arg-type]
+    before = divide(whole, **SIZES)  # type: ignore[arg-type]
+    for name in ("train", "val"):
+        rest = before[name].pixels[before[name].labels != 1]  # type: ignore[attr-defined]
+        assert torch.equal(splits[name].pixels, rest)  # type: ignore[attr-defined]
+    assert len(divide(whole, **{**SIZES, "limit": 20}, left_out=(1,))["train"]) == 20  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no images are left; name fewer"):
+        classes((0, 1, 2), whole)
+
+
+def test_classes_are_left_out_by_number_or_name() -> None:
+    factors = (Factor("class", ("cat", "dog", "7")),)
+    assert left_out_labels(factors, None) == ()
+    assert left_out_labels(factors, [1]) == left_out_labels(factors, ["dog"]) == (1,)
+    assert left_out_labels(factors, ["7", 7, 0, 2]) == (0, 2)  # a name, if there is one, before a number
+    for wanted, said in {3: "leave_out=3 is not a class", "cow": "leave_out=cow is not a class .* cat, dog, 7"}.items():
+        with pytest.raises(ConfigError, match=said):
+            left_out_labels(factors, [wanted])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"leave_out=\[1\] needs images of one class each, and these have 0 labels"):
+        left_out_labels((), [1])

@@ -20,7 +20,7 @@ from vaezoo import Run
 from vaezoo.config import automatic, hydra_config
 from vaezoo.config.choices import GRIDS
 from vaezoo.config.errors import ConfigError, RunError
-from vaezoo.models import VAE, Autoencoder, loading
+from vaezoo.models import VAE, Autoencoder, construction, loading
 from vaezoo.runs import checkpoints, resuming, trust
 
 Program = Callable[..., tuple[int, str]]
@@ -91,7 +91,7 @@ def test_every_config_of_our_own_is_allowed(group: str, name: str, tmp_path: Pat
             "cannot be imported: ",
         ),
         (
-            {"callbacks.x": {"_target_": "vaezoo.models.loading.import_module", "name": OWNED}},
+            {"callbacks.x": {"_target_": "vaezoo.models.construction.import_module", "name": OWNED}},
             "only a Callback may be created",
         ),
         ({"callbacks.x": {"_target_": "vaezoo.commands.assembly.Checkpoint"}}, "only a Callback may be created"),
@@ -445,7 +445,7 @@ def test_a_model_is_made_twice_with_the_same_outcome(variant: str, make_model: C
     made = make_model(variant)
     for network in made.networks if len(made.code_shape) == 1 else GRIDS:
         model = make_model(variant, f"model.network={network}")
-        again = loading._build(type(model), dict(model.hparams), model.state_dict())
+        again = construction._build(type(model), dict(model.hparams), model.state_dict())
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, again.state_dict()[name]), name
 

@@ -22,7 +22,11 @@ COMMANDS = {
     "prior": "vaezoo.commands.prior",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.commands.compare",
+    "encode": "vaezoo.commands.apply.encode",
+    "score": "vaezoo.commands.apply.score",
+    "render": "vaezoo.commands.apply.render",
     "export": "vaezoo.commands.export.command",
+    "push": "vaezoo.commands.push",
     "check": "vaezoo.commands.check.command",
     "list": "vaezoo.commands.list_choices",
 }
@@ -54,6 +58,10 @@ def main() -> None:
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
+    commands.add_parser("encode", help="write the codes of images: vaezoo encode RUN out=FILE", add_help=False)
+    commands.add_parser("score", help="score images as anomalies: vaezoo score RUN out=FILE", add_help=False)
+    commands.add_parser("render", help="draw samples, paths: vaezoo render RUN what=sample out=FILE", add_help=False)
+    commands.add_parser("push", help="upload an export to a hub: vaezoo push DIR repo=OWNER/NAME", add_help=False)
     commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
     commands.add_parser("list", help="list every option", add_help=False)
     parser.parse_args()

@@ -89,6 +89,17 @@ def progress(title: str, steps: int) -> Iterator[Callable[[str], None]]:
         yield lambda what: bar.update(task, description=f"{title}: {what}", advance=1)
 
 
+@contextmanager
+def counting(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on terminals with the time left; yields a function to call with a number of finished items."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
 def show_result(summary: dict[str, Any], run_dir: Path) -> None:
     """Print the metrics of the best weights, the cost, and the run folder."""
     from rich.console import Console

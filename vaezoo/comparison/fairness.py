@@ -126,6 +126,14 @@ RULES = (
         of_training=True,
     ),
     Rule(
+        "classes left out",
+        _data("leave_out"),
+        "invalid",
+        "Some runs were trained without images of some classes, of which the test images are.",
+        EVERYTHING - MACHINE,
+        of_training=True,
+    ),
+    Rule(
         "skipped images",
         _data("skipped"),
         "warning",

@@ -1,7 +1,7 @@
 """``ImageDataModule``: splits, loaders and example images of any data set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -18,17 +18,15 @@ from vaezoo.data import decoding_bottleneck, ranges, settings
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.levels import Levels
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
+from vaezoo.data.named_images import NamedImages
 from vaezoo.data.on_disk import ImagesOnDisk, Unreadable, decode_all, first_readable
 from vaezoo.data.order import EvaluationOrder, TrainingOrder
 from vaezoo.data.pixels import Shape, as_float, binarize_once, draw_binary
 from vaezoo.data.sources import OF_ARRAYS, Source
-from vaezoo.data.splits import divide
+from vaezoo.data.splits import divide, left_out_labels
 from vaezoo.data.sprites import Lattice
-from vaezoo.distributed import threads
+from vaezoo.data.workers import how_many, most_workers
 from vaezoo.runs import paths
-
-FEW_FILES = 500  # decoding fewer takes less time than starting worker processes
-MAX_WORKERS = 16
 
 
 class TrainingImages(NamedTuple):
@@ -70,6 +68,8 @@ class ImageDataModule(LightningDataModule):
         binarize: "none"; "threshold" at one half; or "dynamic", sampled with the pixel's value as probability, for each
             training batch anew, and once for validation and test.
         limit: number of training images; None for all.
+        leave_out: classes, by number or name, that training and validation lose; the test split keeps them, so that it
+            tells how well a model recognises what it was not trained on. None for no class.
         val_size, test_size: number of images or fraction of all, if there is no official split.
         split_seed: determines the splits. Must be equal in runs that are compared.
         seed: determines the order and noise of training.
@@ -100,6 +100,7 @@ class ImageDataModule(LightningDataModule):
         follow_links: bool = False,
         binarize: str = "none",
         limit: int | None = None,
+        leave_out: list[int | str] | None = None,
         split_seed: int = 0,
         seed: int = 0,
         in_memory: str | bool = "auto",
@@ -113,6 +114,7 @@ class ImageDataModule(LightningDataModule):
         settings.check_fit(fit, range, source)
         settings.check_keys(key, label_key, source)
         settings.check_choice("follow_links", follow_links, (True, False))
+        settings.check_leave_out(leave_out)
         place = paths.place(root, "data.root")
         origin = Source(source, dataset, place, (0, 0, 0), fit, follow_links, key, label_key, dataset_options)
         if source in OF_ARRAYS and (image_size is None or channels is None):
@@ -125,10 +127,13 @@ class ImageDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.val_size, self.test_size = val_size, test_size
         self.binarize, self.limit, self.split_seed, self.seed = binarize, limit, split_seed, seed
+        self.leave_out = leave_out
         self.in_memory, self.memory_limit_gib = in_memory, memory_limit_gib
         self.num_workers, self.drop_last = num_workers, drop_last
         self._check_numbers()
         self.factors: tuple[Factor, ...] = ()
+        self.left_out: tuple[int, ...] = ()
+        """Labels of the classes in ``leave_out``, after ``setup``."""
         self._splits: dict[str, ImageTensor | ImagesOnDisk] = {}
         self._unreadable: dict[str, Unreadable] = {}
         self._streaming: WeakSet[StreamingLoader] = WeakSet()
@@ -160,8 +165,14 @@ class ImageDataModule(LightningDataModule):
         if self._splits:
             return
         pool = self.source.open()
+        self.left_out = left_out_labels(pool.factors, self.leave_out)
         parts = divide(
-            pool, val_size=self.val_size, test_size=self.test_size, split_seed=self.split_seed, limit=self.limit
+            pool,
+            val_size=self.val_size,
+            test_size=self.test_size,
+            split_seed=self.split_seed,
+            limit=self.limit,
+            left_out=self.left_out,
         )
         if isinstance(parts["train"], ImagesOnDisk):
             self._find_range(parts["train"])
@@ -302,16 +313,32 @@ class ImageDataModule(LightningDataModule):
             for parts in zip(*(self.on_after_batch_transfer(batch, 0)[:2] for _, batch in found), strict=True)
         )
         positions = torch.cat([positions for positions, _ in found])
-        return TrainingImages(positions, x, y, self._names(positions))
+        name_of = self._name_of("train")
+        names = None if name_of is None else list(map(name_of, positions.tolist()))
+        return TrainingImages(positions, x, y, names)
 
-    def _names(self, positions: Tensor) -> list[str] | None:
-        """File names of training images, None if they are not files."""
-        if "train" not in self._unreadable:
+    def _name_of(self, split: str) -> Callable[[int], str] | None:
+        """The file name of the image at a position of a split; None if its images are not files."""
+        if split not in self._unreadable:
             return None
-        unreadable = self._unreadable["train"]
-        in_memory = isinstance(self._splits["train"], ImageTensor)  # without the unreadable files
+        unreadable = self._unreadable[split]
+        in_memory = isinstance(self._splits[split], ImageTensor)  # without the unreadable files
         kept = [place for place in range(len(unreadable.files)) if not (in_memory and place in unreadable.reasons)]
-        return [unreadable.files.path(kept[position]) for position in positions.tolist()]
+        return lambda position: unreadable.files.path(kept[position])
+
+    def named_images(self, split: str) -> NamedImages:
+        """The images of a split with the names of their files, if they are files, as used in evaluation."""
+        settings.check_choice("split", split, ("train", "val", "test"))
+        images = self._split(split)
+        factors = self.factors if self.source.name == "image_folder" else ()
+        classes = [str(value) for factor in factors for value in factor.values]
+        workers = 0
+        if isinstance(images, ImagesOnDisk):
+            images = images.with_settings(self.binarize, self._levels, self.fit)
+            workers = self._workers(images)
+        named = NamedImages(images, self.image_shape, self.binarize, self._name_of(split), classes, workers)
+        named.levels = self._levels
+        return named
 
     def examples(self, count: int, split: str = "val") -> tuple[Tensor, Tensor]:
         """The first ``count`` images of a split, or all if it has fewer: (x, y) on the CPU, as used in evaluation.
@@ -353,6 +380,7 @@ class ImageDataModule(LightningDataModule):
             "binarize": self.binarize,
             "fit": self.fit,
             "range": "full" if self.range == "auto" else self.range,
+            **({} if self.leave_out is None else {"leave_out": list(self.leave_out)}),
             "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
         }
 
@@ -369,7 +397,7 @@ class ImageDataModule(LightningDataModule):
             seconds,
             images,
             workers=self._workers(train),
-            most_workers=self._most_workers(),
+            most_workers=most_workers(self._sharing()),
             byte_count=self._sharing() * sum(_byte_count(split) for split in self._splits.values()),
         )
 
@@ -395,13 +423,7 @@ class ImageDataModule(LightningDataModule):
     def _workers(self, images: ImagesOnDisk) -> int:
         if self.num_workers != "auto":
             return int(self.num_workers)
-        if len(images) < FEW_FILES or not images.workers_help:
-            return 0
-        return self._most_workers()
-
-    def _most_workers(self) -> int:
-        """One worker per processor, divided by the run's processes on this machine; at most ``MAX_WORKERS``."""
-        return max(1, min(MAX_WORKERS, threads.processors() // self._sharing()))
+        return how_many(len(images), sharing=self._sharing()) if images.workers_help else 0
 
     def _sharing(self) -> int:
         return 1 if self.trainer is None else self.trainer.num_devices

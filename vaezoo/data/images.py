@@ -19,6 +19,10 @@ class Factor(NamedTuple):
 class Images(Protocol):
     """The interface that splitting requires."""
 
+    @property
+    def labels(self) -> Tensor:
+        """Classes (N,), or (N, F) of several factors."""
+
     def __len__(self) -> int: ...
 
     def select(self, positions: NDArray[np.int64]) -> Self:

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -111,10 +112,11 @@ class Unreadable:
         )
 
 
-def decode_all(files: ImagesOnDisk, unreadable: Unreadable, workers: int) -> ImageTensor:
-    """Read all images into memory with worker processes; unreadable ones are omitted, with their labels."""
-    size = max(1, CHUNK_BYTES // files.bytes_per_image)
-    chunks = files.reading_order().split(size)
+def decoded_in_chunks(
+    files: ImagesOnDisk, positions: Tensor, size: int, workers: int
+) -> Iterator[tuple[Tensor, Decoded]]:
+    """The images at ``positions`` (N,), read ``size`` at a time by worker processes, with their positions."""
+    chunks = positions.split(size)
     loader = DataLoader(
         files,
         batch_sampler=[chunk.tolist() for chunk in chunks],
@@ -123,10 +125,16 @@ def decode_all(files: ImagesOnDisk, unreadable: Unreadable, workers: int) -> Ima
         generator=torch.Generator(),
         worker_init_fn=leave_signals_to_the_run,
     )
+    yield from zip(chunks, one_pass(loader), strict=True)
+
+
+def decode_all(files: ImagesOnDisk, unreadable: Unreadable, workers: int) -> ImageTensor:
+    """Read all images into memory with worker processes; unreadable ones are omitted, with their labels."""
+    size = max(1, CHUNK_BYTES // files.bytes_per_image)
     pixels = torch.empty((len(files), *files.image_shape), dtype=files.stored_dtype)
     labels = torch.empty_like(files.labels)
     done = 0
-    for chunk, decoded in zip(chunks, one_pass(loader), strict=True):
+    for chunk, decoded in decoded_in_chunks(files, files.reading_order(), size, workers):
         unreadable.add(decoded.failed)
         end = done + len(decoded.images)
         places = torch.arange(done, end) if files.may_be_skipped else chunk

@@ -97,6 +97,13 @@ def check_fit(fit: Any, levels: Any, source: str) -> None:
         )
 
 
+def check_leave_out(value: Any) -> None:
+    """ConfigError unless ``leave_out`` is None, or a list of classes by number or by name."""
+    classes = value if isinstance(value, list | tuple) else ()
+    if value is not None and not (classes and all(is_whole(each, 0) or isinstance(each, str) for each in classes)):
+        raise ConfigError(f"data.leave_out must be null or a list of classes, such as [1] or [cat], got {value!r}")
+
+
 def given_levels(levels: str | list[float]) -> Levels | None:
     """The levels of a valid ``data.range``, None for "auto" and "full"."""
     return None if isinstance(levels, str) else (levels[0], levels[1])

@@ -1,12 +1,13 @@
 """Seeded division of images into training, validation and test splits."""
 
 import hashlib
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.data.images import Images, Pool
+from vaezoo.data.images import Factor, Images, Pool
 
 
 def seed_of(*parts: int | str) -> int:
@@ -24,27 +25,60 @@ def permutation(count: int, *seed: int | str) -> NDArray[np.int64]:
 
 
 def divide(
-    pool: Pool, *, val_size: int | float, test_size: int | float | None, split_seed: int, limit: int | None
+    pool: Pool,
+    *,
+    val_size: int | float,
+    test_size: int | float | None,
+    split_seed: int,
+    limit: int | None,
+    left_out: Collection[int] = (),
 ) -> dict[str, Images]:
     """The splits "train", "val" and "test", each in a fixed shuffled order.
 
     Official splits are kept; others are taken from the training images, test first, so that they do not depend on
-    ``limit``, and the images of a smaller ``limit`` are a subset of those of a larger one. ConfigError for sizes that
-    leave no training images.
+    ``limit``, and the images of a smaller ``limit`` are a subset of those of a larger one. Training and validation then
+    lose the images whose label is ``left_out``. ConfigError for sizes that leave no training images.
     """
     total = len(pool.train)
     rest = permutation(total, split_seed, "train")
     splits: dict[str, Images] = {}
     for name, official, size in (("test", pool.test, test_size), ("val", pool.val, val_size)):
         if official is not None:
-            splits[name] = official.select(permutation(len(official), split_seed, name))
+            images, chosen = official, permutation(len(official), split_seed, name)
         else:
             count = _count(name, size, total, len(rest))
-            splits[name], rest = pool.train.select(rest[:count]), rest[count:]
+            images, chosen, rest = pool.train, rest[:count], rest[count:]
+        splits[name] = images.select(chosen if name == "test" else _without(left_out, images, chosen))
+    rest = _without(left_out, pool.train, rest)
     if limit is not None and limit > len(rest):
         raise ConfigError(f"data.limit={limit} is more than the {len(rest)} images available for training; lower it")
     splits["train"] = pool.train.select(rest[:limit])
+    if not len(splits["train"]) or not len(splits["val"]):
+        raise ConfigError(f"without the classes {sorted(left_out)} of data.leave_out, no images are left; name fewer")
     return splits
+
+
+def _without(left_out: Collection[int], images: Images, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The positions of images whose label is none of these numbers."""
+    if not left_out:
+        return positions
+    return positions[~np.isin(images.labels.numpy()[positions], list(left_out))]
+
+
+def left_out_labels(factors: Sequence[Factor], wanted: Sequence[int | str] | None) -> tuple[int, ...]:
+    """The labels of the classes that ``data.leave_out`` has by name or else by number; ConfigError without them."""
+    if wanted is None:
+        return ()
+    if len(factors) != 1:
+        raise ConfigError(
+            f"data.leave_out={list(wanted)} needs images of one class each, and these have {len(factors)} labels each;"
+            " set it to null"
+        )
+    names = [str(value) for value in factors[0].values]
+    found = [names.index(str(each)) if str(each) in names else each for each in wanted]
+    if unknown := [each for each in found if isinstance(each, str) or each >= len(names)]:
+        raise ConfigError(f"data.leave_out={unknown[0]} is not a class of these images, which are {', '.join(names)}")
+    return tuple(sorted({int(each) for each in found}))
 
 
 def _count(name: str, size: int | float | None, total: int, left: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vaezoo.data.images import Factor, ImageTensor
 
@@ -59,6 +60,11 @@ class Lattice:
     def __len__(self) -> int:
         return len(self.cells)
 
+    @property
+    def labels(self) -> Tensor:
+        """Factor classes (N, 5)."""
+        return torch.from_numpy(classes_of(self.cells))
+
     def select(self, positions: NDArray[np.int64]) -> "Lattice":
         """The cells at ``positions`` (N,), in that order."""
         return Lattice(self.root, self.cells[positions])
@@ -67,7 +73,7 @@ class Lattice:
         """Bit-packed images (N, 512) with factor classes (N, 5), from the cache if there is one."""
         cache = open_cache(self.root)
         packed = render(self.cells) if cache is None else _gather(cache, self.cells)
-        return ImageTensor(torch.from_numpy(packed), torch.from_numpy(classes_of(self.cells)))
+        return ImageTensor(torch.from_numpy(packed), self.labels)
 
 
 def classes_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:

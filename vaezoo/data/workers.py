@@ -10,16 +10,36 @@ from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader
 
+from vaezoo.distributed import threads
+
 Item = TypeVar("Item")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Signals that ask a run to stop; it still needs the batch that its workers are decoding."""
+
+FEW_FILES = 500
+"""Decoding fewer files takes less time than starting worker processes."""
+
+MAX_WORKERS = 16
 
 PATIENCE = 1.0
 """Seconds that workers have to finish a batch when their loader is shut down."""
 
 POLL_SECONDS = 0.25
 """Interval at which a worker checks whether its run still exists."""
+
+
+def how_many(count: int, *, sharing: int = 1) -> int:
+    """Worker processes to decode ``count`` files: none for few, else one per processor.
+
+    ``sharing`` is the number of processes of a run on this machine.
+    """
+    return 0 if count < FEW_FILES else most_workers(sharing)
+
+
+def most_workers(sharing: int = 1) -> int:
+    """One worker per processor, divided by the run's processes on this machine; at most ``MAX_WORKERS``."""
+    return max(1, min(MAX_WORKERS, threads.processors() // sharing))
 
 
 def one_pass(loader: "DataLoader[Item]") -> Iterator[Item]:

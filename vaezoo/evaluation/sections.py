@@ -17,6 +17,7 @@ from vaezoo.config.errors import DataError
 from vaezoo.evaluation import index_priors
 from vaezoo.evaluation.features import FeatureExtractor
 from vaezoo.evaluation.inputs import CHUNK, Inputs
+from vaezoo.evaluation.per_image import NO_POSTERIOR
 from vaezoo.evaluation.settings import BOUND_FLOPS
 from vaezoo.metrics import bounds, codebooks, generation, latent, mixtures, paths, probes
 from vaezoo.metrics.catalogue import CATALOGUE
@@ -28,7 +29,6 @@ Number = dict[str, Any]
 Numbers = dict[str, Number]
 Vectors = dict[str, list[float]]
 
-NO_POSTERIOR = "the model maps an image to a point, not to a distribution"
 GIVEN_LABEL = "the model is one of images given their label, p(x|y), whose bounds are other quantities"
 NO_MIXTURE = "the model decodes codes given a label, which a mixture of codes does not draw"
 OF_INDEX_PRIOR = ("prior_rate", "elbo_prior")

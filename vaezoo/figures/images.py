@@ -23,11 +23,16 @@ GOLDEN = 0.6180339887
 """Part of the circle of hues between the colours of two neighbouring indices: many steps never come close together."""
 
 
-def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -> Figure:
-    """Originals and reconstructions, both (B, C, H, W), their absolute errors, and the PSNR (B,) in dB."""
+def reconstructions(
+    x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "", *, of: str = "validation images"
+) -> Figure:
+    """Originals and reconstructions, both (B, C, H, W), their absolute errors, and the PSNR (B,) in dB.
+
+    ``of`` says in the title which images they are.
+    """
     figure, _ = mosaic_page(
         reconstruction_mosaic(x, recon),
-        titled("Reconstructions of validation images", subject),
+        titled(f"Reconstructions of {of}", subject),
         "PSNR in dB below each column; error on the images' own scale, black 0 to white 1",
         row_labels=["original", "reconstruction", "absolute error"],
         captions=[f"{ratio:.1f}" for ratio in psnr.tolist()],
@@ -36,14 +41,23 @@ def reconstructions(x: Tensor, recon: Tensor, psnr: Tensor, subject: str = "") -
 
 
 def interpolations(
-    start: Tensor, end: Tensor, strips: Mapping[str, Tensor], subject: str = "", note: str = ""
+    start: Tensor,
+    end: Tensor,
+    strips: Mapping[str, Tensor],
+    subject: str = "",
+    note: str = "",
+    *,
+    of: str = "validation images",
 ) -> Figure:
-    """Interpolations between images (B, C, H, W); ``strips`` by method: (B, steps, C, H, W), from t = 0 to t = 1."""
+    """Interpolations between images (B, C, H, W); ``strips`` by method: (B, steps, C, H, W), from t = 0 to t = 1.
+
+    ``of`` says in the title which images they are.
+    """
     steps = next(iter(strips.values())).shape[1]
     times = [f"{step / max(1, steps - 1):.3g}" for step in range(steps)]
     figure, _ = mosaic_page(
         interpolation_mosaic(start, end, strips),
-        titled("Interpolations between codes of validation images", subject),
+        titled(f"Interpolations between codes of {of}", subject),
         f"framed: the real images; between them the decoded codes, t above the columns{note}",
         row_labels=list(strips) * len(start),
         column_labels=["real", *times, "real"],

@@ -22,7 +22,7 @@ BUDGET = 2**20
 
 @torch.no_grad()
 def importance_weighted_bound(
-    model: Any, x: Tensor, k: int, *, labels: Tensor | None = None, seed: int = 0, budget: int = BUDGET
+    model: Any, x: Tensor, k: int, *, labels: Tensor | None = None, seed: int = 0, start: int = 0, budget: int = BUDGET
 ) -> tuple[Tensor, Tensor]:
     """The importance-weighted bound E[log 1/k sum w] <= log p(x) (Burda et al., 2016), from ``k`` draws per image.
 
@@ -34,6 +34,8 @@ def importance_weighted_bound(
         x: images (B, C, H, W).
         k: draws per image; for k = 1 the bound is the ELBO in expectation.
         labels: of each image, (B,), for a conditional model, whose bound is on log p(x|y).
+        start: position of the first image in a larger set, a multiple of ``NOISE_BLOCK``, so that parts of the set have
+            the draws of the whole.
         budget: maximum number of elements decoded at once, but at least one image.
 
     Returns:
@@ -43,24 +45,31 @@ def importance_weighted_bound(
         ValueError: the model has no posterior or prior or is in training mode, or there are no images or draws.
     """
     _check(model, x, k, "k")
-    blocks = [_bound_of_block(model, *block, k, budget) for block in _blocks(x, labels, seed)]
+    blocks = [_bound_of_block(model, *block, k, budget) for block in _blocks(x, labels, seed, start)]
     bound, ess = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return bound, ess
 
 
 @torch.no_grad()
 def elbo_terms(
-    model: Any, x: Tensor, *, labels: Tensor | None = None, seed: int = 0, draws: int = 1, budget: int = BUDGET
+    model: Any,
+    x: Tensor,
+    *,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    start: int = 0,
+    draws: int = 1,
+    budget: int = BUDGET,
 ) -> tuple[Tensor, Tensor]:
     """The terms of the negative ELBO, in nats: (B, C, H, W) -> recon (B,) and kl (B, G), float64.
 
     ``recon`` is -log p(x|z) averaged over ``draws`` of z ~ q(z|x); ``kl`` is exact where there is a closed form, and
     else estimated from the same draws. Without a posterior, ``recon`` is that of the model's code, and ``kl`` its
     rate, (B, 1); G = 0 if it has none, and then ``recon`` is a distortion but not part of a bound.
-    ``labels`` and ValueError as above.
+    ``labels``, ``start`` and ValueError as above.
     """
     _check(model, x, draws, "draws")
-    blocks = [_terms_of_block(model, *block, draws, budget) for block in _blocks(x, labels, seed)]
+    blocks = [_terms_of_block(model, *block, draws, budget) for block in _blocks(x, labels, seed, start)]
     recon, kl = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return recon, kl
 
@@ -119,11 +128,12 @@ def _distributions(model: Any, x: Tensor) -> tuple[Any, Any]:
     return found["posterior"], found["prior"]
 
 
-def _blocks(x: Tensor, labels: Tensor | None, seed: int) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+def _blocks(x: Tensor, labels: Tensor | None, seed: int, start: int) -> Iterator[tuple[Tensor, Tensor | None, int]]:
     """Blocks of images and labels, each with its own 32-bit seed: a CPU generator ignores further bits."""
     for number, images in enumerate(x.split(NOISE_BLOCK)):
         of_block = None if labels is None else labels[number * NOISE_BLOCK :][: len(images)]
-        yield images, of_block, int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+        of_all = number + start // NOISE_BLOCK
+        yield images, of_block, int(np.random.SeedSequence((seed, of_all)).generate_state(1)[0])
 
 
 def _check(model: Any, x: Tensor, count: int, name: str) -> None:

@@ -1,22 +1,29 @@
 """Loading of trained models from run folders, checkpoints or exported weights, of allowed classes only."""
 
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
 from vaezoo.config import own_code
-from vaezoo.config.errors import RunError
+from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
+from vaezoo.data.pixels import BINARIZE
+from vaezoo.data.settings import check_choice, check_fit, given_levels
+from vaezoo.evaluation import per_image
+from vaezoo.evaluation.anomalies import AnomalyScorer
 from vaezoo.metrics.mixtures import Mixture
-from vaezoo.models import model_card, stored_prior
+from vaezoo.models import hub, model_card, stored_prior
 from vaezoo.models.base import Autoencoder
+from vaezoo.models.construction import make_model
+from vaezoo.models.trained import Trained
 from vaezoo.runs import checkpoints, resuming, trust
 from vaezoo.runs.folder import RunFolder
 from vaezoo.runs.trust import OWN, belongs
@@ -70,6 +77,37 @@ class Run(RunFolder):
         """The SHA-256 of the weights of a model's prior over indices; None if it has none."""
         return None if model.index_prior is None or self.index_prior is None else self.index_prior["sha256"]
 
+    def trained(
+        self, checkpoint: str | None = None, *, packages: Sequence[str] = OWN, root: str | None = None
+    ) -> Trained:
+        """The trained model with the preparation of its images, to apply it to others; arguments as above."""
+        data = self.data(packages=packages, root=root)
+        model = self.model(checkpoint, packages=packages)
+        return Trained(model, data, data.fit, given_levels(data.range), data.binarize)
+
+    def encode(self, images: str | Path = "test", **settings: Any) -> dict[str, NDArray[Any]]:
+        """What the model says of each image of a split, an image file or a folder, as ``vaezoo encode`` writes it.
+
+        Arrays with a row for each image: ``path`` or ``index``, ``label``, ``code`` (N, D), ``logvar`` (N, D),
+        ``indices`` of discrete codes, and ``recon``, ``kl`` and ``elbo`` (N,) in nats, without those that the model
+        does not have. ``settings`` are those of ``Trained.images``. DataError if there are no images.
+        """
+        trained = self.trained()
+        return joined(per_image.encode(trained.model, trained.images(images, **settings)))
+
+    def scorer(self, **settings: Any) -> AnomalyScorer:
+        """Scores images by how unlike the training images they are; ``settings`` are those of ``Trained.scorer``."""
+        return self.trained().scorer(**settings)
+
+    def score(self, images: str | Path = "test", **settings: Any) -> dict[str, NDArray[Any]]:
+        """The scores of each image of a split, an image file or a folder, as ``vaezoo score`` writes them.
+
+        Arrays with a row for each image: ``path`` or ``index``, ``label``, and the scores (N,). ``settings`` are those
+        of ``Trained.images``. DataError if there are no images.
+        """
+        trained = self.trained()
+        return joined(rows for _, rows in trained.scorer().score(trained.images(images, **settings)))
+
     def _mixture_of(self, model: Autoencoder, kept: dict[str, Any]) -> Mixture:
         """The mixture of ``mixture.json``; RunError if it is not one for the codes of this model."""
         try:
@@ -95,11 +133,43 @@ class Run(RunFolder):
         return model, content.get("global_step")
 
 
+def joined(parts: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Batches of rows as one array for each column; DataError without any rows."""
+    gathered = list(parts)
+    return {name: np.concatenate([part[name] for part in gathered]) for name in gathered[0]}
+
+
+def load_trained(
+    path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN, root: str | None = None
+) -> Trained:
+    """The model of ``load``, but not of a checkpoint file, with the preparation of its images."""
+    path = located(path)
+    if path.suffix not in (model_card.SUFFIX, ".json") or path.is_dir():
+        return Run(path).trained(checkpoint, packages=packages, root=root)
+    if checkpoint is not None or root is not None:
+        raise ConfigError(f"{path} has exported weights, without checkpoints or a data set; leave these settings out")
+    model, card = load_with_card(path, packages=packages)
+    prepared: Any = card.get("data") if isinstance(card.get("data"), dict) else {}
+    fit, levels, binarize = prepared.get("fit"), prepared.get("range"), prepared.get("binarize")
+    try:
+        check_fit(fit, levels, "image_folder")
+        check_choice("binarize", binarize, BINARIZE)
+    except ConfigError as error:
+        raise RunError(f"the card of {path} does not say how images are prepared: {error}; export it again") from error
+    return Trained(model, None, fit, given_levels(levels), binarize)
+
+
+def located(path: str | Path) -> Path:
+    """A path on this machine: of ``hf://OWNER/NAME``, the weights in the cache of downloads."""
+    return hub.download(str(path)) if str(path).startswith(hub.SCHEME) else Path(path)
+
+
 def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model in a run folder or in a file, on the CPU in evaluation mode.
 
     Args:
-        path: a run folder, a checkpoint, or the weights or card that ``vaezoo export`` wrote.
+        path: a run folder, a checkpoint, or the weights or card that ``vaezoo export`` wrote; ``hf://OWNER/NAME`` is
+            such an export on a hub, which is downloaded (see ``vaezoo.models.hub``).
         checkpoint: ``best`` or ``last`` for a run folder; None takes the best, or the last if there is no best.
         packages: only classes of these packages are created, so that a file cannot choose what code runs. Add your own
             package to load your own models.
@@ -107,10 +177,11 @@ def load(path: str | Path, checkpoint: str | None = None, *, packages: Sequence[
     Raises:
         RunError: the file is missing, damaged or not vaezoo's, or its class is not in ``packages``.
     """
-    if Path(path).suffix == ".safetensors" or (Path(path).suffix == ".json" and not Path(path).is_dir()):
-        return load_exported(Path(path), packages=packages)
-    if Path(path).is_file():
-        return load_checkpoint(Path(path), packages=packages)
+    path = located(path)
+    if path.suffix == model_card.SUFFIX or (path.suffix == ".json" and not path.is_dir()):
+        return load_exported(path, packages=packages)
+    if path.is_file():
+        return load_checkpoint(path, packages=packages)
     return Run(path).model(checkpoint, packages=packages)
 
 
@@ -123,47 +194,25 @@ def _made_of(path: Path, content: Mapping[str, Any], packages: Sequence[str]) ->
     return make_model(path, content["model_class"], content["hyper_parameters"], content["state_dict"], packages)
 
 
-def make_model(
-    path: Path, cls: str, settings: Mapping[str, Any], weights: Mapping[str, Any], packages: Sequence[str]
-) -> Autoencoder:
-    """The model of class ``cls`` with these settings and weights, in evaluation mode.
-
-    RunError, naming the file ``path``, if the class is not in ``packages`` or settings and weights do not fit it.
-    """
-    module, _, name = cls.rpartition(".")
-    trust.check_own_code({"model": settings}, path, packages)
-    if not belongs(module, packages):
-        raise RunError(f"{path} asks for the class {cls}; to allow it, pass packages=[{module.partition('.')[0]!r}]")
-    try:
-        model = _build(_model_class(module, name), settings, weights)
-    except Exception as error:  # a model may raise anything for wrong settings
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{path} does not fit {cls} as it is installed here: {reason}") from error
-    return model.eval()
-
-
-def _model_class(module: str, name: str) -> type[Autoencoder]:
-    """The subclass of Autoencoder that is defined in that module under that name; TypeError for anything else."""
-    cls = getattr(import_module(module), name)
-    if not (isinstance(cls, type) and issubclass(cls, Autoencoder) and cls.__module__ == module):
-        raise TypeError("it is not a model")
-    return cls
-
-
 def load_exported(path: Path, *, packages: Sequence[str] = OWN) -> Autoencoder:
     """The model of exported weights or their card, on the CPU in evaluation mode.
 
     The other file is found in the same folder by the SHA-256 in the card, whatever its name. RunError if it is missing
     or of another export, or if the card names a class that is not in ``packages``.
     """
+    return load_with_card(path, packages=packages)[0]
+
+
+def load_with_card(path: Path, *, packages: Sequence[str] = OWN) -> tuple[Autoencoder, dict[str, Any]]:
+    """The same, with the content of the card."""
     if path.suffix == model_card.SUFFIX:
         weights, card = path, model_card.find_card(path)
     else:
         card = model_card.read_card(path)
         weights = model_card.find_weights(path, card)
-    return make_model(
-        weights, card["model"]["class"], card["model"]["hyper_parameters"], model_card.read_weights(weights), packages
-    )
+    about = card["model"]
+    stored = model_card.read_weights(weights)
+    return make_model(weights, about["class"], about["hyper_parameters"], stored, packages), card
 
 
 def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | None:
@@ -179,30 +228,3 @@ def make_on_meta_device(cfg: Any, image_shape: Sequence[int]) -> Autoencoder | N
         if belongs(str(cfg.model["_target_"]), OWN) and not own_code.is_own(cfg.model.get("network")):
             raise
         return None
-
-
-def _build(cls: type[Autoencoder], settings: Mapping[str, Any], weights: Mapping[str, Any]) -> Autoencoder:
-    """The model with these settings and weights; RuntimeError, before memory is allocated, if they do not fit.
-
-    It is first created on torch's meta device, because a few bytes of settings can ask for terabytes. A user's own (so
-    trusted) class or network that cannot be created there is created directly.
-    """
-    try:
-        with torch.device("meta"):
-            wanted = {name: tensor.shape for name, tensor in cls(**settings).state_dict().items()}
-    except (NotImplementedError, RuntimeError):
-        if belongs(cls.__module__, OWN) and not own_code.is_own(settings.get("network")):
-            raise
-        wanted = {name: tensor.shape for name, tensor in weights.items()}
-    wrong = [name for name, shape in wanted.items() if name in weights and weights[name].shape != shape]
-    lacking = sorted(wanted.keys() ^ weights.keys())
-    if wrong:
-        name = wrong[0]
-        raise RuntimeError(
-            f"{name} is {list(weights[name].shape)} in the file and {list(wanted[name])} by its settings"
-        )
-    if lacking:
-        raise RuntimeError(f"its weights do not match its settings: missing or unexpected {', '.join(lacking[:3])}")
-    model = cls(**settings)
-    model.load_state_dict(weights)
-    return model

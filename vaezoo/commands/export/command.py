@@ -9,6 +9,7 @@ from typing import Any
 from vaezoo.commands.export.request import Options, Request
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, RunError
+from vaezoo.config.extras import need
 from vaezoo.distributed import interrupts
 from vaezoo.runs import paths
 from vaezoo.runs.trust import allowed_packages
@@ -20,11 +21,17 @@ model, and programs of its encoder and decoder that do not need vaezoo. All are 
 
   program=none        or torch (FILE.encoder.pt2, FILE.decoder.pt2), onnx (FILE.encoder.onnx, ...), both
   checkpoint=best     or last
+  card=false          true: out is a folder, for model.safetensors and a README.md for a hub with metrics and pictures
+                      (extra: hub), which vaezoo push uploads
   overwrite=false     whether files of an earlier export may be replaced
   licence=null        the licence in the card, such as CC-BY-4.0
   packages=[NAME]     your own packages whose models may be created
   data.root=PATH      where the images are on this machine, if they have moved since training
 """
+
+
+OF_CARD = ("README.md", "reconstructions.png", "samples.png", "interpolations.png")
+"""Files of the card for a hub."""
 
 
 def main(words: list[str]) -> int:
@@ -43,10 +50,18 @@ def read(words: Sequence[str]) -> Request:
     (given,) = arguments.read(settings, Options, prefix="export.")
     if len(folders) != 1 or "out" not in given:
         raise ConfigError("vaezoo export needs one run folder and out=FILE")
-    place = paths.file(given.pop("out"), "out")
-    place = place.with_suffix("") if place.suffix == ".safetensors" else place
+    place = _place(given.pop("out"), bool(given.get("card")))
     packages = allowed_packages(given.pop("packages", None))
     return Request(Path(folders[0]), place, packages=packages, **given)
+
+
+def _place(out: str, card: bool) -> Path:
+    """The files of an export without their suffixes; with a card, those called ``model`` in the folder ``out``."""
+    if card:
+        need("huggingface_hub", "hub")
+        return paths.folder(out, "out") / "model"
+    place = paths.file(out, "out")
+    return place.with_suffix("") if place.suffix == ".safetensors" else place
 
 
 def export(request: Request) -> dict[str, Any]:
@@ -59,7 +74,7 @@ def export(request: Request) -> dict[str, Any]:
     from vaezoo.models.loading import Run
 
     run = Run(request.run)
-    earlier = _earlier(request.out)
+    earlier = _earlier(request.out, request.card)
     if earlier and not request.overwrite:
         raise RunError(f"{earlier[0]} already exists; choose another out=, or set overwrite=true")
     try:
@@ -78,8 +93,9 @@ def export(request: Request) -> dict[str, Any]:
     return card
 
 
-def _earlier(out: Path) -> list[Path]:
+def _earlier(out: Path, card: bool) -> list[Path]:
     """Existing files of an earlier export to ``out``."""
     ends = [".safetensors", ".json", *(f".{part}.{end}" for part in ("encoder", "decoder") for end in ("pt2", "onnx"))]
     paths = [out.with_name(out.name + end) for end in ends]
+    paths += [out.with_name(name) for name in OF_CARD if card]
     return [path for path in paths if path.exists() or path.is_symlink()]

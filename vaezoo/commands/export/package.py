@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vaezoo.commands.export import check, programs
+from vaezoo.commands.export import check, programs, readme
 from vaezoo.commands.export.request import Request
 from vaezoo.config.reading import plain
 from vaezoo.evaluation.cost import count_parameters
@@ -42,6 +42,10 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     model_card.write_card(model_card.card_of(stored), card)
     checked[stored.name] = _check_weights(stored, model.given(labels), images, labels, request)
     model_card.write_card(model_card.card_of(stored), card)
+    if request.card:
+        readme.write_readme(folder, run, model, card, stored.name)
+        written = request.out.parent / readme.README
+        print(f"{written}: for a hub; to upload: vaezoo push {written.parent} repo=OWNER/NAME")
     for each, found in checked.items():
         print(f"{request.out.parent / each}: {card['files'][each]['bytes']:,} bytes, differs by at most {found:.2g}")
     print(f"{request.out.parent / model_card.card_of(stored).name}: the card; checked on {which}")

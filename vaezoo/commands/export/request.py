@@ -19,6 +19,7 @@ class Options:
     program: Literal["none", "torch", "onnx", "both"]
     checkpoint: Literal["best", "last"]
     overwrite: bool
+    card: bool
     licence: str | None
     packages: Any
     root: str | None = field(metadata={KEY: "data.root"})
@@ -33,6 +34,7 @@ class Request:
     program: str = "none"
     checkpoint: str | None = None
     overwrite: bool = False
+    card: bool = False
     licence: str | None = None
     packages: Sequence[str] = OWN
     root: str | None = None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ class Reconstructions(Picture):
         x, labels = examples(model, data, self.count)
         recon = finite(model.given(labels).reconstruct(x), "reconstructions")
         return figures.reconstructions(
-            x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)), self.subject(model, data)
+            x.cpu(), recon, metrics.psnr(metrics.mse(x.cpu(), recon)), self.subject(model, data), of=self.of
         )
 
 
@@ -75,7 +75,7 @@ class Interpolations(Picture):
         strips = {method: seen.interpolate(start, end, steps=self.steps, method=method) for method in METHODS}
         strips = {method: finite(strip, "interpolations") for method, strip in strips.items()}
         note = "; the label stays that of the first image" if model.is_conditional else ""
-        return figures.interpolations(start, end, strips, self.subject(model, data), note)
+        return figures.interpolations(start, end, strips, self.subject(model, data), note, of=self.of)
 
 
 class Samples(Picture):
@@ -88,25 +88,28 @@ class Samples(Picture):
 
     name = "samples"
 
-    def __init__(self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, **shared: Any) -> None:
+    def __init__(
+        self, *, count: int = 64, columns: int = 16, fit_images: int = 1000, seed: int = SEED, **shared: Any
+    ) -> None:
         super().__init__(**shared)
         for value, key in ((count, "count"), (columns, "columns")):
             within(value, 1, MOST_TILES, f"callbacks.samples.{key}")
         at_least(fit_images, 1, "callbacks.samples.fit_images")
-        self.count, self.columns, self.fit_images = count, columns, fit_images
+        at_least(seed, 0, "callbacks.samples.seed")
+        self.count, self.columns, self.fit_images, self.seed = count, columns, fit_images, seed
 
     def figure(self, model: Any, data: Any) -> Figure | None:
         if model.is_conditional and model.prior() is not None:
             return self._of_labels(model, data)
-        images = model.sample(self.count, generator=torch.Generator().manual_seed(SEED))
+        images = model.sample(self.count, generator=torch.Generator().manual_seed(self.seed))
         if images is not None:
             return figures.samples(
                 finite(images, "samples"), self.columns, "Samples from the prior", self.subject(model, data)
             )
         x, labels = examples(model, data, self.fit_images)
-        codes = gaussian_like(encode(model, x, labels), self.count, torch.Generator().manual_seed(SEED))
+        codes = gaussian_like(encode(model, x, labels), self.count, torch.Generator().manual_seed(self.seed))
         title, subject = "Samples from a fitted Gaussian, not a prior", self.subject(model, data)
-        note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} validation images"
+        note = f"this model has no prior: codes drawn from a Gaussian fitted to those of {len(x)} {self.of}"
         if model.index_shape is not None:
             note += " and moved to the nearest ones of the codebook"
         labels = labels.repeat(-(-len(codes) // len(labels)), *[1] * (labels.dim() - 1))
@@ -116,7 +119,7 @@ class Samples(Picture):
         """A row of samples for each label; those of a column have the same noise."""
         rows = min(model.classes, self.count)
         columns = min(self.columns, max(FEWEST, self.count // rows))
-        found = [model.given(row).sample(columns, torch.Generator().manual_seed(SEED)) for row in range(rows)]
+        found = [model.given(row).sample(columns, torch.Generator().manual_seed(self.seed)) for row in range(rows)]
         names, note = [label_name(row, data) for row in range(rows)], "one row for each label"
         if rows < model.classes:
             note = f"one row for each of the first {rows} of {model.classes} labels"
@@ -168,6 +171,20 @@ def gaussian_like(codes: Tensor, count: int, generator: torch.Generator) -> Tens
     return codes.mean(0) + noise @ (codes - codes.mean(0)) / math.sqrt(len(codes))
 
 
+class Moved(NamedTuple):
+    """Traversals of the image at the position ``image``, with its reconstruction (C, H, W).
+
+    ``strips`` (R, S, C, H, W) have a row for each part of the code that moves; ``own`` is the image's own code there,
+    in standard deviations.
+    """
+
+    image: int
+    recon: Tensor
+    strips: Tensor
+    names: list[str]
+    own: list[float]
+
+
 class Traversals(Picture):
     """Latent traversals: each row varies one latent dimension, the others stay at one image's code.
 
@@ -207,29 +224,38 @@ class Traversals(Picture):
             return self._categories(model, x, self.subject(model, data))
         if model.index_shape is not None:
             return self._codebook(model, x, self.subject(model, data))
+        moved = self.moved(model, x, y)
+        note, words = f"{self._in_words(model, len(x))}; ▴ the image's own code", {}
+        note += f"; decoded given its label {label_name(int(y[moved.image]), data)}" if model.is_conditional else ""
+        if len(model.code_shape) > 1:
+            words = {"centre": "own code", "moved": "channels"}
+        real, subject = x[moved.image].cpu(), self.subject(model, data)
+        return figures.traversals(
+            real, moved.recon, moved.strips, moved.names, moved.own, self.extent, subject, note, **words
+        )
+
+    def _in_words(self, model: Any, count: int) -> str:
+        """What a row moves, of a code that is continuous."""
+        what = (
+            "one channel of the code per row, all its positions together, the others stay at the image's code;"
+            " that code"
+            if len(model.code_shape) > 1
+            else "one latent dimension per row, the others stay at the image's code; mean"
+        )
+        return f"{what} ± {self.extent:g}σ of the aggregate posterior of {count} {self.of}"
+
+    def moved(self, model: Any, x: Tensor, y: Tensor) -> "Moved":
+        """The traversals of one of these images (N, C, H, W), labelled (N,), by their statistics."""
         codes, variance, kl, _ = codes_of(model, x, y)
         std = (codes.var(0, correction=0) + variance.mean(0)).sqrt()
-        moved, names = ranked_directions(model, std.square() if kl is None else kl.mean(0), kl is not None, self.rows)
+        parts, names = ranked_directions(model, std.square() if kl is None else kl.mean(0), kl is not None, self.rows)
         start = codes[image := min(self.image, len(x) - 1)]
-        spatial = len(model.code_shape) > 1
-        middle = start if spatial else codes.mean(0)
-        paths = traversal_codes(start, middle, std, moved, self.steps, self.extent)
+        middle = start if len(model.code_shape) > 1 else codes.mean(0)
+        paths = traversal_codes(start, middle, std, parts, self.steps, self.extent)
         seen = model.given(y[image])
         strips = decode(seen, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-        own = [float(((start - middle) / std.clamp(min=1e-12))[part].mean()) for part in moved]
-        real, recon = x[image].cpu(), decode(seen, start[None])[0]
-        note = (
-            "one channel of the code per row, all its positions together, the others stay at the image's code;"
-            f" that code ± {self.extent:g}σ"
-            if spatial
-            else f"one latent dimension per row, the others stay at the image's code; mean ± {self.extent:g}σ"
-        )
-        note += f" of the aggregate posterior of {len(x)} validation images; ▴ the image's own code"
-        note += f"; decoded given its label {label_name(int(y[image]), data)}" if model.is_conditional else ""
-        words = {"centre": "own code", "moved": "channels"} if spatial else {}
-        return figures.traversals(
-            real, recon, strips, names, own, self.extent, self.subject(model, data), note, **words
-        )
+        own = [float(((start - middle) / std.clamp(min=1e-12))[part].mean()) for part in parts]
+        return Moved(image, decode(seen, start[None])[0], strips, names, own)
 
     def _categories(self, model: Any, x: Tensor, subject: str) -> Figure:
         """Each category in turn, with the groups that vary most first; below, Gaussian dimensions if there are any."""
@@ -259,7 +285,7 @@ class Traversals(Picture):
         note = f"the {len(shares)} most used of {used} codes in use, of {first.size:,}{of_others}"
         rows = {"everywhere": everywhere, "in the centre": at_centre}
         if not model.channel_levels:
-            note += f", with their share among {len(x)} validation images; above in every position, below in the"
+            note += f", with their share among {len(x)} {self.of}; above in every position, below in the"
             return figures.codebook(rows, shares, subject, f"{note} central one of the image")
         rows |= channel_strips(model, model.encode(image[None])[0], self.rows, CODES)
         note += (

@@ -62,6 +62,8 @@ class Picture(L.Callback):
     name: ClassVar[str]
     shows_images: ClassVar[bool] = True
     """Whether the title says how images of other numbers of channels are shown."""
+    of = "validation images"
+    """What ``data.examples(count, "val")`` has, in titles."""
     seconds_of_drawing: float
     """Seconds spent on drawing and writing in this process."""
 
