@@ -22,6 +22,7 @@ COMMANDS = {
     "prior": "vaezoo.commands.prior",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.commands.compare",
+    "explore": "vaezoo.commands.explore",
     "export": "vaezoo.commands.export.command",
     "check": "vaezoo.commands.check.command",
     "list": "vaezoo.commands.list_choices",
@@ -53,6 +54,7 @@ def main() -> None:
     commands.add_parser("adopt", help="take a pretrained model: vaezoo adopt folder=PATH out=RUN", add_help=False)
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
+    commands.add_parser("explore", help="run models in the browser: vaezoo explore RUN... out=FILE", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("check", help="check a model against the contract: vaezoo check model=NAME", add_help=False)
     commands.add_parser("list", help="list every option", add_help=False)

@@ -1,0 +1,63 @@
+// A slider for each direction of the code, by falling KL or variance; those that the model does not use are folded.
+
+const STEPS = 400;
+
+class Sliders {
+  constructor(content, go) {
+    Object.assign(this, { content, go });
+    this.inputs = [];
+    const most = Math.max(1e-9, ...content.sliders.map((slider) => slider.size));
+    const rows = (used) => content.sliders.filter((slider) => slider.used === used).map((slider) => this.row(slider, most));
+    const [used, unused] = [rows(true), rows(false)];
+    this.root = element("details", { className: "sliders", open: used.length <= 10 });
+    this.root.append(element("summary", {}, this.title(used.length, unused.length)), ...used);
+    if (unused.length) {
+      this.root.append(element("details", { className: "unused" }, element("summary", {}, `${unused.length} unused`), ...unused));
+    }
+  }
+
+  title(used, unused) {
+    const measure = this.content.unit === "nats" ? "KL in nats" : "variance of the codes";
+    const kind = this.content.sliders[0]?.name.startsWith("channel") ? "channels" : "dimensions";
+    const count = unused ? `${used} of ${used + unused} ${kind} in use` : `${used} ${kind}`;
+    return `${count}, by ${measure}`;
+  }
+
+  row(slider, most) {
+    const { name, low, high, size, used } = slider;
+    const measure = this.content.unit === "nats" ? `${size.toFixed(2)} nats` : `variance ${size.toPrecision(2)}`;
+    const [from, to] = high > low ? [low, high] : [low - 1, high + 1];
+    const input = element("input", {
+      type: "range", min: from, max: to, step: (to - from) / STEPS,
+      attributes: { "aria-label": `${name} of ${this.content.name}, ${measure}${used ? "" : ", unused"}` },
+    });
+    const value = element("output", {});
+    input.addEventListener("input", (event) => this.move(slider, Number(input.value), event.timeStamp));
+    this.inputs.push({ slider, input, value });
+    const bar = element("i", { className: "bar" });
+    bar.style.width = `${(100 * size) / most}%`;
+    const head = element("span", { className: "whose", title: measure }, name, bar);
+    return element("div", { className: "slider" }, head, input, value);
+  }
+
+  // All dimensions of the slider's part by the same amount, so that their mean has the value.
+  move({ start, stop }, value, time) {
+    const shift = value - this.meanOf(this.code, start, stop);
+    this.go(Float32Array.from(this.code, (old, at) => (at >= start && at < stop ? old + shift : old)), time);
+  }
+
+  meanOf(code, start, stop) {
+    let sum = 0;
+    for (let at = start; at < stop; at++) sum += code[at];
+    return sum / (stop - start);
+  }
+
+  show(code) {
+    this.code = code;
+    for (const { slider, input, value } of this.inputs) {
+      const mean = this.meanOf(code, slider.start, slider.stop);
+      if (document.activeElement !== input || Math.abs(input.value - mean) > input.step) input.value = mean;
+      value.textContent = mean.toFixed(2);
+    }
+  }
+}
