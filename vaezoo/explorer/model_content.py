@@ -23,6 +23,7 @@ CODE_NUMBERS = 2**18
 """Maximum number of values in the training codes on a page."""
 FEWEST_CODES, DRAWS = 50, 64
 """Training codes at least, and stored draws."""
+MOST_SLIDERS = 256
 COMMON = 12
 """Codes of a codebook that can be chosen for a position."""
 TAILS = 0.005
@@ -73,7 +74,10 @@ class Plane:
 
 @dataclass(frozen=True)
 class Book:
-    """A codebook: its entries, the grid of its positions, where their indices are in a sequence, and the most common."""
+    """A codebook: its number of entries, its grid of positions, and where their indices are in a sequence.
+
+    ``common`` are the entries that training images have most often.
+    """
 
     name: str
     size: int
@@ -86,7 +90,10 @@ class Book:
 
 @dataclass(frozen=True)
 class ModelContent:
-    """A model on a page. ``codes`` (N, D) are those of the first training images; of discrete codes, ``books``."""
+    """A model on a page. ``codes`` (N, D) are those of the first training images; of discrete codes, ``books``.
+
+    ``categories`` are the first dimension of each one-hot part of the code, and the one after its last.
+    """
 
     name: str
     objective: str
@@ -97,6 +104,7 @@ class ModelContent:
     draws: Draws | None
     unit: str
     sliders: list[Slider]
+    categories: list[list[int]]
     codes: Tensor | None
     plane: Plane | None
     books: list[Book]
@@ -124,7 +132,8 @@ def content_of(model: Autoencoder, name: str, summary: Mapping[str, Any], images
         has_prior=model.prior() is not None,
         draws=_indices_drawn(model, images) if found is None else _draws(model, found.mean),
         unit=unit,
-        sliders=sliders,
+        sliders=sliders[:MOST_SLIDERS],
+        categories=[] if discrete else [[part.start, part.stop] for part in model.one_hots],
         codes=None if found is None else found.mean[: _codes_shown(model, images)].float(),
         plane=None if found is None else _plane(model, found.mean),
         books=_books(model, images),

@@ -437,7 +437,7 @@ def test_a_command_that_says_too_little_or_too_much_is_refused(arguments: list[s
 
 def test_a_folder_whose_name_holds_an_equals_sign_is_a_folder(tmp_path: Path):
     (tmp_path / "beta=4").mkdir()
-    assert parse([str(tmp_path / "beta=4"), "out=x"])[0] == [str(tmp_path / "beta=4")]
+    assert parse([str(tmp_path / "beta=4"), "out=x"]).paths == [str(tmp_path / "beta=4")]
 
 
 def test_the_same_runs_make_the_same_files(runs: Path, tmp_path: Path):

@@ -23,7 +23,7 @@ class IndexMap {
     const table = element("div", { className: "grid" }, ...cells);
     table.style.gridTemplateColumns = `repeat(${book.width}, 1fr)`;
     table.addEventListener("keydown", (event) => this.step(event, cells, book.width));
-    const title = book.name.replaceAll("_", " level ").replace(/^(\d)/, "level $1");
+    const title = cells.length > 1 ? book.name.replaceAll("_", " level ").replace(/^(\d)/, "level $1") : book.name;
     return element("div", {}, ...(title ? [element("p", { className: "faint" }, title)] : []), table);
   }
 

@@ -103,7 +103,7 @@ class ContinuousCard extends ModelCard {
     const go = (code, time) => this.go(code, time);
     const planes = await planesOf(this.content, this.codes);
     this.map = planes.size ? new LatentMap(this.content.name, planes, this.networks, go) : null;
-    this.sliders = this.content.sliders.length ? new Sliders(this.content, go) : null;
+    this.sliders = this.content.sliders.length + this.content.categories.length ? new Sliders(this.content, go) : null;
     this.map?.drawStill();
   }
 

@@ -5,9 +5,16 @@ function castOf(cards) {
   const continuous = cards.filter((card) => card instanceof ContinuousCard && card.map);
   const point = continuous.find((card) => !card.ends.a.variance && !card.content.has_prior);
   const cloud = continuous.find((card) => card.ends.a.variance && card.content.has_prior);
+  const [cheap, dear] = pricedDifferently(cards);
+  return { all: cards, point, cloud, cheap, dear };
+}
+
+// Two models whose objectives differ and whose KL is known, the lower one first; with equally many dimensions if possible.
+function pricedDifferently(cards) {
   const priced = cards.filter((card) => card.content.unit === "nats").sort((a, b) => rateOf(a) - rateOf(b));
-  const [cheap, dear] = [priced[0], priced.at(-1)];
-  return { all: cards, point, cloud, cheap, dear: dear !== cheap ? dear : undefined };
+  const pairs = priced.flatMap((one, at) => priced.slice(at + 1).map((other) => [one, other]));
+  const different = pairs.filter(([one, other]) => one.content.objective !== other.content.objective);
+  return different.find(([one, other]) => one.content.latent_dim === other.content.latent_dim) ?? different[0] ?? [];
 }
 
 function rateOf(card) {
@@ -56,7 +63,7 @@ const TOUR = [
     title: "What beta buys, and what it costs",
     needs: ["dear"],
     about: ({ cheap, dear }) => [cheap, dear],
-    text: ({ cheap, dear }) => `The KL term is the price of a code, and beta its weight. ${priceOf(cheap)}; ${priceOf(dear)}. A higher price buys codes that stay closer to the prior, so that draws from it decode well, with fewer dimensions in use. It costs detail: compare both pictures of A.`,
+    text: ({ cheap, dear }) => `The KL term is the price of a code, and beta its weight. ${priceOf(cheap)}; ${priceOf(dear)}. A larger beta buys codes that stay closer to the prior, often with fewer dimensions in use. It costs detail: compare both pictures of A.`,
     run: (tour) => { tour.walk.position = 0; },
   },
 ];
@@ -71,13 +78,13 @@ function sizesOf(cards) {
 function priceOf(card) {
   const used = card.content.sliders.filter((slider) => slider.used).length;
   const psnr = card.content.metrics.find((text) => text.startsWith("PSNR"));
-  return `${card.content.name} (${card.content.objective}) spends ${rateOf(card).toFixed(1)} nats on a code and uses ${used} of ${card.content.sliders.length} dimensions${psnr ? `, with a ${psnr}` : ""}`;
+  return `${card.content.name} (${card.content.objective}) spends ${rateOf(card).toFixed(1)} nats on an image and uses ${used} of ${card.content.sliders.length} dimensions${psnr ? `, for a ${psnr.replace("PSNR", "PSNR of")}` : ""}`;
 }
 
-// The code in the middle half of the map that is farthest from all training codes, in the plane of the map.
+// The code well inside the map that is farthest from all training codes, in the plane of the map.
 function widestGap(card) {
   const { plane } = card.map;
-  const grid = Array.from({ length: 400 }, (_, at) => plane.at(0.25 + (at % 20) / 38, 0.25 + Math.floor(at / 20) / 38));
+  const grid = Array.from({ length: 400 }, (_, at) => plane.at(0.15 + (0.7 * (at % 20)) / 19, 0.15 + (0.7 * Math.floor(at / 20)) / 19));
   const room = ([u, v]) => Math.min(...plane.points.map(([x, y]) => Math.hypot(x - u, y - v)));
   const best = grid.reduce((a, b) => (room(a) >= room(b) ? a : b));
   return plane.moved(card.state, best);
