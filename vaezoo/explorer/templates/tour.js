@@ -4,7 +4,8 @@
 function castOf(cards) {
   const continuous = cards.filter((card) => card instanceof ContinuousCard && card.map);
   const point = continuous.find((card) => !card.ends.a.variance && !card.content.has_prior);
-  const cloud = continuous.find((card) => card.ends.a.variance && card.content.has_prior);
+  const clouds = continuous.filter((card) => card.ends.a.variance && card.content.has_prior);
+  const cloud = clouds.find((card) => card.content.latent_dim === point?.content.latent_dim) ?? clouds[0];
   const [cheap, dear] = pricedDifferently(cards);
   return { all: cards, point, cloud, cheap, dear };
 }
@@ -132,7 +133,7 @@ class Tour {
     byId("tour-next").textContent = at + 1 < TOUR.length ? "Next" : "Finish";
     const shown = missing.length ? this.cards : step.about(cast);
     for (const card of this.cards) card.root.classList.toggle("aside", !shown.includes(card));
-    shown[0].root.scrollIntoView({ block: "start", behavior: STILL ? "auto" : "smooth" });
+    byId("models").scrollIntoView({ block: "start", behavior: STILL ? "auto" : "smooth" });
     byId("tour-title").focus({ preventScroll: true });
     if (!missing.length) await step.run(this, cast);
   }

@@ -47,6 +47,7 @@ class Walk {
     let [before, direction] = [performance.now(), this.position >= 1 ? -1 : 1];
     while (this.playing === playing) {
       await nextFrame();
+      if (this.playing !== playing) return;
       const now = performance.now();
       const t = this.position + (direction * (now - before)) / (1000 * SECONDS);
       before = now;
