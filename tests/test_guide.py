@@ -1,4 +1,4 @@
-"""What the guide and the page on tokenizers show works as it is written there."""
+"""What the guide and the pages on tokenizers and the explorer show works as it is written there."""
 
 import re
 import shlex
@@ -16,18 +16,19 @@ from sklearn.datasets import load_digits
 
 from vaezoo import load
 from vaezoo.benchmark import grid
-from vaezoo.commands import adopt, compare, evaluate, prior
+from vaezoo.commands import adopt, compare, evaluate, explore, prior
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-GUIDE, TOKENIZERS = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md"))
+GUIDE, TOKENIZERS, EXPLORER = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md", "explorer.md"))
 Program = Callable[..., tuple[int, str]]
 
 READ: dict[str, Callable[[list[str]], Any]] = {
     "adopt": adopt.read,
     "evaluate": evaluate.read,
+    "explore": explore.read,
     "prior": prior.read,
     "compare": compare.parse,
     "benchmark": lambda words: grid.read_cells(grid.read(words)),
@@ -126,7 +127,7 @@ def test_every_training_command_is_a_valid_config(page: str, count: int) -> None
         assert made.formula()
 
 
-@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS], ids=["guide", "tokenizers"])
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS, EXPLORER], ids=["guide", "tokenizers", "explorer"])
 def test_every_other_command_is_read_by_its_program(page: str) -> None:
     for program, verb, *words in commands(page):
         if (program, verb) not in COVERED:

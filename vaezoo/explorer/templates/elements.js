@@ -22,7 +22,7 @@ function bytesOfImage(pixels, start = 0) {
   for (let at = 0; at < count; at++) {
     for (let channel = 0; channel < 3; channel++) {
       const from = start + (CHANNELS === 1 ? 0 : channel * count) + at;
-      image.data[4 * at + channel] = 255 * pixels[from] + 0.5;
+      image.data[4 * at + channel] = 255 * pixels[from];
     }
     image.data[4 * at + 3] = 255;
   }

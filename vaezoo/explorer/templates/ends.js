@@ -59,7 +59,10 @@ class Ends {
     this[which] = image;
     paint(byId(`image-${which}`), image);
     byId(`image-${which}`).setAttribute("aria-label", `image ${which.toUpperCase()}${label >= 0 ? `, ${nameOf(label)}` : ""}`);
-    this.buttons.forEach((button, at) => button.classList.toggle(`is-${which}`, this.test[at] === image));
+    this.buttons.forEach((button, at) => {
+      button.classList.toggle(`is-${which}`, this.test[at] === image);
+      button.setAttribute("aria-label", [button.title, ...["a", "b"].filter((end) => this[end] === this.test[at])].join(", "));
+    });
     await Promise.all(this.cards.map((card) => card.setEnd(which, image, label)));
     this.changed(which);
   }

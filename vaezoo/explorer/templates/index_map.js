@@ -40,6 +40,7 @@ class IndexMap {
     for (const { book, position, cell, place } of this.cells) {
       const index = indices[place];
       if (cell.textContent === String(index)) continue;
+      if (!this.picker.hidden) this.close(); // what it offers is decoded with the other indices
       cell.textContent = index;
       cell.style.background = colourOfIndex(index);
       const where = `row ${Math.floor(position / book.width) + 1}, column ${(position % book.width) + 1}`;

@@ -70,8 +70,9 @@ class LatentMap {
   // Decode a grid of the plane through the present code, in batches between which the page stays responsive.
   async decodePlane() {
     const key = this.keyOfPlane();
-    if (this.tiles?.key === key || this.wantedKey === key) return;
+    if (this.wantedKey === key) return;
     this.wantedKey = key;
+    if (this.tiles?.key === key) return;
     const tiles = new OffscreenCanvas(TILES * WIDTH, TILES * HEIGHT);
     const size = this.code.length;
     for (let start = 0; start < TILES * TILES; start += BATCH) {

@@ -15,12 +15,12 @@ class ModelCard {
   async load() {
     await this.networks.load();
     await this.build();
-    const numbers = this.content.metrics.join(" · ");
+    const numbers = this.content.metrics.map((text) => text.replaceAll(" ", "\u00a0")).join("\u00a0· ");
     const given = this.content.classes ? [this.labelChoice()] : [];
     this.root.append(
       element("h3", {}, this.content.name),
       element("p", { className: "faint objective" }, this.content.objective),
-      element("p", { className: "faint numbers" }, numbers && `test: ${numbers}`),
+      element("p", { className: "faint numbers" }, numbers && `test:\u00a0${numbers}`),
       ...given,
       ...this.parts(),
       element("div", { className: "outcome" }, this.image, element("div", {}, element("p", { className: "faint" }, "nearest training images"), this.neighbours.root)),
@@ -116,8 +116,8 @@ class ContinuousCard extends ModelCard {
   }
 
   async setEnd(which, image, label) {
-    if (this.content.classes && label >= 0) this.setLabel(label);
-    const { code, variance } = await this.networks.encode(image);
+    if (this.content.classes && label >= 0 && which === "a") this.setLabel(label);
+    const { code, variance } = await this.networks.encode(image, label >= 0 ? label : this.networks.label);
     this.ends[which] = { code: Float32Array.from(code), variance };
     this.map?.setEnd(which, this.ends[which].code, variance);
   }

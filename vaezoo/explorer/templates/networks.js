@@ -21,7 +21,7 @@ function inTurn(run) {
 class Networks {
   constructor(content) {
     this.content = content;
-    this.label = 0; // that of a conditional model
+    this.label = 0; // what a conditional model decodes with
   }
 
   async load() {
@@ -32,17 +32,17 @@ class Networks {
     }
   }
 
-  async run(name, input, type, values, shape) {
+  async run(name, input, type, values, shape, label = this.label) {
     const inputs = { [input]: new ort.Tensor(type, values, shape) };
     if (this.content.classes) {
-      inputs.labels = new ort.Tensor("int64", new BigInt64Array(shape[0]).fill(BigInt(this.label)), [shape[0]]);
+      inputs.labels = new ort.Tensor("int64", new BigInt64Array(shape[0]).fill(BigInt(label)), [shape[0]]);
     }
     return inTurn(() => this.sessions[name].run(inputs));
   }
 
-  // {code, variance}, of which the second is null without independent Gaussian dimensions.
-  async encode(image) {
-    const found = await this.run("encoder", "images", "float32", image, [1, CHANNELS, HEIGHT, WIDTH]);
+  // {code, variance}, of which the second is null without independent Gaussian dimensions; label is that of the image.
+  async encode(image, label) {
+    const found = await this.run("encoder", "images", "float32", image, [1, CHANNELS, HEIGHT, WIDTH], label);
     const code = (found.mean ?? found.code).data;
     return { code, variance: found.logvar ? found.logvar.data.map(Math.exp) : null };
   }
