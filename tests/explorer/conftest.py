@@ -27,11 +27,12 @@ def untrained(variant: str, *overrides: str) -> Autoencoder:
     """A small model of the digits, whose weights are none of those that it was made with."""
     cfg = OmegaConf.create(OmegaConf.to_container(composed(f"model={variant}", *small(variant), *overrides)))
     automatic.resolve(cfg)
-    model: Any = made_model(cfg.model, [1, 16, 16], classes=10)
-    generator = torch.Generator().manual_seed(0)
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(0.1 * torch.randn(tensor.shape, generator=generator))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: Any = made_model(cfg.model, [1, 16, 16], classes=10)
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn_like(tensor))
     return model.eval()
 
 

@@ -99,7 +99,7 @@ def read(data: ImageDataModule) -> Images:
     of_training, of_test = labels_of(labels[:count], data.factors), _as_trained(test_labels, labels[:count])
     both = Labels(np.concatenate([of_training.values, of_test]), of_training.names, of_training.title)
     shown = Shown(
-        data=data.name,
+        data=str(data.describe()["name"]),
         shape=list(data.image_shape),
         training=sheet(training),
         test=sheet(test),

@@ -224,7 +224,9 @@ def _indices_drawn(model: Autoencoder, images: Images) -> Draws:
         source, indices = "its prior", model.indices_of(prior.sample(DRAWS, generator))
     else:
         source = "training images, independently at each position, as it has no prior"
-        real = layout.sequences(model.indices(images.measured[: images.count]))
+        found = model.indices(images.measured[: images.count])
+        assert found is not None
+        real = layout.sequences(found)
         rows = torch.randint(len(real), (DRAWS, layout.length), generator=generator)
         return Draws(source, stored=real.gather(0, rows).int())
     return Draws(source, stored=layout.sequences(indices).int())
@@ -245,7 +247,6 @@ def _books(model: Autoencoder, images: Images) -> list[Book]:
 
 
 def _most(counts: Tensor, number: int) -> list[int]:
-    """The indices with the largest counts (K,), at most ``number``, without those that do not occur."""
-    order = counts.argsort(descending=True, stable=True)[:number]
-    found: list[int] = order[counts[order] > 0].tolist()
+    """The indices with the largest counts (K,), at most ``number``."""
+    found: list[int] = counts.argsort(descending=True, stable=True)[:number].tolist()
     return found

@@ -36,7 +36,7 @@ class Program(nn.Module):
 class Encoder(Program):
     """Images (B, C, H, W) in [0, 1] -> mean and logvar, mean alone, or code without a posterior, each (B, D)."""
 
-    inputs = ("images",)
+    inputs: tuple[str, ...] = ("images",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
@@ -62,8 +62,8 @@ class Encoder(Program):
 class Decoder(Program):
     """Codes (B, D) -> pixels (B, C, H, W) in [0, 1]."""
 
-    inputs = ("code",)
-    outputs = ("pixels",)
+    inputs: tuple[str, ...] = ("code",)
+    outputs: tuple[str, ...] = ("pixels",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()

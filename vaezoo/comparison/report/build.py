@@ -56,8 +56,9 @@ def build(
         figures.mkdir(parents=True, exist_ok=True)
         with styled(pdf=pdf):
             parts = [_part(found, at, len(groups), figures, packages) for at, found in enumerate(groups)]
-        for part in parts if explore is not None else ():
-            _explore(part, out / f"explorer{f'-{part.anchor}' if len(parts) > 1 else ''}.html", explore)
+        if explore is not None:
+            for part in parts:
+                _explore(part, out / f"explorer{f'-{part.anchor}' if len(parts) > 1 else ''}.html", explore)
         _write(out, parts, refused)
     except OSError as error:
         raise RunError(f"cannot write to out={out}: {error.strerror or error}; choose another") from error
