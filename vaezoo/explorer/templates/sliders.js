@@ -30,12 +30,12 @@ class Sliders {
     const measure = this.content.unit === "nats" ? `${size.toFixed(2)} nats` : `variance ${size.toPrecision(2)}`;
     const [from, to] = high > low ? [low, high] : [low - 1, high + 1];
     const input = element("input", {
-      type: "range", min: from, max: to, step: (to - from) / STEPS,
+      type: "range", min: 0, max: STEPS, step: 1,
       attributes: { "aria-label": `${name} of ${this.content.name}, ${measure}${used ? "" : ", unused"}` },
     });
     const value = element("output", {});
-    input.addEventListener("input", (event) => this.move(slider, Number(input.value), event.timeStamp));
-    this.inputs.push({ slider, input, value });
+    input.addEventListener("input", (event) => this.move(slider, from + (input.value / STEPS) * (to - from), event.timeStamp));
+    this.inputs.push({ slider, input, value, from, to });
     const bar = element("i", { className: "bar" });
     bar.style.width = `${(100 * size) / most}%`;
     const head = element("span", { className: "whose", title: measure }, name, bar);
@@ -68,10 +68,11 @@ class Sliders {
   show(code) {
     this.code = code;
     for (const { start, stop, select } of this.choices) select.value = code.slice(start, stop).indexOf(Math.max(...code.slice(start, stop)));
-    for (const { slider, input, value } of this.inputs) {
+    for (const { slider, input, value, from, to } of this.inputs) {
       const mean = this.meanOf(code, slider.start, slider.stop);
-      if (document.activeElement !== input || Math.abs(input.value - mean) > input.step) input.value = mean;
+      input.value = Math.round((STEPS * (mean - from)) / (to - from));
       value.textContent = mean.toFixed(2);
+      input.setAttribute("aria-valuetext", value.textContent);
     }
   }
 }
