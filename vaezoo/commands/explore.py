@@ -68,14 +68,17 @@ def read(words: Sequence[str]) -> Request:
 
 def _explore(words: Sequence[str]) -> int:
     request = read(words)
+    from vaezoo.commands import console
     from vaezoo.explorer import write_page
     from vaezoo.training.quiet import quieten
 
     quieten()
-    with interrupts.cleaning_up():
+    runs = named(request.runs)
+    with interrupts.cleaning_up(), console.progress("exporting", len(runs)) as report:
         left_out = write_page(
-            named(request.runs),
+            runs,
             request.out,
+            report=report,
             packages=request.packages,
             checkpoint=request.checkpoint,
             root=request.root,

@@ -1,9 +1,10 @@
 """Builds a page from run folders."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vaezoo.config.errors import RunError, VaezooError, printable
+from vaezoo.config.extras import need
 from vaezoo.explorer import images as page_images
 from vaezoo.explorer.images import Images
 from vaezoo.explorer.model_content import ModelContent, content_of
@@ -23,19 +24,24 @@ def write_page(
     packages: Sequence[str] = OWN,
     checkpoint: str | None = None,
     root: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Write a page with the models of run folders, by the names that they have on it, to the file ``out``.
 
     Returns a sentence on each that is left out: one on other data than the first, too large, or that cannot be
     exported, and those beyond ``MOST_MODELS``. ``packages`` may be imported to create models, ``checkpoint`` is
-    ``best`` or ``last``, and ``root`` is where the images are if they have moved. Raises RunError if no model is
-    left or ``out`` is not writable, DataError if the images cannot be read.
+    ``best`` or ``last``, and ``root`` is where the images are if they have moved. ``report`` is called with the name
+    of each model before its turn. Raises RunError if no model is left or ``out`` is not writable, DataError if the
+    images cannot be read, ConfigError if a package for the export is missing.
     """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        need(package, "export")
     runs, left_out = _on_the_same_data(named)
     first = next(iter(runs.values()))
     images = page_images.read(first.data(packages=packages, root=root))
     models = list[ModelContent]()
     for name, run in runs.items():
+        report(name)
         if len(models) == MOST_MODELS:
             left_out.append(f"{name}, because a page has at most {MOST_MODELS} models; make another page for the rest")
             continue

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from vaezoo.config.errors import RunError
 from vaezoo.evaluation.cost import count_parameters
+from vaezoo.explorer.draws import Draws, codes_drawn, indices_drawn
 from vaezoo.explorer.images import Images
 from vaezoo.explorer.programs import page_programs, written
 from vaezoo.figures import planes
 from vaezoo.metrics.basic import ACTIVE_THRESHOLD
-from vaezoo.metrics.mixtures import fit_mixture, no_mixture
 from vaezoo.models import Autoencoder
 from vaezoo.training.callbacks.pictures import Codes, codes_of
 
@@ -21,8 +21,8 @@ MOST_BYTES = 50 * 10**6
 """Maximum size of a model's weights on a page."""
 CODE_NUMBERS = 2**18
 """Maximum number of values in the training codes on a page."""
-FEWEST_CODES, DRAWS = 50, 64
-"""Training codes at least, and stored draws."""
+FEWEST_CODES = 50
+"""Minimum number of training codes, whatever their size."""
 MOST_SLIDERS = 256
 COMMON = 12
 """Codes of a codebook that can be chosen for a position."""
@@ -30,7 +30,6 @@ TAILS = 0.005
 """Part of the training codes that lies beyond each end of a slider."""
 ACTIVE_SHARE = 1e-3
 """Without a posterior, a direction is used if its codes have this share of the largest variance."""
-SEED = 0
 
 METRICS = {"elbo": ("ELBO", "nats"), "recon": ("recon", "nats"), "kl": ("KL", "nats"), "psnr": ("PSNR", "dB")}
 """Test metrics on a page, with their names and units."""
@@ -51,16 +50,6 @@ class Slider:
     low: float
     high: float
     used: bool
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Draws from ``source``: normal with ``mean`` and ``std`` (D,), or else stored, (K, D) or indices (K, T)."""
-
-    source: str
-    mean: Tensor | None = None
-    std: Tensor | None = None
-    stored: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +119,7 @@ def content_of(model: Autoencoder, name: str, summary: Mapping[str, Any], images
         latent_dim=model.latent_dim,
         classes=model.classes or 0 if model.is_conditional else 0,
         has_prior=model.prior() is not None,
-        draws=_indices_drawn(model, images) if found is None else _draws(model, found.mean),
+        draws=indices_drawn(model, images) if found is None else codes_drawn(model, found.mean),
         unit=unit,
         sliders=sliders[:MOST_SLIDERS],
         categories=[] if discrete else [[part.start, part.stop] for part in model.one_hots],
@@ -194,42 +183,6 @@ def _plane(model: Autoencoder, codes: Tensor) -> Plane | None:
     centre, directions = codes.mean(0), codes.new_zeros(2, len(free))
     centre[free], directions[:, free] = axes.centre, axes.directions.T
     return Plane(centre.float(), directions.float(), axes.shares.tolist())
-
-
-def _draws(model: Autoencoder, codes: Tensor) -> Draws | None:
-    """Draws of the model's prior, or else of a mixture fitted to its codes; None if there is neither."""
-    generator = torch.Generator().manual_seed(SEED)
-    prior = model.prior()
-    if prior is not None:
-        moments = prior.moments()
-        if moments is None or model.one_hots:
-            return Draws("its prior", stored=prior.sample(DRAWS, generator))
-        mean, std = moments[0], moments[1].sqrt()
-        standard = not mean.any() and bool((std == 1).all())
-        return Draws("its prior N(0, I)" if standard else "its prior", mean, std)
-    if no_mixture(codes):
-        return None
-    mixture = model.mixture or fit_mixture(codes)
-    return Draws("a mixture fitted to its codes, as it has no prior", stored=mixture.sample(DRAWS, generator))
-
-
-def _indices_drawn(model: Autoencoder, images: Images) -> Draws:
-    """Indices of a prior that was fitted to them, of the model's own, or independent ones of training images."""
-    layout, generator = model.index_layout, torch.Generator().manual_seed(SEED)
-    assert layout is not None
-    prior = model.prior()
-    if model.index_prior is not None:
-        source, indices = "a prior fitted to its indices", model.index_prior.sample(DRAWS, generator)
-    elif prior is not None:
-        source, indices = "its prior", model.indices_of(prior.sample(DRAWS, generator))
-    else:
-        source = "training images, independently at each position, as it has no prior"
-        found = model.indices(images.measured[: images.count])
-        assert found is not None
-        real = layout.sequences(found)
-        rows = torch.randint(len(real), (DRAWS, layout.length), generator=generator)
-        return Draws(source, stored=real.gather(0, rows).int())
-    return Draws(source, stored=layout.sequences(indices).int())
 
 
 def _books(model: Autoencoder, images: Images) -> list[Book]:
