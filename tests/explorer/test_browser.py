@@ -249,6 +249,9 @@ def test_a_step_says_what_it_lacks(shown: Any) -> None:
     needs = "explorer.tour.cards = explorer.cards.slice(0, 1)"
     shown.evaluate(f"({needs}, explorer.tour.show(2))")
     assert "needs a model that is not on the page: a VAE, such as model=vae" in shown.inner_text("#tour-text")
+    lonely = "explorer.tour.cards = [explorer.cards[0], explorer.cards[1]]"
+    shown.evaluate(f"({lonely}, explorer.tour.show(5))")
+    assert "two VAEs with equally many dimensions that weigh the KL differently" in shown.inner_text("#tour-text")
     shown.evaluate("(explorer.tour.cards = explorer.cards, explorer.tour.end())")
 
 

@@ -60,7 +60,8 @@ class IndexMap {
       indices[at * this.indices.length + place] = index;
     });
     const pixels = await this.networks.decodeIndices(indices, candidates.length);
-    const choices = candidates.map((index, at) => this.choice(index, indices.slice(at * this.indices.length, (at + 1) * this.indices.length), pixels, at, cell));
+    const size = this.indices.length;
+    const choices = candidates.map((index, at) => this.choice(index, indices.slice(at * size, (at + 1) * size), pixels, at, cell));
     for (const other of this.cells) other.cell.classList.toggle("chosen", other.cell === cell);
     this.picker.setAttribute("aria-label", `Other codes at this position of ${this.name}`);
     this.picker.replaceChildren(...choices);

@@ -23,7 +23,7 @@ class ModelCard {
       element("p", { className: "faint numbers" }, numbers && `test:\u00a0${numbers}`),
       ...given,
       ...this.parts(),
-      element("div", { className: "outcome" }, this.image, element("div", {}, element("p", { className: "faint" }, "nearest training images"), this.neighbours.root)),
+      element("div", { className: "outcome" }, this.image, this.neighbours.root),
       this.caption, this.spoken, ...this.after(),
     );
   }

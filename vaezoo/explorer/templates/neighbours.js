@@ -8,7 +8,8 @@ class Neighbours {
     this.canvases = Array.from({ length: NEAREST }, () => imageCanvas("", "neighbour"));
     this.distances = this.canvases.map(() => element("figcaption", {}));
     const figures = this.canvases.map((canvas, at) => element("figure", {}, canvas, this.distances[at]));
-    this.root = element("div", { className: "neighbours" }, ...figures);
+    const title = element("p", { className: "faint" }, "nearest training images");
+    this.root = element("div", {}, title, element("div", { className: "neighbours" }, ...figures));
   }
 
   // Shows them and returns [distance, label] of the nearest.
