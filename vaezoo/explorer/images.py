@@ -3,7 +3,6 @@
 import io
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from vaezoo.data import ImageDataModule
-from vaezoo.figures import Labels
 from vaezoo.training.callbacks.latents import labels_of
 
 MOST_TRAINING, MOST_TEST = 600, 24
@@ -96,15 +94,14 @@ def read(data: ImageDataModule) -> Images:
     test, test_labels = data.examples(MOST_TEST, "test")
     count = min(len(measured), MOST_TRAINING, max(2, MOST_VALUES // values))
     training = measured[:count]
-    of_training, of_test = labels_of(labels[:count], data.factors), _as_trained(test_labels, labels[:count])
-    both = Labels(np.concatenate([of_training.values, of_test]), of_training.names, of_training.title)
+    both = labels_of(torch.cat([labels[:count], test_labels]), data.factors)
     shown = Shown(
         data=str(data.describe()["name"]),
         shape=list(data.image_shape),
         training=sheet(training),
         test=sheet(test),
-        label=of_training.values.tolist(),
-        test_label=of_test.tolist(),
+        label=both.values[:count].tolist(),
+        test_label=both.values[count:].tolist(),
         names={value: both.name(value) for value in both.known},
         colours=both.palette(),
         few=both.few,
@@ -112,13 +109,6 @@ def read(data: ImageDataModule) -> Images:
         pen=pen_of(training),
     )
     return Images(measured, labels, count, test, test_labels, shown)
-
-
-def _as_trained(labels: Tensor, training: Tensor) -> Any:
-    """The label of each test image in the column that ``labels_of`` chooses for training images."""
-    columns = training.reshape(len(training), -1)
-    varying = (columns != columns[:1]).any(0).nonzero().flatten().tolist()
-    return labels.reshape(len(labels), -1)[:, varying[0] if varying else 0].numpy()
 
 
 def sheet(images: Tensor) -> Sheet:

@@ -26,6 +26,9 @@ ORDER = (
     *("Training", "Cost"),
 )
 
+CANNOT_READ = (VaezooError, HydraException, OSError, ValueError, RuntimeError)
+"""What reading the images of a run may raise."""
+
 Explorer = Callable[[Mapping[str, Path], Path], Sequence[str]]
 """Writes a page on which runs by name are explored in the browser; returns sentences on those left out."""
 
@@ -84,8 +87,8 @@ def _explore(part: Part, page: Path, explore: Explorer) -> None:
     try:
         part.problems += [f"The latent explorer leaves out {sentence}." for sentence in explore(runs, page)]
         part.explorer = page.name
-    except VaezooError as error:
-        part.problems.append(f"There is no latent explorer: {error}.")
+    except CANNOT_READ as error:
+        part.problems.append(f"There is no latent explorer: {_reason(error)}.")
 
 
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
@@ -142,9 +145,10 @@ def _models(part: Part) -> tuple[Images | None, Models]:
     """The images of a group, and the outputs of the lowest seed of each seed group; problems are added to ``part``."""
     try:
         images = images_of(_data(part.group, part.packages))
-    except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
-        reason = hydra_config.explain(error) or " ".join(str(error).split()) or type(error).__name__
-        part.problems.append(f"Pictures that need images are missing, because the data cannot be read: {reason}")
+    except CANNOT_READ as error:
+        part.problems.append(
+            f"Pictures that need images are missing, because the data cannot be read: {_reason(error)}"
+        )
         return None, []
     models = []
     for at, seed_group in enumerate(part.group.seed_groups):
@@ -154,6 +158,10 @@ def _models(part: Part) -> tuple[Images | None, Models]:
         else:
             part.problems.append(f"{seed_group.label} is missing from the pictures: {outputs}")
     return images, models
+
+
+def _reason(error: Exception) -> str:
+    return hydra_config.explain(error) or " ".join(str(error).split()) or type(error).__name__
 
 
 def _outputs_of(path: Path, images: Images, packages: Sequence[str]) -> ModelOutputs | str:
