@@ -1,6 +1,7 @@
 """What all tests share: quiet determinism, the zoo's yamls, and where real data lies if it is there."""
 
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -197,3 +198,16 @@ def train(program: Callable[..., tuple[int, str]], tmp_path: Path) -> Callable[.
         return Run(tmp_path / name)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's browser without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs the browser: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

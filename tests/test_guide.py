@@ -1,4 +1,4 @@
-"""What the guide and the page on tokenizers show works as it is written there."""
+"""What the guide and the pages on tokenizers and the explorer show works as it is written there."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from vaezoo import Run, load
 from vaezoo.benchmark import grid
-from vaezoo.commands import adopt, compare, evaluate, prior, push
+from vaezoo.commands import adopt, compare, evaluate, explore, prior, push
 from vaezoo.commands.apply import encode, render, score
 from vaezoo.commands.export import command
 from vaezoo.config import automatic, hydra_config
@@ -25,12 +25,14 @@ from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-GUIDE, TOKENIZERS, DATA = ((DOCS / name).read_text() for name in ("guide.md", "tokenizers.md", "data.md"))
+NAMES = ("guide.md", "tokenizers.md", "data.md", "explorer.md")
+GUIDE, TOKENIZERS, DATA, EXPLORER = ((DOCS / name).read_text() for name in NAMES)
 Program = Callable[..., tuple[int, str]]
 
 READ: dict[str, Callable[[list[str]], Any]] = {
     "adopt": adopt.read,
     "evaluate": evaluate.read,
+    "explore": explore.read,
     "prior": prior.read,
     "encode": encode.arguments_of,
     "render": render.arguments_of,
@@ -158,7 +160,7 @@ def test_every_training_command_is_a_valid_config(page: str, count: int) -> None
         assert made.formula()
 
 
-@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS, DATA], ids=["guide", "tokenizers", "data"])
+@pytest.mark.parametrize("page", [GUIDE, TOKENIZERS, DATA, EXPLORER], ids=["guide", "tokenizers", "data", "explorer"])
 def test_every_other_command_is_read_by_its_program(page: str) -> None:
     for program, verb, *words in commands(page):
         if (program, verb) not in COVERED:

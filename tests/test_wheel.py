@@ -31,6 +31,15 @@ def test_it_carries_every_config(unpacked: Path) -> None:
     assert not (unpacked / "tests").exists()
 
 
+def test_it_carries_the_explorers_page_and_runtime_with_its_licence(unpacked: Path) -> None:
+    for folder in ("templates", "onnxruntime_web"):
+        names = {path.name for path in (ROOT / "vaezoo/explorer" / folder).iterdir()}
+        assert {path.name for path in (unpacked / "vaezoo/explorer" / folder).iterdir()} == names
+        assert len(names) > 4
+    licences = [path.read_text() for path in unpacked.glob("*.dist-info/**/LICENSE")]
+    assert any("Microsoft Corporation" in text for text in licences)
+
+
 @pytest.mark.nightly
 def test_it_trains_outside_of_the_repository(unpacked: Path, tmp_path: Path) -> None:
     command = [

@@ -181,7 +181,12 @@ def test_words_for_evaluate_are_kept_apart() -> None:
 
 def test_words_for_compare_are_kept_apart_and_checked_before_training() -> None:
     assert grid.read(["models=[vae]", "compare.pdf=false", "out=OUT"]).compare == ("pdf=false",)
-    for word, said in (("compare.pfd=false", "did you mean 'pdf'"), ("compare.pdf=never", "compare.pdf must be bool")):
+    assert grid.read(["models=[vae]", "explore=true", "out=OUT"]).compare == ("explore=true",)
+    for word, said in (
+        ("compare.pfd=false", "did you mean 'pdf'"),
+        ("compare.pdf=never", "compare.pdf must be bool"),
+        ("explore=3", "explore must be bool"),
+    ):
         with pytest.raises(ConfigError, match=said):
             grid.read(["models=[vae]", word, "out=OUT"])
 

@@ -45,6 +45,7 @@ time: rerun the same command to resume, or add models, seeds or values to extend
   'model.network=conv if model=vae'   a setting for some runs only: those that have the other one
   data.binarize=dynamic        any setting of vaezoo train, for all runs
   evaluate.k=100               any setting of vaezoo evaluate
+  explore=true                 a page beside the report on which the models run in the browser (see vaezoo explore)
   compare.pdf=false            a report without PDF files, in half the time
   --config-dir=FOLDER          a folder with configs of your own, such as model/NAME.yaml
   packages=[NAME]              your own packages that contain parts of a model, unless the configs name them

@@ -292,11 +292,17 @@ class Comparison:
     """Options of ``vaezoo compare`` that a benchmark passes on."""
 
     pdf: bool = True
+    explore: bool = False
 
 
 def _for_comparison(settings: dict[str, Setting]) -> list[str]:
-    """Remove the ``compare.`` settings from ``settings``; ConfigError, before training, for one that does not exist."""
+    """Remove the ``compare.`` settings, and ``explore``, from ``settings``.
+
+    ConfigError, before training, for one that does not exist.
+    """
     words = list(_for_command("compare.", settings))
+    if (explore := settings.pop("explore", None)) is not None:
+        words.append(explore.overrides[0])
     arguments.read(words, Comparison, prefix="compare.")
     return words
 

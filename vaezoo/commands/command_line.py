@@ -22,6 +22,7 @@ COMMANDS = {
     "prior": "vaezoo.commands.prior",
     "benchmark": "vaezoo.benchmark.command",
     "compare": "vaezoo.commands.compare",
+    "explore": "vaezoo.commands.explore",
     "encode": "vaezoo.commands.apply.encode",
     "score": "vaezoo.commands.apply.score",
     "render": "vaezoo.commands.apply.render",
@@ -57,6 +58,7 @@ def main() -> None:
     commands.add_parser("adopt", help="take a pretrained model: vaezoo adopt folder=PATH out=RUN", add_help=False)
     commands.add_parser("benchmark", help="train and compare a grid of runs: vaezoo benchmark out=DIR", add_help=False)
     commands.add_parser("compare", help="put runs side by side: vaezoo compare RUN... out=DIR", add_help=False)
+    commands.add_parser("explore", help="run models in the browser: vaezoo explore RUN... out=FILE", add_help=False)
     commands.add_parser("export", help="write weights and programs: vaezoo export RUN out=FILE", add_help=False)
     commands.add_parser("encode", help="write the codes of images: vaezoo encode RUN out=FILE", add_help=False)
     commands.add_parser("score", help="score images as anomalies: vaezoo score RUN out=FILE", add_help=False)

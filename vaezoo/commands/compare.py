@@ -1,7 +1,7 @@
 """``vaezoo compare RUN... out=DIR``: writes a comparison report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from vaezoo.config.errors import ConfigError
 from vaezoo.runs import user_code
 from vaezoo.runs.paths import folder
 
-USAGE = "vaezoo compare RUN... out=DIR [pdf=false] [packages=[NAME]] [--config-dir=FOLDER]"
+USAGE = "vaezoo compare RUN... out=DIR [pdf=false] [explore=true] [packages=[NAME]] [--config-dir=FOLDER]"
 HELP = f"""usage: {USAGE}
 
 Put runs side by side on one page, with tables, charts and pictures, from what their folders record.
@@ -19,6 +19,7 @@ Put runs side by side on one page, with tables, charts and pictures, from what t
   RUN...              run folders, or folders that contain them, such as a benchmark's
   out=DIR             where report.html, report.md, table.csv, table.tex and figures/ are written
   pdf=true            each figure as PDF besides PNG; false takes half the time
+  explore=true        also explorer.html, on which the models run in the browser (see vaezoo explore)
   packages=[NAME]     your own packages whose models may be created
   --config-dir=FOLDER accepted for consistency with the other commands; runs keep their own configs, so it is not read
 """
@@ -30,6 +31,18 @@ class Options:
 
     out: str
     pdf: bool = True
+    explore: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """The parsed command line."""
+
+    paths: list[str]
+    out: Path
+    packages: tuple[str, ...]
+    pdf: bool
+    explore: bool
 
 
 def main(words: list[str]) -> int:
@@ -38,17 +51,24 @@ def main(words: list[str]) -> int:
 
 
 def _compare(words: Sequence[str]) -> int:
-    paths, out, packages, pdf = parse(words)
+    request = parse(words)
     from vaezoo.comparison.report import build
 
-    for refusal in build(paths, out, packages, pdf=pdf):
+    explore = _explorer(request.packages) if request.explore else None
+    for refusal in build(request.paths, request.out, request.packages, pdf=request.pdf, explore=explore):
         print(f"left out: {refusal.reason}", file=sys.stderr)
-    print(f"report  {out / 'report.html'}")
+    print(f"report  {request.out / 'report.html'}")
     return 0
 
 
-def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...], bool]:
-    """Run folders, the report's folder, the user's packages, and whether to write PDF; ConfigError for anything else.
+def _explorer(packages: Sequence[str]) -> Callable[[Mapping[str, Path], Path], list[str]]:
+    from vaezoo.explorer import write_page
+
+    return partial(write_page, packages=packages)
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Parse the command line; ConfigError for invalid arguments.
 
     --config-dir is accepted for consistency with other commands, but not used: runs have their own configs.
     """
@@ -57,4 +77,5 @@ def parse(words: Sequence[str]) -> tuple[list[str], Path, tuple[str, ...], bool]
     (given,) = arguments.read(settings, Options, prefix="compare.")
     if not paths or "out" not in given:
         raise ConfigError(f"compare needs run folders and one out=DIR, got {' '.join(words) or 'nothing'}: {USAGE}")
-    return paths, folder(given["out"], "out"), added.packages, given.get("pdf", True)
+    given["out"] = folder(given["out"], "out")
+    return Request(paths, packages=added.packages, **{"pdf": True, "explore": False, **given})

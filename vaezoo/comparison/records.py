@@ -1,10 +1,10 @@
 """Records of finished runs: settings and metrics, read from run folders and validated."""
 
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from vaezoo.config.reading import is_number, read_json
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import Run
 from vaezoo.runs.folder import ADOPTED, COMPLETE
+from vaezoo.runs.paths import runs_in
 from vaezoo.runs.trust import OWN
 
 SCHEMA = 1
@@ -150,7 +151,7 @@ def gather(paths: Iterable[str | Path], packages: Sequence[str] = OWN) -> tuple[
     A folder without config.yaml is replaced by the run folders in it. ``packages`` may be imported to create models.
     """
     records, refused, seen = list[RunRecord](), list[Refusal](), set[Path]()
-    for path in _expand(paths):
+    for path in chain.from_iterable(map(runs_in, paths)):
         if path.resolve() in seen:
             continue
         seen.add(path.resolve())
@@ -180,13 +181,6 @@ def read(path: Path, packages: Sequence[str] = OWN) -> RunRecord:
     found, index_prior = _of_model(run, packages)
     evaluation, note = _read_evaluation(path, index_prior)
     return RunRecord(path, config, sanitised(summary), sanitised(evaluation), note, found)
-
-
-def _expand(paths: Iterable[str | Path]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        inside = sorted(path.iterdir()) if os.path.isdir(path) and not (path / "config.yaml").exists() else []
-        runs = [child for child in inside if os.path.exists(child / "config.yaml")]
-        yield from runs or [path]
 
 
 def _of_model(run: Run, packages: Sequence[str]) -> tuple[tuple[str, ...], str | None]:

@@ -30,12 +30,12 @@ class CategoricalVAE(RelaxedVAE):
         return {"groups": dimensions, "categories": 2}
 
     def indices(self, x: Tensor) -> Tensor:
-        return self._indices_of(self.encode(x))
+        return self.indices_of(self.encode(x))
 
     def draw_indices(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self._indices_of(self.posterior(x).draw(1, generator).first)
+        return self.indices_of(self.posterior(x).draw(1, generator).first)
 
-    def _indices_of(self, code: Tensor) -> Tensor:
+    def indices_of(self, code: Tensor) -> Tensor:
         return code.unflatten(1, (len(self.codebook_sizes), -1)).argmax(-1)[..., None, None]
 
     def codes_at(self, indices: Tensor) -> Tensor:

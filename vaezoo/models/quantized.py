@@ -101,9 +101,10 @@ class QuantizedAutoencoder(Autoencoder):
 
     def draw_indices(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         posterior = self.posterior(x)
-        if posterior is None:
-            return self.indices(x)
-        return self.quantizer.indices_of(posterior.draw(1, generator).first.unflatten(1, self.code_shape))
+        return self.indices(x) if posterior is None else self.indices_of(posterior.draw(1, generator).first)
+
+    def indices_of(self, code: Tensor) -> Tensor:
+        return self.quantizer.indices_of(code.unflatten(1, self.code_shape))
 
     def codes_at(self, indices: Tensor) -> Tensor:
         return self.quantizer.codes(indices).flatten(1)

@@ -43,6 +43,10 @@ class Sampling(ImageAPI, ModelInterface):
         """Indices of codes drawn from the posterior, or those of ``indices`` without one: (B, C, H, W) -> the same."""
         return self.indices(x)
 
+    def indices_of(self, code: Tensor) -> Tensor:
+        """The indices of the discrete codes nearest to any points: (B, D) -> (B, *index_shape), int64."""
+        raise NotImplementedError(f"the codes of {type(self).__name__} are not discrete")
+
     def codes_at(self, indices: Tensor) -> Tensor:
         """The codes that indices stand for: (B, *index_shape) -> (B, D)."""
         raise NotImplementedError(f"the codes of {type(self).__name__} are not discrete")

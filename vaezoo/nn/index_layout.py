@@ -102,7 +102,7 @@ class IndexLayout:
         if len(self.grids) > 1:
             return sequences
         levels, height, width = self.shape
-        return sequences.view(len(sequences), height, width, levels).movedim(-1, 1)
+        return sequences.view(sequences.shape[0], height, width, levels).movedim(-1, 1)
 
     def joined(self, *indices: Tensor) -> Tensor:
         """Indices of an image from those of its grids: (B, levels, h, w) each -> (B, *shape)."""

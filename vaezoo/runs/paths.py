@@ -1,5 +1,6 @@
-"""Checks of output paths in settings, before anything is written."""
+"""Checks of output paths in settings, before anything is written; and the runs in folders that are given."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,10 @@ def place(value: Any, key: str) -> Path:
             f" {max(sizes)}: {value[:40]}..."
         )
     return path
+
+
+def runs_in(path: str | Path) -> list[Path]:
+    """The run folders in a folder, sorted; the path itself if it is a run, or has none in it."""
+    path = Path(path)
+    inside = sorted(path.iterdir()) if os.path.isdir(path) and not (path / "config.yaml").exists() else []
+    return [child for child in inside if os.path.exists(child / "config.yaml")] or [path]

@@ -15,13 +15,13 @@ import vaezoo
 from tests.conftest import MODELS, ROOT, some
 from vaezoo import Run
 from vaezoo.commands.check.clauses import given, labels_for
-from vaezoo.commands.export import check, package, programs
+from vaezoo.commands.export import package
 from vaezoo.commands.export.command import read
 from vaezoo.config import hydra_config
 from vaezoo.config.choices import LIKELIHOODS, NETWORKS
 from vaezoo.config.errors import ConfigError, RunError
 from vaezoo.config.extras import need
-from vaezoo.models import Autoencoder, model_card
+from vaezoo.models import Autoencoder, model_card, program_checks, programs
 
 pytest.importorskip("safetensors", reason='needs pip install -e ".[export]"')
 pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
@@ -248,7 +248,7 @@ def test_a_run_is_exported_checked_and_loaded_again(
     assert card["programs"]["encoder"]["outputs"] == ["mean", "logvar"]
     assert card["licence"] == "CC-BY-4.0"
     assert card["checked"]["max_difference"].keys() == {*parts, "digits.safetensors"} == card["files"].keys()
-    assert max(card["checked"]["max_difference"].values()) < check.TOLERANCE
+    assert max(card["checked"]["max_difference"].values()) < program_checks.TOLERANCE
     assert card["checked"]["max_difference"]["digits.safetensors"] == 0
     for name, said in card["files"].items():
         assert model_card.sha256(out.parent / name) == said["sha256"]
@@ -310,11 +310,11 @@ def _shaken(module: torch.nn.Module) -> None:
 
 def test_a_difference_is_relative_to_large_outputs_and_never_small_for_what_is_not_finite() -> None:
     one = torch.tensor([100.0, 1.0])
-    assert check.difference([one], [one + 0.01]) == pytest.approx(1e-4, rel=1e-2)
-    assert check.difference([one / 100], [one / 100 + 0.01]) == pytest.approx(0.01, rel=1e-2)
-    assert check.difference([one], [one * torch.nan]) == float("inf")
-    assert check.difference([one], [one[:1]]) == float("inf")
-    assert check.difference([one], []) == float("inf")
+    assert program_checks.difference([one], [one + 0.01]) == pytest.approx(1e-4, rel=1e-2)
+    assert program_checks.difference([one / 100], [one / 100 + 0.01]) == pytest.approx(0.01, rel=1e-2)
+    assert program_checks.difference([one], [one * torch.nan]) == float("inf")
+    assert program_checks.difference([one], [one[:1]]) == float("inf")
+    assert program_checks.difference([one], []) == float("inf")
 
 
 @pytest.mark.parametrize(

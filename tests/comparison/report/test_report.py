@@ -4,7 +4,8 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from vaezoo.comparison.report import build, charts
 from vaezoo.comparison.report.drawing import chart, key_of, panel, styled
 from vaezoo.comparison.report.strips import errors, strip
 from vaezoo.comparison.report.tables import tables
-from vaezoo.config.errors import ConfigError
+from vaezoo.config.errors import ConfigError, RunError
 
 
 def text_of(page: str) -> str:
@@ -437,7 +438,7 @@ def test_a_command_that_says_too_little_or_too_much_is_refused(arguments: list[s
 
 def test_a_folder_whose_name_holds_an_equals_sign_is_a_folder(tmp_path: Path):
     (tmp_path / "beta=4").mkdir()
-    assert parse([str(tmp_path / "beta=4"), "out=x"])[0] == [str(tmp_path / "beta=4")]
+    assert parse([str(tmp_path / "beta=4"), "out=x"]).paths == [str(tmp_path / "beta=4")]
 
 
 @pytest.mark.nightly
@@ -487,3 +488,25 @@ def test_a_legend_names_only_what_is_drawn(tmp_path: Path, monkeypatch: pytest.M
         SeedGroup("with", {}, [record(0, parameters=9, elbo=1)]),
     ]
     assert charts.cost(groups, [0, 1], "parameters", "elbo", "n", tmp_path) == ["with"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_report_leads_to_the_explorer_or_says_why_there_is_none(
+    fails: bool, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explore(named: Mapping[str, Path], page: Path) -> list[str]:
+        assert list(named.values()) == [runs / "plane-0"]
+        assert page == tmp_path / "explorer.html"
+        if fails:
+            raise RunError("there is no model for a page")
+        return ["another, because it is too large"]
+
+    monkeypatch.setattr(sys.modules[build.__module__], "_makers", lambda *_: {})  # draws nothing
+    build([runs / "plane-0"], tmp_path, pdf=False, explore=explore)
+    page, markdown = ((tmp_path / f"report.{end}").read_text() for end in ("html", "md"))
+    for text, link in ((page, '<a href="explorer.html">'), (markdown, "[Latent explorer](explorer.html)")):
+        assert (link in text) == (not fails)
+        sentence = (
+            "no latent explorer: there is no" if fails else "explorer leaves out another, because it is too large."
+        )
+        assert sentence in text

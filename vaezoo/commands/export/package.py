@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from vaezoo.commands.export import check, programs, readme
+from vaezoo.commands.export import readme
 from vaezoo.commands.export.request import Request
 from vaezoo.config.reading import plain
 from vaezoo.evaluation.cost import count_parameters
-from vaezoo.models import Autoencoder, model_card
+from vaezoo.models import Autoencoder, model_card, program_checks, programs
 from vaezoo.models.loading import Run, load_exported
 from vaezoo.runs import environment
 
@@ -21,7 +21,7 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
     """Write and check all files in ``folder``, print the results, and return the card."""
     path = run.checkpoint(request.checkpoint)
     model, _ = run.model_at_step(path.stem, packages=request.packages)
-    images, labels, which = check.images_for(model, run.data(packages=request.packages, root=request.root))
+    images, labels, which = program_checks.images_for(model, run.data(packages=request.packages, root=request.root))
     name, checked = request.out.name, dict[str, float]()
     stored = folder / f"{name}{model_card.SUFFIX}"
     model_card.write_weights(stored, model.state_dict())
@@ -34,9 +34,9 @@ def write_all(run: Run, request: Request, folder: Path) -> dict[str, Any]:
             target = folder / f"{name}.{part}.{programs.KINDS[kind]}"
             programs.write_program(program, example, kind, target)
             back = programs.read_back(kind, target)
-            checked[target.name] = check.check_program(program, back, inputs[part], target)
+            checked[target.name] = program_checks.check_program(program, back, inputs[part], target)
     card = _card(run, request, model, path.stem, parts) | {
-        "checked": {"on": which, "tolerance": check.TOLERANCE, "max_difference": checked},
+        "checked": {"on": which, "tolerance": program_checks.TOLERANCE, "max_difference": checked},
         "files": {each.name: _described(each) for each in sorted(folder.iterdir())},
     }
     model_card.write_card(model_card.card_of(stored), card)
@@ -59,8 +59,8 @@ def _check_weights(
     again = load_exported(stored, packages=request.packages).given(labels)
     with torch.no_grad():
         code = model.encode(images)
-        found = check.difference([code, model.decode(code)], [again.encode(images), again.decode(code)])
-    check.refuse_beyond(found, stored)
+        found = program_checks.difference([code, model.decode(code)], [again.encode(images), again.decode(code)])
+    program_checks.refuse_beyond(found, stored)
     return found
 
 

@@ -1,6 +1,6 @@
 """Builds a report from run folders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,25 @@ ORDER = (
     *("Training", "Cost"),
 )
 
+CANNOT_READ = (VaezooError, HydraException, OSError, ValueError, RuntimeError)
+"""What reading the images of a run may raise."""
 
-def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN, *, pdf: bool = True) -> list[Refusal]:
+Explorer = Callable[[Mapping[str, Path], Path], Sequence[str]]
+"""Writes a page on which runs by name are explored in the browser; returns sentences on those left out."""
+
+
+def build(
+    paths: Sequence[str | Path],
+    out: Path,
+    packages: Sequence[str] = OWN,
+    *,
+    pdf: bool = True,
+    explore: Explorer | None = None,
+) -> list[Refusal]:
     """Write report.html, report.md, table.csv, table.tex and figures/ to ``out``; returns the runs left out.
 
-    Figures are PNG, and also PDF if ``pdf``, half of whose time is spent on embedding fonts.
+    Figures are PNG, and also PDF if ``pdf``, half of whose time is spent on embedding fonts. ``explore`` writes a page
+    for each group of runs on the same data, to which the report leads.
     ``packages`` may be imported to create models (see ``vaezoo.load``). Raises RunError if there is nothing to compare
     or ``out`` is not writable.
     """
@@ -45,6 +59,9 @@ def build(paths: Sequence[str | Path], out: Path, packages: Sequence[str] = OWN,
         figures.mkdir(parents=True, exist_ok=True)
         with styled(pdf=pdf):
             parts = [_part(found, at, len(groups), figures, packages) for at, found in enumerate(groups)]
+        if explore is not None:
+            for part in parts:
+                _explore(part, out / f"explorer{f'-{part.anchor}' if len(parts) > 1 else ''}.html", explore)
         _write(out, parts, refused)
     except OSError as error:
         raise RunError(f"cannot write to out={out}: {error.strerror or error}; choose another") from error
@@ -62,6 +79,16 @@ def _write(out: Path, parts: Sequence[Part], refused: Sequence[Refusal]) -> None
     for name, text in texts.items():
         with replacing(out / name) as new:
             new.write_text(text, encoding="utf-8")
+
+
+def _explore(part: Part, page: Path, explore: Explorer) -> None:
+    """Write the page of a group's models, with the lowest seed of each; a problem is added to ``part``."""
+    runs = {seed_group.label: seed_group.first.path for seed_group in part.group.seed_groups}
+    try:
+        part.problems += [f"The latent explorer leaves out {sentence}." for sentence in explore(runs, page)]
+        part.explorer = page.name
+    except CANNOT_READ as error:
+        part.problems.append(f"There is no latent explorer: {_reason(error)}.")
 
 
 def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[str]) -> Part:
@@ -120,9 +147,10 @@ def _models(part: Part) -> tuple[Images | None, Models]:
     """The images of a group, and the outputs of the lowest seed of each seed group; problems are added to ``part``."""
     try:
         images = images_of(_data(part.group, part.packages))
-    except (VaezooError, HydraException, OSError, ValueError, RuntimeError) as error:
-        reason = hydra_config.explain(error) or " ".join(str(error).split()) or type(error).__name__
-        part.problems.append(f"Pictures that need images are missing, because the data cannot be read: {reason}")
+    except CANNOT_READ as error:
+        part.problems.append(
+            f"Pictures that need images are missing, because the data cannot be read: {_reason(error)}"
+        )
         return None, []
     models = []
     for at, seed_group in enumerate(part.group.seed_groups):
@@ -132,6 +160,10 @@ def _models(part: Part) -> tuple[Images | None, Models]:
         else:
             part.problems.append(f"{seed_group.label} is missing from the pictures: {outputs}")
     return images, models
+
+
+def _reason(error: Exception) -> str:
+    return hydra_config.explain(error) or " ".join(str(error).split()) or type(error).__name__
 
 
 def _outputs_of(path: Path, images: Images, packages: Sequence[str]) -> ModelOutputs | str:

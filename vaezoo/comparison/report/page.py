@@ -48,6 +48,8 @@ def render_markdown(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
             "",
             *(f"> {escape_markup(problem)}\n" for problem in part.problems),
         ]
+        if part.explorer:
+            lines += [f"[Latent explorer]({part.explorer}): these models side by side in the browser.", ""]
         for table in part.tables:
             lines += [f"### {escape_markup(table.title)}", "", as_markdown(table)]
         lines += ["### Fairness", ""]

@@ -14,6 +14,7 @@ class Part:
     """Everything the page shows of one group.
 
     ``chapters`` are (title, anchor, pictures). ``problems`` are sentences on missing pictures and unused dimensions.
+    ``explorer`` is the file beside the report on which the models run in the browser, empty if there is none.
     """
 
     group: Group
@@ -23,3 +24,4 @@ class Part:
     chapters: list[tuple[str, str, list[Picture]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     packages: Sequence[str] = OWN
+    explorer: str = ""

@@ -165,7 +165,7 @@ class GumbelQuantizer(Quantizer):
     def indices_of(self, code: Tensor) -> Tensor:
         vectors = precise(code).movedim(1, -1)
         indices = codebooks.nearest(vectors.flatten(0, -2), self.codebook)
-        return indices.view(len(code), 1, *code.shape[2:])
+        return indices.view(code.shape[0], 1, *code.shape[2:])
 
     def posterior(self, z: Tensor) -> CodebookPosterior:
         relaxation = Relaxation(self.temperature, self.straight_through) if self.training else None

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaezoo.commands.export.programs import Decoder, Encoder, Inputs, Run
 from vaezoo.config.errors import DataError, RunError
 from vaezoo.data import ImageDataModule
-from vaezoo.models import Autoencoder
+from vaezoo.models.base import Autoencoder
+from vaezoo.models.programs import Inputs, Program, Run
 
 IMAGES = 64
 """Number of images in a check, in one batch; the first is also checked alone."""
@@ -42,7 +42,7 @@ def difference(wanted: Sequence[Tensor], got: Sequence[Tensor]) -> float:
 
 
 @torch.no_grad()
-def check_program(program: Encoder | Decoder, run: Run, inputs: Inputs, path: Path) -> float:
+def check_program(program: Program, run: Run, inputs: Inputs, path: Path) -> float:
     """The largest difference between a written program and the model; RunError if it exceeds ``TOLERANCE``."""
     alone = tuple(part[:1] for part in inputs)
     found = max(difference(program(*parts), run(*parts)) for parts in (inputs, alone))

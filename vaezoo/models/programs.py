@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vaezoo.config.errors import RunError
 from vaezoo.config.extras import need
-from vaezoo.models import Autoencoder
+from vaezoo.models.base import Autoencoder
 
 KINDS = {"torch": "pt2", "onnx": "onnx"}
 """Formats of programs, and their file extensions."""
@@ -26,18 +26,25 @@ KINDS = {"torch": "pt2", "onnx": "onnx"}
 Run = Callable[..., tuple[Tensor, ...]]
 
 
-class Encoder(nn.Module):
+class Program(nn.Module):
+    """Part of a model with named inputs and outputs, whose batch may have any size."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Encoder(Program):
     """Images (B, C, H, W) in [0, 1] -> mean and logvar, mean alone, or code without a posterior, each (B, D)."""
 
     inputs: tuple[str, ...] = ("images",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = _without(model, "decoder")
+        self.model = without(model, "decoder")
         self.inputs = _with_labels(model, *self.inputs)
         with torch.no_grad():
-            posterior = model.given(0).posterior(_blank(model))
-        self.outputs: tuple[str, ...] = ("code",)
+            posterior = model.given(0).posterior(blank(model))
+        self.outputs = ("code",)
         if posterior is not None:
             self.outputs = ("mean",) if posterior.moments() is None else ("mean", "logvar")
 
@@ -52,15 +59,15 @@ class Encoder(nn.Module):
         return moments
 
 
-class Decoder(nn.Module):
+class Decoder(Program):
     """Codes (B, D) -> pixels (B, C, H, W) in [0, 1]."""
 
     inputs: tuple[str, ...] = ("code",)
-    outputs = ("pixels",)
+    outputs: tuple[str, ...] = ("pixels",)
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = _without(model, "encoder")
+        self.model = without(model, "encoder")
         self.inputs = _with_labels(model, *self.inputs)
 
     def forward(self, code: Tensor, labels: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -71,33 +78,34 @@ def _with_labels(model: Autoencoder, *inputs: str) -> tuple[str, ...]:
     return (*inputs, "labels") if model.is_conditional else inputs
 
 
-def _blank(model: Autoencoder, count: int = 2) -> Tensor:
+def blank(model: Autoencoder, count: int = 2) -> Tensor:
+    """Black images, (count, C, H, W)."""
     return torch.zeros(count, *model.image_shape)
 
 
-def _without(model: Autoencoder, part: str) -> Autoencoder:
-    """A copy of a model without one of its networks and auxiliary parts, to keep their weights out of the program."""
+def without(model: Autoencoder, *parts: str) -> Autoencoder:
+    """A copy of a model without these networks and its auxiliary parts, to keep their weights out of a program."""
     trimmed = copy.deepcopy(model).eval().requires_grad_(False)
-    for name in (part, *model.auxiliary):
+    for name in (*parts, *model.auxiliary):
         setattr(trimmed, name, nn.Identity())
     return trimmed
 
 
 Inputs = tuple[Tensor, ...]
 """Images or codes (B, ...), and labels (B,) if the model is conditional."""
-Programs = dict[str, tuple[Encoder | Decoder, Inputs]]
+Programs = dict[str, tuple[Program, Inputs]]
 
 
 def programs(model: Autoencoder) -> Programs:
     """Both programs by name, with example inputs for tracing."""
     labels = (torch.zeros(2, dtype=torch.int64),) if model.is_conditional else ()
     return {
-        "encoder": (Encoder(model), (_blank(model), *labels)),
+        "encoder": (Encoder(model), (blank(model), *labels)),
         "decoder": (Decoder(model), (torch.zeros(2, model.latent_dim), *labels)),
     }
 
 
-def write_program(program: Encoder | Decoder, example: Inputs, kind: str, path: Path) -> None:
+def write_program(program: Program, example: Inputs, kind: str, path: Path) -> None:
     """Write a program in format ``kind``; RunError with torch's message if it cannot be exported."""
     try:
         with torch.no_grad(), _quiet():
