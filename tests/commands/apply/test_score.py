@@ -79,6 +79,24 @@ def test_a_warning_names_what_ranks_the_wrong_way_round() -> None:
     assert not list(score._warnings({"neg_elbo": sound}))
 
 
+@pytest.mark.nightly
+def test_a_likelihood_prefers_unseen_ones_and_neighbours_find_them(
+    real_data: Path, made: Made, scored: Callable[..., tuple]
+) -> None:
+    """Of a short training; docs/guide.md has the figures of a longer one."""
+    run = made("vae", "data=mnist", f"data.root={real_data}", "data.leave_out=[1]", "data.limit=null",
+               "model.widths=[400]", "trainer.max_steps=-1", "trainer.max_epochs=2")  # fmt: skip
+    columns, printed = scored(run, "k=1", "train_images=5000")
+    flags = columns["anomaly"] == "1"
+    auroc = {
+        name: detect(columns[name].astype(float)[~flags], columns[name].astype(float)[flags]).auroc
+        for name in ("neg_elbo", "knn_distance")
+    }
+    assert auroc["neg_elbo"] < 0.45
+    assert auroc["knn_distance"] > 0.5
+    assert "neg_elbo" in printed.partition("warning: ")[2].partition("rank")[0]
+
+
 def test_exported_weights_have_scores_without_training_codes(
     made: Made, scored: Callable[..., tuple], program: Program, pictures: Path, tmp_path: Path
 ) -> None:
