@@ -47,8 +47,8 @@ class NamedImages:
     """Images of one size in a fixed order, decoded batch by batch if they are files.
 
     ``name_of`` is the name of the image at a position, None for images that are not files. ``classes`` are the names
-    of the labels, if they have some. ``levels`` are those of ``as_float``. Files that cannot be read are left out;
-    ``skipped`` has the reason by position.
+    of the labels, if they have some. ``levels`` are those of ``as_float``, and ``given_labels`` replace those of the
+    images. Files that cannot be read are left out; ``skipped`` has the reason by position.
     """
 
     images: ImageTensor | ImagesOnDisk
@@ -59,6 +59,7 @@ class NamedImages:
     workers: int = 0
     skipped: dict[int, str] = field(default_factory=dict)
     levels: Levels | None = None
+    given_labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,11 +67,15 @@ class NamedImages:
     @property
     def labels(self) -> Tensor:
         """The labels of all images, readable or not: (N,) or (N, F)."""
-        return self.images.labels
+        return self.images.labels if self.given_labels is None else self.given_labels
+
+    def with_labels(self, labels: Tensor) -> "NamedImages":
+        """The same images with other labels (N,), which have no names."""
+        return replace(self, given_labels=labels, classes=())
 
     def labelled(self, label: int) -> "NamedImages":
         """The same images, all with one label."""
-        return replace(self, images=replace(self.images, labels=torch.full((len(self),), label)), classes=())
+        return self.with_labels(torch.full((len(self),), label))
 
     def columns(self, batch: NamedBatch) -> dict[str, NDArray[Any]]:
         """What identifies the images of a batch: ``path``, or ``index`` if they are not files, and ``label``.
@@ -95,27 +100,24 @@ class NamedImages:
     def batches(self, size: int) -> Iterator[NamedBatch]:
         """All images in order; DataError if none of them can be read."""
         read = self._in_memory(self.images, size) if isinstance(self.images, ImageTensor) else self._decoded(size)
-        for start, positions, stored, labels in read:
+        for start, positions, stored in read:
             if len(positions):
                 names = None if self.name_of is None else [printable(self.name_of(at)) for at in positions.tolist()]
-                yield NamedBatch(start, positions, names, as_float(stored, self.image_shape, self.levels), labels)
+                yield NamedBatch(
+                    start, positions, names, as_float(stored, self.image_shape, self.levels), self.labels[positions]
+                )
         if len(self.skipped) == len(self):
             raise DataError(
                 f"none of {len(self)} image files can be read; repair them or give others (of the first:"
                 f" {self.skipped[min(self.skipped)]})"
             )
 
-    def _in_memory(self, images: ImageTensor, size: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    def _in_memory(self, images: ImageTensor, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         for positions in torch.arange(len(images)).split(size):
-            part = images.select(positions.numpy())
-            yield (
-                int(positions[0]),
-                positions,
-                binarize_once(part.pixels, positions.numpy(), self.binarize, self.levels),
-                part.labels,
-            )
+            stored = images.select(positions.numpy()).pixels
+            yield int(positions[0]), positions, binarize_once(stored, positions.numpy(), self.binarize, self.levels)
 
-    def _decoded(self, size: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    def _decoded(self, size: int) -> Iterator[tuple[int, Tensor, Tensor]]:
         assert isinstance(self.images, ImagesOnDisk)
         everywhere = torch.arange(len(self))
         for positions, decoded in decoded_in_chunks(self.images, everywhere, size, self.workers):
@@ -127,7 +129,7 @@ class NamedImages:
                 logger.warning("skipped %s, which cannot be read (%s)", path, reason)
             self.skipped |= failed
             read = torch.tensor([at for at in positions.tolist() if at not in failed], dtype=torch.int64)
-            yield int(positions[0]), read, decoded.images, decoded.labels
+            yield int(positions[0]), read, decoded.images
 
     def resizing(self) -> str | None:
         """A sentence if one of the first files has another size than the model's images, else None."""

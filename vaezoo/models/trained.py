@@ -100,7 +100,7 @@ class Trained:
         known = self._class_names()
         numbers = [known.index(name) if name in known else -1 for name in found.classes]
         labels = torch.tensor([*numbers, -1])[found.labels]
-        return replace(found, images=replace(found.images, labels=labels), classes=())
+        return found.with_labels(labels)
 
     def _class_names(self) -> list[str]:
         """The names of the folders of the model's classes in order: those of its own folder of images, or numbers."""
