@@ -196,3 +196,18 @@ def test_a_missing_package_is_named_with_its_extra(
     assert code == 1
     assert 'this needs the package pyarrow; to install it: pip install -e ".[parquet]"' in printed
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_of_16_bits_are_encoded_as_the_model_saw_them(
+    in_memory: bool, made: Made, encoded: Callable[..., Any], tmp_path: Path
+) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (400, 8, 8), dtype=np.uint16)
+    np.save(tmp_path / "images.npy", values)
+    words = ("data=array", f"data.root={tmp_path / 'images.npy'}", "data.batch_size=16", f"data.in_memory={in_memory}")
+    run = Run(made("vae", *words))
+    arrays, _ = encoded(run.path)
+    x, _ = run.data().examples(10_000, "test")
+    assert len(set(x.unique().tolist())) > 256
+    with torch.no_grad():
+        np.testing.assert_allclose(arrays["code"], run.model().encode(x), atol=1e-6)
