@@ -76,7 +76,7 @@ class ModelCard {
   show() {
     paint(this.image, this.pixels);
     const [distance, label] = this.neighbours.show(this.pixels);
-    const nearest = label >= 0 ? `nearest: ${nameOf(label)}` : "nearest";
+    const nearest = label >= 0 ? `nearest: ${nameOf(label)}` : "nearest training image";
     this.caption.textContent = [`${nearest}, RMS difference ${distance.toFixed(3)}`, ...this.remarks()].join(" · ");
     this.showParts();
     this.speakSoon(label, distance);
