@@ -13,6 +13,7 @@ from tests.data.test_arrays import COUNT, images_of, made, numbered, random
 from vaezoo.config.errors import DataError
 
 datasets = pytest.importorskip("datasets")
+pa = pytest.importorskip("pyarrow")
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +105,9 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken.arrow").write_bytes(b"ARROW1" + bytes(100))
     words = datasets.Dataset.from_dict({"text": ["a"] * COUNT, "image": ["b"] * COUNT})
     parquet(tmp_path / "words.parquet", words)
-    words.select([]).save_to_disk(str(tmp_path / "zero"))
+    none = pa.table({"image": pa.array([], pa.binary())})
+    with pa.OSFile(str(tmp_path / "zero.arrow"), "wb") as file, pa.ipc.new_stream(file, none.schema) as stream:
+        stream.write_table(none)
     parquet(tmp_path / "others.parquet", words.remove_columns("image"))
     parquet(tmp_path / "ragged.parquet", datasets.Dataset.from_dict({"x": [[[1] * 8] * 8, [[1] * 9] * 8] * 30}))
     parquet(tmp_path / "mixed" / "train.parquet", pictures())
@@ -119,7 +122,7 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
         "empty": r"there is no \.parquet or \.arrow file in .*empty; set data\.root",
         "text.parquet": r"text\.parquet cannot be read as Parquet or Arrow: .*; save it again",
         "broken.arrow": r"broken\.arrow cannot be read as Parquet or Arrow: .*; save it again",
-        "zero": r"zero has a table without rows; set data\.root",
+        "zero.arrow": r"zero\.arrow has a table without rows; set data\.root",
         "words.parquet": r"image in .*words\.parquet holds values of type string, which are not images; set data\.key",
         "others.parquet": r"others\.parquet has text, but no column called images.*; set data\.key",
         "ragged.parquet": r"x in .*ragged\.parquet.* holds values of type int64, which are not pixels; save",
