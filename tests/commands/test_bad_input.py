@@ -18,7 +18,7 @@ Program = Callable[..., tuple[int, str]]
             ["model=betavae"],
             "there is no model=betavae; set model= to one of adversarial_ae, ae, autoencoder_kl",
         ),
-        (["data=mnits"], "there is no data=mnits; set data= to one of celeba, cifar10, digits"),
+        (["data=mnits"], "there is no data=mnits; set data= to one of array, celeba, cifar10, digits"),
         (["experiment=none"], "there is no experiment=none; set experiment= to one of"),
         (["modell=vae"], "modell is not a setting; did you mean 'model'?"),
         (["model=beta_vae", "model.betta=3"], "model.betta is not a setting; did you mean 'beta'?"),
