@@ -21,6 +21,7 @@ from vaezoo.runs.user_code import UserCode
 
 LIST_VALUED = {
     "data.image_size",
+    "data.leave_out",
     "data.range",
     "model.optimizer.betas",
     "model.penalty_options.betas",

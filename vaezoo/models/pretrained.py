@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.config.validation import create
+from vaezoo.config.validation import create, one_of
 from vaezoo.models.ae import AE
 from vaezoo.models.base import Autoencoder
 from vaezoo.models.quantized import QuantizedAutoencoder
@@ -49,6 +49,9 @@ class Pretrained(Autoencoder):
             likelihood_options=likelihood_options,
             **shared,
         )
+
+    def _check_network(self, network: str) -> None:
+        one_of(network, self.networks, "model.network")  # whose options are its own
 
     def make_likelihood(self, name: str, options: dict[str, Any] | None) -> FittedGaussian:
         return create("model.likelihood", {FittedGaussian.name: FittedGaussian}, name, options)
