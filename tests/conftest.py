@@ -111,6 +111,15 @@ def deterministic() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Handlers that a training adds write to the captured output of its test, which is closed afterwards."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    root.handlers[:] = [handler for handler in root.handlers if handler in before]
+
+
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     """Where real processes are started, to be killed or sent signals; they are the last test's to end."""

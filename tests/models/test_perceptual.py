@@ -94,7 +94,8 @@ def test_a_step_can_be_traced_whole_for_compilation(monkeypatch: pytest.MonkeyPa
 def test_a_trained_model_is_loaded_where_the_weights_are_missing(
     train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train("run", "model.perceptual=lite0", "trainer.max_epochs=1", "data.limit=16")
+    few = ("trainer.max_epochs=1", "data.limit=16", "data.val_size=16", "data.test_size=16")
+    run = train("run", "model.perceptual=lite0", *few)
     assert run.summary["perceptual"].endswith("SHA-256 579344248a93")
     assert run.summary["test"]["perceptual_lite0"] > 0
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
