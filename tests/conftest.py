@@ -1,5 +1,6 @@
 """What all tests share: quiet determinism, the zoo's yamls, and where real data lies if it is there."""
 
+import logging
 import os
 import shutil
 import socket
