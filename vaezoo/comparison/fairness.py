@@ -129,7 +129,7 @@ RULES = (
         "classes left out",
         _data("leave_out"),
         "invalid",
-        "Some runs were trained without images of some classes, of which the test images are.",
+        "Some runs were trained without some of the classes, and the test images are of all.",
         EVERYTHING - MACHINE,
         of_training=True,
     ),

@@ -33,7 +33,8 @@ class Classifier(nn.Module):
     """Strided convolutions down to about 4x4 pixels, a layer of ``FEATURES`` features, and one linear head per factor.
 
     The output is the features (B, F), divided by one number so that their mean variance over training images is 1.
-    ``filters`` is the number of channels at 16 times the final size; before there are half, and after twice as many.
+    ``filters`` are the channels of the third convolution from the end, or of the first if there are fewer; those before
+    it have half as many, and those after it twice as many.
     """
 
     scale: Tensor

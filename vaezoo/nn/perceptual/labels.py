@@ -15,7 +15,7 @@ SEED, FILTERS = 1, 48
 class LabelFeatures(FeatureDistance):
     """Distance in features of a small classifier of the data's own labels; of the form of LPIPS, with equal weights.
 
-    It is trained when a training starts, in seconds, from training images, with a seed of its own, so that a resumed
+    It is trained when a training starts, from up to 20,000 training images, with a seed of its own, so that a resumed
     run has the same one. It needs no file, but says nothing of what the labels do not depend on.
     """
 
