@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from vaezoo import runs
 from vaezoo.config.automatic import AUTO
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.shapes import is_table
 from vaezoo.data import ImageDataModule
 from vaezoo.distributed import ranks, threads
 from vaezoo.distributed.rank_zero import is_rank_zero
@@ -200,6 +201,8 @@ def choose_threads(setting: Any, model: Autoencoder, trainer: L.Trainer, batch_s
 def keep_shape(cfg: DictConfig, datamodule: ImageDataModule) -> None:
     """Replace data.image_size=null and data.channels=null in the config by those of the images."""
     channels, *sides = datamodule.image_shape
+    if is_table(datamodule.image_shape):
+        return
     if cfg.data.get("image_size", 0) is None:
         cfg.data.image_size = sides[0] if sides[0] == sides[1] else sides
     if cfg.data.get("channels", 0) is None:
@@ -207,6 +210,12 @@ def keep_shape(cfg: DictConfig, datamodule: ImageDataModule) -> None:
 
 
 def keep_range(cfg: DictConfig, datamodule: ImageDataModule) -> None:
-    """Replace range=auto in the config by the chosen levels, so that later readers of the run see the same images."""
+    """Replace range=auto in the config by the chosen levels, and the mean and std of a table by those found.
+
+    Later readers of the run thus see the same images or rows.
+    """
     if cfg.data.get("range") == "auto":
         cfg.data.range = datamodule.range
+    if datamodule.standardization is not None:
+        for name, values in datamodule.standardization.as_settings().items():
+            cfg.data[name] = values

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from vaezoo.config.shapes import is_table
 from vaezoo.distributed import threads
 from vaezoo.distributed.rank_zero import is_rank_zero
 from vaezoo.evaluation.cost import count_parameters
@@ -41,17 +42,14 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
     """Log run folder, data, model and objective, with notes on unusual settings."""
     data = datamodule.describe()
     channels, height, width = model.image_shape
+    images = f"images of {height}x{width}, {channels} channel{'' if channels == 1 else 's'}"
+    images += f", fit={data['fit']}, binarize={data['binarize']}"
     log.info("run folder  %s", cfg.run_dir)
     log.info(
-        "data        %s: %s train, %s val, %s test images of %dx%d, %d channel%s, fit=%s, binarize=%s",
+        "data        %s: %s train, %s val, %s test %s",
         data["name"],
         *(f"{data[split]:,}" for split in ("train", "val", "test")),
-        height,
-        width,
-        channels,
-        "" if channels == 1 else "s",
-        data["fit"],
-        data["binarize"],
+        f"rows of {width:,} standardised columns" if is_table(model.image_shape) else images,
     )
     network = model.hparams["network"]
     name = type(model).__name__

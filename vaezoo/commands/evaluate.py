@@ -41,9 +41,9 @@ Measure the best weights of runs on their test sets, and write evaluation.json i
 
 SHOWN = (
     *("elbo", "elbo_prior", "iw_bound", "elbo_given_label", "iw_bound_given_label"),
-    *("psnr", "prior_fd_classifier"),
+    *("psnr", "mse", "prior_fd_classifier"),
 )
-"""Metrics of the line that is printed, in this order."""
+"""Metrics of the line that is printed, in this order; the MSE only where there is no PSNR."""
 
 
 def main(words: list[str]) -> int:
@@ -220,14 +220,7 @@ def threads_of(run: runs.RunFolder) -> int:
 
 
 def _in_short(found: dict[str, Any]) -> str:
-    names = (
-        "elbo",
-        "elbo_prior",
-        "iw_bound",
-        "elbo_given_label",
-        "iw_bound_given_label",
-        "psnr",
-        "prior_fd_classifier",
-    )
-    shown = [(name, found["metrics"][name]["value"]) for name in names if name in found["metrics"]]
-    return ", ".join(f"{name} {value:.2f}" for name, value in shown if value is not None)
+    values = {name: found["metrics"].get(name, {}).get("value") for name in SHOWN}
+    if values["psnr"] is not None:
+        values.pop("mse")
+    return ", ".join(f"{name} {value:.2f}" for name, value in values.items() if value is not None)

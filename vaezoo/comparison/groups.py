@@ -1,5 +1,6 @@
 """Groups of runs: a ``SeedGroup`` has one configuration and several seeds; a ``Group`` has one data set."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from typing import Any
 
 from vaezoo.comparison.records import Refusal, RunRecord
 from vaezoo.config.reading import flat, is_number
+from vaezoo.config.shapes import is_table
 
 Settings = dict[str, Any]
 SIZES = ("n", "k")
@@ -128,16 +130,29 @@ class Group:
 
 def group(records: Sequence[RunRecord]) -> list[Group]:
     """Group runs by data set and configuration; a second run with the same configuration and seed is refused."""
-    by_data: dict[str, list[RunRecord]] = {}
+    by_data: dict[tuple[str, str], list[RunRecord]] = {}
     for record in records:
-        by_data.setdefault(data_name(record), []).append(record)
-    return [_group(name, found) for name, found in by_data.items()]
+        by_data.setdefault((data_name(record), _scaling(record)), []).append(record)
+    names = [name for name, _ in by_data]
+    return [
+        _group(name if names.count(name) == 1 else f"{name}, standardised as {scaling}", found)
+        for (name, scaling), found in by_data.items()
+    ]
+
+
+def _scaling(record: RunRecord) -> str:
+    """A name for how the columns of a table were standardised: runs on other training rows measure in other units."""
+    data = record.summary["data"]
+    scale = repr([data.get(name) for name in ("columns", "mean", "std")])
+    return hashlib.sha256(scale.encode()).hexdigest()[:6] if is_table(data["image_shape"]) else ""
 
 
 def data_name(record: RunRecord) -> str:
     """Name of a run's data, including what makes data differ: image shape, fit, levels and binarisation."""
     data = record.summary["data"]
     channels, height, width = data["image_shape"]
+    if is_table((channels, height, width)):
+        return f"{data['name']}, {width} columns"
     binarized = "" if data["binarize"] == "none" else f", binarised ({data['binarize']})"
     fitted = FITTED.get(str(data.get("fit", "crop")), "")
     levels = data.get("range", "full")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vaezoo.config.errors import ConfigError
-from vaezoo.data import decoding_bottleneck, ranges, settings
+from vaezoo.data import decoding_bottleneck, ranges, settings, tables
 from vaezoo.data.images import Factor, Images, ImageTensor
 from vaezoo.data.levels import Levels
 from vaezoo.data.loader import Batch, InMemoryLoader, Loader, StreamingLoader
@@ -47,7 +47,7 @@ class ImageDataModule(LightningDataModule):
     epoch set with ``loader.sampler.set_epoch``.
 
     Args:
-        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf" or "own".
+        source: "digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf", "own" or "table".
         image_size: side of a square in pixels, or [height, width]; None for the size of the images in an array.
         channels: 1 or 3, to which files are converted, or any number for an array; None for as many as it has.
         fit: how images are resized to ``image_size``: "crop" scales the shorter side and crops the longer one,
@@ -58,6 +58,8 @@ class ImageDataModule(LightningDataModule):
         follow_links: whether to follow links to folders, and to files outside ``root``, in an image folder.
         key, label_key: arrays with the images and the labels; None for the usual names. ``label_key`` "none":
             no labels.
+        columns: names of the columns of a table that are trained on; None for all but the labels. mean, std: of each of
+            them, by which they are standardised; None for those of the training split, found by ``setup``.
         name: name of the data set in tables; by default that of the torchvision class, source or array's file.
         dataset: class in ``torchvision.datasets``, for source "torchvision"; for "own", a class or function as
             "package.module:name", or a Dataset or LightningDataModule (see ``vaezoo.data.own``).
@@ -93,6 +95,9 @@ class ImageDataModule(LightningDataModule):
         root: str = "data",
         key: str | None = None,
         label_key: str | None = None,
+        columns: list[str] | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
         batch_size: int = 128,
         eval_batch_size: int = 500,
         fit: str = "crop",
@@ -115,12 +120,20 @@ class ImageDataModule(LightningDataModule):
         settings.check_keys(key, label_key, source)
         settings.check_choice("follow_links", follow_links, (True, False))
         settings.check_leave_out(leave_out)
+        settings.check_columns(source, columns, mean, std)
         place = paths.place(root, "data.root")
-        origin = Source(source, dataset, place, (0, 0, 0), fit, follow_links, key, label_key, dataset_options)
-        if source in OF_ARRAYS and (image_size is None or channels is None):
-            own = origin.opened().image_shape(channels)
-            image_size, channels = image_size or list(own[1:]), channels or own[0]
-        self.image_shape: Shape = settings.checked_shape(image_size, channels, source)
+        origin = Source(source, dataset, place, (0, 0, 0), fit, follow_links, key, label_key, dataset_options, columns)
+        self.standardization = tables.given(columns, mean, std)
+        """Columns of a table with their means and standard deviations; None of images, and before ``setup``."""
+        if source == "table":
+            only = {"image_size": (image_size, None), "channels": (channels, None), "fit": (fit, "crop")}
+            settings.check_table(only | {"binarize": (binarize, "none")})
+            self.image_shape: Shape = (self.standardization or origin.opened()).image_shape(None)
+        else:
+            if source in OF_ARRAYS and (image_size is None or channels is None):
+                own = origin.opened().image_shape(channels)
+                image_size, channels = image_size or list(own[1:]), channels or own[0]
+            self.image_shape = settings.checked_shape(image_size, channels, source)
         self.name = name or settings.default_name(source, dataset, place).lower()
         self.source = origin._replace(image_shape=self.image_shape)
         self.fit, self.range = fit, range
@@ -176,6 +189,8 @@ class ImageDataModule(LightningDataModule):
         )
         if isinstance(parts["train"], ImagesOnDisk):
             self._find_range(parts["train"])
+        if isinstance(parts["train"], tables.Rows):
+            self._standardize(parts["train"])
         parts = {split: self._with_settings(split, part) for split, part in parts.items()}
         in_memory = self._fits_in_memory(sum(_byte_count(part) for part in parts.values()))
         self._splits = {split: self._load(split, part, in_memory) for split, part in parts.items()}
@@ -186,6 +201,10 @@ class ImageDataModule(LightningDataModule):
             self.range = ranges.setting(ranges.find(train))
         elif levels := settings.given_levels(self.range):
             ranges.refuse_unfit(train, levels)
+
+    def _standardize(self, train: tables.Rows) -> None:
+        if self.standardization is None:
+            self.standardization = train.standardization()
 
     @property
     def _levels(self) -> Levels | None:
@@ -211,6 +230,9 @@ class ImageDataModule(LightningDataModule):
         """A split for its loader, binarised unless each batch is binarised anew."""
         if isinstance(part, Lattice):
             return part.load()
+        if isinstance(part, tables.Rows):
+            assert self.standardization is not None
+            return part.standardized(self.standardization)
         if isinstance(part, ImagesOnDisk):
             self._unreadable[split] = Unreadable(part)
             return decode_all(part, self._unreadable[split], self._workers(part)) if in_memory else part
@@ -381,6 +403,7 @@ class ImageDataModule(LightningDataModule):
             "fit": self.fit,
             "range": "full" if self.range == "auto" else self.range,
             **({} if self.leave_out is None else {"leave_out": list(self.leave_out)}),
+            **({} if self.standardization is None else self.standardization.as_settings()),
             "skipped": sum(len(unreadable.reasons) for unreadable in self._unreadable.values()),
         }
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaezoo.config.shapes import is_table
 from vaezoo.data.fitting import fit_pixels
 from vaezoo.data.levels import FULL, Levels
 from vaezoo.data.splits import seed_of
@@ -27,8 +28,11 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in Pillow
 def as_float(stored: Tensor, image_shape: Shape, levels: Levels | None = None) -> Tensor:
     """Stored pixels as floats in [0, 1]: (B, C, H, W) or bit-packed (B, bytes) -> float32 (B, C, H, W).
 
-    ``levels`` are those of 16-bit and floating-point pixels that become 0 and 1; None for the full range.
+    ``levels`` are those of 16-bit and floating-point pixels that become 0 and 1; None for the full range. Rows of a
+    table are stored as they are trained on.
     """
+    if is_table(image_shape):
+        return stored
     if stored.ndim == 2:
         return unpack_bits(stored, math.prod(image_shape)).view(-1, *image_shape).float()
     if stored.dtype == torch.uint8:

@@ -1,6 +1,7 @@
 """Validation of data settings; all functions raise ConfigError for invalid values."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from vaezoo.data.sprites import IMAGE_SHAPE as SPRITE_SHAPE
 
 WITH_RANGE = ("image_folder", *OF_ARRAYS)
 """Sources of images with any range of values."""
+WITH_KEYS = (*OF_ARRAYS, "table")
+"""Sources whose arrays or columns have names."""
 SMALLEST_SIDE, LARGEST_SIDE = 8, 2**14
 MOST_WORKERS = 1024
 """Maximum of ``data.num_workers``."""
@@ -42,6 +45,25 @@ def checked_shape(image_size: int | list[int] | None, channels: int | None, sour
     return shape
 
 
+def check_table(settings: Mapping[str, Any]) -> None:
+    """ConfigError for settings of images, by name, that differ from what they are for tables."""
+    for key, (value, default) in settings.items():
+        if value != default:
+            raise ConfigError(f"data.{key} is for images, got {value!r} with data=table; leave it out")
+
+
+def check_columns(source: str, columns: Any, mean: Any, std: Any) -> None:
+    """ConfigError unless ``columns`` are names, and they, ``mean`` and ``std`` are None without a table."""
+    for key, value in (("columns", columns), ("mean", mean), ("std", std)):
+        if value is not None and source != "table":
+            raise ConfigError(f"data.{key} is for data=table, got {value!r} with data.source={source}; leave it out")
+    names = columns if isinstance(columns, list | tuple) else ()
+    if columns is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise ConfigError(f"data.columns must be null or a list of names of columns, got {columns!r}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"data.columns names a column twice: {', '.join(names)}; name each once")
+
+
 def check_names(source: str, dataset: Any, binarize: str) -> None:
     """ConfigError for impossible values of ``source``, ``dataset`` and ``binarize``."""
     check_choice("source", source, NAMES)
@@ -67,7 +89,7 @@ def default_name(source: str, dataset: Any, place: Path) -> str:
     """The name of a data set in tables: that of the torchvision class, the user's class or file, or the source."""
     if source == "own":
         return dataset.rpartition(":")[2] if isinstance(dataset, str) else type(dataset).__name__
-    return place.stem if source in OF_ARRAYS else str(dataset or source)
+    return place.stem if source in WITH_KEYS else str(dataset or source)
 
 
 def check_keys(key: Any, label_key: Any, source: str) -> None:
@@ -75,9 +97,9 @@ def check_keys(key: Any, label_key: Any, source: str) -> None:
     for name, value in (("key", key), ("label_key", label_key)):
         if value is not None and (not isinstance(value, str) or not value):
             raise ConfigError(f"data.{name} must be the name of an array, got {value!r}")
-        if value is not None and source not in OF_ARRAYS:
+        if value is not None and source not in WITH_KEYS:
             raise ConfigError(
-                f"data.{name} names an array or a column, for data={', '.join(OF_ARRAYS)}, got {value!r} with"
+                f"data.{name} names an array or a column, for data={', '.join(WITH_KEYS)}, got {value!r} with"
                 f" data.source={source}; leave it out"
             )
 

@@ -1,5 +1,6 @@
-"""Sources of images by name; each returns a ``Pool``."""
+"""Sources of images and of tables by name; each returns a ``Pool``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ from vaezoo.data.hf import Columns, open_columns
 from vaezoo.data.images import Factor, ImageTensor, Pool
 from vaezoo.data.own import OwnData, open_own
 from vaezoo.data.pixels import Shape, fit
+from vaezoo.data.tables import Tables, open_tables
 
-NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf", "own")
+NAMES = ("digits", "torchvision", "sprites", "image_folder", "array", "hdf5", "hf", "own", "table")
 OF_ARRAYS = ("array", "hdf5", "hf", "own")
 """Sources whose images may have any number of channels and any range of values, and know their own shape."""
 
@@ -35,6 +37,7 @@ class Source(NamedTuple):
     key: str | None = None
     label_key: str | None = None
     dataset_options: dict[str, Any] | None = None
+    columns: Sequence[str] | None = None
 
     def prepare(self, limit: int | None) -> None:
         """Download or render what ``open`` needs; ``limit`` is the number of training images, None for all."""
@@ -51,14 +54,16 @@ class Source(NamedTuple):
             return _torchvision(downloads.find_class(self.dataset), self.root, self.image_shape, self.fit)
         if self.name == "sprites":
             return Pool(sprites.Lattice(self.root, np.arange(sprites.COUNT)), None, None, sprites.FACTORS)
-        if self.name in OF_ARRAYS:
+        if self.name in (*OF_ARRAYS, "table"):
             return self.opened().pool(self.image_shape, str(self.root))
         return open_folder(self.root, self.image_shape, follow_links=self.follow_links)
 
-    def opened(self) -> Arrays | Columns | OwnData:
-        """What a source in ``OF_ARRAYS`` has, of which only shapes and types are read; DataError if nothing."""
+    def opened(self) -> Arrays | Columns | OwnData | Tables:
+        """What a source in ``OF_ARRAYS`` or a table has, of which only shapes and types are read; DataError if none."""
         if self.name == "own":
             return open_own(self.dataset, self.dataset_options, self.key, self.label_key)
+        if self.name == "table":
+            return open_tables(self.root, self.columns, self.key, self.label_key)
         if self.name == "hf":
             return open_columns(self.root, self.key, self.label_key)
         arrays = open_hdf5(self.root) if self.name == "hdf5" else open_arrays(self.root)

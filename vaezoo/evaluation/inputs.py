@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.config.errors import ConfigError, DataError
+from vaezoo.config.shapes import NOT_IMAGES, is_table
 from vaezoo.data import ImageDataModule
 from vaezoo.evaluation.features import FeatureExtractor, classifier_features, inception_features
 from vaezoo.evaluation.settings import Settings
@@ -67,6 +68,8 @@ class Inputs:
     @cached_property
     def extractors(self) -> dict[str, FeatureExtractor | str]:
         """Feature extractors by name, or the reason why one is not available."""
+        if is_table(self.data.image_shape):
+            return dict.fromkeys(("classifier", "inception"), NOT_IMAGES)
         inception = inception_features(channels=self.data.image_shape[0])
         found = {"classifier": classifier_features(self.data, cache_dir()), "inception": inception}
         return {name: one if isinstance(one, str) else one.to(self.device) for name, one in found.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vaezoo.config.shapes import is_table
 from vaezoo.data.images import Factor
 from vaezoo.metrics.components import principal_components
 from vaezoo.metrics.divergences import LOG_2PI
@@ -51,9 +52,9 @@ class PCA(nn.Module):
         return torch.where(self.scales > 0, scores / self.scales, 0.0)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Pixels clamped to [0, 1]: (B, D) -> (B, C, H, W)."""
+        """Pixels clamped to [0, 1], values of a table as they are: (B, D) -> (B, C, H, W)."""
         pixels = self.center + (code * self.scales) @ self.directions
-        return pixels.clamp(0, 1).unflatten(1, self.image_shape)
+        return (pixels if is_table(self.image_shape) else pixels.clamp(0, 1)).unflatten(1, self.image_shape)
 
     def given(self, labels: Tensor, end_labels: Tensor | None = None) -> "PCA":
         """Itself: it does not see labels."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaezoo import metrics
 from vaezoo.config.errors import DataError
+from vaezoo.config.shapes import NOT_IMAGES, is_table
 from vaezoo.evaluation import index_priors
 from vaezoo.evaluation.features import FeatureExtractor
 from vaezoo.evaluation.inputs import CHUNK, Inputs
@@ -134,6 +135,9 @@ def _bound_images(subject: Any, inputs: Inputs) -> int:
 
 def reconstruction(subject: Any, inputs: Inputs) -> tuple[Numbers, Vectors]:
     """MSE, PSNR, SSIM and MS-SSIM of reconstructions from the posterior mean, and perceptual distances of some."""
+    if is_table(inputs.data.image_shape):
+        mse = inputs.map_given(subject, lambda seen, x: metrics.mse(x, seen.reconstruct(x)))
+        return missing(names_of("reconstruction"), NOT_IMAGES) | {"mse": mean_of(mse)}, {}
 
     def errors(seen: Any, x: Tensor) -> Tensor:
         decoded = seen.reconstruct(x)

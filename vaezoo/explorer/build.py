@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vaezoo.config.errors import RunError, VaezooError, printable
 from vaezoo.config.extras import need
+from vaezoo.config.shapes import is_table
 from vaezoo.explorer import images as page_images
 from vaezoo.explorer.images import Images
 from vaezoo.explorer.model_content import ModelContent, content_of
@@ -74,6 +75,10 @@ def _data_of(run: Run) -> str:
     found = run.summary.get("data")
     if not isinstance(found, dict) or not isinstance(found.get("image_shape"), list):
         raise RunError(f"{run.path}/summary.json does not describe the data; finish its training first")
+    if is_table(found["image_shape"]):
+        raise RunError(
+            f"{run.path} is a model of rows of a table, and the page shows images; use vaezoo encode or score"
+        )
     size = "x".join(map(str, found["image_shape"]))
     binary = found.get("binarize") not in (None, "none", "null")
     return printable(f"{found.get('name')} of {size}{' (binarised)' if binary else ''}")

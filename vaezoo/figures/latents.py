@@ -150,7 +150,7 @@ def latent_line(plane: Plane, subject: str = "") -> Figure:
     top, key = heading_height(plane.note) + 6, _key_width(plane.labels)
     strip = 0 if plane.decoded is None else round(2 * PANEL * plane.decoded.shape[0] / plane.decoded.shape[1])
     right = AXIS_LEFT + 2 * PANEL
-    title = titled("Codes of validation images and the decoded line", subject)
+    title = titled("Codes of validation images" + (" and the decoded line" if strip else ""), subject)
     width = max(right + key + MARGIN, heading_width(title, plane.note))
     figure = page(width, top + PANEL // 2 + 8 + strip + AXIS_BOTTOM)
     heading(figure, title, plane.note)

@@ -84,7 +84,7 @@ _RECONSTRUCTION = _section(
         "mse",
         "squared pixel",
         "lower",
-        "Mean squared error of reconstructions from the posterior mean, pixels in [0, 1].",
+        "Mean squared error of reconstructions from the posterior mean, pixels in [0, 1], or standardised columns.",
     ),
     ("psnr", "dB", "higher", "Peak signal-to-noise ratio, computed per image and then averaged."),
     ("ssim", "", "higher", "Structural similarity (Wang et al., 2004), Gaussian window, mean over images."),

@@ -43,7 +43,7 @@ class Autoencoder(Sampling, Objective):
     A code is one flat tensor (D,), whatever its parts. A spatial code has ``code_shape`` (C, h, w), and D = C h w.
 
     Args:
-        image_shape: channels, height and width of the images.
+        image_shape: channels, height and width of the images; (1, 1, D) are rows of a table, with any finite values.
         latent_dim: dimensions of a flat code; None for a spatial code, whose size follows from the network's grid.
         code_channels: channels of a spatial code; None for a flat code.
         network: encoder and decoder by name (see ``vaezoo.nn.networks``), or the function that makes them, as
@@ -104,7 +104,9 @@ class Autoencoder(Sampling, Objective):
         channels, height, width = image_shape
         self.image_shape = (channels, height, width)
         self.likelihood = self.make_likelihood(likelihood, likelihood_options)
-        self.corruption = None if corruption is None else make_corruption(corruption, corruption_options)
+        self.corruption = None
+        if corruption is not None:
+            self.corruption = make_corruption(corruption, corruption_options, image_shape=self.image_shape)
         self.perceptual = (
             None if perceptual is None else make_perceptual(perceptual, self.image_shape, perceptual_options)
         )
@@ -164,7 +166,7 @@ class Autoencoder(Sampling, Objective):
 
     def make_likelihood(self, name: str, options: dict[str, Any] | None) -> Likelihood:
         """p(x|z) by name, created with its options."""
-        return make_likelihood(name, options)
+        return make_likelihood(name, options, image_shape=self.image_shape)
 
     def make_posterior(self, dimensions: int) -> None:
         """Create what turns encoder outputs into posteriors; ``dimensions`` are channels if codes are spatial."""

@@ -17,6 +17,7 @@ from vaezoo.config.hydra_config import check_parts, explain
 from vaezoo.data import ImageDataModule
 from vaezoo.data.pixels import BINARIZE
 from vaezoo.data.settings import check_choice, check_fit, given_levels
+from vaezoo.data.tables import Standardization, given
 from vaezoo.evaluation import per_image
 from vaezoo.evaluation.anomalies import AnomalyScorer
 from vaezoo.metrics.mixtures import Mixture
@@ -83,7 +84,8 @@ class Run(RunFolder):
         """The trained model with the preparation of its images, to apply it to others; arguments as above."""
         data = self.data(packages=packages, root=root)
         model = self.model(checkpoint, packages=packages)
-        return Trained(model, data, data.fit, given_levels(data.range), data.binarize)
+        levels = given_levels(data.range)
+        return Trained(model, data, data.fit, levels, data.binarize, data.standardization)
 
     def encode(self, images: str | Path = "test", **settings: Any) -> dict[str, NDArray[Any]]:
         """What the model says of each image of a split, an image file or a folder, as ``vaezoo encode`` writes it.
@@ -154,9 +156,10 @@ def load_trained(
     try:
         check_fit(fit, levels, "image_folder")
         check_choice("binarize", binarize, BINARIZE)
+        standardization = given(*(prepared.get(name) for name in Standardization._fields))
     except ConfigError as error:
         raise RunError(f"the card of {path} does not say how images are prepared: {error}; export it again") from error
-    return Trained(model, None, fit, given_levels(levels), binarize)
+    return Trained(model, None, fit, given_levels(levels), binarize, standardization)
 
 
 def located(path: str | Path) -> Path:

@@ -9,6 +9,7 @@ from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import ImageDataModule
 from vaezoo.data.levels import Levels
 from vaezoo.data.named_images import NamedImages, images_at
+from vaezoo.data.tables import Standardization, read_rows
 from vaezoo.data.workers import how_many
 from vaezoo.evaluation import anomalies
 from vaezoo.evaluation.per_image import BATCH
@@ -19,16 +20,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Trained:
-    """A model, its data module (None for exported weights), and the preparation of image files, as in ``data.*``."""
+    """A model, its data module (None for exported weights), and the preparation of files, as in ``data.*``.
+
+    ``standardization`` is that of a table, None for a model of images.
+    """
 
     model: Autoencoder
     data: ImageDataModule | None
     fit: str
     levels: Levels | None
     binarize: str
+    standardization: Standardization | None = None
 
     def images(self, where: str | Path, *, label: int | None = None, follow_links: bool = False) -> NamedImages:
-        """The images of a split by its name, an image file, or those in a folder, prepared as in training.
+        """The images of a split by its name, an image file, or those in a folder, prepared as in training; of a model
+        of a table, the rows of a split or of a file.
 
         The labels that a conditional model needs are those of the split, ``label`` for all images, or the names of the
         folders in the folder. ConfigError or DataError if there are no such images or labels.
@@ -75,6 +81,9 @@ class Trained:
         return self.data.named_images(name)
 
     def _files(self, path: Path, follow_links: bool) -> NamedImages:
+        if self.standardization is not None:
+            key, label_key = (None, None) if self.data is None else (self.data.source.key, self.data.source.label_key)
+            return NamedImages(read_rows(path, self.standardization, key, label_key), self.model.image_shape)
         found = images_at(
             path,
             self.model.image_shape,

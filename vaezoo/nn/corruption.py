@@ -1,11 +1,12 @@
 """Corruption of the images that an encoder sees in training (Vincent et al., 2008)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from vaezoo.config.choices import CORRUPTIONS
+from vaezoo.config.shapes import refuse_table
 from vaezoo.config.validation import at_least, create, within
 from vaezoo.distributed import batch_shares
 
@@ -83,6 +84,12 @@ _ALL: tuple[Any, ...] = (GaussianNoise, Masking, SaltAndPepper)
 _CLASSES: dict[str, Any] = dict(zip(CORRUPTIONS, _ALL, strict=True))
 
 
-def make_corruption(name: str, options: Mapping[str, Any] | None = None) -> Corruption:
-    """The corruption called ``name``; ConfigError for an unknown name or option."""
+def make_corruption(
+    name: str, options: Mapping[str, Any] | None = None, *, image_shape: Sequence[int] = ()
+) -> Corruption:
+    """The corruption called ``name`` of data of that shape; ConfigError for an unknown name or option."""
+    if name == "salt_pepper":
+        refuse_table(
+            image_shape, "model.corruption=salt_pepper", "choose gaussian, or masking, which sets values to their mean"
+        )
     return create("model.corruption", _CLASSES, name, options)

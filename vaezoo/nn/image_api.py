@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.config.errors import ImageError
+from vaezoo.config.shapes import is_table
 from vaezoo.nn.interpolation import METHODS
 
 ROUNDING = 1e-5
@@ -138,7 +139,7 @@ def _check_images(model: Any, x: Any, name: str) -> None:
         wanted = _either(model.image_shape)
         raise ImageError(f"{name} needs images of shape {wanted}, got {_shape(x)}{_remedy(x, model.image_shape)}")
     _check_rows(model, len(x) if x.dim() == 4 else 1, name, "images")
-    _check_pixels(x, name)
+    _check_pixels(x, name, is_table(model.image_shape))
 
 
 def _check_rows(model: Any, rows: int, name: str, what: str) -> None:
@@ -153,6 +154,8 @@ def _check_rows(model: Any, rows: int, name: str, what: str) -> None:
 def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
     """A closing clause with the likely remedy for a wrong shape; empty if there is none."""
     channels, *size = wanted
+    if is_table(wanted) and x.shape[-1:] == wanted[-1:]:
+        return f"; write rows.reshape(-1, 1, 1, {wanted[-1]})"
     if list(x.shape[-3:]) == [*size, channels]:
         return ", whose channels come last; write images.movedim(-1, -3)"
     if channels == 1 and x.dim() in (2, 3) and list(x.shape[-2:]) == size:
@@ -162,11 +165,15 @@ def _remedy(x: Tensor, wanted: tuple[int, int, int]) -> str:
     return ""
 
 
-def _check_pixels(x: Tensor, name: str) -> None:
-    """ImageError for pixels outside of [0, 1]. Synchronises with the device once."""
+def _check_pixels(x: Tensor, name: str, of_table: bool) -> None:
+    """ImageError for pixels outside of [0, 1], or values of a table that are not finite. Synchronises once."""
     if x.numel() == 0 or x.device.type == "meta" or type(x).__name__ == "FakeTensor":
         return
     least, most = torch.stack(x.detach().aminmax()).tolist()
+    if of_table and math.isfinite(least) and math.isfinite(most):
+        return
+    if of_table:
+        raise ImageError(f"{name} needs finite numbers, got some that are not; leave those rows out")
     if least >= -ROUNDING and most <= 1 + ROUNDING:
         return
     if not (math.isfinite(least) and math.isfinite(most)):

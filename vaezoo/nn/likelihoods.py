@@ -1,7 +1,7 @@
 """Likelihoods p(x|z): decoder outputs to the log density of an image and to mean pixels."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.choices import LIKELIHOODS
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.shapes import is_table
 from vaezoo.config.validation import above, create
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_log_prob
@@ -24,11 +25,16 @@ class Likelihood(nn.Module):
     ``discrete`` marks probabilities instead of densities; only then are bits per dimension meaningful.
     ``is_gaussian`` marks Gaussians with one variance for all pixels, comparable with probabilistic PCA. ``highest`` is
     the largest probability or density of a pixel; up to 1, recon is never negative.
+
+    ``is_bounded`` is whether pixels are in [0, 1]. Values of a table are not; only some likelihoods, those that
+    ``can_be_unbounded``, are densities of any number, and then decoder outputs are their means as they are.
     """
 
     discrete = False
     is_gaussian = False
     highest = math.inf
+    can_be_unbounded = False
+    is_bounded = True
     unsupported = (
         "the likelihood is not defined on these images, so its recon is not comparable with that of other likelihoods;"
         " choose another model.likelihood"
@@ -44,16 +50,18 @@ class Likelihood(nn.Module):
         return -self.log_prob(x, outputs)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """E[x|z], the pixels to display, in [0, 1]: (B, C, H, W) -> (B, C, H, W)."""
-        raise NotImplementedError
+        """E[x|z], the pixels to display, in [0, 1] if they are bounded: (B, C, H, W) -> (B, C, H, W)."""
+        return torch.sigmoid(outputs) if self.is_bounded else outputs
 
     def outputs_near(self, mean: Tensor) -> Tensor:
         """Decoder outputs to start from, whose ``mean`` is about these pixels: their logits, kept from saturation."""
+        if not self.is_bounded:
+            return mean
         return torch.logit(mean.clamp(START_MARGIN, 1 - START_MARGIN))
 
     def supports(self, x: Tensor) -> Tensor:
         """Whether every pixel of an image is in the support of the distribution: (B, C, H, W) -> (B,)."""
-        return ((x >= 0) & (x <= 1)).flatten(1).all(1)
+        return (((x >= 0) & (x <= 1)) if self.is_bounded else x.isfinite()).flatten(1).all(1)
 
     def describe(self) -> str:
         """The likelihood as text, with its constants."""
@@ -76,9 +84,6 @@ class Bernoulli(Likelihood):
 
     def nll(self, x: Tensor, outputs: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(outputs, x, reduction="none").sum((1, 2, 3))
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs)
 
     def supports(self, x: Tensor) -> Tensor:
         return ((x == 0) | (x == 1)).flatten(1).all(1)
@@ -123,6 +128,7 @@ class ContinuousBernoulli(Likelihood):
 class Gaussian(Likelihood):
     """N(mean, sigma^2) with one fixed ``sigma`` (for pixels in [0, 1]); ConfigError if it is not positive."""
 
+    can_be_unbounded = True
     is_gaussian = True
     logvar: Tensor
 
@@ -134,10 +140,7 @@ class Gaussian(Likelihood):
         self.register_buffer("logvar", torch.tensor(2 * math.log(sigma)), persistent=False)
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        return gaussian_log_prob(x, torch.sigmoid(outputs), self.logvar).flatten(1).sum(1)
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs)
+        return gaussian_log_prob(x, self.mean(outputs), self.logvar).flatten(1).sum(1)
 
     def describe(self) -> str:
         return f"Gaussian with sigma fixed at {self.sigma:g}"
@@ -147,9 +150,6 @@ class FittedGaussian(Gaussian):
     """N(mean, sigma^2) around decoder outputs that are pixels already, with a ``sigma`` fitted after training."""
 
     name = "fitted_gaussian"
-
-    def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        return gaussian_log_prob(x, outputs, self.logvar).flatten(1).sum(1)
 
     def mean(self, outputs: Tensor) -> Tensor:
         return outputs
@@ -169,6 +169,7 @@ class LearnedGaussian(Likelihood):
     scores would not give a density. ConfigError for other values.
     """
 
+    can_be_unbounded = True
     is_gaussian = True
     MOMENTUM = 0.01
     FLOOR = math.log(1e-3)
@@ -189,12 +190,9 @@ class LearnedGaussian(Likelihood):
             self.log_sigma = nn.Parameter(torch.zeros(()))
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        mean = torch.sigmoid(outputs)
+        mean = self.mean(outputs)
         log_sigma = self._fit(x, mean) if self.optimal and self.training else self.log_sigma
         return gaussian_log_prob(x, mean, 2 * log_sigma.clamp(min=self.FLOOR)).flatten(1).sum(1)
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs)
 
     def describe(self) -> str:
         kind = "optimal for each batch" if self.optimal else "learned"
@@ -236,9 +234,6 @@ class DiscretizedLogistic(Likelihood):
         log_mass = torch.where(x > 1 - self.HALF_BIN, F.logsigmoid(-lower), log_mass)
         return log_mass.flatten(1).sum(1)
 
-    def mean(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs)
-
     def supports(self, x: Tensor) -> Tensor:
         levels = 255 * x
         near = (levels - levels.round()).abs() < 1e-3
@@ -254,6 +249,7 @@ class _Scaled(Likelihood):
     ConfigError if it is neither positive nor ``shared``.
     """
 
+    can_be_unbounded = True
     FLOOR = math.log(1e-3)
     """Minimum log scale, if it is learned; without it, perfect reconstructions have unbounded likelihood."""
 
@@ -272,7 +268,7 @@ class _Scaled(Likelihood):
             self.highest = math.exp(self.log_density(torch.zeros((), device="cpu")).item()) / scale
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
-        error = x - torch.sigmoid(outputs)
+        error = x - self.mean(outputs)
         if isinstance(self.scale, str):
             log_scale = self.log_scale.clamp(min=self.FLOOR)
             return (self.log_density(error * torch.exp(-log_scale)) - log_scale).flatten(1).sum(1)
@@ -281,9 +277,6 @@ class _Scaled(Likelihood):
     def log_density(self, value: Tensor) -> Tensor:
         """Log density at scale 1, elementwise."""
         raise NotImplementedError
-
-    def mean(self, outputs: Tensor) -> Tensor:
-        return torch.sigmoid(outputs)
 
     def describe(self) -> str:
         if isinstance(self.scale, str):
@@ -326,6 +319,20 @@ _CLASSES: dict[str, type[Likelihood]] = dict(
 )
 
 
-def make_likelihood(name: str, options: Mapping[str, Any] | None = None) -> Likelihood:
-    """The likelihood called ``name``, created with ``options``; ConfigError for an unknown name or option."""
-    return create("model.likelihood", _CLASSES, name, options)
+def make_likelihood(
+    name: str, options: Mapping[str, Any] | None = None, *, image_shape: Sequence[int] = ()
+) -> Likelihood:
+    """The likelihood called ``name`` of data of that shape.
+
+    ConfigError for an unknown name or option, and for rows of a table if it is one of pixels in [0, 1].
+    """
+    made = create("model.likelihood", _CLASSES, name, options)
+    if is_table(image_shape):
+        known = [each for each in LIKELIHOODS if _CLASSES[each].can_be_unbounded]
+        if not made.can_be_unbounded:
+            raise ConfigError(
+                f"model.likelihood={name} is of pixels in [0, 1], and the data are rows of a table, with any values;"
+                f" choose {', '.join(known[:-1])} or {known[-1]}"
+            )
+        made.is_bounded = False
+    return made

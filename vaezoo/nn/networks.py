@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.shapes import is_table, refuse_table
 from vaezoo.config.validation import at_least, one_of, within
 from vaezoo.distributed import memory
 
@@ -58,6 +59,7 @@ def make_spatial_networks(
     stages, each of which halves the image; by default, as many as bring the shorter side closest to 8 positions.
     ConfigError as for ``make_networks``, and for mlp.
     """
+    refuse_table(image_shape, "a spatial code", "choose a model with a flat code, such as vae")
     _check(name, image_shape, widths)
     if name == "mlp":
         raise ConfigError(
@@ -75,7 +77,9 @@ def _check(name: str, image_shape: ImageShape, widths: Sequence[int] | None) -> 
     one_of(name, NETWORKS, "model.network")
     channels, height, width = image_shape
     at_least(channels, 1, "data.channels")
-    if min(height, width) < 8:
+    if name != "mlp":
+        refuse_table(image_shape, f"model.network={name}", "choose mlp, or another model if it has no mlp")
+    if not is_table(image_shape) and min(height, width) < 8:
         raise ConfigError(f"images must be at least 8x8 pixels, got {height}x{width}; set data.image_size")
     for size in widths or ():
         within(size, 1, LARGEST, "each of model.widths")

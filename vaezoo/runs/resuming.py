@@ -216,6 +216,8 @@ def _image_shape(data: Mapping[str, Any]) -> list[int] | None:
     """The image shape in data settings; None if they do not contain it, RunError if it is invalid."""
     if not {"image_size", "channels"} <= data.keys():
         return None
+    if data.get("source") == "table":
+        return [1, 1, len(data["columns"])] if isinstance(data.get("columns"), list) else None
     size, channels = data["image_size"], data["channels"]
     sides = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(number) is int for number in (channels, *sides)):

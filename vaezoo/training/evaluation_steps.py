@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vaezoo import metrics
 from vaezoo.config.errors import NonFiniteLossError
+from vaezoo.config.shapes import is_table
 from vaezoo.distributed import batch_shares
 from vaezoo.distributed.batch_shares import BatchShare
 from vaezoo.metrics.codebooks import codes_used, perplexity
@@ -71,7 +72,7 @@ class EvaluationSteps(ModelInterface):
         # A biased statistic of a batch has no mean over batches, and neither has an objective that contains it.
         values = {} if terms.batch_statistics else {"loss": self.objective(terms, self.weights())}
         values |= {name: value for name, value in terms.named().items() if name not in terms.batch_statistics}
-        values |= corrupted | {"mse": mse, "psnr": metrics.psnr(mse)}
+        values |= corrupted | {"mse": mse} | ({} if is_table(x.shape[1:]) else {"psnr": metrics.psnr(mse)})
         if terms.has_rate:
             elbo = {"elbo_given_label": terms.elbo} if self.is_conditional else {"elbo": terms.elbo}
             values |= {**elbo, "supported": self.likelihood.supports(x)}

@@ -7,6 +7,7 @@ from vaezoo.commands.apply.render_options import RenderOptions
 from vaezoo.commands.apply.request import SHARED_USAGE, Request, applied, read
 from vaezoo.config import arguments
 from vaezoo.config.errors import ConfigError, printable
+from vaezoo.config.shapes import refuse_table
 from vaezoo.runs.outputs import output
 
 USAGE = f"""usage: vaezoo render RUN|FILE.safetensors|hf://OWNER/NAME what=KIND out=FILE [images=FOLDER] [KEY=VALUE...]
@@ -56,6 +57,7 @@ def render(request: Request, options: RenderOptions) -> None:
 
         from vaezoo.commands.apply import drawing
 
+        refuse_table(trained.model.image_shape, "vaezoo render", "use vaezoo encode or score")
         with output(request.out) as new, torch.no_grad():
             torch.manual_seed(request.options.seed)
             frames = drawing.draw(trained, request, options)

@@ -8,6 +8,7 @@ import torch
 from vaezoo.commands.export import readme
 from vaezoo.commands.export.request import Request
 from vaezoo.config.reading import plain
+from vaezoo.config.shapes import is_table
 from vaezoo.evaluation.cost import count_parameters
 from vaezoo.models import Autoencoder, model_card, program_checks, programs
 from vaezoo.models.loading import Run, load_exported
@@ -80,7 +81,7 @@ def _card(run: Run, request: Request, model: Autoencoder, checkpoint: str, parts
         "training": {name: summary.get(name) for name in FROM_SUMMARY} | {"checkpoint": checkpoint},
         "data": summary.get("data"),
         "metrics": {stage: summary.get(stage) for stage in ("val", "test")},
-        "images": {"shape": ["batch", *shape], "dtype": "float32", "range": [0, 1]},
+        "images": {"shape": ["batch", *shape], "dtype": "float32", "range": None if is_table(shape) else [0, 1]},
         "labels": model.classes and {"shape": ["batch"], "dtype": "int64", "classes": model.classes},
         "programs": {name: {"inputs": part.inputs, "outputs": part.outputs} for name, (part, _) in parts.items()},
         "licence": request.licence,

@@ -9,6 +9,7 @@ import torch
 from vaezoo.commands.export.training_command import training_command
 from vaezoo.config.errors import DataError, printable
 from vaezoo.config.extras import need
+from vaezoo.config.shapes import is_table
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models import Autoencoder
 from vaezoo.models.loading import Run
@@ -67,14 +68,17 @@ def _metadata(
 ) -> str:
     """The head of the card, by which a hub finds and lists it, as YAML."""
     hub, data = need("huggingface_hub", "hub"), _data(summary).get("name")
+    task, result = "image-feature-extraction", "image-to-image"
+    if is_table(_data(summary).get("image_shape") or ()):
+        task = result = "feature-extraction"
     results = [
-        hub.EvalResult("image-to-image", data, data, metric, round(value, 6), dataset_split="test")
+        hub.EvalResult(result, data, data, metric, round(value, 6), dataset_split="test")
         for metric, (value, *_) in measured.items()
     ]
     metadata = hub.ModelCardData(
         library_name="vaezoo",
         license=None if licence is None else licence.lower(),
-        pipeline_tag="image-feature-extraction",
+        pipeline_tag=task,
         tags=["autoencoder", "vaezoo", type(model).__name__.lower()],
         model_name=name,
         eval_results=results,
@@ -86,11 +90,13 @@ def _about(model: Autoencoder, summary: Mapping[str, Any]) -> str:
     channels, height, width = model.image_shape
     code = f"{model.latent_dim:,} numbers"
     code = code if len(model.code_shape) == 1 else f"{'x'.join(map(str, model.code_shape))} = {code}"
-    colour = "grey" if channels == 1 else "colour"
+    kind = f"images | {height}x{width}, {'grey' if channels == 1 else 'colour'}, pixels in [0, 1]"
+    if is_table(model.image_shape):
+        kind = f"rows of a table | {width:,} columns, standardised by the mean and std in the card"
     return (
         f"{(type(model).__doc__ or '').strip().splitlines()[0]}\n\n"
         "| | |\n|---|---|\n"
-        f"| images | {height}x{width}, {colour}, pixels in [0, 1] |\n"
+        f"| {kind} |\n"
         f"| code | {code}{'' if model.index_shape is None else ', discrete'} |\n"
         f"| network | {summary.get('network')}, {summary.get('parameters', 0):,} parameters |\n"
         f"| likelihood | {summary.get('likelihood')} |\n"
@@ -103,12 +109,15 @@ def _use(model: Autoencoder, weights: str) -> str:
     if model.is_conditional:
         seen, note = "model.given(labels)", f"; labels (B,) from 0 to {(model.classes or 1) - 1}"
     sample = "" if model.prior() is None else "new = model.sample(16)  # (16, C, H, W)\n"
+    of_table = is_table(model.image_shape)
+    what = f"(B, 1, 1, {model.pixels}), standardised" if of_table else "(B, C, H, W) in [0, 1]"
+    files, images = ("Tables are", "FILE.csv") if of_table else ("Files are", "FOLDER")
     return (
         "## Use\n\n```python\nimport vaezoo\n\n"
         f'model = vaezoo.load("{weights}")  # or vaezoo.load("hf://OWNER/NAME")\n'
-        f"code = {seen}.encode(x)  # x float32 (B, C, H, W) in [0, 1]{note}\n"
+        f"code = {seen}.encode(x)  # x float32 {what}{note}\n"
         f"again = {seen}.decode(code)\n{sample}```\n\n"
-        f"Files are encoded with `vaezoo encode {weights} images=FOLDER out=codes.csv`. The weights are safetensors,"
+        f"{files} encoded with `vaezoo encode {weights} images={images} out=codes.csv`. The weights are safetensors,"
         " and their card is JSON: loading them executes no code of this repository."
     )
 
@@ -153,9 +162,13 @@ def _training(run: Run, summary: Mapping[str, Any]) -> str:
     data, environment = _data(summary), summary.get("environment") or {}
     command = training_command(run.config)
     sizes = ", ".join(f"{data.get(split, 0):,} {split}" for split in ("train", "val", "test"))
+    prepared = f"fit={data.get('fit')}, range={data.get('range')}, binarize={data.get('binarize')}"
+    kind = "images"
+    if is_table(data.get("image_shape") or ()):
+        kind, prepared = "rows", "each column is standardised by the training split"
     text = (
-        f"## Data and training\n\n{data.get('name')}: {sizes} images, split by seed {data.get('split_seed')};"
-        f" fit={data.get('fit')}, range={data.get('range')}, binarize={data.get('binarize')}."
+        f"## Data and training\n\n{data.get('name')}: {sizes} {kind}, split by seed {data.get('split_seed')};"
+        f" {prepared}."
         f" {summary.get('steps', 0):,} optimiser steps in {summary.get('epochs', 0):,} epochs with seed"
         f" {summary.get('seed')}, by vaezoo {environment.get('vaezoo')} (commit {environment.get('commit')}) with torch"
         f" {environment.get('torch')} on {environment.get('device_name') or environment.get('device')}."
@@ -167,9 +180,11 @@ def limits(run: Run, model: Autoencoder) -> Iterator[str]:
     """What the model is not for, in sentences, by what is known of it."""
     summary, (_, height, width) = run.summary, model.image_shape
     data = _data(summary)
+    of_table = is_table(model.image_shape)
+    seen = f"rows of {data.get('name')}" if of_table else f"images of {data.get('name')} at {height}x{width} pixels"
     yield (
-        f"It was trained on {data.get('train', 0):,} images of {data.get('name')} at {height}x{width} pixels alone;"
-        " what it makes of other images is not known."
+        f"It was trained on {data.get('train', 0):,} {seen} alone; what it makes of other {seen.split()[0]} is not"
+        " known."
     )
     if data.get("leave_out"):
         yield f"It has seen no images of the classes {data['leave_out']}, which are among the test images."
@@ -186,7 +201,8 @@ def limits(run: Run, model: Autoencoder) -> Iterator[str]:
         )
     if model.prior() is None:
         yield "It has no prior: what is drawn from it comes from a distribution fitted to its codes afterwards."
-    yield "Images that it decodes are those of its training data in kind, and share their biases."
+    if not of_table:
+        yield "Images that it decodes are those of its training data in kind, and share their biases."
 
 
 def draw(folder: Path, run: Run, model: Autoencoder) -> list[str]:
@@ -197,6 +213,8 @@ def draw(folder: Path, run: Run, model: Autoencoder) -> list[str]:
 
     kinds: list[Picture] = [Reconstructions(count=10), Samples(count=32), Interpolations(pairs=2)]
     written, data = [], run.data()
+    if is_table(model.image_shape):
+        return []
     try:
         data.prepare_data()
         data.setup()

@@ -16,6 +16,7 @@ from vaezoo.comparison.report.part import Part
 from vaezoo.comparison.report.pictures import Models, Picture
 from vaezoo.config import hydra_config
 from vaezoo.config.errors import RunError, VaezooError
+from vaezoo.config.shapes import is_table
 from vaezoo.metrics.catalogue import mostly_unused
 from vaezoo.models.loading import Run
 from vaezoo.runs.files import replacing
@@ -131,6 +132,11 @@ def _makers(part: Part, prefix: str, figures: Path) -> dict[str, Callable[[], li
     }
     if images is None or not models:
         return of_numbers
+    if is_table(images.test.shape[1:]):
+        return of_numbers | {
+            "Latent maps": lambda: [sections.latent_maps(images, models, prefix, figures)],
+            "Latent dimensions": lambda: [sections.kl_by_dimension(models, prefix, figures)],
+        }
     return of_numbers | {
         "Reconstructions": lambda: pictures.reconstructions(images, models, prefix, figures),
         "Interpolations": lambda: pictures.interpolations(images, models, prefix, figures),

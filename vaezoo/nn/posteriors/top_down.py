@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.shapes import refuse_table
 from vaezoo.config.validation import within
 from vaezoo.nn.networks import LARGEST, Crop, ImageShape, Pad, last_bias
 from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
@@ -25,6 +26,7 @@ def resolutions(
     finest; with fewer resolutions, only the last are used. ConfigError for numbers out of range.
     """
     widths = tuple(WIDTHS if widths is None else widths)
+    refuse_table(image_shape, "a grid of codes", "choose a model with a flat code, such as vae")
     if min(image_shape[1:]) < 8:
         raise ConfigError(
             f"images must be at least 8x8 pixels, got {image_shape[1]}x{image_shape[2]}; set data.image_size"

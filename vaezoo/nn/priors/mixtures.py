@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vaezoo.config.shapes import is_table
 from vaezoo.config.validation import within
 from vaezoo.metrics.divergences import LOG_2PI
 from vaezoo.nn.priors.base import PriorModel, normal_noise
@@ -81,8 +82,8 @@ class _Started(PriorModel):
 class Vamp(_Started):
     """VampPrior: the mean of the posteriors of learned pseudo-inputs (Tomczak and Welling, 2018).
 
-    Pseudo-inputs are the sigmoid of parameters, which start at training images, and pass through the model's own
-    encoder. Their posteriors must be diagonal Gaussians.
+    Pseudo-inputs are the sigmoid of parameters, or parameters themselves for rows of a table; they start at training
+    images, and pass through the model's own encoder. Their posteriors must be diagonal Gaussians.
     """
 
     needs_moments = True
@@ -92,14 +93,19 @@ class Vamp(_Started):
     def __init__(self, *, image_shape: tuple[int, int, int], components: int = 500) -> None:
         within(components, 1, 2**20, "model.prior_options.components")
         super().__init__(components)
+        self.is_bounded = not is_table(image_shape)
         self.pseudo_inputs = nn.Parameter(torch.empty(components, *image_shape).normal_(0, 1))
 
     def forward(self, posterior: Callable[[Tensor], Any], device: torch.device) -> Mixture:
-        mean, logvar = posterior(torch.sigmoid(self.pseudo_inputs)).moments()
+        mean, logvar = posterior(self._inputs()).moments()
         return Mixture(mean, logvar, mean.new_full((len(mean),), -math.log(len(mean))))
 
     def _start(self, images: Tensor, posterior: Callable[[Tensor], Any]) -> None:
-        self.pseudo_inputs.copy_(torch.logit((1 - 2 * self.MARGIN) * images + self.MARGIN))
+        started = torch.logit((1 - 2 * self.MARGIN) * images + self.MARGIN) if self.is_bounded else images
+        self.pseudo_inputs.copy_(started)
+
+    def _inputs(self) -> Tensor:
+        return torch.sigmoid(self.pseudo_inputs) if self.is_bounded else self.pseudo_inputs
 
     def describe(self) -> str:
         return f"VampPrior with {self.components:,} pseudo-inputs"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaezoo import figures, metrics
+from vaezoo.config.shapes import is_table
 from vaezoo.config.validation import at_least, within
 from vaezoo.figures import Labels, Plane, Prior, mosaics, planes
 from vaezoo.figures.planes import Axes2, Limits
@@ -40,6 +41,7 @@ class LatentKL(Picture):
     """
 
     name = "latent_kl"
+    of_table = True
     shows_images = False
 
     def __init__(self, **shared: Any) -> None:
@@ -89,6 +91,7 @@ class LatentMap(Picture):
     """
 
     name = "latent_map"
+    of_table = True
 
     def __init__(self, *, count: int = 2000, ellipses: int = 100, grid: int = 20, **shared: Any) -> None:
         super().__init__(**shared)
@@ -169,12 +172,14 @@ def _bulk_on_line(prior: Any) -> list[Tensor]:
     return [torch.stack([mean - spread, mean + spread])]
 
 
-def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) -> np.ndarray:
-    """Decoded images of a grid of codes over the square ``where``, as one array of pixels (H, W, 3).
+def decoded_plane(model: Any, where: Limits, columns: int, dimensions: int = 2) -> np.ndarray | None:
+    """Decoded images of a grid of codes over the square ``where``, as one array of pixels (H, W, 3); None of a table.
 
     The number of rows keeps the grid square; one row for a one-dimensional code. Images larger than ``TILE`` are
     downsampled by averaging.
     """
+    if is_table(model.image_shape):
+        return None
     _, height, width = model.image_shape
     rows = max(1, round(columns * width / height)) if dimensions == 2 else 1
     codes = planes.grid_codes(where, columns, rows)[:, :dimensions]

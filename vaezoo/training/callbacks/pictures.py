@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from vaezoo.config.errors import ConfigError, VaezooError
+from vaezoo.config.shapes import is_table
 from vaezoo.config.validation import at_least, check_picture
 from vaezoo.figures import raster, write_vector
 from vaezoo.figures.canvas import DPI
@@ -62,6 +63,8 @@ class Picture(L.Callback):
     name: ClassVar[str]
     shows_images: ClassVar[bool] = True
     """Whether the title says how images of other numbers of channels are shown."""
+    of_table: ClassVar[bool] = False
+    """Whether the figure is drawn of rows of a table too, which are no images."""
     of = "validation images"
     """What ``data.examples(count, "val")`` has, in titles."""
     seconds_of_drawing: float
@@ -82,7 +85,8 @@ class Picture(L.Callback):
 
     def draw(self, model: Any, data: Any) -> Figure | None:
         """The figure at the resolution ``dpi``, or None if there is nothing to show."""
-        self._drawn = self.figure(model, data)
+        drawable = self.of_table or not is_table(model.image_shape)
+        self._drawn = self.figure(model, data) if drawable else None
         if self._drawn is not None:
             self._drawn.set_dpi(self.dpi)
         return self._drawn
