@@ -86,6 +86,7 @@ def test_what_other_posteriors_do_not_have_has_its_reason(evaluated: Any) -> Non
     full = evaluated("model=vae", "model.posterior=full")["metrics"]
     assert full["mutual_information"]["value"] is not None
     assert full["aggregate_kl"]["value"] is not None
+    assert "not independent Gaussians" in full["moments_kl"]["reason"]
     assert "of the posterior are not independent" in full["total_correlation"]["reason"]
 
 
@@ -107,6 +108,8 @@ def test_a_sphere_has_what_does_not_need_independent_dimensions(evaluated: Any) 
     assert metrics["mixture_fd_classifier"]["value"] > 0
     assert "of the posterior are not independent" in metrics["total_correlation"]["reason"]
     assert metrics["code_bits"]["value"] == pca["code_bits"]["value"] == 64
+    assert "on a sphere" in metrics["moments_kl"]["reason"]
+    assert metrics["independent_fd_classifier"]["reason"] == "the codes are not discrete"
 
 
 def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:
@@ -120,6 +123,8 @@ def test_discrete_codes_have_a_rate_and_a_usage(evaluated: Any) -> None:
     assert not {"kl_of_dimensions", "rate_at_depth", "code_std"} & found["vectors"].keys()
     assert "draws of a point" in metrics["iw_bound"]["reason"]
     assert "no prior" in metrics["prior_fd_classifier"]["reason"]
+    assert got["independent_fd_classifier"] > got["reconstruction_fd_classifier"]
+    assert "discrete" in metrics["moments_kl"]["reason"]
 
     assert metrics["perplexity"]["positions"] == [64]
     assert not {"kl_of_dimensions", "rate_at_depth", "code_std"} & found["vectors"].keys()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose
+from vaezoo.metrics.latent import Decomposition, aggregate_log_density, decompose, moments_kl
 from vaezoo.nn.posteriors.gaussian import DiagonalGaussian, FullGaussian
 from vaezoo.nn.priors.gaussian import StandardNormal
 from vaezoo.nn.priors.mixtures import Mixture
@@ -209,3 +209,24 @@ def test_the_aggregate_posterior_as_the_prior_costs_the_mutual_information_alone
     mean_rate = torch.tensor(rates)
     error = mean_rate.std().item() / 20 + found.standard_errors["mutual_information"]
     assert mean_rate.mean().item() == pytest.approx(found.mutual_information, abs=4 * error)
+
+
+def test_the_divergence_of_the_moments_is_that_of_the_gaussian_with_them() -> None:
+    covariance = torch.tensor([[2.0, 0.5, 0.1], [0.5, 1.5, -0.3], [0.1, -0.3, 0.6]], dtype=torch.float64)
+    shift = torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)
+    codes = gaussian_means(400, covariance) + shift
+    normal = MultivariateNormal(torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    expected = float(kl_divergence(MultivariateNormal(shift, covariance), normal))
+    assert moments_kl(codes) == pytest.approx(expected, rel=1e-9)
+    narrow = gaussian_means(400, covariance - 0.4 * torch.eye(3)) + shift
+    assert moments_kl(narrow, torch.full_like(narrow, 0.4)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_divergence_of_the_moments_needs_more_codes_than_dimensions() -> None:
+    codes = torch.randn(5, 5, generator=generator())
+    assert moments_kl(codes) is None
+    assert moments_kl(torch.zeros(9, 2)) is None  # a collapsed code without a posterior
+    assert moments_kl(torch.zeros(9, 2), torch.ones(9, 2)) == 0  # and one whose posteriors are the prior
+    line = torch.randn(50, 1, generator=generator())
+    expected = 0.5 * float(line.var(correction=0) + line.mean() ** 2 - 1 - line.var(correction=0).log())
+    assert moments_kl(line) == pytest.approx(expected, rel=1e-5)

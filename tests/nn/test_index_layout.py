@@ -84,3 +84,17 @@ def test_independent_indices_cost_their_entropy() -> None:
     layout = IndexLayout({"top": IndexGrid((2,), 1, 2), "bottom": IndexGrid((2,), 1, 1)})
     indices = torch.tensor([[0, 0, 1], [1, 1, 1]])
     assert layout.independent_rate(indices) == pytest.approx(2 * math.log(2))
+
+
+def test_independent_draws_have_the_frequencies_of_each_codebook_in_its_places() -> None:
+    layout = IndexLayout({"top": IndexGrid((3,), 1, 2), "bottom": IndexGrid((4, 2), 2, 2)})
+    counts = {"top": torch.tensor([1, 0, 3]), "bottom_1": torch.tensor([0, 5, 5, 0]), "bottom_2": torch.tensor([9, 1])}
+    drawn = layout.independent_draws(counts, 5000, torch.Generator().manual_seed(0))
+    assert drawn.shape == (5000, layout.length)
+    for name, found in layout.counts(drawn).items():
+        shares = counts[name] / counts[name].sum()
+        torch.testing.assert_close(found / found.sum(), shares, atol=0.02, rtol=0)
+    first, second = layout.maps(drawn)["top"].flatten(1).T
+    assert abs(float(torch.corrcoef(torch.stack([first, second]).double())[0, 1])) < 0.05
+    grid = one_grid((3,), 2, 2).independent_draws({"": counts["top"]}, 6)
+    assert grid.shape == (6, 1, 2, 2)

@@ -34,6 +34,8 @@ GIVEN_LABEL = "the model is one of images given their label, p(x|y), whose bound
 NO_MIXTURE = "the model decodes codes given a label, which a mixture of codes does not draw"
 OF_INDEX_PRIOR = ("prior_rate", "elbo_prior")
 LEAST_BOUND_IMAGES = 500
+MOST_MOMENTS = 4096
+"""Maximum dimensions of codes whose covariance is taken."""
 
 
 def mean_of(values: Tensor, **more: Any) -> Number:
@@ -199,7 +201,27 @@ def generated(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[Numbers, Vec
         for source, images in sources.items():
             numbers |= _against_test(inputs, source, features, extractor, images, about.get(source, {}))
         numbers |= _floor(inputs, features, extractor)
-    return numbers, {}
+    return numbers | _independent(subject, inputs), {}
+
+
+def _independent(subject: Any, inputs: Inputs) -> Numbers:
+    """The Frechet distance of images decoded from independent indices: what a prior over indices improves upon."""
+    name, extractor = "independent_fd_classifier", inputs.extractors["classifier"]
+    if getattr(subject, "index_shape", None) is None:  # of PCA too
+        return missing([name], index_priors.CONTINUOUS)
+    if subject.is_conditional:
+        return missing([name], "the model decodes codes given a label")
+    if isinstance(extractor, str):
+        return missing([name], extractor)
+    layout, count = subject.index_layout, min(inputs.settings.samples, len(inputs.test))
+    counts = layout.counts(inputs.map(subject.indices, inputs.train))
+    drawn = layout.independent_draws(counts, count, _seeded(inputs))
+    with torch.no_grad():
+        decoded = (subject.decode(subject.codes_at(part.to(inputs.device))) for part in drawn.split(CHUNK))
+        fake = inputs.features(extractor, decoded)
+    real = inputs.real_features("classifier", "test")
+    sizes = {"n": count, "n_real": len(real), "features": extractor.version}
+    return {name: {"value": generation.frechet_distance(real, fake), **sizes}}
 
 
 def _no_prior(subject: Any) -> str:
@@ -328,6 +350,7 @@ def latent_space(subject: Any, inputs: Inputs, train_codes: Tensor, test_codes: 
     """Active units, the decomposition of the average KL, in nats, usage of codebooks, and the accuracy of probes."""
     numbers, vectors = _posterior_statistics(subject, inputs, test_codes)
     vectors |= _by_depth(subject, inputs) | _spread_of_channels(subject, test_codes)
+    numbers |= _moments_kl(subject, inputs, test_codes)
     return numbers | _codebooks(subject, inputs) | probed(inputs, train_codes, test_codes), vectors
 
 
@@ -358,6 +381,24 @@ def _posterior_statistics(subject: Any, inputs: Inputs, codes: Tensor) -> tuple[
         if parts.saturated:
             numbers[name]["note"] = f"mutual information is at its limit of log n = {math.log(parts.n):.2f} nats"
     return numbers, vectors
+
+
+def _moments_kl(subject: Any, inputs: Inputs, codes: Tensor) -> Numbers:
+    """How far the Gaussian with the codes' moments is from N(0, I)."""
+    name, example = "moments_kl", _example(subject, inputs)
+    if subject.index_shape is not None or subject.is_spherical:
+        return missing([name], "the codes are not a Gaussian's: they are discrete, or on a sphere")
+    if example is not None and example.moments() is None:
+        return missing([name], "the dimensions of the posterior are not independent Gaussians")
+    if codes.shape[1] > MOST_MOMENTS:
+        return missing([name], f"codes have more than {MOST_MOMENTS:,} dimensions")
+    variance = None
+    if example is not None:
+        variance = inputs.map_given(subject, lambda seen, x: seen.posterior(x).moments()[1].exp())
+    found = latent.moments_kl(codes, variance)
+    if found is None:
+        return missing([name], f"the covariance of {len(codes):,} codes of {codes.shape[1]:,} dimensions is singular")
+    return {name: {"value": found, "n": len(codes)}}
 
 
 @torch.no_grad()

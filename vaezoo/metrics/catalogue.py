@@ -169,6 +169,17 @@ _GENERATION = _section(
     ),
 )
 
+_GENERATION.append(
+    Metric(
+        "independent_fd_classifier",
+        "",
+        "",
+        "Frechet distance of images decoded from independent indices with the frequencies of training images', in"
+        f" {FEATURES['classifier']}: what a prior over indices must improve upon.",
+        "generation",
+    )
+)
+
 _INTERPOLATION = _section(
     "interpolation",
     (
@@ -241,6 +252,13 @@ _LATENT = _section(
         "nats",
         "",
         "KL divergence of the aggregate posterior from the prior: total correlation + dimension-wise KL.",
+    ),
+    (
+        "moments_kl",
+        "nats",
+        "",
+        "KL divergence from N(0, I) of the Gaussian with the moments of the codes, or of the aggregate posterior: a"
+        " lower bound on how far they are from it.",
     ),
     (
         "perplexity",

@@ -49,6 +49,24 @@ class Decomposition:
         return self.mutual_information > 0.95 * math.log(self.n)
 
 
+def moments_kl(mean: Tensor, variance: Tensor | None = None) -> float | None:
+    """KL(N(m, S) || N(0, I)) in nats, with the moments of the aggregate posterior: how far codes are from N(0, I).
+
+    (tr S + |m|^2 - D - log det S) / 2 in float64. Of all distributions with these moments, the Gaussian has the
+    smallest divergence from N(0, I), so it is a lower bound on that of the codes. S is the covariance of codes (N, D),
+    or of posterior means plus the mean of the posteriors' ``variance`` (N, D) of independent dimensions. None if S is
+    singular, as with no more codes than dimensions.
+    """
+    mean = mean.double()
+    centre, spread = mean.mean(0), torch.cov(mean.T, correction=0).reshape(mean.shape[1], -1)
+    if variance is not None:
+        spread = spread + torch.diag(variance.double().mean(0))
+    sign, log_det = torch.linalg.slogdet(spread)
+    if sign <= 0 or not torch.isfinite(log_det) or (variance is None and len(mean) <= mean.shape[1]):
+        return None
+    return 0.5 * float(spread.trace() + centre.square().sum() - mean.shape[1] - log_det)
+
+
 @torch.no_grad()
 def decompose(
     posterior: Any,

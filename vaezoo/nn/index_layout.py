@@ -129,6 +129,17 @@ class IndexLayout:
             book.name: torch.bincount(maps[book.name].flatten().long(), minlength=book.size) for book in self.codebooks
         }
 
+    def independent_draws(
+        self, counts: Mapping[str, Tensor], count: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Indices drawn independently of each other, with these frequencies of ``counts``: (count, *shape)."""
+        drawn = torch.empty(count, self.length, dtype=torch.int64)
+        for book in self.codebooks:
+            shares = counts[book.name].double().cpu()
+            each = torch.multinomial(shares, count * book.positions, replacement=True, generator=generator)
+            drawn[:, book.places] = each.view(count, book.positions)
+        return self.from_sequences(drawn)
+
     def independent_rate(self, indices: Tensor) -> float:
         """Nats per image of independent indices with the frequencies of these: N times the entropy, of each codebook.
 
