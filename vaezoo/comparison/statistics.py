@@ -209,5 +209,11 @@ def figures(value: float, half: float | None) -> str:
     return f"{rounded + 0.0:,.{max(0, min(8, digits))}f}".replace("-", "−")
 
 
+MOST_NAMES = 6
+
+
 def _and(names: Sequence[str]) -> str:
+    """Names in a sentence; of many, the first and how many more there are."""
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

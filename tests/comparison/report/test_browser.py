@@ -152,3 +152,94 @@ def test_every_number_says_what_it_is(opened: Open):
     texts = [tip for tip in tips if tip]
     assert len(texts) > 10
     assert any("PSNR" in tip or "signal-to-noise" in tip for tip in texts)
+
+
+@pytest.fixture(scope="module")
+def of_many(chromium: Any, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The report in the form that it has with many models."""
+    from vaezoo.comparison.report import build, drawing, part, strips
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(part, "MANY", 1)
+        for module in (drawing, strips):
+            patch.setattr(module, "PRINT_DPI", 60)
+        out = tmp_path_factory.mktemp("of_many")
+        assert not build([runs], out, pdf=False)
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.said = []
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.goto((out / "report.html").as_uri())
+    yield page
+    page.close()
+
+
+def shown_rows(page: Any) -> list[str]:
+    rows = page.locator("table.sortable").first.locator("tbody tr:visible th").all_inner_texts()
+    return sorted(text.split("\n")[0] for text in rows)
+
+
+def test_a_filter_hides_models_in_tables_charts_and_pictures(of_many: Any):
+    of_many.locator(".choose > summary").click()
+    everything = shown_rows(of_many)
+    assert len(everything) == 3
+    of_many.fill(".filter", "kl 4")  # of the objective recon + 4 kl
+    assert shown_rows(of_many) == ["BetaVAE beta=4"]
+    index = of_many.locator(".model:visible").first.get_attribute("data-pick")
+    hidden = of_many.locator(f"svg .s:not(.s{index})").first
+    assert hidden.evaluate("(mark) => getComputedStyle(mark).display") == "none"
+    of_many.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert of_many.locator(".strip[data-model]:visible").count() > 3
+    assert of_many.locator(f".strip[data-model]:not([data-model='{index}']):visible").count() == 0
+    of_many.locator(".all").click()
+    assert shown_rows(of_many) == everything
+    assert of_many.said == []
+
+
+def test_a_family_is_hidden_and_shown_as_a_whole(of_many: Any):
+    of_many.evaluate("document.querySelectorAll('.choose, .family').forEach((each) => { each.open = true; })")
+    box = of_many.locator(".family", has_text="points").locator("[data-family]")
+    box.uncheck()
+    assert shown_rows(of_many) == ["BetaVAE beta=4", "VAE"]
+    box.check()
+    assert len(shown_rows(of_many)) == 3
+
+
+def test_a_click_on_a_name_fades_the_others_until_the_next(of_many: Any):
+    of_many.evaluate("document.querySelectorAll('.choose, .family').forEach((each) => { each.open = true; })")
+    name = of_many.locator(".model").nth(1)
+    index = name.get_attribute("data-pick")
+    other = of_many.locator(f"svg .s:not(.s{index})").first
+    opacity = "(mark) => Number(getComputedStyle(mark).opacity)"
+    name.locator("b").click()
+    of_many.mouse.move(0, 0)
+    assert other.evaluate(opacity) < 0.2
+    assert of_many.locator(f"svg .s.s{index}").first.evaluate(opacity) == 1
+    name.locator("b").click()
+    of_many.mouse.move(0, 0)
+    assert other.evaluate(opacity) == 1
+
+
+def test_a_mark_has_its_numbers_beside_the_pointer(opened: Open):
+    page = opened()
+    mark = page.locator(".first svg [data-tip*='seed 1'] use").first
+    mark.scroll_into_view_if_needed()
+    mark.hover(force=True)
+    said = page.locator(".tip").inner_text()
+    assert said.startswith("BetaVAE beta=4, seed 1: KL ")
+    assert ", recon " in said
+    page.mouse.move(2, 2)
+    assert page.locator(".tip").is_hidden()
+
+
+def test_heads_stay_while_a_long_table_is_scrolled(of_many: Any):
+    head = of_many.locator("table.sortable thead th").first
+    assert head.evaluate("(cell) => getComputedStyle(cell).position") == "sticky"
+    assert of_many.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_rows_of_images_of_many_models_are_folded_by_family(of_many: Any):
+    assert of_many.locator("details.of-family > summary").first.text_content() == "points"
+    folded = of_many.locator("details.of-family:not([open])").count()
+    assert folded > 0
+    of_each = of_many.locator("details.of-family .strip:not([data-model])").count()
+    assert of_each >= of_many.locator("details.of-family").count() / 2  # originals are above each family's rows

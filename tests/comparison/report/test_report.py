@@ -17,7 +17,7 @@ from PIL import Image
 from tests.comparison.test_comparison import record
 from vaezoo.commands.compare import main, parse
 from vaezoo.comparison import RunRecord, SeedGroup, check, group, unranked
-from vaezoo.comparison.report import build, charts
+from vaezoo.comparison.report import build, charts, drawing
 from vaezoo.comparison.report.drawing import chart, key_of, panel, styled
 from vaezoo.comparison.report.strips import errors, strip
 from vaezoo.comparison.report.tables import tables
@@ -510,3 +510,28 @@ def test_a_report_leads_to_the_explorer_or_says_why_there_is_none(
             "no latent explorer: there is no" if fails else "explorer leaves out another, because it is too large."
         )
         assert sentence in text
+
+
+def test_up_to_144_models_have_marks_of_their_own() -> None:
+    looks = {(drawing.colour(index), drawing.marker(index), drawing.glyph(index)) for index in range(144)}
+    assert len(looks) == 144
+    assert len({look[:2] for look in looks}) == 144
+
+
+def test_the_first_screen_says_what_was_compared_what_leads_and_how_sure_that_is(report: Path) -> None:
+    page = (report / "report.html").read_text()
+    said = re.search(r'<div class="said">(.*?)</div>', page, re.DOTALL)
+    assert said is not None
+    compared, leads, sure = re.findall(r"<p>(.*?)</p>", said[1])
+    assert compared.startswith("3 models on digits, 1×16×16: 5 runs, 1 to 2 seeds of each, after ")
+    assert re.search(r"bound on the likelihood: (VAE|BetaVAE)", leads)
+    assert "samples (FD): " in leads
+    assert sure.startswith("The runs differ in ") or "one seed cannot be tested" in sure
+    assert '<div class="panel"><svg' in page[said.end() : said.end() + 200]
+
+
+def test_many_names_in_a_sentence_are_counted() -> None:
+    from vaezoo.comparison.statistics import _and
+
+    assert _and(list("abc")) == "a, b and c"
+    assert _and(list("abcdefghi")) == "a, b, c, d, e and 4 others"

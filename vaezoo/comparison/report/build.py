@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 
 from vaezoo.comparison import Group, Refusal, SeedGroup, check, gather, group, unranked, weights
 from vaezoo.comparison.records import finite
-from vaezoo.comparison.report import exports, pictures, sections, tables
+from vaezoo.comparison.report import exports, pictures, sections, summary, tables
 from vaezoo.comparison.report.drawing import styled
 from vaezoo.comparison.report.model_outputs import Images, ModelOutputs, compute_outputs, images_of
 from vaezoo.comparison.report.page import render, render_markdown
@@ -107,8 +107,12 @@ def _part(found: Group, at: int, count: int, figures: Path, packages: Sequence[s
         shown = [picture for picture in makers.get(title, list)() if picture.panels or picture.strips]
         for picture in shown:
             picture.tell_colours(found.channels)
+            if part.is_large and picture.strips:
+                picture.fold_by(part.families)
         if shown:
             part.chapters.append((title, f"{part.anchor}-{title.lower().replace(' ', '-')}", shown))
+    panels = [panel for *_, shown in part.chapters for picture in shown for panel in picture.panels]
+    part.summary, part.overview = summary.sentences(found, findings), summary.overview(panels)
     return part
 
 

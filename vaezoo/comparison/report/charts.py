@@ -1,8 +1,8 @@
 """Charts: rate-distortion plane, cost, KL per latent dimension, training curves, step sizes of interpolations."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
 from vaezoo.comparison import SeedGroup, sweeps
-from vaezoo.comparison.report.drawing import FAINT, Panel, chart, colour, key_of, limits_of, line, marker, panel
+from vaezoo.comparison.report.drawing import (
+    FAINT,
+    Panel,
+    chart,
+    colour,
+    key_of,
+    limits_of,
+    line,
+    marker,
+    panel,
+    series,
+)
 from vaezoo.metrics.catalogue import CATALOGUE, RFID
 
 DOTTED = (0, (2, 4))
@@ -36,6 +47,8 @@ def _nats(bits: Any) -> Any:
     return bits * math.log(2)
 
 
+MOST_NAMED = 12
+"""Models whose names are written into a chart; of more, the names are in the key and under the pointer."""
 LONGEST_NAME = 24
 """Characters of a name beside its point; longer ones would leave the axes, and are in the key only."""
 
@@ -56,26 +69,23 @@ def rate_distortion(
         recon, kl = seed_group.values("recon"), seed_group.values("kl")
         shared = [seed for seed in recon if seed in kl]
         if shared:
-            points = np.array([(kl[seed], recon[seed]) for seed in shared])
-            axes.plot(
-                *points.T,
-                linestyle="",
-                marker=marker(index),
-                color=colour(index),
-                markersize=7,
-                alpha=0.75,
-                clip_on=False,
-            )
-            centres[seed_group.label] = tuple(points.mean(0))
+            points = {seed: (kl[seed], recon[seed]) for seed in shared}
+            _points(axes, points, seed_group.label, index, ("KL", "recon"))
+            centres[seed_group.label] = tuple(np.array(list(points.values())).mean(0))
             for record in seed_group.records:
-                axes.plot(*record.by_depth().T, marker=".", color=colour(index), linewidth=1.2, alpha=0.75)
+                axes.plot(
+                    *record.by_depth().T, marker=".", color=colour(index), linewidth=1.2, alpha=0.75,
+                    gid=series(index, seed_group.label),
+                )  # fmt: skip
         elif recon:
             level = float(np.mean(list(recon.values())))
-            axes.axhline(level, color=colour(index), linestyle="--", linewidth=1.2)
-            axes.annotate(
-                f"{seed_group.label}: has no rate", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
-                textcoords="offset points", ha="right", color=colour(index),
-            )  # fmt: skip
+            gid = series(index, f"{seed_group.label}, without a rate: recon {level:.4g}")
+            axes.axhline(level, color=colour(index), linestyle="--", linewidth=1.2, gid=gid)
+            if len(seed_groups) <= MOST_NAMED:
+                axes.annotate(
+                    f"{seed_group.label}: has no rate", (1, level), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                    textcoords="offset points", ha="right", color=colour(index), gid=gid,
+                )  # fmt: skip
     axes.margins(0.1)
     bits = axes.secondary_xaxis("top", functions=(_bits, _nats))
     bits.set_xlabel("bits", labelpad=2)
@@ -84,6 +94,18 @@ def rate_distortion(
     _equal_elbo(axes, centres)
     key = [*_key(seed_groups, indices), line("equal ELBO", DOTTED)]
     return panel(figure, name, title, out, key)
+
+
+def _points(
+    axes: Axes, points: Mapping[int, tuple[float, float]], label: str, index: int, names: tuple[str, str]
+) -> None:
+    """One mark for each seed, with the values of both axes, called ``names``, for the pointer."""
+    for seed, (x, y) in points.items():
+        tip = f"{label}, seed {seed}: {names[0]} {x:,.4g}, {names[1]} {y:,.4g}"
+        axes.plot(
+            x, y, linestyle="", marker=marker(index), color=colour(index), markersize=7, alpha=0.75, clip_on=False,
+            gid=series(index, tip),
+        )  # fmt: skip
 
 
 def _key(seed_groups: Sequence[SeedGroup], indices: Sequence[int]) -> list[Artist]:
@@ -105,18 +127,19 @@ def _join(axes: Axes, seed_groups: Sequence[SeedGroup], centres: dict[str, tuple
         leftish = point[0] < np.mean(axes.get_xlim())
         offset = (8 if leftish else -8, 9 if names[label] != label else -14)
         side = "left" if leftish else "right"
-        if len(names[label]) > LONGEST_NAME:
+        if len(names[label]) > LONGEST_NAME or len(centres) > MOST_NAMED:
             continue
         axes.annotate(names[label], point, xytext=offset, textcoords="offset points", color=FAINT, ha=side)
 
 
 def _equal_elbo(axes: Axes, centres: dict[str, tuple[float, float]]) -> None:
-    """Draw the line of equal ELBO through each seed group's mean."""
+    """Draw the line of equal ELBO through each seed group's mean; of many, only through the best."""
     if not centres:
         return
+    through = sorted(centres.values(), key=sum)[: 1 if len(centres) > MOST_NAMED else None]
     x_limits, y_limits = axes.get_xlim(), axes.get_ylim()
     reach = (x_limits[1] - x_limits[0]) + (y_limits[1] - y_limits[0])
-    for x, y in centres.values():
+    for x, y in through:
         axes.plot(
             [x - reach, x + reach], [y + reach, y - reach], color=FAINT, linewidth=0.8, linestyle=DOTTED, zorder=0
         )
@@ -135,11 +158,12 @@ def cost(
     for seed_group, index in zip(seed_groups, indices, strict=True):
         costs, values = seed_group.values(against), seed_group.values(quality)
         shared = [seed for seed in costs if seed in values]
-        points = np.array([(costs[seed], values[seed]) for seed in shared]).reshape(-1, 2)
-        if len(points):
+        if shared:
             drawn[index] = seed_group.label
-        axes.plot(*points.T, linestyle="", marker=marker(index), color=colour(index), markersize=7, alpha=0.8)
-        largest, smallest = max(largest, *points[:, 0], 0.0), min(smallest, *points[:, 0], np.inf)
+        points = {seed: (costs[seed], values[seed]) for seed in shared}
+        _points(axes, points, seed_group.label, index, (metric_label(against), metric_label(quality)))
+        paid = [cost for cost, _ in points.values()]
+        largest, smallest = max(largest, *paid, 0.0), min(smallest, *paid, np.inf)
     if x.better == "lower" and largest > 20 * smallest > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,.10g}")  # matplotlib's own is mathematical text, which the style leaves out
@@ -172,19 +196,22 @@ def kl_of_dimensions(kl: np.ndarray, index: int, title: str, most: float, name: 
     """Bars of the sorted KL per dimension, (D,) in nats, on an axis up to ``most``."""
     figure, axes = chart(title, "latent dimension, the largest first", "KL, nats", height=200)
     ordered = np.sort(kl)[::-1]
-    axes.bar(np.arange(1, len(ordered) + 1), ordered, color=colour(index), width=0.75)
+    bars = axes.bar(np.arange(1, len(ordered) + 1), ordered, color=colour(index), width=0.75)
+    for bar, value in zip(bars, ordered, strict=True):
+        bar.set_gid(series(index, f"{value:.3g} nats"))
     axes.set(ylim=(0, most * 1.05), xlim=(0.3, len(ordered) + 0.7))
     axes.grid(axis="x", visible=False)
     axes.locator_params(axis="x", integer=True)
-    return panel(figure, name, f"KL of each latent dimension of {title}", out)
+    return replace(panel(figure, name, f"KL of each latent dimension of {title}", out), index=index)
 
 
 def paces(rows: Sequence[tuple[int, str, np.ndarray]], title: str, name: str, out: Path) -> Panel:
     """Step sizes along an interpolation, relative to their mean; rows are (index, label, ratios (S,))."""
     figure, axes = chart(title, "t: from one image to the other", "step over mean step", height=230)
-    for index, _, pace in rows:
+    for index, label, pace in rows:
         t = (np.arange(len(pace)) + 0.5) / len(pace)
-        axes.plot(t, pace, color=colour(index), linewidth=1.5)
+        tip = series(index, f"{label}: largest step {pace.max():.3g} times the mean")
+        axes.plot(t, pace, color=colour(index), linewidth=1.5, gid=tip)
     axes.axhline(1, color=FAINT, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, max(1.2, *(float(pace.max()) for *_, pace in rows)) * 1.05))
     return panel(figure, name, title, out, key_of({index: label for index, label, _ in rows}, lines=True))
@@ -204,7 +231,10 @@ def curves(
                 steps = np.empty(0) if run.clock is None else np.interp(steps, *run.clock)
             if not len(steps):
                 continue
-            axes.plot(steps, values, color=colour(index), linestyle=style, linewidth=width, alpha=0.9)
+            tip = f"{label}, {'validation' if stage == 'val' else 'training'}: {float(values[-1]):,.4g} at the end"
+            axes.plot(
+                steps, values, color=colour(index), linestyle=style, linewidth=width, alpha=0.9, gid=series(index, tip)
+            )
             drawn[index] = label
             ends += [float(values[-1]), float(np.quantile(values, 0.1)), float(np.quantile(values, 0.85))]
     if not ends:

@@ -28,6 +28,8 @@ SERIES = (
 )
 """Series colours on a light background; the page's style sheet has those for a dark one."""
 MARKERS = "osD^vPX*<>hp"
+GLYPHS = "●■◆▲▼✚✖★◀▶⬢⬟"
+"""The markers as text."""
 PRINT_DPI = 300
 """Resolution of PNG files, as journals require."""
 LEGEND = 9.5
@@ -63,11 +65,15 @@ STYLE: dict[Any, Any] = {
 
 @dataclass
 class Panel:
-    """A chart: its file name without suffix, alternative text, and SVG for the page."""
+    """A chart: its file name without suffix, alternative text, and SVG for the page.
+
+    ``index`` is that of the only model in it, None for a chart of several.
+    """
 
     name: str
     alt: str
     svg: Markup
+    index: int | None = None
 
 
 def colour(index: int) -> str:
@@ -76,8 +82,18 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """The marker of series ``index``; markers repeat."""
-    return MARKERS[index % len(MARKERS)]
+    """The marker of series ``index``: those of one colour have different ones, up to 144 series."""
+    return MARKERS[(index + index // len(SERIES)) % len(MARKERS)]
+
+
+def glyph(index: int) -> str:
+    """The marker of series ``index`` as text."""
+    return GLYPHS[MARKERS.index(marker(index))]
+
+
+def series(index: int, tip: str) -> str:
+    """The ``gid`` of a part of series ``index``, which the page can highlight, and which has ``tip`` at the pointer."""
+    return f"s{index}|{tip}"
 
 
 _pdf = ContextVar("pdf", default=True)
@@ -153,9 +169,13 @@ def line(label: str, style: Any, tint: str = FAINT, width: float = 1.2) -> Artis
 
 
 def _in_page(svg: str, alt: str) -> str:
-    """Matplotlib's SVG for embedding in HTML: no prolog, no ids (they could clash), CSS colours and an aria-label."""
+    """Matplotlib's SVG for embedding in HTML: no prolog, CSS colours and an aria-label.
+
+    Ids, which could clash, are left out; those of ``series`` become classes, with the text for the pointer.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="s(\d+)\|([^"]*)"', r'<g class="s s\1" data-tip="\2"', svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     names = {INK: "ink", FAINT: "faint", GRID: "grid"} | {hex_: f"c{at}" for at, hex_ in enumerate(SERIES)}
     for hex_, name in names.items():

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vaezoo.comparison import Refusal
 from vaezoo.comparison.report.charts import metric_label
-from vaezoo.comparison.report.drawing import SERIES, colour
+from vaezoo.comparison.report.drawing import SERIES, colour, glyph
 from vaezoo.comparison.report.exports import as_markdown, escape_markup
 from vaezoo.comparison.report.part import Part
 from vaezoo.config import VERSION
@@ -21,7 +22,8 @@ def render(parts: Sequence[Part], refused: Sequence[Refusal]) -> str:
         loader=PackageLoader("vaezoo.comparison.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals |= {"colour": lambda index: f"var(--c{index % len(SERIES)})", "metric_label": metric_label}
+    functions: dict[str, Any] = {"colour": lambda index: f"var(--c{index % len(SERIES)})", "glyph": glyph}
+    environment.globals |= functions | {"metric_label": metric_label}
     templates = files("vaezoo.comparison.report") / "templates"
     return environment.get_template("report.html").render(
         parts=parts,

@@ -1,7 +1,7 @@
 """Chapters of images: reconstructions, interpolations, samples and traversals of every model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Strip:
     count: int
     side: int
     index: int | None = None
+    owner: int | None = None
+    """Index of the model that the row is of, also without a chip."""
     below: list[str] = field(default_factory=list)
     minor: bool = False
     block: str = ""
@@ -46,6 +48,8 @@ class Picture:
     """Images shown below panels: data URI by panel name."""
     above: list[str] = field(default_factory=list)
     folded: bool = False
+    by_family: bool = False
+    """Whether each block is folded by itself."""
     files: list[str] = field(default_factory=list)
     """File names, without suffix, of the figures with the rows of images."""
 
@@ -54,6 +58,20 @@ class Picture:
         if (self.strips or self.images) and (colours := colours_shown(channels)):
             self.how_to_read += f" Images are shown with {colours}; errors and numbers are of all channels."
 
+    def fold_by(self, families: Mapping[str, Sequence[int]]) -> None:
+        """Fold rows of images by the family of their model, each below the rows of no model; fold others as a whole."""
+        if any(strip.block for strip in self.strips):
+            self.folded = True
+            return
+        originals = [strip for strip in self.strips if strip.owner is None]
+        self.strips = [
+            replace(strip, block=name)
+            for name, indices in families.items()
+            if (own := [strip for strip in self.strips if strip.owner in indices])
+            for strip in (*originals, *own)
+        ]
+        self.by_family = True
+
     @property
     def blocks(self) -> list[tuple[str, list[Strip]]]:
         """Rows of images grouped by block, in order."""
@@ -61,6 +79,7 @@ class Picture:
 
 
 def _strip(label: str, images: Tensor, *, note: str = "", index: int | None = None, **more: object) -> Strip:
+    more.setdefault("owner", index)
     return Strip(label, note, strips.strip(images), len(images), images.shape[-1], index, **more)  # type: ignore[arg-type]
 
 
@@ -98,7 +117,7 @@ def reconstructions(images: Images, models: Models, prefix: str, out: Path) -> l
             below = [f"{value:.1f}" for value in outputs.psnr[places].tolist()]
             picture.strips += [
                 _strip(seed_group.label, recon, index=index, below=below),
-                _strip("", error, note="error", minor=True),
+                _strip("", error, note="error", minor=True, owner=index),
             ]
             rows += [(seed_group.label, recon), ("error", error)]
         _file(
@@ -178,7 +197,7 @@ def samples(models: Models, prefix: str, out: Path) -> list[Picture]:
             note = "" if draws.source in texts else draws.source
             picture.strips += [
                 _strip(seed_group.label, draws.images, index=index, note=note),
-                _strip("", draws.nearest, note="nearest training image", minor=True),
+                _strip("", draws.nearest, note="nearest training image", minor=True, owner=index),
             ]
             label = f"{seed_group.label}, {note.partition(':')[0]}" if note else seed_group.label
             rows += [(label, draws.images), ("nearest training image", draws.nearest)]
@@ -213,7 +232,7 @@ def traversals(models: Models, prefix: str, out: Path) -> Picture:
             continue
         for note, images in rows:
             block = seed_group.label + (f", given the label {outputs.label}" if outputs.label else "")
-            picture.strips.append(_strip("", images, note=note, block=block))
+            picture.strips.append(_strip("", images, note=note, block=block, owner=index))
         picture.strips[-1].below = outputs.traversal.columns
         title = f"{'Codes' if outputs.is_discrete else 'Traversals'} of {seed_group.label}"
         _file(picture, rows, title, out / f"{prefix}traversals-{index}")

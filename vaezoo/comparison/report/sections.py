@@ -1,5 +1,6 @@
 """Chapters of charts: latent maps, rate and distortion, KL per dimension, training, cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vaezoo.comparison import Group
@@ -27,7 +28,7 @@ def latent_maps(images: Images, models: Models, prefix: str, out: Path) -> Pictu
     )  # fmt: skip
     for index, seed_group, outputs in models:
         name = f"{prefix}latent-map-{index}"
-        picture.panels.append(maps.latent_map(outputs, labels, seed_group.label, name, out))
+        picture.panels.append(replace(maps.latent_map(outputs, labels, seed_group.label, name, out), index=index))
         if outputs.decoded is not None:
             picture.images[name] = strips.data_uri((outputs.decoded * 255).round().clip(0, 255).astype("uint8"))
             plane = strips.plane(outputs.decoded, f"Decoded plane of {seed_group.label}")
