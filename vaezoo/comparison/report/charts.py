@@ -170,6 +170,7 @@ def cost(
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_xlim(0, largest * 1.08 or 1)
+        axes.locator_params(axis="x", nbins=5)
     return panel(figure, name, title, out, key_of(drawn))
 
 
