@@ -1,29 +1,31 @@
 """Settings of Sphinx for the documentation: python -m sphinx -W -b html docs docs/_build."""
 
 import re
+from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from vaezoo.config import VERSION
 
 project, version, release = "vaezoo", VERSION, VERSION
 html_title = "vaezoo"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
 
 myst_heading_anchors = 4  # as GitHub names them, so that links work in both places
-copybutton_exclude = ".linenos, .gp, .go"
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_typehints_format = "fully-qualified"
+autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
-napoleon_numpy_docstring = False
 
 CHAPTER = re.compile(r"^## (.+)\n\n((?:- .+\n)+)", re.MULTILINE)
 PAGE = re.compile(r"^- \[.+?\]\((\S+)\.md\)", re.MULTILINE)
@@ -37,12 +39,24 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = "\n\n".join([source[0], *trees])
 
 
-def escape_formulas(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:
-    """Leaves the bars and stars of formulas such as |z| in docstrings as they are, outside of ``code``."""
-    text = "\n".join(lines)
-    lines[:] = re.sub(r"(``.*?``)|([*|])", lambda found: found[1] or f"\\{found[2]}", text, flags=re.DOTALL).split("\n")
+def parse_docstring(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:
+    """Google style, with the bars and stars of formulas such as |z| as they are, outside of ``code``.
+
+    Napoleon as an extension would take what stands before a colon in the docstring of a property for its type.
+    """
+    text = re.sub(r"(``.*?``)|([*|])", lambda found: found[1] or f"\\{found[2]}", "\n".join(lines), flags=re.DOTALL)
+    lines[:] = GoogleDocstring(text, Config()).lines()
+
+
+def shorten(
+    app: Sphinx, what: str, name: str, target: object, options: object, signature: str | None, returns: str | None
+) -> tuple[Any, Any]:
+    """Leaves out what a class takes from torch, and shows types and defaults of dataclasses as others."""
+    short = signature and re.sub(r"~(\w+\.)+", "", signature).replace("<factory>", "{}")
+    return "" if short == "(*args: Any, **kwargs: Any)" else short, returns
 
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", add_contents)
-    app.connect("autodoc-process-docstring", escape_formulas, priority=100)  # before napoleon writes its own markup
+    app.connect("autodoc-process-docstring", parse_docstring)
+    app.connect("autodoc-process-signature", shorten)

@@ -13,33 +13,33 @@ PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in FILES}
 """The text of each page by its path in the repository."""
 
 
-def blocks(page: str, language: str, *words: str) -> list[str]:
+def blocks(text: str, language: str, *words: str) -> list[str]:
     """Blocks of a page in a language that contain all of the words."""
-    found = re.findall(rf"^```{language}\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+    found = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [block for block in found if all(word in block for word in words)]
 
 
-def without_blocks(page: str) -> str:
+def without_blocks(text: str) -> str:
     """The text of a page without its blocks of code."""
-    return re.sub(r"^```.*?^```", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def inline(page: str) -> list[str]:
+def inline(text: str) -> list[str]:
     """Code between single backticks; a pipe in a table is written as such."""
-    return [code.replace("\\|", "|") for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", without_blocks(page))]
+    return [code.replace("\\|", "|") for code in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", without_blocks(text))]
 
 
-def commands(page: str) -> list[list[str]]:
+def commands(text: str) -> list[list[str]]:
     """The words of every command of a page: each line of its bash blocks, without ``...``."""
-    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    lines = "".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
     return [[word.removesuffix("...") for word in words] for words in found if words]
 
 
-def anchors(page: str) -> set[str]:
+def anchors(text: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     found: list[str] = []
-    for heading in re.findall(r"^#+ (.*)$", without_blocks(page), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.*)$", without_blocks(text), re.MULTILINE):
         anchor = re.sub(r"[^\w -]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower()).replace(" ", "-")
         found.append(anchor if anchor not in found else f"{anchor}-{found.count(anchor)}")
     return set(found)

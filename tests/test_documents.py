@@ -51,11 +51,11 @@ BASES = ("vae", "beta_vae", "vqvae", "ae", "vqgan", "joint_vae", "conditional_va
 """Models of which one must have a setting that stands alone."""
 
 
-def trained(page: str) -> list[list[str]]:
+def trained(text: str) -> list[list[str]]:
     """The settings of every training of a page, in blocks and between backticks."""
-    texts = [text for text in inline(page) if re.match(r"(python train\.py|vaezoo train|torchrun|sbatch) .*=\S", text)]
+    whole = [code for code in inline(text) if re.match(r"(python train\.py|vaezoo train|torchrun|sbatch) .*=\S", code)]
     found = []
-    for words in [*commands(page), *map(shlex.split, texts)]:
+    for words in [*commands(text), *map(shlex.split, whole)]:
         for end, start in enumerate(words, 1):
             if start == "train.py" or start.endswith(".sh") or words[:end] == ["vaezoo", "train"]:
                 found.append(words[end:])
@@ -69,7 +69,7 @@ def known(words: list[str]) -> bool:
 
 CHECKED = [page for page in PAGES if page not in ("CHANGELOG.md", "docs/results.md")]
 """Pages whose commands are checked here; tests/scripts/test_results.py reads those of the results."""
-TRAINED = {" ".join(words): words for page in CHECKED for words in trained(page) if known(words)}
+TRAINED = {" ".join(words): words for page in CHECKED for words in trained(PAGES[page]) if known(words)}
 
 
 def one_of_each(words: list[str]) -> list[str]:
@@ -116,7 +116,7 @@ def setting(text: str) -> list[str]:
     return words if proper else []
 
 
-SETTINGS = {text: words for page in CHECKED for text in inline(page) if (words := setting(text))}
+SETTINGS = {text: words for page in CHECKED for text in inline(PAGES[page]) if (words := setting(text))}
 
 
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
@@ -137,7 +137,10 @@ def test_every_setting_is_one_of_some_model(words: list[str]) -> None:
 OTHER = {
     " ".join(words): words
     for page in CHECKED
-    for words in [*commands(page), *(shlex.split(text) for text in inline(page) if re.match(OF_RUNS, text))]
+    for words in [
+        *commands(PAGES[page]),
+        *(shlex.split(code) for code in inline(PAGES[page]) if re.match(OF_RUNS, code)),
+    ]
     if known(words) and "train" not in words[:2] and not any(word == "train.py" for word in words)
 }
 
@@ -188,12 +191,12 @@ def test_every_metric_is_one_that_there_is(page: str, head: str, least: int) -> 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)(\S+?)\)", without_blocks(page)):
+    for target in re.findall(r"\]\((?!https?:)(\S+?)\)", without_blocks(PAGES[page])):
         name, _, anchor = target.partition("#")
         path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
         assert path.exists(), target
         if anchor:
-            assert anchor in anchors(str(path.relative_to(ROOT))), target
+            assert anchor in anchors(path.read_text()), target
 
 
 def test_pages_that_programs_and_settings_name_are_there() -> None:

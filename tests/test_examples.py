@@ -20,10 +20,12 @@ from vaezoo.config.errors import RunError
 
 Program = Callable[..., tuple[int, str]]
 
-OWN = "docs/use/own-models.md"
+OWN = PAGES["docs/use/own-models.md"]
 FILE = re.compile(r"# (\w+\.py)\n")
 """First line of a block that is a file in the current folder; files of the package have a folder before their name."""
-SHOWN = [(page, block) for page in PAGES for block in blocks(page, "python") if not block.startswith("# vaezoo/")]
+SHOWN = [
+    (page, block) for page in PAGES for block in blocks(PAGES[page], "python") if not block.startswith("# vaezoo/")
+]
 FILES = {found[1]: block for _, block in SHOWN if (found := FILE.match(block))}
 ELSEWHERE = "hf://"
 """What is in blocks that tests/commands/test_push.py runs."""
@@ -99,7 +101,7 @@ def test_there_are_blocks_to_run() -> None:
 
 
 def test_networks_and_data_of_ones_own_train(here: Path, program: Program) -> None:
-    lines = [words for page in PAGES for words in commands(page) if re.search("=my[a-z]+:", " ".join(words))]
+    lines = [words for page in PAGES for words in commands(PAGES[page]) if re.search("=my[a-z]+:", " ".join(words))]
     assert len(lines) == 4
     for number, words in enumerate(lines):
         short = [f"run_dir=own{number}", "trainer.max_epochs=1", "callbacks=none", "data.limit=64", "evaluation=none"]
@@ -142,7 +144,7 @@ def test_the_first_commands_of_the_readme_work(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("README.md", "bash")[:2]
+    first, second = blocks(PAGES["README.md"], "bash")[:2]
     assert first == "pip install -e .\npython train.py model=beta_vae\n"
     lines = [shlex.split(line) for line in (first + second).splitlines() if not line.startswith("pip")]
     assert len(lines) == 4

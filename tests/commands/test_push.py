@@ -121,7 +121,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(
 
 def test_the_python_of_the_documentation_loads_it(exported: Path, hub: Hub) -> None:
     hub.repos["me/digits"] = {name: (exported / name).read_bytes() for name in ("model.safetensors", "model.json")}
-    [block] = [block for page in PAGES for block in blocks(page, "python", "hf://")]
+    [block] = [block for page in PAGES for block in blocks(PAGES[page], "python", "hf://")]
     names: dict[str, Any] = {}
     exec(block.replace("OWNER/NAME", "me/digits"), names)
     assert names["model"].latent_dim == 10
