@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from docutils import nodes
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import Config, GoogleDocstring
 
@@ -19,6 +21,9 @@ html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
 
+html_math_renderer = "mathml"
+
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # as GitHub names them, so that links work in both places
 
 autodoc_member_order = "bysource"
@@ -56,7 +61,15 @@ def shorten(
     return "" if short == "(*args: Any, **kwargs: Any)" else short, returns
 
 
+def draw_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
+    """MathML, which browsers draw without a script from elsewhere."""
+    block = isinstance(node, nodes.math_block)
+    writer.body.append(convert(node.astext(), display="block" if block else "inline"))
+    raise nodes.SkipNode
+
+
 def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("source-read", add_contents)
     app.connect("autodoc-process-docstring", parse_docstring)
     app.connect("autodoc-process-signature", shorten)

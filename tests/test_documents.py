@@ -232,7 +232,7 @@ def is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
 
 
 def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
-    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton"):
+    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "latex2mathml"):
         pytest.importorskip(package, reason='needs pip install -e ".[docs]"')
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
