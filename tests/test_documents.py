@@ -16,7 +16,7 @@ from PIL import Image
 
 import vaezoo
 from tests.commands.test_sweeps import needs
-from tests.conftest import MODELS
+from tests.conftest import CLASSES, MODELS
 from tests.documents import PAGES, ROOT, anchors, commands, inline, without_blocks
 from vaezoo.benchmark import grid
 from vaezoo.commands import adopt, compare, evaluate, explore, model_table, prior, push
@@ -47,8 +47,6 @@ OF_RUNS = r"vaezoo (?!train)\w+ .*(RUN_DIR|out=)"
 OTHERS = {"pip", "rm", "export", "pytest", "ruff"}
 """Programs that are not ours."""
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "compile", "stepping", "threads", "figures", "evaluation")
-BASES = ("vae", "beta_vae", "vqvae", "ae", "vqgan", "joint_vae", "conditional_vae", "rae", "sparse_ae")
-"""Models of which one must have a setting that stands alone."""
 
 
 def trained(text: str) -> list[list[str]]:
@@ -63,8 +61,8 @@ def trained(text: str) -> list[list[str]]:
 
 
 def known(words: list[str]) -> bool:
-    """Whether a command has no model or package of one's own, as those of test_examples have."""
-    return not any(re.search("lasso_ae|yourpackage", word) for word in words)
+    """Whether a command is whole, and has no model or package of one's own, as those of test_examples have."""
+    return not any(re.search("lasso_ae|yourpackage|=NAME|=VALUE", word) for word in words)
 
 
 CHECKED = [page for page in PAGES if page not in ("CHANGELOG.md", "docs/results.md")]
@@ -100,6 +98,8 @@ def test_every_training_command_is_a_valid_config(words: list[str]) -> None:
     if cfg.resume is not None or ":" in cfg.model.network:
         return
     automatic.resolve(cfg)
+    if "classes" in cfg.model:
+        cfg.model.classes = CLASSES
     size = cfg.data.image_size or 28  # that of the array
     made: Any = make_on_meta_device(cfg, (cfg.data.channels or 5, size, size))
     assert made.formula()
@@ -119,13 +119,19 @@ def setting(text: str) -> list[str]:
 SETTINGS = {text: words for page in CHECKED for text in inline(PAGES[page]) if (words := setting(text))}
 
 
+def bases(word: str) -> list[list[str]]:
+    """What a setting may need to be there: a model whose yaml has it, or one with many settings."""
+    if not word.startswith("model."):
+        return [["logger=[wandb,mlflow]"] if word.startswith("logger.") else []]
+    key = re.split(r"[.=]", word)[1]
+    own = [name for name in MODELS if f"\n{key}:" in (hydra_config.CONFIGS / f"model/{name}.yaml").read_text()]
+    return [[f"model={name}"] for name in (*own, "vae", "vqvae", "ae")]
+
+
 @pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
 def test_every_setting_is_one_of_some_model(words: list[str]) -> None:
-    bases = [[f"model={name}"] for name in BASES]
-    if not words[0].startswith("model."):
-        bases = [["logger=[wandb,mlflow]"] if words[0].startswith("logger.") else []]
     reasons = []
-    for base in bases:
+    for base in bases(words[0]):
         try:
             composed([*base, *words])
             return
