@@ -7,11 +7,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import vaezoo
+from tests.documents import PAGES, blocks
 from tests.hub_stub import TOKEN, Hub, running
 from vaezoo import Run
 from vaezoo.commands import command_line
@@ -115,6 +117,14 @@ def test_a_model_goes_to_the_hub_and_comes_back(
     assert (code, "needs images=FOLDER or FILE with exported weights" in printed) == (1, True)
     code, printed = program("render", "hf://me/digits", "what=sample", "count=2", f"out={tmp_path / 'x.png'}")
     assert code == 0, printed
+
+
+def test_the_python_of_the_documentation_loads_it(exported: Path, hub: Hub) -> None:
+    hub.repos["me/digits"] = {name: (exported / name).read_bytes() for name in ("model.safetensors", "model.json")}
+    [block] = [block for page in PAGES for block in blocks(PAGES[page], "python", "hf://")]
+    names: dict[str, Any] = {}
+    exec(block.replace("OWNER/NAME", "me/digits"), names)
+    assert names["model"].latent_dim == 10
 
 
 def test_other_files_of_a_repository_are_not_loaded(exported: Path, hub: Hub) -> None:

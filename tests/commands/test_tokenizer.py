@@ -70,7 +70,7 @@ def test_it_trains_on_real_images_as_it_says(
     assert run.summary["test"]["perceptual_lite0"] > 0
     check_weights(tmp_path / "run")
     logged = {name.rpartition("/")[2] for row in run.metrics for name in row}
-    page = (ROOT / "docs" / "tokenizers.md").read_text()
+    page = (ROOT / "docs" / "use" / "tokenizers.md").read_text()
     rows = page.partition("| number |")[2].partition("\n\n")[0].splitlines()[2:]
     described = {name for row in rows for name in re.findall(r"`([a-z_0-9]+)`", row.split("|")[1])}
     assert described - logged == ({"logvar_at_bound"} if model == "vqgan" else DISCRETE)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.conftest import MODELS, ROOT
+from tests.conftest import MODELS
 from tests.explorer.conftest import RUNS, store, untrained
 from vaezoo.commands import explore
 from vaezoo.config.errors import RunError
@@ -271,12 +271,3 @@ def test_folders_stand_for_their_runs_which_have_different_names(tmp_path: Path)
     found = explore.named([tmp_path / "a", tmp_path / "b", tmp_path / "a" / "run"])
     assert list(found) == ["a/run", "b/other", "b/run"]
     assert list(explore.named([tmp_path / "b"])) == ["other", "run"]
-
-
-def test_the_python_of_the_documentation_runs(stored: dict[str, Path]) -> None:
-    page = (ROOT / "docs" / "explorer.md").read_text()
-    [block] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(block.replace("RUN_DIR", str(stored["cloud"])), names)
-    assert names["image"].shape == (1, 1, 16, 16)
-    assert names["walk"].shape == (9, 1, 16, 16)

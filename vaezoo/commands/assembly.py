@@ -185,7 +185,7 @@ def made_data(settings: DictConfig) -> ImageDataModule:
     if not isinstance(datamodule, ImageDataModule):
         raise ConfigError(
             f"data._target_ must be vaezoo.data.ImageDataModule or a subclass, got {settings._target_}; other data"
-            " classes can be trained on from Python, see docs/guide.md"
+            " classes can be trained on from Python, see docs/use/python.md"
         )
     return datamodule
 

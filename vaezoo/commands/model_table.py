@@ -77,7 +77,7 @@ def show(table: Sequence[Row]) -> None:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table in Markdown, as in the README."""
+    """The table in Markdown, as in docs/models.md."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
     for row in table:
         cells = [

@@ -152,7 +152,7 @@ def refuse_machines_without_launcher(trainer: L.Trainer) -> None:
         " it with"
         f" torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-id=1"
         f" --rdzv-endpoint=FIRST_MACHINE:29500 train.py ..., or in a SLURM job with srun --nodes={nodes}"
-        f" --ntasks-per-node={devices} python train.py ... (see docs/distributed.md)"
+        f" --ntasks-per-node={devices} python train.py ... (see docs/scale.md)"
     )
 
 

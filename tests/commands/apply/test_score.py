@@ -83,7 +83,7 @@ def test_a_warning_names_what_ranks_the_wrong_way_round() -> None:
 def test_a_likelihood_prefers_unseen_ones_and_neighbours_find_them(
     real_data: Path, made: Made, scored: Callable[..., tuple]
 ) -> None:
-    """Of a short training; docs/guide.md has the figures of a longer one."""
+    """Of a short training; docs/use/encode-score-render.md has the figures of a longer one."""
     run = made("vae", "data=mnist", f"data.root={real_data}", "data.leave_out=[1]", "data.limit=null",
                "model.widths=[400]", "trainer.max_steps=-1", "trainer.max_epochs=2")  # fmt: skip
     columns, printed = scored(run, "k=1", "train_images=5000")

@@ -1,0 +1,84 @@
+"""Settings of Sphinx for the documentation: python -m sphinx -W -b html docs docs/_build."""
+
+import re
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon import Config, GoogleDocstring
+
+from vaezoo.config import VERSION
+
+project, version, release = "vaezoo", VERSION, VERSION
+html_title = "vaezoo"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = html_show_sphinx = False
+html_copy_source = False
+
+html_math_renderer = "mathml"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4  # as GitHub names them, so that links work in both places
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+
+CHAPTER = re.compile(r"^## (.+)\n\n((?:- .+\n)+)", re.MULTILINE)
+PAGE = re.compile(r"^- \[.+?\]\((\S+)\.md\)", re.MULTILINE)
+
+
+def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
+    """Makes the pages that index.md and zoo/index.md list the contents of the site too, by the headings of index.md."""
+    if name == "index":
+        there = [line for line in source[0].splitlines() if not (page := PAGE.match(line)) or exists(app, page[1])]
+        source[0] = "\n".join(there) + "\n"  # without the pages that are still to come
+        chapters = [(title, "\n".join(PAGE.findall(links))) for title, links in CHAPTER.findall(source[0])]
+        trees = [f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```" for title, pages in chapters]
+        source[0] = "\n\n".join([source[0], *trees])
+    if name == "zoo/index":
+        pages = "\n".join(dict.fromkeys(re.findall(r"\]\((\w+)\.md", source[0])))
+        source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+
+
+def exists(app: Sphinx, page: str) -> bool:
+    return (app.srcdir / f"{page}.md").is_file()
+
+
+def parse_docstring(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:
+    """Google style, with the bars and stars of formulas such as |z| as they are, outside of ``code``.
+
+    Napoleon as an extension would take what stands before a colon in the docstring of a property for its type.
+    """
+    text = re.sub(r"(``.*?``)|([*|])", lambda found: found[1] or f"\\{found[2]}", "\n".join(lines), flags=re.DOTALL)
+    lines[:] = GoogleDocstring(text, Config()).lines()
+
+
+def shorten(
+    app: Sphinx, what: str, name: str, target: object, options: object, signature: str | None, returns: str | None
+) -> tuple[Any, Any]:
+    """Leaves out what a class takes from torch, and shows types and defaults of dataclasses as others."""
+    short = signature and re.sub(r"~(\w+\.)+", "", signature).replace("<factory>", "{}")
+    return "" if short == "(*args: Any, **kwargs: Any)" else short, returns
+
+
+def draw_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
+    """MathML, which browsers draw without a script from elsewhere."""
+    block = isinstance(node, nodes.math_block)
+    writer.body.append(convert(node.astext(), display="block" if block else "inline"))
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
+    app.connect("source-read", add_contents)
+    app.connect("autodoc-process-docstring", parse_docstring)
+    app.connect("autodoc-process-signature", shorten)
