@@ -81,13 +81,14 @@ def equations(formula: str, *, of_labels: bool = False) -> dict[str, str]:
     without a symbol.
     """
     parts = formula.split("; for the encoder ")
-    names = ("",) if len(parts) == 1 else ("decoder and prior", "encoder")
+    names = ("",) if len(parts) == 1 else ("the decoder and the prior", "the encoder")
     return {name: _equation(part, of_labels) for name, part in zip(names, parts, strict=True)}
 
 
 def meanings(formula: str) -> dict[str, str]:
     """The terms of a formula by name, in words, in their order."""
-    return {word: MEANINGS[word] for word in dict.fromkeys(TOKEN.findall(formula)) if word in MEANINGS}
+    found = {word: MEANINGS[word] for word in dict.fromkeys(TOKEN.findall(formula)) if word in MEANINGS}
+    return found | ({"w": "the importance weight of a draw $z_k$ of the code"} if WEIGHT.search(formula) else {})
 
 
 def _equation(formula: str, of_labels: bool) -> str:

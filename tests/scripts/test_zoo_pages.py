@@ -1,6 +1,7 @@
 """The pages of the zoo say what the stored numbers and the code say, and their commands can be run."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 import zoo_pages
-from tests.test_guide import READ, commands
+from tests.test_guide import READ, blocks, commands, run
+from vaezoo import Run
 from vaezoo.config import automatic, hydra_config
 from vaezoo.models import VAE, BetaVAE
 from vaezoo.models.loading import make_on_meta_device
@@ -89,6 +91,22 @@ def test_every_link_leads_to_a_heading_or_a_file(page: Path) -> None:
             assert heading in {pages.anchor(title) for title in headings}, f"{target}#{heading}"
 
 
+def test_a_conditional_model_is_given_labels_as_on_the_page(train: Callable[..., Run]) -> None:
+    [block] = blocks("python", "given(y)", page=(runs.PAGES / "families.md").read_text())
+    found: dict[str, Any] = run(block, RUN_DIR=str(train("run", "model=conditional_vae").path))
+    assert found["sevens"].shape == (16, 1, 16, 16)
+    assert found["as_threes"].shape == (8, 1, 16, 16)
+
+
+def test_a_mixture_is_sampled_from_as_on_the_page(train: Callable[..., Run], program: Callable[..., Any]) -> None:
+    path = train("run", "model=ae").path
+    code, printed = program("prior", str(path))
+    assert code == 0, printed
+    [block] = blocks("python", 'prior="mixture"', page=(runs.PAGES / "fitted_priors.md").read_text())
+    found: dict[str, Any] = run(block, RUN_DIR=str(path))
+    assert found["x"].shape == (16, 1, 16, 16)
+
+
 def test_the_pictures_of_the_lesson_are_small() -> None:
     shown = re.findall(r"!\[.*?\]\((pictures/.*?)\)", LESSON.read_text())
     assert sorted(shown) == sorted(f"pictures/{path.name}" for path in (LESSON.parent / "pictures").glob("*.png"))
@@ -106,7 +124,7 @@ def test_an_objective_is_set_with_its_weights() -> None:
     assert r"+ 0.5 \rho" in text
     assert "%" not in text
     assert r"p(x \mid z, y)" in formulas.equations("recon + kl", of_labels=True)[""]
-    assert list(formulas.equations("-log w; for the encoder -log w")) == ["decoder and prior", "encoder"]
+    assert list(formulas.equations("-log w; for the encoder -log w")) == ["the decoder and the prior", "the encoder"]
 
 
 def test_an_unknown_word_in_an_objective_is_named() -> None:
