@@ -136,7 +136,7 @@ def _small_run(name: str, notes: runs.Preset, found: dict[str, Any]) -> Iterator
 def _numbers(found: dict[str, Any]) -> str:
     lines = ["| metric | value | |", "| --- | ---: | --- |"]
     for name, values in found["metrics"].items():
-        unit = f" {CATALOGUE[name].unit}" if CATALOGUE[name].unit in ("dB", "bits") else ""
+        unit = f"\N{NO-BREAK SPACE}{CATALOGUE[name].unit}" if CATALOGUE[name].unit in ("dB", "bits") else ""
         lines.append(f"| {results.head(name)} | {results.cell(values)}{unit} | {_in_cell(CATALOGUE[name].text)} |")
     return "\n".join(lines)
 

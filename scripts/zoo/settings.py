@@ -1,5 +1,6 @@
 """Settings of models as tables, with the defaults and comments of their yaml files."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ MODELS = CONFIGS / "model"
 EVERYWHERE = ("_shared", "_continuous", "_vae")
 """Files whose settings are on a page of their own, because many models have them."""
 HIDDEN = ("defaults", "_target_", "_convert_")
+ENTRY = re.compile(r"(?<=[\w)}])(?<!\band)(?<!\bor) (?=\w+: \{)")
+"""Between the options of one part and those of the next, which are on lines of their own in a file."""
 
 
 def ancestry(name: str) -> list[str]:
@@ -69,6 +72,11 @@ def _table(values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
     lines = ["| setting | default | |", "| --- | --- | --- |"]
     for key, value in values.items():
         shown = yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("...").strip()
-        comment = " ".join(comments.get(key, "").split()).replace("|", r"\|").replace("*", r"\*").replace("<", r"\<")
+        comment = (
+            ENTRY.sub("; ", " ".join(comments.get(key, "").split()))
+            .replace("|", r"\|")
+            .replace("*", r"\*")
+            .replace("<", r"\<")
+        )
         lines.append(f"| `{key}` | `{shown}` | {comment} |")
     return "\n".join(lines)
