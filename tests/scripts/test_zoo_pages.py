@@ -1,0 +1,175 @@
+"""The pages of the zoo say what the stored numbers and the code say, and their commands can be run."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+import zoo_pages
+from tests.test_guide import READ, blocks, commands, run
+from vaezoo import Run
+from vaezoo.config import automatic, hydra_config
+from vaezoo.models import VAE, BetaVAE
+from vaezoo.models.loading import make_on_meta_device
+from zoo import docstrings, formulas, pages, runs, settings
+
+NAMES = hydra_config.options("model")
+WRITTEN = ("families.md", "fitted_priors.md", "perceptual.md")
+"""Pages that are written by hand."""
+LESSON = runs.PAGES.parent / "learn.md"
+PAGES = [pytest.param(path, id=path.stem) for path in (LESSON, *sorted(runs.PAGES.glob("*.md")))]
+NOT_OURS = ("pip", "cp")
+"""Other programs on the pages."""
+
+
+def test_the_pages_are_made_from_the_stored_numbers_and_the_code() -> None:
+    """If they are not: python scripts/zoo_pages.py write."""
+    made = pages.pages()
+    for path, text in made.items():
+        assert path.read_text() == text, path.name
+    assert {path.name for path in runs.PAGES.glob("*.md")} == {path.name for path in made} | set(WRITTEN)
+
+
+def test_every_model_has_notes_numbers_and_a_family() -> None:
+    notes = runs.notes()
+    assert sorted(notes["presets"]) == NAMES
+    assert sorted(name for family in notes["families"] for name in family["models"]) == NAMES
+    assert sorted(path.stem for path in runs.PICTURES.glob("*.png")) == NAMES
+    for name, preset in notes["presets"].items():
+        assert preset.keys() <= {"when", "pitfalls", "run"}, name
+        assert preset["when"].strip(), name
+        assert preset["pitfalls"].strip(), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_small(name: str) -> None:
+    path = runs.PICTURES / f"{name}.png"
+    assert path.stat().st_size < 60_000
+    with Image.open(path) as picture:
+        picture.verify()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_can_be_run(page: Path) -> None:
+    for words in commands(page.read_text()):
+        if words[:2] == ["python", "train.py"]:
+            refuse_invalid(words[2:])
+        elif words[:2] == ["python", "scripts/zoo_pages.py"]:
+            assert words[2] in ("train", "write")
+            assert zoo_pages.choose([word for word in words[3:] if word in NAMES])
+        elif words[0] == "vaezoo":
+            READ[words[1]](words[2:])
+        elif words[0] == "python":
+            assert (runs.ROOT / words[1]).is_file(), words[1]
+        else:
+            assert words[0] in NOT_OURS
+
+
+def refuse_invalid(overrides: list[str]) -> None:
+    """Fail for a training that is no valid config, or whose model cannot be made."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
+        cfg = compose("train", overrides=["run_dir=somewhere", *overrides])
+    hydra_config.check(cfg)
+    automatic.resolve(cfg)
+    if cfg.model.get("classes", 0) is None:
+        cfg.model.classes = 10  # as many as the digits have
+    made: Any = make_on_meta_device(cfg, (cfg.data.channels, cfg.data.image_size, cfg.data.image_size))
+    assert made.formula()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_heading_or_a_file(page: Path) -> None:
+    for target, _, heading in re.findall(r"\]\((?!http)([^)#]*)(#([^)]+))?\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            assert heading in {pages.anchor(title) for title in headings}, f"{target}#{heading}"
+
+
+def test_a_conditional_model_is_given_labels_as_on_the_page(train: Callable[..., Run]) -> None:
+    [block] = blocks("python", "given(y)", page=(runs.PAGES / "families.md").read_text())
+    found: dict[str, Any] = run(block, RUN_DIR=str(train("run", "model=conditional_vae").path))
+    assert found["sevens"].shape == (16, 1, 16, 16)
+    assert found["as_threes"].shape == (8, 1, 16, 16)
+
+
+def test_a_mixture_is_sampled_from_as_on_the_page(train: Callable[..., Run], program: Callable[..., Any]) -> None:
+    path = train("run", "model=ae").path
+    code, printed = program("prior", str(path))
+    assert code == 0, printed
+    [block] = blocks("python", 'prior="mixture"', page=(runs.PAGES / "fitted_priors.md").read_text())
+    found: dict[str, Any] = run(block, RUN_DIR=str(path))
+    assert found["x"].shape == (16, 1, 16, 16)
+
+
+def test_the_pictures_of_the_lesson_are_small() -> None:
+    shown = re.findall(r"!\[.*?\]\((pictures/.*?)\)", LESSON.read_text())
+    assert sorted(shown) == sorted(f"pictures/{path.name}" for path in (LESSON.parent / "pictures").glob("*.png"))
+    for name in shown:
+        assert (LESSON.parent / name).stat().st_size < 150_000, name
+
+
+# parts ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_objective_is_set_with_its_weights() -> None:
+    [text] = formulas.equations("recon + 1e-06 kl + 0.5 ratio generator (from 10% of the run on)").values()
+    assert text.count("underbrace") == 3
+    assert r"+ 10^{-6} \underbrace{\mathrm{KL}" in text
+    assert r"+ 0.5 \rho" in text
+    assert "%" not in text
+    assert r"p(x \mid z, y)" in formulas.equations("recon + kl", of_labels=True)[""]
+    assert list(formulas.equations("-log w; for the encoder -log w")) == ["the decoder and the prior", "the encoder"]
+
+
+def test_an_unknown_word_in_an_objective_is_named() -> None:
+    with pytest.raises(formulas.UnknownWordError, match="no symbol for 'surprise'"):
+        formulas.equations("recon + 2 surprise")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_term_of_an_objective_is_set_and_explained(name: str) -> None:
+    """No name of a term is left over, brackets match, and nothing stands behind a backslash that Markdown would eat."""
+    [row] = [row for row in pages.rows() if row.name == name]
+    for text in formulas.equations(row.objective).values():
+        assert text.count("{") == text.count("}")
+        assert not re.search(r"\\[^A-Za-z]", text)
+    named = set(re.findall(r"[a-z]\w*", row.objective)) & set(formulas.TERMS)
+    assert named <= set(formulas.meanings(row.objective))
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    about = docstrings.described(BetaVAE)
+    assert about.sentence == "VAE with the KL term weighted by `beta`"
+    assert about.papers == "Higgins et al., 2017"
+    assert about.arguments[0] == "`beta`: final weight of the KL."
+    assert docstrings.described(VAE).papers == "Kingma and Welling, 2014, equation 10"
+
+
+def test_settings_have_their_defaults_and_comments_and_those_of_their_parents() -> None:
+    table = settings.table_of_model("vqgan")
+    assert "| `model.discriminator_options.weight` | `0.5` |" in table
+    assert "| `model.commitment` | `0.25` | weight of the squared distance" in table
+    assert settings.table_of_model("vae") == ""
+    assert "| `model.beta` | `4.0` |" in settings.table_of_model("beta_vae")
+
+
+def test_a_study_knows_its_models() -> None:
+    [study] = [study for study in pages.written() if study["title"] == "A critic of codes"]
+    assert pages.models_of(study) == {"ae", "adversarial_ae", "vae"}  # of an experiment's yaml
+
+
+def test_an_unknown_model_and_a_missing_folder_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], tmp_path: Any
+) -> None:
+    assert zoo_pages.main(["train", "vae"]) == 1
+    assert capsys.readouterr().err == "error: train needs --out DIR, a folder for the runs\n"
+    assert zoo_pages.main(["write", "none"]) == 1
+    assert capsys.readouterr().err.startswith("error: there is no model 'none'; choose from adversarial_ae,")
+    assert zoo_pages.main(["write", "vae", "--out", str(tmp_path)]) == 1
+    assert "has no finished run; python scripts/zoo_pages.py train vae --out" in capsys.readouterr().err
