@@ -39,18 +39,12 @@ PAGE = re.compile(r"^- \[.+?\]\((\S+)\.md\)", re.MULTILINE)
 def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
     """Makes the pages that index.md and zoo/index.md list the contents of the site too, by the headings of index.md."""
     if name == "index":
-        there = [line for line in source[0].splitlines() if not (page := PAGE.match(line)) or exists(app, page[1])]
-        source[0] = "\n".join(there) + "\n"  # without the pages that are still to come
         chapters = [(title, "\n".join(PAGE.findall(links))) for title, links in CHAPTER.findall(source[0])]
         trees = [f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```" for title, pages in chapters]
         source[0] = "\n\n".join([source[0], *trees])
     if name == "zoo/index":
         pages = "\n".join(dict.fromkeys(re.findall(r"\]\((\w+)\.md", source[0])))
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
-
-
-def exists(app: Sphinx, page: str) -> bool:
-    return (app.srcdir / f"{page}.md").is_file()
 
 
 def parse_docstring(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:

@@ -181,7 +181,7 @@ models of a family teach and how to read their numbers. [learn.md](../learn.md) 
 `recon` is -log p(x|z), the distortion; `kl` is the rate. Both are in nats per image, and unweighted wherever they are
 logged. Likelihood, network, posterior, prior, bound and further terms can be [set in most models](settings.md). Models
 without a prior are sampled from a [fitted one](fitted_priors.md), and any model can have a
-[perceptual distance](perceptual.md). `vaezoo explore` shows several models [in the browser](../explorer.md).
+[perceptual distance](perceptual.md). `vaezoo explore` shows several models [in the browser](../use/explorer.md).
 """
 
 MADE = """\

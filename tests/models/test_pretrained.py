@@ -456,7 +456,7 @@ def test_an_adopted_model_is_evaluated_and_compared_like_every_run(
 
 
 def test_the_command_of_the_guide_works(program: Program, folders: Folders, tmp_path: Path) -> None:
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "zoo-guide.md").read_text()
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "zoo" / "perceptual.md").read_text()
     (line,) = [line for line in guide.splitlines() if line.startswith("vaezoo adopt")]
     places = {"sd-vae-ft-mse": str(folders["kl"]), "cifar10": "digits", "RUN_DIR": str(tmp_path / "run")}
     for name, place in places.items():
