@@ -133,7 +133,7 @@ class Counting(BetaVAE):
 
 def test_a_subclass_is_checked_once_for_each_call_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(image_api, "_check_pixels", lambda x, name: looked.append(name))
+    monkeypatch.setattr(image_api, "_check_pixels", lambda x, name, of_table: looked.append(name))
     model = Counting(image_shape=(3, 8, 12), latent_dim=4, widths=[8])
     assert model.encode(GOOD[0]).shape == (4,)
     model.reconstruct(GOOD)
