@@ -175,7 +175,8 @@ def between_metrics(first: SeedGroup, second: SeedGroup, one: str, other: str) -
     gaps = estimate({seed: above[seed] - below[seed] for seed in above if seed in below})
     if gaps is None:
         return None
-    return Difference(first.label, second.label, gaps.mean, gaps.half, None, "paired over seeds")
+    method = "" if gaps.half is None else "paired over seeds"
+    return Difference(first.label, second.label, gaps.mean, gaps.half, None, method)
 
 
 # the page ------------------------------------------------------------------------------------------------------------

@@ -20,9 +20,12 @@ from vaezoo.runs import paths, user_code
 from vaezoo.runs.user_code import UserCode
 
 LIST_VALUED = {
+    "data.columns",
     "data.image_size",
     "data.leave_out",
+    "data.mean",
     "data.range",
+    "data.std",
     "model.optimizer.betas",
     "model.penalty_options.betas",
     "model.penalty_options.widths",
