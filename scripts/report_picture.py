@@ -15,7 +15,7 @@ from PIL import Image
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH = 1180
-PARTS = {"": 900, "g1-latent-maps": 672}
+PARTS = {"": 1290, "g1-latent-maps": 672}
 """Chapters that are shown, one below the other, and how many pixels of each; the first is the page's beginning."""
 ONLY = """<script>
 const head = document.getElementById("{anchor}");
