@@ -75,7 +75,9 @@ def _label_of(names: Sequence[str], label_key: str | None, path: Path) -> str | 
         return None
     if label_key is not None:
         if label_key not in names:
-            raise DataError(f"{path} has no column {printable(label_key)} of labels, only {listed(names)}")
+            raise DataError(
+                f"{path} has no column {printable(label_key)} for data.label_key; its columns are {listed(names)}"
+            )
         return label_key
     lower = {name.lower(): name for name in reversed(names)}
     return next((lower[usual] for usual in LABELS if usual in lower), None)

@@ -123,7 +123,8 @@ def open_tables(root: Path, columns: Sequence[str] | None, key: str | None, labe
     wanted = tuple(known["train"] if columns is None else columns)
     for split, names in known.items():
         if missing := [name for name in wanted if name not in names]:
-            raise DataError(f"{root} has no column {printable(missing[0])} in its {split} split, only {listed(names)}")
+            of_split = f" in its {split} split" if len(files) > 1 else ""
+            raise DataError(f"{root} has no column {printable(missing[0])}{of_split}; its columns are {listed(names)}")
     if not wanted:
         raise DataError(f"{root} has no columns besides the label; set data.columns to the names of some")
     return Tables(files, wanted, label_key or "label")

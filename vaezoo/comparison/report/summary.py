@@ -90,9 +90,14 @@ def _rivals(judged: Verdict) -> str:
 def _trust(group: Group, findings: Sequence[Finding]) -> str:
     """What stands against conclusions, or what the verdicts mean."""
     wrong = [finding.topic for finding in findings if finding.severity == "invalid"]
+    single = any(len(row.records) == 1 for row in group.seed_groups)
     if wrong:
-        return f"The runs differ in {', '.join(wrong)}, so these numbers do not compare the models alone; see Fairness."
-    if any(len(row.records) == 1 for row in group.seed_groups):
+        untested = ", and models with one seed cannot be tested" if single else ""
+        return (
+            f"The runs differ in {', '.join(wrong)}, so these numbers do not compare the models alone (see"
+            f" Fairness){untested}."
+        )
+    if single:
         return "Models with one seed cannot be tested: another seed may change the order, so conclude nothing from it."
     careful = [finding.topic for finding in findings if finding.severity == "warning"]
     note = f" Mind {', '.join(careful)}, see Fairness." if careful else ""
