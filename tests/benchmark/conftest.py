@@ -12,7 +12,7 @@ import pytest
 from vaezoo.benchmark import command
 
 PLAY = '''
-"""Commands that leave the files of the real ones at once; seed 13 fails, and seed 14 takes long."""
+"""Commands that leave the files of the real ones at once; seed 13 fails, seed 14 takes long, 15 has no evaluation."""
 import json, os, signal, sys, time
 from pathlib import Path
 
@@ -48,7 +48,14 @@ elif name == "train":
     from vaezoo.commands.command_line import main
     main()
 elif name == "evaluate":
-    (Path(words[0]) / "evaluation.json").write_text(json.dumps({"settings": words[1:], "metrics": {}}))
+    settings = [word for word in words if "=" in word]
+    given = [Path(word) for word in words if "=" not in word]
+    for run in given:
+        if run.name.endswith("seed_15"):
+            print(f"error: {run}: fifteen cannot be evaluated")
+        else:
+            (run / "evaluation.json").write_text(json.dumps({"settings": settings, "metrics": {}}))
+    sys.exit(any(run.name.endswith("seed_15") for run in given))
 elif name == "compare":
     out = Path(words[-1].removeprefix("out="))
     out.mkdir(exist_ok=True)

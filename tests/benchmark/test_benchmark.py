@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,10 @@ def wait_for(what: Callable[[], Any], seconds: float = 40) -> Any:
         assert time.monotonic() < until
         time.sleep(0.02)
     return found
+
+
+def logs(out: Path) -> list[Path]:
+    return [out / f"vae-seed_{seed}" / "benchmark.log" for seed in (0, 15, 2, 3, 4)]
 
 
 def text(path: Path) -> str:
@@ -139,6 +144,30 @@ def test_a_run_that_fails_is_told_with_its_last_lines_and_the_others_go_on(
     assert "2 of 3 runs are compared" in said
     assert [name for name in ("vae-seed_0", "vae-seed_1") if (out / name / "evaluation.json").is_file()]
     assert said.strip().splitlines()[-1].startswith("error: 1 of the benchmark's processes failed")
+
+
+@pytest.mark.parametrize(
+    ("words", "processes"),
+    [
+        (["evaluate.quick=true", "jobs=2"], [["0", "15", "2"], ["3", "4"]]),
+        (["evaluate.quick=true"], [["0", "15", "2", "3"], ["4"]]),
+        (["jobs=2"], [["0"], ["15"], ["2"], ["3"], ["4"]]),
+    ],
+)
+def test_quick_evaluations_share_processes_and_fail_one_by_one(
+    words: list[str], processes: list[list[str]], benchmark: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, said = benchmark("models=[vae]", "seeds=[0,15,2,3,4]", *words, f"out={out}")
+    assert code == 1, said
+    assert "vae-seed_15 could not be evaluated (exit code 1)" in said
+    assert f"    error: {out / 'vae-seed_15'}: fifteen cannot be evaluated\n" in said
+    begun = [[line for line in text(path).splitlines() if " evaluate " in line] for path in logs(out)]
+    assert [re.findall(r"seed_(\d+)", line) for lines in begun for line in lines] == processes
+    code, said = benchmark("models=[vae]", "seeds=[0,15,2,3,4]", *words, f"out={out}")
+    assert [line.split()[2:4] for line in said.splitlines() if "evaluated" in line and "[" in line] == [
+        ["vae-seed_15", "FAILED"]
+    ]
 
 
 def test_what_a_half_done_run_lacks_decides_how_it_goes_on(

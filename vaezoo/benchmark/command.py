@@ -26,6 +26,9 @@ PROGRAM = (sys.executable, "-m", "vaezoo")
 
 LAST_LINES = 5
 
+QUICK_AT_ONCE = 4
+"""Largest number of quick evaluations in one process, whose imports take longer than one of them."""
+
 USAGE = """vaezoo benchmark models=[ae,vae] out=DIR [seeds=[0,1,2]] [jobs=1] [experiment=NAME] [KEY=VALUE...]
 
 Trains all models with all seeds for equally many optimiser steps, evaluates and compares them. It can be stopped at any
@@ -129,19 +132,31 @@ class _Benchmark:
         stage = display.stages[1]
         stage.total = len(finished)
         pending = [cell for cell in finished if not folder.is_evaluated(cell.name)]
-        tasks = [Task(cell.name, self._evaluation(cell, folder), folder.log(cell.name)) for cell in pending]
+        before = {cell.name: folder.evaluated_at(cell.name) for cell in pending}
+        size = self._at_once(len(pending), launcher)
+        batches = {pending[at].name: pending[at : at + size] for at in range(0, len(pending), size)}
+        tasks = [Task(name, self._evaluation(cells, folder), folder.log(name)) for name, cells in batches.items()]
         stage.begin(len(finished) - len(pending), len(finished) - len(pending))
 
         def ended(task: Task, code: int, seconds: float) -> None:
-            if code == 0:
-                folder.mark_evaluated(task.name)
-            self._record_ended(display, stage, task, seconds, stage.done + 1, None if code == 0 else code)
+            batch = [cell.name for cell in batches[task.name]]
+            for name in batch:
+                failed = code != 0 and folder.evaluated_at(name) == before[name]
+                if not failed:
+                    folder.mark_evaluated(name)
+                one = Task(name, task.command, task.log)
+                self._record_ended(display, stage, one, seconds / len(batch), stage.done + 1, code if failed else None)
 
         launcher.run(tasks, ended, lambda running: display.update(stage, stage.done))
 
-    def _evaluation(self, cell: Cell, folder: Folder) -> tuple[str, ...]:
-        run_dir = str(folder.run_dir(cell.name))
-        return (*PROGRAM, "evaluate", run_dir, *self.request.evaluate, *_packages([cell], self.request.own))
+    def _at_once(self, pending: int, launcher: Executor) -> int:
+        """Number of runs that a process evaluates: some if evaluations are quick, but no fewer processes than jobs."""
+        quick = "quick=true" in self.request.evaluate
+        return max(1, min(QUICK_AT_ONCE, -(-pending // (launcher.limit or pending or 1)))) if quick else 1
+
+    def _evaluation(self, cells: Sequence[Cell], folder: Folder) -> tuple[str, ...]:
+        run_dirs = [str(folder.run_dir(cell.name)) for cell in cells]
+        return (*PROGRAM, "evaluate", *run_dirs, *self.request.evaluate, *_packages(cells, self.request.own))
 
     def _record_ended(
         self, display: Display, stage: Stage, task: Task, seconds: float, done: float, failure: int | None

@@ -100,6 +100,11 @@ class Folder:
         digest = _digest(self.run_dir(name) / "evaluation.json")
         return digest is not None and self.plan()["evaluated"].get(name) == digest
 
+    def evaluated_at(self, name: str) -> int | None:
+        """When the run's ``evaluation.json`` was written, in ns; None if there is none."""
+        path = self.run_dir(name) / "evaluation.json"
+        return path.stat().st_mtime_ns if path.is_file() else None
+
     def mark_evaluated(self, name: str) -> None:
         """Record the hash of the run's ``evaluation.json`` in the plan."""
         plan = self.plan()
