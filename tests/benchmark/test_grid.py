@@ -1,6 +1,7 @@
 """What a command line of the benchmark means: columns, names, and what is refused before anything starts."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -12,10 +13,18 @@ from vaezoo.benchmark.fairness import unequal_steps
 from vaezoo.benchmark.grid import Cell
 from vaezoo.config import hydra_config
 from vaezoo.config.errors import ConfigError
+from vaezoo.config.reading import flat
 from vaezoo.config.validation import parameters
 from vaezoo.models.loading import make_on_meta_device
 
-PRESETS = {"objectives": 4 * 3, "architectures": 3 * 3, "beta_sweep": 8 * 3, "smoke": 4, "adversaries": 3 * 3}
+PRESETS = {
+    "objectives": 4 * 3,
+    "architectures": 3 * 3,
+    "beta_sweep": 8 * 3,
+    "smoke": 4,
+    "adversaries": 3 * 3,
+    "zoo": 26 * 3,
+}
 
 
 def cells(*words: str) -> list[Cell]:
@@ -93,16 +102,26 @@ def test_what_is_set_for_all_runs_later_replaces_what_was_for_some() -> None:
 
 def test_all_settings_that_take_lists_are_known() -> None:
     def takes_list(annotation: Any) -> bool:
-        return get_origin(annotation) in (list, tuple) or any(takes_list(part) for part in get_args(annotation))
+        return get_origin(annotation) in (list, tuple, Sequence) or any(
+            takes_list(part) for part in get_args(annotation)
+        )
 
-    made = ["models=[ae,vae,beta_vae,conv_vae]", "seeds=[0]"]
+    names_of_models = ",".join(hydra_config.options("model"))
     found = set()
-    for cell in cells(*made):
+    for cell in cells(f"models=[{names_of_models}]", "seeds=[0]"):
         for group in ("model", "data", "trainer"):
             node = cell.config[group]
             known = parameters(hydra_config._locate(node["_target_"], group))
             found |= {f"{group}.{name}" for name in node if name[0] != "_" and takes_list(known[name])}
-    assert found == {key for key in grid.LIST_VALUED if key.count(".") == 1}
+    assert found - {"model.categories"} == {key for key in grid.LIST_VALUED if key.count(".") == 1}
+
+
+def test_lists_in_the_yaml_files_are_known() -> None:
+    found = set()
+    for name in hydra_config.options("model"):
+        (cell,) = cells(f"models=[{name}]", "seeds=[0]")
+        found |= {f"model.{key}" for key, value in flat(cell.config["model"], whole=True) if isinstance(value, list)}
+    assert found - {"model.categories"} <= grid.LIST_VALUED
 
 
 def test_groups_and_dictionaries_and_added_keys_pass_through() -> None:

@@ -26,14 +26,22 @@ LIST_VALUED = {
     "data.mean",
     "data.range",
     "data.std",
+    "model.discriminator_options.betas",
+    "model.level_channels",
+    "model.level_widths",
+    "model.levels",
     "model.optimizer.betas",
     "model.penalty_options.betas",
     "model.penalty_options.widths",
+    "model.quantizer_options.levels",
     "model.scheduler.milestones",
     "model.widths",
     "trainer.devices",
 }
-"""Settings whose values may be lists: [400,200] is one value, [[400],[400,200]] are two."""
+"""Settings whose values are lists: [400,200] is one value, [[400],[400,200]] are two.
+
+Not model.categories, a number in ``categorical_vae``: the list of ``joint_vae`` needs a second pair of brackets.
+"""
 
 UNAVAILABLE = {
     "model": "a benchmark trains several; write models=[ae,vae]",
