@@ -103,6 +103,15 @@ class Inputs:
         start, end = torch.tensor(chosen).T
         return start, end
 
+    def generator(self) -> torch.Generator:
+        """A new generator of random numbers on the CPU, with the evaluation's seed."""
+        return torch.Generator().manual_seed(self.settings.seed)
+
+    def first_posterior(self, subject: Any) -> Any:
+        """The posterior of one image, which shows whether there is one and of which family; None without one."""
+        with torch.no_grad():
+            return subject.given(self.test_labels[:1]).posterior(self.test[:1].to(self.device))
+
     def features(self, extractor: FeatureExtractor, images: Iterable[Tensor]) -> Tensor:
         """Features of images in chunks (B, C, H, W): (N, F) on the CPU."""
         return torch.cat([extractor.extract(chunk.to(self.device)) for chunk in images])
