@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -29,7 +30,10 @@ RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 
 Study = dict[str, Any]
-"""``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table."""
+"""``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table.
+
+``across`` names a setting whose values take the place of seeds.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,7 +109,7 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
     found, refused = records.gather(sorted(folder.iterdir()))
     if refused:
         raise RunError(f"{refused[0].path} cannot be used: {refused[0].reason}")
-    groups = group(found)
+    groups = group(across(found, study["across"]) if "across" in study else found)
     if len(groups) != 1:
         raise RunError(f"the runs in {folder} must be on the same data, got {[one.name for one in groups]}")
     rows = {row.label: row for row in groups[0].seed_groups}
@@ -113,8 +117,26 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
         "data": groups[0].name,
         "environment": environment(found),
         "rows": {label: numbers(row, study["metrics"]) for label, row in rows.items()},
-        "differences": [compare(rows, wanted) for wanted in study.get("expected", [])],
+        "differences": [compare(rows, wanted, replicates(study)) for wanted in study.get("expected", [])],
     }
+
+
+def across(found: Sequence[records.RunRecord], setting: Mapping[str, str]) -> list[records.RunRecord]:
+    """Runs whose values of a setting, numbers alone in lists such as [3], take the place of seeds."""
+    part, _, name = setting["setting"].partition(".")
+    taken = []
+    for record in found:
+        (value,) = record.config[part][name]
+        rest = {key: one for key, one in record.config[part].items() if key != name}
+        taken.append(
+            replace(record, config={**record.config, part: rest}, summary={**record.summary, "seed": int(value)})
+        )
+    return taken
+
+
+def replicates(study: Study) -> str:
+    """What intervals are over: seeds, or the values of a setting."""
+    return str(study["across"]["name"]) if "across" in study else "seeds"
 
 
 def read_yardstick(study: Study, folder: Path) -> dict[str, Any]:
@@ -152,7 +174,7 @@ def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any]) -> dict[str, Any]:
+def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any], over: str = "seeds") -> dict[str, Any]:
     """A difference of two rows, and whether it is at least, or at most, what was expected."""
     for label in (wanted["first"], wanted["second"]):
         if label not in rows:
@@ -165,7 +187,7 @@ def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any]) -> dict[st
     if found is None:
         raise RunError(f"{wanted['first']} or {wanted['second']} has no {' or '.join(names)}")
     holds = found.mean >= wanted["least"] if "least" in wanted else found.mean <= wanted["most"]
-    kept = {"mean": found.mean, "half": found.half, "p": found.p, "method": found.method}
+    kept = {"mean": found.mean, "half": found.half, "p": found.p, "method": found.method.replace("seeds", over)}
     return {**wanted, **kept, "holds": holds}
 
 
@@ -218,7 +240,10 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     steps = sorted({row["steps"] for row in found["rows"].values()})
     budget = " or ".join(f"{count:,}" for count in steps)
     versions = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
-    lines += [f"{found['data']}; {budget} optimiser steps; {versions}.\n", table(study["metrics"], found["rows"])]
+    lines += [
+        f"{found['data']}; {budget} optimiser steps; {versions}.\n",
+        table(study["metrics"], found["rows"], replicates(study)),
+    ]
     if found["differences"]:
         lines.append("")
         lines += [f"- {in_words(one)}" for one in found["differences"]]
@@ -240,9 +265,9 @@ def costs(rows: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def table(metrics: Sequence[str], rows: Mapping[str, Any]) -> str:
-    """Rows by label, with a column for each metric."""
-    heads = ["", *(f"{head(name)}" for name in metrics), "seeds"]
+def table(metrics: Sequence[str], rows: Mapping[str, Any], over: str = "seeds") -> str:
+    """Rows by label, with a column for each metric, and the number of seeds."""
+    heads = ["", *(f"{head(name)}" for name in metrics), over]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for label, row in rows.items():
         cells = [cell(row["metrics"][name]) for name in metrics]

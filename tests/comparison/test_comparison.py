@@ -175,6 +175,19 @@ def test_a_second_run_of_the_same_seed_is_left_out_by_name():
     assert "configuration and seed" in found[0].refused[0].reason
 
 
+def test_runs_without_other_classes_or_on_other_columns_are_variants_of_their_own():
+    found = [record(0), record(0), record(0)]
+    found[1].config["data"]["leave_out"] = [3]
+    found[2].config["data"]["columns"] = ["a", "b"]
+    (one,) = group(found)
+    assert sorted(each.label for each in one.seed_groups) == [
+        "BetaVAE columns=['a', 'b'] leave_out=none",
+        "BetaVAE columns=none leave_out=[3]",
+        "BetaVAE columns=none leave_out=none",
+    ]
+    assert not one.refused
+
+
 def test_data_that_were_binarised_differently_are_groups_apart():
     found = group([record(), record(data_binarize="dynamic"), record(data_name="mnist")])
     assert len(found) == 3

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 import vaezoo
 from tests.conftest import some_models
@@ -61,6 +63,7 @@ def test_every_number_of_the_catalogue_has_a_value_or_a_reason(variant: str, eva
 
 def test_what_a_model_does_not_have_is_no_number(evaluated: Any) -> None:
     found = evaluated("model=ae")
+    assert "training has seen all classes" in found["metrics"]["auroc_mse"]["reason"]
     for name in ("elbo", "kl", "iw_bound", "prior_fd_classifier", "active_units", "mutual_information"):
         assert found["metrics"][name]["value"] is None
     assert values(found)["mixture_fd_classifier"] > 0
@@ -220,6 +223,28 @@ def test_the_number_of_draws_moves_the_bound_upwards(train: Train) -> None:
     assert bounds == sorted(bounds)
 
 
+def test_classes_left_out_of_training_are_anomalies(train: Train) -> None:
+    run = train("run", "model=vae", "data.leave_out=[0,1]", "trainer.max_epochs=2")
+    found = evaluation_of(run, SMALL)["metrics"]
+    data = run.data()
+    data.setup()
+    x, labels = data.examples(SMALL.images, "test")
+    unseen = np.isin(labels.numpy(), [0, 1])
+    scorer = run.scorer(train_images=SMALL.train_images)
+    scores = scorer.scores(x, labels)
+    for name in ("mse", "recon", "neg_elbo", "kl", "knn_distance", "mahalanobis"):
+        number = found[f"auroc_{name}"]
+        assert number["value"] == pytest.approx(roc_auc_score(unseen, scores[name].numpy()), abs=1e-6), name
+        assert (number["n"], number["anomalous"]) == (len(x), int(unseen.sum()))
+        assert 0 < number["se"] < 0.2
+
+
+def test_a_model_without_a_posterior_finds_anomalies_by_fewer_scores(evaluated: Any) -> None:
+    found = evaluated("model=ae", "data.leave_out=[3]")["metrics"]
+    assert found["auroc_knn_distance"]["value"] is not None
+    assert found["auroc_neg_elbo"]["reason"] == found["elbo"]["reason"]
+
+
 def test_binary_images_have_bits(evaluated: Any) -> None:
     got = values(evaluated("model=vae", "data.binarize=dynamic"))
     assert got["bits_per_dim"] == pytest.approx(-got["elbo"] / (256 * math.log(2)), rel=1e-6)
@@ -331,4 +356,4 @@ def test_the_bar_counts_what_is_reported(train: Train) -> None:
     seen: list[str] = []
     data = vaezoo.ImageDataModule(source="digits", image_size=16, channels=1, val_size=297, test_size=300)
     evaluation_of(run, SMALL, data=data, report=seen.append)
-    assert len(seen) == count_steps(SMALL, data) == 9
+    assert len(seen) == count_steps(SMALL, data) == 10

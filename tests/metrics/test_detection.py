@@ -34,8 +34,10 @@ def test_known_values() -> None:
 def test_intervals_have_the_width_of_the_statistic_over_new_images() -> None:
     """Of 200 data sets, the values differ as much as one interval is wide, 2 x 1.96 standard deviations."""
     values = np.array([detect(*drawn(seed), resamples=2).auroc for seed in range(200)])
-    low, high = detect(*drawn(0)).auroc_interval
+    found = detect(*drawn(0))
+    low, high = found.auroc_interval
     assert (high - low) / (2 * 1.96 * values.std()) == pytest.approx(1, abs=0.25)
+    assert found.auroc_error / values.std() == pytest.approx(1, abs=0.25)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaezoo.metrics import probes
-from vaezoo.metrics.probes import Probe, knn_probe, linear_probe
+from vaezoo.metrics.probes import FEW, Probe, few_label_probe, knn_probe, linear_probe
 
 BOTH = pytest.mark.parametrize("probe", [linear_probe, knn_probe])
 AnyProbe = Callable[..., Probe]
@@ -158,3 +158,24 @@ def test_codes_and_labels_that_do_not_fit_are_refused() -> None:
         knn_probe(codes[:0], labels[:0], codes, labels)
     with pytest.raises(ValueError, match="same dimensions"):
         knn_probe(codes, labels, codes[:, :2], labels)
+
+
+def test_few_labels_are_a_mean_of_linear_probes_on_draws_of_a_hundred() -> None:
+    train, test = clusters(1000, spread=0.6), clusters(4000, seed=1, spread=0.6)
+    found = few_label_probe(*train, *test)
+    assert (found.n_train, found.n_test) == (FEW, 4000) == (100, 4000)
+    other = [linear_probe(train[0][at : at + 100], train[1][at : at + 100], *test).value for at in range(0, 1000, 100)]
+    assert found.value == pytest.approx(sum(other) / 10, abs=3 * found.standard_error)
+    assert found.value < linear_probe(*train, *test).value
+    assert found.standard_error > linear_probe(*train, *test).standard_error
+    assert found == few_label_probe(*train, *test) != few_label_probe(*train, *test, seed=1)
+
+
+def test_few_labels_have_draws_and_factors_of_their_own() -> None:
+    codes, labels = clusters(2000)
+    factors = torch.stack([labels, torch.arange(2000) % 2], dim=1)
+    found = few_label_probe(codes, factors, codes, factors, factors=("corner", "coin"))
+    assert found.of_factors["corner"] == 1
+    assert found.value == pytest.approx((1 + found.of_factors["coin"]) / 2)
+    with pytest.raises(ValueError, match="needs at least 100 training codes, got 99"):
+        few_label_probe(codes[:99], labels[:99], codes, labels)

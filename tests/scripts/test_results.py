@@ -7,10 +7,10 @@ import pytest
 
 import results
 import throughput
-from tests.comparison.test_comparison import seed_group
+from tests.comparison.test_comparison import record, seed_group
 from vaezoo.benchmark import grid
 from vaezoo.commands import prior
-from vaezoo.comparison.groups import SeedGroup
+from vaezoo.comparison.groups import SeedGroup, group
 from vaezoo.config.errors import RunError
 from vaezoo.metrics.catalogue import CATALOGUE
 
@@ -61,6 +61,18 @@ def test_two_metrics_are_compared_within_seeds(rows: dict[str, SeedGroup]) -> No
     assert found["half"] == pytest.approx(1.2421, abs=1e-3)  # t(2) = 4.3027 times 0.5 / sqrt 3
 
 
+def test_values_of_a_setting_take_the_place_of_seeds() -> None:
+    found = [record(0, auroc_mse=0.5 + digit / 100) for digit in range(3)]
+    for digit, one in enumerate(found):
+        one.config["data"]["leave_out"] = [digit]
+    assert len(group(found)[0].seed_groups) == 3
+    (row,) = group(results.across(found, {"setting": "data.leave_out", "name": "digits"}))[0].seed_groups
+    assert row.values("auroc_mse") == {0: 0.5, 1: 0.51, 2: 0.52}
+    wanted: dict[str, Any] = {"first": "a", "second": "b", "metric": "elbo", "least": 0}
+    rows = {"a": seed_group("a", [1.0, 2.0]), "b": seed_group("b", [0.0, 0.5])}
+    assert results.compare(rows, wanted, "digits")["method"] == "paired over digits"
+
+
 def test_a_row_that_is_missing_is_named(rows: dict[str, SeedGroup]) -> None:
     with pytest.raises(RunError, match="there is no row 'MIWAE'; the rows are VAE, IWAE"):
         results.compare(rows, {"first": "MIWAE", "second": "VAE", "metric": "elbo", "least": 0})
@@ -77,4 +89,4 @@ def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.C
     assert results.main(["train", "priors"]) == 1
     assert capsys.readouterr().err == "error: train needs --out DIR, a folder for the runs\n"
     assert results.main(["write", "none", "--out", "x"]) == 1
-    assert capsys.readouterr().err.startswith("error: there is no study 'none'; choose from priors,")
+    assert capsys.readouterr().err.startswith("error: there is no study 'none'; choose from zoo,")

@@ -22,6 +22,8 @@ DATA = (
         "dataset_options",
         "key",
         "label_key",
+        "columns",
+        "leave_out",
         "image_size",
         "channels",
         "fit",

@@ -82,7 +82,7 @@ class AnomalyScorer:
     Args:
         model: in evaluation mode.
         codes: of training images; without them there are no distances.
-        draws: of the importance-weighted bound, for each image.
+        draws: of the importance-weighted bound, for each image; with 0 there is no such bound.
         seed: of all draws, which do not depend on the size of batches.
     """
 
@@ -99,6 +99,12 @@ class AnomalyScorer:
         given = torch.full((len(x),), -1) if labels is None else torch.as_tensor(labels).expand(len(x))
         return self._score(x, given, start=0)
 
+    def scores(self, x: Tensor, labels: Tensor, size: int = BATCH) -> dict[str, Tensor]:
+        """As by a call, for any number of images (N, C, H, W), which are scored a batch at a time."""
+        parts = zip(x.split(size), labels.split(size), strict=True)
+        found = [self._score(part, of_part, at * size) for at, (part, of_part) in enumerate(parts)]
+        return {name: torch.cat([each[name] for each in found]) for name in found[0]}
+
     @torch.no_grad()
     def _score(self, x: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:
         x, seen = x.to(self.model.device), self.model.given(labels) if self.model.is_conditional else self.model
@@ -112,8 +118,8 @@ class AnomalyScorer:
         return {name: values.cpu() for name, values in found.items()}
 
     def _bound(self, seen: Any, x: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:
-        """The bound of several draws; nothing if draws of a code are all equal."""
-        if seen.posterior(x[:1] if seen is self.model else x) is None:
+        """The bound of several draws; nothing without draws, or if those of a code are all equal."""
+        if not self.draws or seen.posterior(x[:1] if seen is self.model else x) is None:
             return {}
         known = labels if self.model.is_conditional else None
         bound, _ = bounds.importance_weighted_bound(

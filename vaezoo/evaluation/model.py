@@ -14,7 +14,10 @@ from vaezoo.runs import environment
 SCHEMA = 1
 """Version of evaluation.json; increase it whenever the meaning of a metric changes."""
 
-SECTIONS = ("codes", "likelihood", "reconstruction", "generation", "interpolation", "latent space", "disentanglement")
+SECTIONS = (
+    *("codes", "likelihood", "reconstruction", "generation", "interpolation", "latent space", "disentanglement"),
+    "anomalies",
+)
 
 Report = Callable[[str], None]
 
@@ -64,6 +67,7 @@ def evaluate_model(model: Any, inputs: Inputs, report: Report = lambda _: None) 
         lambda: sections.interpolation(model, inputs),
         lambda: sections.latent_space(model, inputs, train_codes, test_codes),
         lambda: (sections.disentanglement(inputs, train_codes, test_codes), {}),
+        lambda: (sections.anomalies(model, inputs, train_codes), {}),
     )
     numbers, vectors = _run_steps(dict(zip(SECTIONS[1:], steps, strict=True)), report)
     return numbers | _static_cost(model), vectors

@@ -268,6 +268,12 @@ _LATENT = _section(
     ),
     ("codes_used", "share", "", "Share of the codebook that occurs among the codes of the test images."),
     ("probe_accuracy", "share", "higher", "Accuracy of a logistic regression from codes to labels."),
+    (
+        "probe_accuracy_100",
+        "share",
+        "higher",
+        "Accuracy of a logistic regression fitted to codes of 100 labelled training images, mean over 5 such draws.",
+    ),
     ("knn_accuracy", "share", "higher", "Accuracy of a vote of the 20 nearest training codes (Euclidean) on labels."),
 )
 
@@ -310,6 +316,26 @@ _DISENTANGLEMENT = _section(
         "share",
         "higher",
         "From mutual information (Ridgeway and Mozer, 2018). Noise scores 0.68 on sprites.",
+    ),
+)
+
+_ANOMALIES = _section(
+    "anomalies",
+    *(
+        (
+            f"auroc_{score}",
+            "",
+            "higher",
+            f"AUROC by which test images of classes left out of training are found: {text}.",
+        )
+        for score, text in {
+            "mse": "by the squared error of reconstructions",
+            "recon": "by recon",
+            "neg_elbo": "by -ELBO",
+            "kl": "by KL",
+            "knn_distance": "by the code's distance from the 5th nearest training code",
+            "mahalanobis": "by the code's distance from the mean of training codes, in standard deviations",
+        }.items()
     ),
 )
 
@@ -358,6 +384,7 @@ CATALOGUE: dict[str, Metric] = {
         *_INTERPOLATION,
         *_LATENT,
         *_DISENTANGLEMENT,
+        *_ANOMALIES,
         *_COST,
     )
 }

@@ -21,13 +21,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Detection:
-    """AUROC and average precision in [0, 1] with 95% intervals, and the numbers of images.
+    """AUROC and average precision in [0, 1] with 95% intervals, the standard error of the first, and numbers of images.
 
     By chance, AUROC is 0.5, and average precision the share of anomalies.
     """
 
     auroc: float
     auroc_interval: Interval
+    auroc_error: float
     average_precision: float
     average_precision_interval: Interval
     normal: int
@@ -57,7 +58,8 @@ def detect(normal: Array, anomalous: Array, *, seed: int = 0, resamples: int = R
     low, high = np.quantile(drawn, (LEVEL / 2, 1 - LEVEL / 2), axis=0)
     intervals = [(float(low[at]), float(high[at])) for at in range(2)]
     auroc, precision = map(float, whole[0])
-    return Detection(auroc, intervals[0], precision, intervals[1], len(values[0]), len(values[1]))
+    error = float(drawn[:, 0].std())
+    return Detection(auroc, intervals[0], error, precision, intervals[1], len(values[0]), len(values[1]))
 
 
 def _resampled(

@@ -20,6 +20,9 @@ INVERSE_STRENGTHS = (1.0, 0.1, 10.0, 0.01, 100.0, 0.001)
 
 NEIGHBOURS = 20
 
+FEW, DRAWS = 100, 5
+"""Number of labelled images of ``few_label_probe``, and of its draws."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -71,6 +74,39 @@ def linear_probe(
     with threadpool_limits(1):  # on small matrices, waiting threads can take 50 times as long as the work
         columns = [_regress(standardised[0], labels, standardised[1], order) for labels in train.labels.T]
     return _probe(np.stack(columns, axis=1), train, test, factors)
+
+
+def few_label_probe(
+    train_codes: Tensor,
+    train_labels: Tensor,
+    test_codes: Tensor,
+    test_labels: Tensor,
+    *,
+    seed: int = 0,
+    factors: Sequence[str] | None = None,
+) -> Probe:
+    """The linear probe fitted to ``FEW`` training codes, mean over ``DRAWS`` such draws without replacement.
+
+    ``standard_error`` covers the draws and the finite test set. Other arguments and errors as for ``linear_probe``;
+    ValueError also with fewer than ``FEW`` training codes.
+    """
+    if len(train_codes) < FEW:
+        raise ValueError(f"needs at least {FEW} training codes, got {len(train_codes)}")
+    found = []
+    for draw in range(DRAWS):
+        kept = np.random.default_rng((seed, draw)).permutation(len(train_codes))[:FEW]
+        some = (train_codes[kept], train_labels[kept])
+        found.append(linear_probe(*some, test_codes, test_labels, seed=seed, factors=factors))
+    values = np.array([probe.value for probe in found])
+    of_images = np.mean([probe.standard_error for probe in found])
+    return Probe(
+        value=float(values.mean()),
+        standard_error=float(np.sqrt(of_images**2 + values.var(ddof=1) / DRAWS)),
+        majority=float(np.mean([probe.majority for probe in found])),
+        n_train=FEW,
+        n_test=found[0].n_test,
+        of_factors={name: float(np.mean([probe.of_factors[name] for probe in found])) for name in found[0].of_factors},
+    )
 
 
 def knn_probe(

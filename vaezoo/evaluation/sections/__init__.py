@@ -5,7 +5,7 @@ A subject is a model, or any other object with the image API.
 
 from vaezoo.evaluation.sections.generation import generated
 from vaezoo.evaluation.sections.interpolation import interpolation
-from vaezoo.evaluation.sections.labels import disentanglement, probed
+from vaezoo.evaluation.sections.labels import anomalies, disentanglement, probed
 from vaezoo.evaluation.sections.latent_space import latent_space
 from vaezoo.evaluation.sections.likelihood import likelihood
 from vaezoo.evaluation.sections.numbers import Numbers, Vectors, mean_of
@@ -14,6 +14,7 @@ from vaezoo.evaluation.sections.reconstruction import reconstruction
 __all__ = [
     "Numbers",
     "Vectors",
+    "anomalies",
     "disentanglement",
     "generated",
     "interpolation",
