@@ -55,6 +55,20 @@ def test_encoded_images_and_their_labels_arrive(kind: str, in_memory: bool, tmp_
     assert len(images_of(data)) == COUNT
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_encoded_images_of_sixteen_bits_are_exact(in_memory: bool, tmp_path: Path) -> None:
+    values = random("uint16", 8, 9)
+    features = datasets.Features({"image": datasets.Image()})
+    table = datasets.Dataset.from_dict({"image": [Image.fromarray(each) for each in values]}, features=features)
+    np.save(tmp_path / "a.npy", values)
+    path = parquet(tmp_path / "a.parquet", table)
+    found = made(path, source="hf", in_memory=in_memory, num_workers=0)
+    wanted = made(tmp_path / "a.npy")
+    assert torch.equal(images_of(found), images_of(wanted))
+    assert found.range == wanted.range
+    assert len(images_of(found).unique()) > 1000
+
+
 @pytest.mark.parametrize("kind", ["folder", "saved"])
 def test_splits_are_those_of_the_names(kind: str, tmp_path: Path) -> None:
     parts = {"train": pictures(30), "validation": pictures(12, 100), "test": pictures(14, 200)}

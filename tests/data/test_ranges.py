@@ -12,6 +12,7 @@ from PIL import Image
 from vaezoo.config.errors import ConfigError, DataError
 from vaezoo.data import ImageDataModule, ranges
 from vaezoo.data.files import decode
+from vaezoo.data.named_images import images_at
 from vaezoo.data.ranges import bits
 
 SHAPE = (1, 8, 8)
@@ -60,6 +61,71 @@ def test_the_fewest_bits_that_hold_the_levels_are_taken(
     assert float(x.max()) == pytest.approx(high / top, abs=1 / 255)
     again = images(tmp_path, in_memory=in_memory, range=data.range)
     assert torch.equal(again.examples(2)[0], x)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "levels"),
+    [
+        (np.uint16, "png", [0, 4095]),
+        (np.uint16, "png", "full"),
+        (np.uint16, "tif", [100, 3000]),
+        (np.int32, "tif", [0, 131071]),
+        (np.int32, "tif", [-1000, 1000]),
+        (np.float32, "tif", "full"),
+        (np.float32, "tif", [-0.5, 0.75]),
+    ],
+)
+def test_levels_of_more_than_eight_bits_are_exact(
+    kind: type, suffix: str, levels: Any, fit: str, tmp_path: Path
+) -> None:
+    low, high = ((0, 1) if kind is np.float32 else (0, 65535)) if levels == "full" else levels
+    values = (low + np.random.default_rng(0).random((12, 64, 64)) * (high - low)).astype(kind)
+    values[:, 0, :2] = [kind(low), kind(high)]
+    for number, each in enumerate(values):
+        Image.fromarray(each).save(tmp_path / f"{number:02}.{suffix}")
+    wanted = np.clip((values.astype(np.float32) - np.float32(low)) / np.float32(high - low), 0, 1)
+    for in_memory in (True, False):
+        data = images(tmp_path, range=levels, image_size=64, in_memory=in_memory, fit=fit)
+        named = data.named_images("train")
+        (batch,) = named.batches(100)
+        assert batch.names is not None
+        places = [int(Path(name).stem) for name in batch.names]
+        assert np.array_equal(batch.x[:, 0].numpy(), wanted[places])
+    again = images_at(tmp_path, (1, 64, 64), levels=None if levels == "full" else (low, high), fit=fit)
+    (batch,) = again.batches(100)
+    assert np.array_equal(batch.x[:, 0].numpy(), wanted)
+
+
+def test_files_of_all_depths_are_stored_alike_and_exact(tmp_path: Path) -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    for number in range(12):
+        kind = (np.uint8, np.uint16, np.float32)[number % 3]
+        values = {np.uint8: grey, np.uint16: grey.astype(np.uint16) * 257, np.float32: grey.astype(np.float32) / 255}
+        Image.fromarray(values[kind]).save(tmp_path / f"{number:02}.tif")
+    for channels in (1, 3):
+        x, _ = images(tmp_path, range="full", channels=channels).examples(8, "train")
+        wanted = torch.from_numpy(grey).float() / 255
+        torch.testing.assert_close(x, wanted.expand(8, channels, 8, 8), atol=1e-7, rtol=0)
+
+
+def test_padding_is_black_whatever_the_levels(tmp_path: Path) -> None:
+    for number, kind in enumerate([np.uint16] * 12):
+        Image.fromarray(np.full((8, 4), 3000, kind)).save(tmp_path / f"{number}.png")
+    x, _ = images(tmp_path, range=[1000, 3000], fit="pad").examples(1)
+    assert x[0, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
+
+
+def test_resized_levels_are_those_of_eight_bits_but_finer(tmp_path: Path) -> None:
+    fine = np.random.default_rng(0).integers(0, 256, (12, 20, 30)).astype(np.uint16) * 257
+    for name, kind in (("deep", np.uint16), ("plain", np.uint8)):
+        (tmp_path / name).mkdir()
+        for number, each in enumerate(fine):
+            Image.fromarray(each if kind is np.uint16 else (each // 257).astype(np.uint8)).save(
+                tmp_path / name / f"{number:02}.png"
+            )
+    deep, plain = (images(tmp_path / name).examples(8, "train")[0] for name in ("deep", "plain"))
+    assert 0 < float((deep - plain).abs().max()) <= 1.01 / 255
 
 
 def test_twelve_bits_in_sixteen_are_not_black_and_are_said_once(

@@ -4,11 +4,12 @@ import math
 import os
 import stat
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,35 +19,69 @@ from torch import Tensor
 
 from vaezoo.config.errors import printable
 from vaezoo.data.fitting import scaled_size
-from vaezoo.data.levels import Levels, to_bytes
+from vaezoo.data.levels import FULL, Levels, kind_of, to_bytes, to_values
 from vaezoo.data.on_disk import Decoded, ImagesOnDisk
 from vaezoo.data.pixels import Shape, binarize_once
 
 MOST_REASON = 300  # characters of an error message
 MOST_PIXELS = 2**26  # of an image, such as 8192x8192; decoding one can take 1 GiB
 MOST_BYTES = 2**29  # of one image file
+MOST_OPENED = 64  # images whose kind is looked at, to choose how pixels are stored
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # formats that Pillow may detect, whatever the name
 
 
+@dataclass(frozen=True)
 class EncodedImages(ImagesOnDisk):
-    """Images in formats such as PNG and JPEG with labels (N,) or (N, F), decoded on access."""
+    """Images in formats such as PNG and JPEG with labels (N,) or (N, F), decoded on access.
+
+    Levels are stored as they are: of 8 bits as uint8, of 16 as int16 (see ``pixels``), others as float32. ``dtype`` is
+    chosen in ``with_settings``, by a look at some of the images.
+    """
+
+    labels: Tensor
+    image_shape: Shape
+    binarize: str = field(default="none", kw_only=True)
+    levels: Levels | None = field(default=None, kw_only=True)
+    fit: str = field(default="crop", kw_only=True)
+    dtype: torch.dtype = field(default=torch.uint8, kw_only=True)
 
     @abstractmethod
     def content(self, position: int) -> str | bytes:
         """The path of the file of the image at ``position``, or its bytes."""
 
+    def with_settings(self, binarize: str, levels: Levels | None, fit: str) -> Self:
+        """The same images, with these settings."""
+        dtype = storage_of(self.kinds(), levels)
+        return replace(self, binarize=binarize, levels=levels, fit=fit, dtype=dtype)
+
+    def kinds(self, most: int = MOST_OPENED) -> set[str]:
+        """Kinds of the levels of the first ``most`` images that can be opened, keys of ``FULL``."""
+        found = set()
+        for position in range(min(most, len(self))):
+            # damaged files, which make Pillow raise almost anything, are reported when they are decoded
+            with suppress(Exception), opened(self.content(position), 1) as image:
+                found.add(kind_of(image))
+        return found
+
     def __getitems__(self, positions: list[int]) -> Decoded:
         images, read, failed = [], [], []
         for position in positions:
             try:
-                images.append(decode(self.content(position), self.image_shape, self.levels, self.fit))
+                images.append(decode(self.content(position), self.image_shape, self.levels, self.fit, self.dtype))
                 read.append(position)
             except Exception as error:  # damaged files make Pillow raise almost anything
                 failed.append((position, printable(f"{type(error).__name__}: {error}")[:MOST_REASON]))
-        pixels = (
-            torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=torch.uint8)
-        )
-        return Decoded(binarize_once(pixels, np.array(read, np.int64), self.binarize), self.labels[read], failed)
+        pixels = torch.from_numpy(np.stack(images)) if images else torch.empty((0, *self.image_shape), dtype=self.dtype)
+        binarized = binarize_once(pixels, np.array(read, np.int64), self.binarize, self.levels)
+        return Decoded(binarized, self.labels[read], failed)
+
+
+def storage_of(kinds: Collection[str], levels: Levels | None) -> torch.dtype:
+    """The type that holds the levels of these kinds exactly, up to the 24 bits of float32."""
+    low, high = levels or FULL["16-bit"]
+    if "floating-point" in kinds or ("16-bit" in kinds and (low < 0 or high > FULL["16-bit"][1])):
+        return torch.float32
+    return torch.int16 if "16-bit" in kinds else torch.uint8
 
 
 @dataclass(frozen=True)
@@ -54,16 +89,11 @@ class ImageFiles(EncodedImages):
     """Paths of image files with their labels."""
 
     paths: NDArray[np.bytes_]  # an array, because each worker process would end up with a copy of a list of strings
-    labels: Tensor
-    image_shape: Shape
-    binarize: str = "none"
-    levels: Levels | None = None
-    fit: str = "crop"
 
     @classmethod
     def of(cls, paths: list[Path], labels: Tensor, image_shape: Shape) -> "ImageFiles":
         """Files with labels in the same order; they need not exist yet."""
-        return cls(np.array([os.fsencode(path) for path in paths]), labels, image_shape)
+        return cls(labels, image_shape, np.array([os.fsencode(path) for path in paths]))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -71,10 +101,6 @@ class ImageFiles(EncodedImages):
     def select(self, positions: NDArray[np.int64]) -> "ImageFiles":
         """The files at ``positions`` (N,), in that order."""
         return replace(self, paths=self.paths[positions], labels=self.labels[torch.from_numpy(positions)])
-
-    def with_settings(self, binarize: str, levels: Levels | None, fit: str) -> "ImageFiles":
-        """The same images, with these settings."""
-        return replace(self, binarize=binarize, levels=levels, fit=fit)
 
     def path(self, position: int) -> str:
         """Path of the file at ``position``."""
@@ -86,19 +112,42 @@ class ImageFiles(EncodedImages):
 
 
 def decode(
-    content: str | bytes, image_shape: Shape, levels: Levels | None = None, fit: str = "crop"
-) -> NDArray[np.uint8]:
-    """Decode the file at a path, or its bytes, to uint8 (C, H, W), with EXIF rotation applied.
+    content: str | bytes,
+    image_shape: Shape,
+    levels: Levels | None = None,
+    fit: str = "crop",
+    dtype: torch.dtype = torch.uint8,
+) -> NDArray[Any]:
+    """Decode the file at a path, or its bytes, to pixels (C, H, W) stored as ``dtype``, with EXIF rotation applied.
 
-    ``levels`` are as in ``to_bytes``.
+    As uint8, ``levels`` become 0 to 255 as by ``to_bytes``; otherwise, they are kept.
 
     Raises whatever Pillow raises for damaged files.
     """
     channels, height, width = image_shape
+    mode = "L" if channels == 1 else "RGB"
     with opened(content, 2 * max(height, width)) as image:
-        plain = to_bytes(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB", levels)
-    fitted = _fitted(plain, height, width, fit)
-    return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+        upright = ImageOps.exif_transpose(image)
+        if dtype == torch.uint8:
+            return _planes(_fitted(to_bytes(upright, mode, levels), height, width, fit), image_shape)
+        full = FULL["16-bit" if dtype == torch.int16 else "floating-point"][1]
+        found = to_values(upright, mode, levels, full)
+    black = 0.0 if levels is None else levels[0]
+    if isinstance(found, Image.Image):
+        scale = full / FULL["8-bit"][1] if levels is None else 1.0
+        values = _planes(_fitted(found, height, width, fit, int(black)), image_shape) * np.float64(scale)
+    else:
+        values = _planes(_fitted(Image.fromarray(found), height, width, fit, black), (1, height, width))
+        values = np.broadcast_to(values, image_shape)
+    if dtype == torch.int16:
+        return np.rint(values).astype(np.uint16).view(np.int16)
+    return values.astype(np.float32)
+
+
+def _planes(image: Image.Image, image_shape: Shape) -> NDArray[Any]:
+    """Pixels of an image (C, H, W)."""
+    channels, height, width = image_shape
+    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 @contextmanager
@@ -120,12 +169,12 @@ def opened(content: str | bytes, side: int) -> Iterator[Image.Image]:
         yield image
 
 
-def _fitted(image: Image.Image, height: int, width: int, fit: str) -> Image.Image:
+def _fitted(image: Image.Image, height: int, width: int, fit: str, black: float = 0) -> Image.Image:
     if fit == "crop":
         return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     rows, columns = scaled_size((image.height, image.width), (height, width), fit)
     resized = image.resize((columns, rows), Image.Resampling.BILINEAR)
-    padded = Image.new(image.mode, (width, height))
+    padded = Image.new(image.mode, (width, height), (int(black),) * 3 if image.mode == "RGB" else black)
     padded.paste(resized, ((width - columns) // 2, (height - rows) // 2))
     return padded
 

@@ -21,7 +21,6 @@ from vaezoo.data.arrays import ArrayImages, kind_of_values, layout_of
 from vaezoo.data.files import EncodedImages, opened
 from vaezoo.data.images import Pool
 from vaezoo.data.labels import as_classes
-from vaezoo.data.levels import Levels
 from vaezoo.data.on_disk import ImagesOnDisk
 from vaezoo.data.pixels import Shape
 
@@ -39,11 +38,6 @@ class ColumnImages(EncodedImages):
     column: str
     where: str
     rows: NDArray[np.int64]
-    labels: Tensor
-    image_shape: Shape
-    binarize: str = "none"
-    levels: Levels | None = None
-    fit: str = "crop"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,10 +45,6 @@ class ColumnImages(EncodedImages):
     def select(self, positions: NDArray[np.int64]) -> "ColumnImages":
         """The rows at ``positions`` (N,), in that order."""
         return replace(self, rows=self.rows[positions], labels=self.labels[torch.from_numpy(positions)])
-
-    def with_settings(self, binarize: str, levels: Levels | None, fit: str) -> "ColumnImages":
-        """The same images, with these settings."""
-        return replace(self, binarize=binarize, levels=levels, fit=fit)
 
     def path(self, position: int) -> str:
         """Column and row of the image at ``position``."""
@@ -179,7 +169,7 @@ class Columns(NamedTuple):
     def _part(self, table: Any, labels: Tensor, image_shape: Shape) -> ImagesOnDisk:
         rows = np.arange(len(table))
         if self.is_encoded:
-            return ColumnImages(table.select_columns([self.column]), self.column, self.where, rows, labels, image_shape)
+            return ColumnImages(labels, image_shape, table.select_columns([self.column]), self.column, self.where, rows)
         array = ColumnArray(table.select_columns([self.column]), self.column, self.where)
         return ArrayImages(array, layout_for(array, image_shape), rows, labels, image_shape)
 

@@ -1,4 +1,4 @@
-"""Levels: the numeric values of pixels in image files, and their conversion to 8 bits."""
+"""Levels: the numeric values of pixels in image files, and their conversion to 8 bits or to stored values."""
 
 from typing import Any, NamedTuple
 
@@ -51,9 +51,30 @@ def to_bytes(image: Image.Image, mode: str, levels: Levels | None) -> Image.Imag
     return Image.fromarray(_scaled(values, levels or FULL[kind])).convert(mode)
 
 
-def _stretched(image: Image.Image, levels: Levels) -> Image.Image:
-    if levels[1] > FULL["8-bit"][1]:
+def to_values(image: Image.Image, mode: str, levels: Levels | None, full: float) -> Image.Image | NDArray[np.float32]:
+    """An opaque 8-bit image in ``mode``, or the values (H, W) of one with more bits, clipped to ``levels``.
+
+    Without ``levels``, those values are scaled from the full range of their kind to 0 to ``full``. ValueError as by
+    ``to_bytes``.
+    """
+    kind = kind_of(image)
+    if kind == "8-bit":
+        _refuse_too_dark(levels)
+        return _opaque(image).convert(mode)
+    values = _finite(np.asarray(image)).astype(np.float64)
+    if levels is None:
+        _refuse_beyond(kind, values)
+    kept = values * (full / FULL[kind][1]) if levels is None else np.clip(values, *levels)
+    return kept.astype(np.float32)
+
+
+def _refuse_too_dark(levels: Levels | None) -> None:
+    if levels is not None and levels[1] > FULL["8-bit"][1]:
         raise ValueError(f"it has 8 bits per channel, but data.range extends to {levels[1]:g}")
+
+
+def _stretched(image: Image.Image, levels: Levels) -> Image.Image:
+    _refuse_too_dark(levels)
     table = _scaled(np.arange(256), levels).tolist()
     return image.point(table * len(image.getbands()))
 

@@ -172,5 +172,6 @@ def images_at(
         classes = sorted({each.parts[0] for each in found if len(each.parts) > 1})
     numbers = {name: number for number, name in enumerate(classes)}
     of = [NO_LABEL if path.is_file() else numbers.get(each.relative_to(path).parts[0], NO_LABEL) for each in paths]
-    files = replace(ImageFiles.of(paths, torch.tensor(of), image_shape), fit=fit, levels=levels, binarize=binarize)
-    return NamedImages(files, image_shape, binarize, files.path, tuple(map(printable, classes)), workers)
+    files = ImageFiles.of(paths, torch.tensor(of), image_shape).with_settings(binarize, levels, fit)
+    names = tuple(map(printable, classes))
+    return NamedImages(files, image_shape, binarize, files.path, names, workers, levels=levels)
