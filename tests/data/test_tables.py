@@ -157,6 +157,25 @@ def test_files_of_splits_are_splits(tmp_path: Path) -> None:
     np.testing.assert_allclose((data.standardization.mean, data.standardization.std), given)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("classes", [("a", "b"), (3, 10)])
+def test_rows_without_a_label_have_none(kind: str, classes: tuple[Any, Any], tmp_path: Path) -> None:
+    labels = [None if at % 3 == 2 else classes[at % 3] for at in range(COUNT)]
+    path = tmp_path / f"people.{kind}"
+    if kind == "csv":
+        write_csv(path, values_of(), labels=np.array(["" if label is None else str(label) for label in labels]))
+    else:
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        columns = {name: values_of()[:, at] for at, name in enumerate(NAMES)}
+        parquet.write_table(pyarrow.table({**columns, "label": labels}), path)
+    data = made(path)
+    data.setup()
+    assert data.factors[0].values == tuple(map(str, classes))
+    found = torch.cat([data.labels(split) for split in ("train", "val", "test")])
+    assert sorted(set(found.tolist())) == [-1, 0, 1]
+    assert int((found == -1).sum()) == sum(label is None for label in labels)
+
+
 def test_whole_numbers_in_a_label_column_are_classes(tmp_path: Path) -> None:
     labels = np.arange(COUNT) % 3
     path = write_csv(tmp_path / "people.csv", values_of(), labels=labels)

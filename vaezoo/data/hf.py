@@ -20,7 +20,7 @@ from vaezoo.data.array_files import IMAGES, LABELS, NO_LABELS, SPLITS, layout_fo
 from vaezoo.data.arrays import ArrayImages, kind_of_values, layout_of
 from vaezoo.data.files import EncodedImages, opened
 from vaezoo.data.images import Pool
-from vaezoo.data.labels import as_classes
+from vaezoo.data.labels import NONE, as_classes
 from vaezoo.data.on_disk import ImagesOnDisk
 from vaezoo.data.pixels import Shape
 
@@ -160,7 +160,9 @@ class Columns(NamedTuple):
             return None
         values = table.select_columns([self.label]).with_format("arrow")[:][self.label].to_pylist()
         if all(value is None or isinstance(value, int) for value in values):
-            values = [-1 if value is None else value for value in values]
+            values = [NONE if value is None else value for value in values]
+        elif all(value is None or isinstance(value, str) for value in values):
+            values = ["" if value is None else value for value in values]
         try:
             return np.array(values)
         except ValueError:  # lists of different lengths

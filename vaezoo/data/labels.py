@@ -24,10 +24,10 @@ def as_classes(
 ) -> tuple[dict[str, Tensor], tuple[Factor, ...]]:
     """The labels of each split as classes, int64 (N,) or (N, F), and the factor of each column.
 
-    ``labels`` are (N,), (N, 1) or (N, F): whole numbers, of which negative ones are no label, texts or booleans; None
-    for a split without labels, of which there are ``counts``. A factor's classes are the values in all splits, sorted.
-    ``names`` are those of the values 0, 1, ..., if they have any. DataError for others, with the array's ``name`` and
-    file, ``where``.
+    ``labels`` are (N,), (N, 1) or (N, F): whole numbers, of which negative ones and NaN are no label, texts, of which
+    empty ones are none, or booleans; None for a split without labels, of which there are ``counts``. A factor's classes
+    are the values in all splits, sorted. ``names`` are those of the values 0, 1, ..., if they have any. DataError for
+    others, with the array's ``name`` and file, ``where``.
     """
     columns = {
         split: _columns(values, counts[split], name, where) for split, values in labels.items() if values is not None
@@ -58,6 +58,8 @@ def _columns(values: NDArray[Any], count: int, name: str, where: str) -> NDArray
             f"{name} in {where} must have one row of labels for each of {count:,} images, got the shape {values.shape};"
             " repair it, or set data.label_key=none"
         )
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), NONE, values)
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
         values = values.astype(np.int64)
     if values.dtype.kind == "S":
@@ -72,7 +74,7 @@ def _columns(values: NDArray[Any], count: int, name: str, where: str) -> NDArray
 
 def _factor(name: str, at: int, width: int, columns: list[NDArray[Any]]) -> Factor:
     values = np.unique(np.concatenate(columns))
-    known = values if values.dtype.kind == "U" else values[values >= 0]
+    known = values[values != ""] if values.dtype.kind == "U" else values[values >= 0]
     return Factor("class" if width == 1 else f"{name} {at + 1}", tuple(printable(str(value)) for value in known))
 
 

@@ -15,14 +15,13 @@ from vaezoo.config.errors import DataError, printable
 from vaezoo.data.files import ImageFiles, opened
 from vaezoo.data.folders import list_images
 from vaezoo.data.images import ImageTensor
+from vaezoo.data.labels import NONE
 from vaezoo.data.levels import Levels
 from vaezoo.data.on_disk import ImagesOnDisk, decoded_in_chunks
 from vaezoo.data.pixels import Shape, as_float, binarize_once
 
 INSPECTED = 100
 """Maximum number of files whose size is read before they are decoded, to say that images are resized."""
-
-NO_LABEL = -1
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class NamedImages:
 
         Images of several labels each are without them.
         """
-        one_each = self if self.labels.ndim == 1 else self.labelled(NO_LABEL)
+        one_each = self if self.labels.ndim == 1 else self.labelled(NONE)
         classes = self.classes or [str(label) for label in range(int(one_each.labels.max()) + 1)]
         return replace(one_each, name_of=self.name_of or (lambda position: f"{name}/{position}"), classes=classes)
 
@@ -171,7 +170,7 @@ def images_at(
         paths = [path / each for each in found]
         classes = sorted({each.parts[0] for each in found if len(each.parts) > 1})
     numbers = {name: number for number, name in enumerate(classes)}
-    of = [NO_LABEL if path.is_file() else numbers.get(each.relative_to(path).parts[0], NO_LABEL) for each in paths]
+    of = [NONE if path.is_file() else numbers.get(each.relative_to(path).parts[0], NONE) for each in paths]
     files = ImageFiles.of(paths, torch.tensor(of), image_shape).with_settings(binarize, levels, fit)
     names = tuple(map(printable, classes))
     return NamedImages(files, image_shape, binarize, files.path, names, workers, levels=levels)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vaezoo.config.errors import ConfigError, DataError, one_line, printable
 from vaezoo.config.extras import need
 from vaezoo.data.array_files import LABELS, NO_LABELS, SPLITS, Arrays, choose, open_arrays
+from vaezoo.data.labels import NONE
 from vaezoo.distributed import memory
 
 KINDS = (".csv", ".parquet", ".npy", ".npz")
@@ -218,9 +219,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _classes(labels: NDArray[np.str_]) -> NDArray[Any]:
-    """Labels as whole numbers if all of them are, else as texts."""
+    """Labels as whole numbers if all of them are, else as texts; empty cells are none."""
     try:
-        return labels.astype(np.int64)
+        return np.where(labels == "", str(NONE), labels).astype(np.int64)
     except ValueError:
         return labels
 
@@ -268,4 +269,6 @@ class ParquetFile:
                 )
         values = np.stack([found[name].astype(np.float64) for name in columns], 1)
         labels = None if self.label is None else found[self.label]
-        return values, labels.astype(np.str_) if labels is not None and labels.dtype == object else labels
+        if labels is not None and labels.dtype == object:
+            labels = np.array(["" if label is None else str(label) for label in labels])
+        return values, labels
