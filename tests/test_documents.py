@@ -19,13 +19,12 @@ from tests.commands.test_sweeps import needs
 from tests.conftest import CLASSES, MODELS, some
 from tests.documents import PAGES, ROOT, anchors, commands, inline, without_blocks
 from vaezoo.benchmark import grid
-from vaezoo.commands import adopt, compare, evaluate, explore, model_table, prior, push
+from vaezoo.commands import adopt, compare, evaluate, explore, prior, push
 from vaezoo.commands.apply import encode, render, score
 from vaezoo.commands.export import command
 from vaezoo.config import automatic, hydra_config
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
-from vaezoo.runs.user_code import UserCode
 
 README = PAGES["README.md"]
 READ: dict[str, Callable[[list[str]], Any]] = {
@@ -179,11 +178,6 @@ def test_the_results_of_the_readme_are_those_of_the_page() -> None:
     assert len(rows) == 3
     for row in rows:
         assert any({*row.split(" | ")} <= {*other.strip("| ").split(" | ")} for other in found), row
-
-
-def test_the_table_of_the_zoo_is_made_from_its_models() -> None:
-    """If it is not: vaezoo list models format=markdown."""
-    assert model_table.markdown(model_table.rows(UserCode())) in PAGES["docs/models.md"]
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,11 @@ models of a family teach and how to read their numbers. [learn.md](../learn.md) 
 [results.md](../results.md) has comparisons, some with several seeds.
 
 `recon` is -log p(x|z), the distortion; `kl` is the rate. Both are in nats per image, and unweighted wherever they are
-logged. Likelihood, network, posterior, prior, bound and further terms can be [set in most models](settings.md). Models
-without a prior are sampled from a [fitted one](fitted_priors.md), and any model can have a
-[perceptual distance](perceptual.md). `vaezoo explore` shows several models [in the browser](../use/explorer.md).
+logged, so their values are comparable across models. `elbo` is -recon - kl whatever a model was trained on, and
+`best.ckpt` is chosen by it (by recon without a posterior or with codebooks). Likelihood, network, posterior, prior,
+bound and further terms can be [set in most models](settings.md). Models without a prior are sampled from a
+[fitted one](fitted_priors.md), and any model can have a [perceptual distance](perceptual.md). `vaezoo explore` shows
+several models [in the browser](../use/explorer.md), and `vaezoo list models` prints the zoo with your own models in it.
 """
 
 MADE = """\
@@ -199,8 +201,20 @@ compares the pages with what the script writes. For a new model, add its notes a
 SETTINGS = """\
 # Settings of many models
 
-Set them as `python train.py model=NAME model.SETTING=VALUE`. What cannot be combined is refused in one sentence, and
-`python train.py model=NAME --help` shows all settings of one model.
+Set them as `python train.py model=NAME model.SETTING=VALUE`. `python train.py model=NAME --help` shows all settings of
+one model. Parts can be combined; what does not fit together is refused in one sentence:
+
+```bash
+python train.py model=iwae model.prior=mixture 'model.prior_options={components: 50}'
+python train.py model=vae model.posterior=full model.free_bits=0.5
+python train.py model=vae model.penalty=total_correlation 'model.penalty_options={weight: 3}'
+python train.py model=beta_vae model.beta=2 model.beta_schedule=linear
+python train.py model=vqvae model.quantizer=fsq 'model.quantizer_options={levels: [8, 5, 5, 5]}'
+python train.py model=conv_vae model.latent_dim=null model.code_channels=4
+python train.py model=vae model.optimizer.lr=3e-4 +model.optimizer.weight_decay=0.01 callbacks=ema
+```
+
+[Train a model](../use/train.md) has the settings of training, [Speed](../speed.md) those of its pace.
 """
 
 GROUPS = {
@@ -217,10 +231,11 @@ def index() -> str:
     for family in runs.notes()["families"]:
         more = f"[How to read their numbers](families.md#{anchor(family['title'])})."
         lines = [f"## {family['title']}\n", f"{family['text'].strip()} {more}\n"]
-        lines += ["| `model=` | what it is | minimises |", "| --- | --- | --- |"]
+        lines += ["| `model=` | what it is | paper | minimises |", "| --- | --- | --- | --- |"]
         for name in family["models"]:
-            sentence, objective = described(class_of(name)).sentence, _in_cell(by_name[name].objective)
-            lines.append(f"| [{name}]({name}.md) | {sentence} | {objective} |")
+            sentence, row = described(class_of(name)).sentence, by_name[name]
+            needed = f"; needs {row.needs}" if row.needs else ""
+            lines.append(f"| [{name}]({name}.md) | {sentence}{needed} | {row.paper} | {_in_cell(row.objective)} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join([*parts, MADE])
 

@@ -77,7 +77,7 @@ def show(table: Sequence[Row]) -> None:
 
 
 def markdown(table: Sequence[Row]) -> str:
-    """The table in Markdown, as in docs/models.md."""
+    """The table in Markdown."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
     for row in table:
         cells = [
