@@ -139,13 +139,13 @@ class _Benchmark:
         stage.begin(len(finished) - len(pending), len(finished) - len(pending))
 
         def ended(task: Task, code: int, seconds: float) -> None:
-            batch = [cell.name for cell in batches[task.name]]
+            batch, done = [cell.name for cell in batches[task.name]], stage.done + len(batches[task.name])
             for name in batch:
                 failed = code != 0 and folder.evaluated_at(name) == before[name]
                 if not failed:
                     folder.mark_evaluated(name)
                 one = Task(name, task.command, task.log)
-                self._record_ended(display, stage, one, seconds / len(batch), stage.done + 1, code if failed else None)
+                self._record_ended(display, stage, one, seconds / len(batch), done, code if failed else None)
 
         launcher.run(tasks, ended, lambda running: display.update(stage, stage.done))
 
