@@ -186,9 +186,24 @@ def metric_label(name: str) -> str:
     short |= {"elbo_prior": "ELBO with a fitted prior", "prior_rate": "rate under a fitted prior"}
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
-    short |= {"ms_ssim": "MS-SSIM", "lpips": "LPIPS", "perceptual_lite0": "Lite0 distance", RFID: "rFID"}
+    short |= {"auroc_neg_elbo": "AUROC −ELBO", "auroc_mse": "AUROC MSE", "auroc_kl": "AUROC KL"}
+    short |= {"auroc_knn_distance": "AUROC kNN distance", "probe_accuracy_100": "probe accuracy, 100 labels"}
+    short |= {
+        "knn_accuracy": "kNN accuracy",
+        "ms_ssim": "MS-SSIM",
+        "lpips": "LPIPS",
+        "perceptual_lite0": "Lite0 distance",
+        RFID: "rFID",
+    }
     text = short.get(name, name.replace("_", " "))
-    for word, better in ((" fd", " FD"), (" kd", " KD"), ("dci", "DCI"), (" kl", " KL"), (" vae", "-VAE")):
+    for word, better in (
+        (" fd", " FD"),
+        (" kd", " KD"),
+        ("dci", "DCI"),
+        ("auroc", "AUROC"),
+        (" kl", " KL"),
+        (" vae", "-VAE"),
+    ):
         text = text.replace(word, better)
     return text
 
