@@ -89,4 +89,4 @@ def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.C
     assert results.main(["train", "priors"]) == 1
     assert capsys.readouterr().err == "error: train needs --out DIR, a folder for the runs\n"
     assert results.main(["write", "none", "--out", "x"]) == 1
-    assert capsys.readouterr().err.startswith("error: there is no study 'none'; choose from zoo,")
+    assert capsys.readouterr().err.startswith("error: there is no study 'none'; choose from objectives,")
