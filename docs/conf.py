@@ -1,6 +1,11 @@
-"""Settings of Sphinx for the documentation: python -m sphinx -W -b html docs docs/_build."""
+"""Settings of Sphinx for the documentation: python -m sphinx -W -b html docs docs/_build.
 
+With VAEZOO_EXPLORER=FILE, the page that vaezoo explore wrote, learn.md has that page in place of its picture.
+"""
+
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -21,6 +26,9 @@ html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
 
+EXPLORER = os.environ.get("VAEZOO_EXPLORER")
+html_extra_path = [os.path.abspath(EXPLORER)] if EXPLORER else []
+
 html_math_renderer = "mathml"
 
 myst_enable_extensions = ["dollarmath"]
@@ -35,6 +43,8 @@ python_use_unqualified_type_names = True
 CHAPTER = re.compile(r"^## (.+)\n\n((?:- .+\n)+)", re.MULTILINE)
 PAGE = re.compile(r"^- \[.+?\]\((\S+)\.md\)", re.MULTILINE)
 
+EXPLORER_PICTURE = re.compile(r"^!\[(.+?)\]\(pictures/learn_explorer\.png\)$", re.MULTILINE)
+
 
 def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
     """Makes the pages that index.md and zoo/index.md list the contents of the site too, by the headings of index.md."""
@@ -45,6 +55,15 @@ def add_contents(app: Sphinx, name: str, source: list[str]) -> None:
     if name == "zoo/index":
         pages = "\n".join(dict.fromkeys(re.findall(r"\]\((\w+)\.md", source[0])))
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
+
+
+def embed_explorer(app: Sphinx, name: str, source: list[str]) -> None:
+    """Shows the explorer's page, if there is one, in place of its picture."""
+    if name == "learn" and EXPLORER:
+        file = Path(EXPLORER).name
+        frame = f'<iframe class="explorer" src="{file}" title="\\1" loading="lazy"></iframe>'
+        whole = f'```{{raw}} html\n{frame}\n<p><a href="{file}">In a window of its own</a></p>\n```'
+        source[0] = EXPLORER_PICTURE.sub(whole, source[0])
 
 
 def parse_docstring(app: Sphinx, what: str, name: str, target: object, options: object, lines: list[str]) -> None:
@@ -74,5 +93,7 @@ def draw_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("source-read", add_contents)
+    app.connect("source-read", embed_explorer)
+    app.add_config_value("explorer", EXPLORER, "env")  # another one, and pages are read again
     app.connect("autodoc-process-docstring", parse_docstring)
     app.connect("autodoc-process-signature", shorten)

@@ -1,6 +1,7 @@
 """What the documents say is so: programs read the commands, links lead somewhere, and tables name what there is."""
 
 import ast
+import os
 import re
 import shlex
 import subprocess
@@ -236,7 +237,12 @@ def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
     for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "latex2mathml"):
         pytest.importorskip(package, reason='needs pip install -e ".[docs]"')
     build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    explorer = tmp_path.parent / f"{tmp_path.name}-explorer.html"
+    explorer.write_text("<!doctype html><title>Explorer</title>")
+    environment = {**os.environ, "VAEZOO_EXPLORER": str(explorer)}
+    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f'<iframe class="explorer" src="{explorer.name}"' in (tmp_path / "learn.html").read_text()
+    assert (tmp_path / explorer.name).read_text() == explorer.read_text()
     api = (tmp_path / "api.html").read_text()
     assert [name for name in vaezoo.__all__ if f'id="vaezoo.{name}"' not in api] == ["__version__"]
