@@ -63,7 +63,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def some(cases: Iterable[Any], first: int = 0, of: int = 4) -> list[Any]:
-    """All cases of a test, of which the ordinary run has one of so many, and the nightly one the others too."""
+    """All cases of a test, of which the ordinary run has one in ``of``, and the nightly one the others too."""
     nightly = pytest.mark.nightly
     return [
         pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=nightly if (place - first) % of else ())

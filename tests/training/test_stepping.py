@@ -14,8 +14,8 @@ from torch import Tensor
 from torch._inductor import config as inductor
 
 from tests.commands.test_train import interrupt_at
+from tests.conftest import MODELS, some, some_models
 from tests.conftest import small as small_parts
-from tests.conftest import some_models
 from tests.training.callbacks.test_exact_resume import same
 from vaezoo import Run
 from vaezoo.config.choices import STEPPING
@@ -303,7 +303,7 @@ def test_averaged_weights_are_averaged_at_every_step(train: Train) -> None:
 
 
 @pytest.mark.parametrize("before", STEPPING)
-@pytest.mark.parametrize("variant", some_models(2))
+@pytest.mark.parametrize("variant", some(MODELS, 2, of=8))
 def test_every_variant_goes_on_in_the_other_way_exactly(
     variant: str, before: str, train: Train, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -451,7 +451,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("variant", some_models(1))
+@pytest.mark.parametrize("variant", some(MODELS, 1, of=8))
 def test_each_variant_is_one_program_whatever_its_schedule(
     variant: str,
     traced: list[int],

@@ -187,7 +187,8 @@ def metric_label(name: str) -> str:
     short |= {"iw_ess": "IW effective draws", "mig": "MIG", "sap": "SAP", "seconds": "training time"}
     short |= {"peak_memory_bytes": "peak memory", "flops_per_image": "FLOP per image", "code_bits": "code size"}
     short |= {"auroc_neg_elbo": "AUROC −ELBO", "auroc_mse": "AUROC MSE", "auroc_kl": "AUROC KL"}
-    short |= {"auroc_knn_distance": "AUROC kNN distance", "probe_accuracy_100": "probe accuracy, 100 labels"}
+    short |= {"auroc_knn_distance": "AUROC kNN distance", "auroc_mahalanobis": "AUROC Mahalanobis distance"}
+    short |= {"probe_accuracy_100": "probe accuracy, 100 labels"}
     short |= {
         "knn_accuracy": "kNN accuracy",
         "ms_ssim": "MS-SSIM",
