@@ -17,6 +17,7 @@ from textwrap import fill
 from typing import Any
 
 import yaml
+from PIL import Image
 
 from vaezoo.comparison import records
 from vaezoo.comparison.groups import SeedGroup, group
@@ -26,13 +27,14 @@ from vaezoo.metrics.catalogue import CATALOGUE
 from yardstick import results
 
 ROOT = Path(__file__).resolve().parent.parent
+PICTURE_WIDTH = 900
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 
 Study = dict[str, Any]
 """``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table.
 
-``across`` names a setting whose values take the place of seeds.
+``across`` names a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and ``alt``, its text.
 """
 
 
@@ -51,12 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return train(chosen, options.out)
         for name, study in chosen.items() if options.out is not None else ():
             read = read_yardstick if "yardstick" in study else collect
+            copy_picture(name, study, options.out / name)
             (RESULTS / f"{name}.json").write_text(json.dumps(read(study, options.out / name), indent=1) + "\n")
         PAGE.write_text(page())
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def copy_picture(name: str, study: Study, folder: Path) -> None:
+    """Keep a small copy of the study's picture, if it has one; RunError if it is not there."""
+    if "picture" not in study:
+        return
+    try:
+        with Image.open(folder / study["picture"]["file"]) as found:
+            small = found.convert("RGB")
+    except OSError as error:
+        raise RunError(f"there is no {study['picture']['file']} in {folder}; train the study first") from error
+    small.thumbnail((PICTURE_WIDTH, 2 * PICTURE_WIDTH))
+    small.quantize(64).save(picture_of(name), optimize=True)
+
+
+def picture_of(name: str) -> Path:
+    """The picture of a study."""
+    return PAGE.parent / "pictures" / f"results_{name}.png"
 
 
 def studies() -> dict[str, Study]:
@@ -247,6 +268,8 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     if found["differences"]:
         lines.append("")
         lines += [f"- {in_words(one)}" for one in found["differences"]]
+    if "picture" in study:
+        lines.append(f"\n![{study['picture']['alt']}](pictures/{picture_of(name).name})")
     return "\n".join([*lines, *closing(study)]) + "\n"
 
 

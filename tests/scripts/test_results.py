@@ -1,9 +1,11 @@
 """The page of results says what the stored numbers say, and its commands can be run."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import results
 import throughput
@@ -71,6 +73,20 @@ def test_values_of_a_setting_take_the_place_of_seeds() -> None:
     wanted: dict[str, Any] = {"first": "a", "second": "b", "metric": "elbo", "least": 0}
     rows = {"a": seed_group("a", [1.0, 2.0]), "b": seed_group("b", [0.0, 0.5])}
     assert results.compare(rows, wanted, "digits")["method"] == "paired over digits"
+
+
+def test_a_picture_is_kept_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    (tmp_path / "pictures").mkdir()
+    study = {"picture": {"file": "a.png", "alt": "A"}}
+    with pytest.raises(RunError, match="there is no a.png in .*; train the study first"):
+        results.copy_picture("one", study, tmp_path)
+    Image.effect_noise((2000, 1500), 50).save(tmp_path / "a.png")
+    results.copy_picture("one", study, tmp_path)
+    with Image.open(tmp_path / "pictures" / "results_one.png") as kept:
+        assert kept.size == (900, 675)
+    results.copy_picture("two", {}, tmp_path)
+    assert len(list((tmp_path / "pictures").iterdir())) == 1
 
 
 def test_a_row_that_is_missing_is_named(rows: dict[str, SeedGroup]) -> None:
