@@ -79,7 +79,7 @@ def test_a_picture_is_kept_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
     (tmp_path / "pictures").mkdir()
     study = {"picture": {"file": "a.png", "alt": "A"}}
-    with pytest.raises(RunError, match="there is no a.png in .*; train the study first"):
+    with pytest.raises(RunError, match=r"there is no a\.png in .*; train the study first"):
         results.copy_picture("one", study, tmp_path)
     Image.effect_noise((2000, 1500), 50).save(tmp_path / "a.png")
     results.copy_picture("one", study, tmp_path)
