@@ -34,7 +34,7 @@ PAGE = ROOT / "docs" / "results.md"
 Study = dict[str, Any]
 """``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table.
 
-``across`` names a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and ``alt``, its text.
+``across`` has a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and its ``alt`` text.
 """
 
 
