@@ -72,7 +72,8 @@ def copy_picture(name: str, study: Study, folder: Path) -> None:
     except OSError as error:
         raise RunError(f"there is no {study['picture']['file']} in {folder}; train the study first") from error
     small.thumbnail((PICTURE_WIDTH, 2 * PICTURE_WIDTH))
-    small.quantize(64).save(picture_of(name), optimize=True)
+    few = small.quantize(256, method=Image.Quantize.MAXCOVERAGE)  # keeps rare colours, which tell models apart
+    few.save(picture_of(name), optimize=True)
 
 
 def picture_of(name: str) -> Path:
