@@ -106,22 +106,16 @@ def test_all_settings_that_take_lists_are_known() -> None:
             takes_list(part) for part in get_args(annotation)
         )
 
+    annotated, given = set(), set()
     names_of_models = ",".join(hydra_config.options("model"))
-    found = set()
     for cell in cells(f"models=[{names_of_models}]", "seeds=[0]"):
+        given |= {f"model.{key}" for key, value in flat(cell.config["model"], whole=True) if isinstance(value, list)}
         for group in ("model", "data", "trainer"):
             node = cell.config[group]
             known = parameters(hydra_config._locate(node["_target_"], group))
-            found |= {f"{group}.{name}" for name in node if name[0] != "_" and takes_list(known[name])}
-    assert found - {"model.categories"} == {key for key in grid.LIST_VALUED if key.count(".") == 1}
-
-
-def test_lists_in_the_yaml_files_are_known() -> None:
-    found = set()
-    for name in hydra_config.options("model"):
-        (cell,) = cells(f"models=[{name}]", "seeds=[0]")
-        found |= {f"model.{key}" for key, value in flat(cell.config["model"], whole=True) if isinstance(value, list)}
-    assert found - {"model.categories"} <= grid.LIST_VALUED
+            annotated |= {f"{group}.{name}" for name in node if name[0] != "_" and takes_list(known[name])}
+    assert annotated - {"model.categories"} == {key for key in grid.LIST_VALUED if key.count(".") == 1}
+    assert given - {"model.categories"} <= grid.LIST_VALUED
 
 
 def test_groups_and_dictionaries_and_added_keys_pass_through() -> None:

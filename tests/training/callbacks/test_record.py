@@ -63,8 +63,9 @@ def later(folder: Path) -> None:
         (picture / "step=00000099.png").write_bytes(b"later")
 
 
+@pytest.mark.parametrize("counts", [(2, 6, 99), pytest.param((*range(1, 9), 99), marks=pytest.mark.nightly)])
 def test_a_resume_that_is_killed_while_it_cuts_the_record_ends_as_one_that_was_not(
-    nursery: Nursery, tmp_path: Path
+    counts: tuple[int, ...], nursery: Nursery, tmp_path: Path
 ) -> None:
     command = ("train", *SETTINGS)
     code, printed = nursery.run(*command, f"run_dir={tmp_path / 'whole'}", log=tmp_path / "log")
@@ -79,7 +80,7 @@ def test_a_resume_that_is_killed_while_it_cuts_the_record_ends_as_one_that_was_n
     code, printed = nursery.run(*command, f"run_dir={run}", log=tmp_path / "log", patch=stop)
     assert code == -9, printed
     later(run)
-    for count in (*range(1, 9), 99):
+    for count in counts:
         patch = KILL_IN.format(count=count)
         code, printed = nursery.run(*command, f"run_dir={run}", log=tmp_path / "log", patch=patch)
         assert code == -9, printed
