@@ -97,21 +97,34 @@ def test_levels_of_more_than_eight_bits_are_exact(
     assert np.array_equal(batch.x[:, 0].numpy(), wanted)
 
 
-def test_files_of_all_depths_are_stored_alike_and_exact(tmp_path: Path) -> None:
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files_of_all_depths_are_stored_alike_and_exact(channels: int, tmp_path: Path) -> None:
+    grey = np.arange(64).reshape(8, 8) * 4
+    kinds = {np.uint8: (grey, 255), np.uint16: (grey * 257 + 101, 65535), np.float32: (grey / 255 + 0.001, 1)}
     for number in range(12):
-        kind = (np.uint8, np.uint16, np.float32)[number % 3]
-        values = {np.uint8: grey, np.uint16: grey.astype(np.uint16) * 257, np.float32: grey.astype(np.float32) / 255}
-        Image.fromarray(values[kind]).save(tmp_path / f"{number:02}.tif")
-    for channels in (1, 3):
-        x, _ = images(tmp_path, range="full", channels=channels).examples(8, "train")
-        wanted = torch.from_numpy(grey).float() / 255
-        torch.testing.assert_close(x, wanted.expand(8, channels, 8, 8), atol=1e-7, rtol=0)
+        kind = list(kinds)[number % 3]
+        Image.fromarray(kinds[kind][0].astype(kind)).save(tmp_path / f"{number:02}.tif")
+    data = images(tmp_path, range="full", channels=channels, val_size=2, test_size=2)
+    (batch,) = data.named_images("train").batches(100)
+    assert batch.names is not None
+    for name, x in zip(batch.names, batch.x, strict=True):
+        values, full = list(kinds.values())[int(Path(name).stem) % 3]
+        wanted = torch.from_numpy(values / full).float().expand(channels, 8, 8)
+        torch.testing.assert_close(x, wanted, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("low", [-10, 20])
+def test_padding_of_files_of_eight_bits_among_deeper_ones_is_black(low: int, tmp_path: Path) -> None:
+    for number in range(12):
+        Image.fromarray(np.full((8, 4), 200, (np.uint8, np.uint16)[number % 2])).save(tmp_path / f"{number}.png")
+    x, _ = images(tmp_path, range=[low, 200], fit="pad").examples(8, "train")
+    assert (x[:, 0, :, 0] == 0).all()
+    assert (x[:, 0, :, 3] == 1).all()
 
 
 def test_padding_is_black_whatever_the_levels(tmp_path: Path) -> None:
-    for number, kind in enumerate([np.uint16] * 12):
-        Image.fromarray(np.full((8, 4), 3000, kind)).save(tmp_path / f"{number}.png")
+    for number in range(12):
+        Image.fromarray(np.full((8, 4), 3000, np.uint16)).save(tmp_path / f"{number}.png")
     x, _ = images(tmp_path, range=[1000, 3000], fit="pad").examples(1)
     assert x[0, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0, 0]
 

@@ -129,25 +129,13 @@ def decode(
     with opened(content, 2 * max(height, width)) as image:
         upright = ImageOps.exif_transpose(image)
         if dtype == torch.uint8:
-            return _planes(_fitted(to_bytes(upright, mode, levels), height, width, fit), image_shape)
-        full = FULL["16-bit" if dtype == torch.int16 else "floating-point"][1]
-        found = to_values(upright, mode, levels, full)
+            fitted = _fitted(to_bytes(upright, mode, levels), height, width, fit)
+            return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1)
+        planes = to_values(upright, mode, levels, FULL["16-bit" if dtype == torch.int16 else "floating-point"][1])
     black = 0.0 if levels is None else levels[0]
-    if isinstance(found, Image.Image):
-        scale = full / FULL["8-bit"][1] if levels is None else 1.0
-        values = _planes(_fitted(found, height, width, fit, int(black)), image_shape) * np.float64(scale)
-    else:
-        values = _planes(_fitted(Image.fromarray(found), height, width, fit, black), (1, height, width))
-        values = np.broadcast_to(values, image_shape)
-    if dtype == torch.int16:
-        return np.rint(values).astype(np.uint16).view(np.int16)
-    return values.astype(np.float32)
-
-
-def _planes(image: Image.Image, image_shape: Shape) -> NDArray[Any]:
-    """Pixels of an image (C, H, W)."""
-    channels, height, width = image_shape
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+    values = np.stack([np.asarray(_fitted(Image.fromarray(plane), height, width, fit, black)) for plane in planes])
+    values = np.broadcast_to(values, image_shape)
+    return np.rint(values).astype(np.uint16).view(np.int16) if dtype == torch.int16 else np.ascontiguousarray(values)
 
 
 @contextmanager
@@ -174,7 +162,7 @@ def _fitted(image: Image.Image, height: int, width: int, fit: str, black: float 
         return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
     rows, columns = scaled_size((image.height, image.width), (height, width), fit)
     resized = image.resize((columns, rows), Image.Resampling.BILINEAR)
-    padded = Image.new(image.mode, (width, height), (int(black),) * 3 if image.mode == "RGB" else black)
+    padded = Image.new(image.mode, (width, height), black if image.mode == "F" else 0)
     padded.paste(resized, ((width - columns) // 2, (height - rows) // 2))
     return padded
 

@@ -51,21 +51,21 @@ def to_bytes(image: Image.Image, mode: str, levels: Levels | None) -> Image.Imag
     return Image.fromarray(_scaled(values, levels or FULL[kind])).convert(mode)
 
 
-def to_values(image: Image.Image, mode: str, levels: Levels | None, full: float) -> Image.Image | NDArray[np.float32]:
-    """An opaque 8-bit image in ``mode``, or the values (H, W) of one with more bits, clipped to ``levels``.
+def to_values(image: Image.Image, mode: str, levels: Levels | None, full: float) -> NDArray[np.float32]:
+    """The values of an opaque image in ``mode`` "L" or "RGB": (C, H, W), with C = 1 for more than 8 bits.
 
-    Without ``levels``, those values are scaled from the full range of their kind to 0 to ``full``. ValueError as by
+    They are clipped to ``levels``; without any, the full range of their kind becomes 0 to ``full``. ValueError as by
     ``to_bytes``.
     """
     kind = kind_of(image)
     if kind == "8-bit":
         _refuse_too_dark(levels)
-        return _opaque(image).convert(mode)
+        image = _opaque(image).convert(mode)
     values = _finite(np.asarray(image)).astype(np.float64)
     if levels is None:
         _refuse_beyond(kind, values)
     kept = values * (full / FULL[kind][1]) if levels is None else np.clip(values, *levels)
-    return kept.astype(np.float32)
+    return np.moveaxis(np.atleast_3d(kept), 2, 0).astype(np.float32)
 
 
 def _refuse_too_dark(levels: Levels | None) -> None:
