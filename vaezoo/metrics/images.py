@@ -25,14 +25,10 @@ def ssim(x: Tensor, reconstruction: Tensor) -> Tensor:
     for images with a side below 11 pixels it is the largest odd window that fits, with sigma in proportion (7x7 with
     0.86 at 8x8), so these values are not comparable with those of larger images.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    _, sigma = _window_of(x.shape[-2:])
-    similarity = structural_similarity_index_measure(
-        reconstruction.float(), x.float(), sigma=sigma, data_range=1.0, reduction="none"
-    )
-    assert isinstance(similarity, Tensor)
-    return similarity.reshape(len(x))
+    window = _window_of(x.shape[-2:])
+    x, y = (F.pad(images.float(), [window[0]] * 4, mode="reflect") for images in (x, reconstruction))
+    luminance, contrast = _local(x, y, window)
+    return (luminance * contrast).mean((1, 2, 3))
 
 
 def ms_ssim(x: Tensor, reconstruction: Tensor, exponents: Sequence[float] | None = None) -> Tensor:
@@ -53,7 +49,7 @@ def ms_ssim(x: Tensor, reconstruction: Tensor, exponents: Sequence[float] | None
     for scale, exponent in enumerate(exponents):
         if scale:
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-        luminance, contrast = _local(x, y)
+        luminance, contrast = _local(x, y, _window_of(x.shape[-2:]))
         similarity = contrast if scale < len(exponents) - 1 else luminance * contrast
         product = product * _power(similarity.mean((2, 3)), exponent)
     return product.mean(1)
@@ -68,26 +64,31 @@ def scales_of(sides: Sequence[int]) -> int:
 def _window_of(sides: Sequence[int]) -> tuple[int, float]:
     """Pixels on each side of a window's centre, and its sigma."""
     half = min(HALF_WINDOW, (min(sides) - 1) // 2)
-    return half, SIGMA if half == HALF_WINDOW else half / 3.5  # torchmetrics uses round(3.5 sigma) pixels
+    return half, SIGMA if half == HALF_WINDOW else half / 3.5  # as torchmetrics, whose half is round(3.5 sigma)
 
 
-def _local(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _local(x: Tensor, y: Tensor, window: tuple[int, float]) -> tuple[Tensor, Tensor]:
     """Luminance, and contrast times structure, in each whole window: (B, C, H, W) twice -> (B, C, h, w) twice."""
-    half, sigma = _window_of(x.shape[-2:])
-    distance = torch.arange(-half, half + 1, device=x.device, dtype=x.dtype)
-    window = torch.exp(-0.5 * (distance / sigma) ** 2) if half else torch.ones_like(distance)
-    window = window / window.sum()
+    rows, columns = (_means(side, *window).to(x) for side in x.shape[-2:])
 
-    def mean(values: Tensor) -> Tensor:
-        flat = values.flatten(0, 1)[:, None]
-        rows = F.conv2d(flat, window[None, None, :, None])
-        return F.conv2d(rows, window[None, None, None, :])[:, 0].unflatten(0, values.shape[:2])
+    def mean(
+        values: Tensor,
+    ) -> Tensor:  # as products with matrices, which are ten times as fast on a CPU as convolutions
+        return rows @ (values @ columns.T)
 
     mean_x, mean_y = mean(x), mean(y)
     variance_x, variance_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
     covariance = mean(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + STABILITY[0]) / (mean_x**2 + mean_y**2 + STABILITY[0])
     return luminance, (2 * covariance + STABILITY[1]) / (variance_x + variance_y + STABILITY[1])
+
+
+def _means(side: int, half: int, sigma: float) -> Tensor:
+    """Weights of ``side`` pixels in a row in each whole window: (side - 2 half, side) in float64."""
+    distance = torch.arange(side) - torch.arange(half, side - half)[:, None]
+    weights = torch.exp(-0.5 * (distance.double() / sigma) ** 2) if half else torch.ones(side, side).double()
+    inside = weights * (distance.abs() <= half)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _power(value: Tensor, exponent: float) -> Tensor:
