@@ -310,6 +310,11 @@ def test_another_number_of_draws_forbids_to_rank_that_number_alone():
     assert findings(one, other)["sample sizes"].unranked == {"iw_bound"}
 
 
+def test_dimensions_that_a_score_leaves_out_are_no_sample_size():
+    one, other = (record(factor_vae_score={"value": 0.5, "n": 100, "live_dimensions": live}) for live in (4, 10))
+    assert findings(one, other)["sample sizes"].severity == "equal"
+
+
 def test_a_network_that_changes_with_the_objective_is_red_and_alone_it_is_not():
     both = findings(record(), record(model_network="conv", objective="recon"))["network"]
     alone = findings(record(), record(model_network="conv"))["network"]

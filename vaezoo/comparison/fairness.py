@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaezoo.comparison.groups import Group, averaging
-from vaezoo.comparison.records import RunRecord, finite
+from vaezoo.comparison.records import Number, RunRecord, finite
 from vaezoo.metrics.catalogue import CATALOGUE
 
 TIMES = frozenset({"images_per_second", "seconds"})
@@ -36,6 +36,10 @@ class Finding:
     def reason(self) -> str:
         """Why the metrics in ``unranked`` are not ranked."""
         return self.because or f"the runs differ in {self.topic}"
+
+
+MEASURED = ("live_dimensions",)
+"""What stands beside a number and depends on the model: it is no sample size."""
 
 
 @dataclass(frozen=True)
@@ -396,13 +400,18 @@ def _sizes(group: Group) -> list[Finding]:
     differing = [
         name
         for name in CATALOGUE
-        if len({found[name].sizes for found in numbers if name in found and found[name].value is not None}) > 1
+        if len({_given(found[name]) for found in numbers if name in found and found[name].value is not None}) > 1
     ]
     if not differing:
         return [Finding("sample sizes", "equal", "each number was estimated over equally many images and draws")]
     sentence = f"Estimated over different numbers of images or draws, so not ranked: {', '.join(differing)}."
     settings = _by_seed_group(group, lambda record: _settings_text(record.evaluation.get("settings", {})))
     return [Finding("sample sizes", "invalid", sentence, settings, frozenset(differing))]
+
+
+def _given(number: Number) -> tuple[tuple[str, Any], ...]:
+    """Sample sizes of a number, without what its model decides."""
+    return tuple((key, value) for key, value in number.sizes if key not in MEASURED)
 
 
 def _settings_text(settings: dict[str, Any]) -> str:
