@@ -1,5 +1,8 @@
 """The page in a real browser: it asks for nothing, draws everything, sorts and folds, on every screen."""
 
+import json
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +175,36 @@ def of_many(chromium: Any, runs: Path, tmp_path_factory: pytest.TempPathFactory)
     page.source = (out / "report.html").read_text()
     yield page
     page.close()
+
+
+@pytest.mark.nightly
+def test_a_report_of_thirty_models_and_ninety_runs_stays_small_and_opens_at_once(
+    chromium: Any, runs: Path, tmp_path: Path
+):
+    """Runs that differ in batch size and seed only by what they say."""
+    from vaezoo.comparison.report import build
+
+    for size in range(1, 31):
+        for seed in range(3):
+            folder = tmp_path / "runs" / f"{size}-{seed}"
+            shutil.copytree(runs / "beta-0", folder)
+            config = folder / "config.yaml"
+            text = re.sub(r"batch_size: \d+", f"batch_size: {size}", config.read_text())
+            config.write_text(re.sub(r"^seed: 0$", f"seed: {seed}", text, flags=re.MULTILINE))
+            summary = json.loads((folder / "summary.json").read_text())
+            (folder / "summary.json").write_text(json.dumps({**summary, "seed": seed}))
+    assert not build([tmp_path / "runs"], tmp_path / "report", pdf=False)
+    page_file = tmp_path / "report" / "report.html"
+    assert page_file.stat().st_size < 25e6
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(page_file.as_uri())
+    [seconds] = page.evaluate("performance.getEntriesByType('navigation').map((entry) => entry.loadEventEnd / 1000)")
+    rows = shown_rows(page)
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert len(rows) == 30
+    assert wide <= 1280
+    assert 0 < seconds < 2
 
 
 def shown_rows(page: Any) -> list[str]:

@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.comparison.test_comparison import record
+from tests.comparison.test_comparison import record, seed_group
 from vaezoo.commands.compare import main, parse
-from vaezoo.comparison import RunRecord, SeedGroup, check, group, unranked
-from vaezoo.comparison.report import build, charts, drawing
+from vaezoo.comparison import Finding, Group, RunRecord, SeedGroup, check, fairness, group, unranked
+from vaezoo.comparison.report import build, charts, drawing, summary
 from vaezoo.comparison.report.drawing import chart, key_of, panel, styled
 from vaezoo.comparison.report.strips import errors, strip
 from vaezoo.comparison.report.tables import tables
@@ -528,6 +528,17 @@ def test_the_first_screen_says_what_was_compared_what_leads_and_how_sure_that_is
     assert "samples (FD): " in leads
     assert sure.startswith("The runs differ in ") or "one seed cannot be tested" in sure
     assert '<div class="panel"><svg' in page[said.end() : said.end() + 200]
+
+
+def test_what_concerns_a_few_numbers_is_minded_and_does_not_forbid_to_compare() -> None:
+    models = Group("digits", [seed_group("VAE", [-90.0, -91.0]), seed_group("AE", [-95.0, -96.0])])
+    of_few = Finding("sample sizes", "invalid", "", unranked=frozenset({"factor_vae_score"}))
+    assert summary.sentences(models, [of_few])[-1].endswith("may be chance. Mind sample sizes, see Fairness.")
+    of_all = Finding("test images", "invalid", "", unranked=fairness.EVERYTHING)
+    assert summary.sentences(models, [of_all, of_few])[-1].startswith(
+        "The runs differ in test images, so these numbers"
+    )
+    assert summary.sentences(models, [Finding("network", "invalid", "")])[-1].startswith("The runs differ in network,")
 
 
 def test_many_names_in_a_sentence_are_counted() -> None:

@@ -89,7 +89,7 @@ def _rivals(judged: Verdict) -> str:
 
 def _trust(group: Group, findings: Sequence[Finding]) -> str:
     """What stands against conclusions, or what the verdicts mean."""
-    wrong = [finding.topic for finding in findings if finding.severity == "invalid"]
+    wrong = [finding.topic for finding in findings if finding.severity == "invalid" and not _of_few(finding)]
     single = any(len(row.records) == 1 for row in group.seed_groups)
     if wrong:
         untested = ", and models with one seed cannot be tested" if single else ""
@@ -99,9 +99,14 @@ def _trust(group: Group, findings: Sequence[Finding]) -> str:
         )
     if single:
         return "Models with one seed cannot be tested: another seed may change the order, so conclude nothing from it."
-    careful = [finding.topic for finding in findings if finding.severity == "warning"]
+    careful = [finding.topic for finding in findings if finding.severity == "warning" or _of_few(finding)]
     note = f" Mind {', '.join(careful)}, see Fairness." if careful else ""
     return (
         "What is better than all others is so in tests over seeds, corrected for all pairs; other differences may be"
         f" chance.{note}"
     )
+
+
+def _of_few(finding: Finding) -> bool:
+    """Whether a finding only says of some metrics that they are not ranked, while leaders by others can be named."""
+    return bool(finding.unranked) and not finding.unranked >= QUALITIES.keys()
