@@ -5,6 +5,7 @@ With VAEZOO_EXPLORER=FILE, the page that vaezoo explore wrote, learn.md has that
 
 import os
 import re
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,14 @@ def shorten(
     return "" if short == "(*args: Any, **kwargs: Any)" else short, returns
 
 
+def break_at_underscores(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Lets the names of metrics in heads of tables break there, and nowhere else."""
+    for head in doctree.findall(nodes.thead):
+        for literal in list(head.findall(nodes.literal)):
+            text = escape(literal.astext()).replace("_", "_<wbr>")
+            literal.replace_self(nodes.raw("", f'<code class="literal">{text}</code>', format="html"))
+
+
 def draw_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
     """MathML, which browsers draw without a script from elsewhere."""
     block = isinstance(node, nodes.math_block)
@@ -94,6 +103,7 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (draw_formula, None), (draw_formula, None))
     app.connect("source-read", add_contents)
     app.connect("source-read", embed_explorer)
+    app.connect("doctree-resolved", break_at_underscores)
     app.add_config_value("explorer", EXPLORER, "env")  # another one, and pages are read again
     app.connect("autodoc-process-docstring", parse_docstring)
     app.connect("autodoc-process-signature", shorten)
