@@ -31,10 +31,14 @@ PICTURE_WIDTH = 900
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 
+PUBLISHED_PRECISION = 0.1
+"""Papers give bounds to hundredths of a nat, and intervals of tenths."""
+
 Study = dict[str, Any]
 """``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table.
 
-``across`` has a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and its ``alt`` text.
+``across`` has a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and its ``alt`` text,
+``published`` the ``values`` of a ``metric`` that papers give for rows of the table, and their ``budget``.
 """
 
 
@@ -228,17 +232,19 @@ def between_metrics(first: SeedGroup, second: SeedGroup, one: str, other: str) -
 BEGINNING = """\
 # Results
 
-Every number on this page comes from runs that the commands beside it make again:
+Every number in the tables comes from runs, and the commands beside it reproduce them; values of papers are marked as
+published.
 
 ```bash
 python scripts/results.py train STUDY --out runs/results     # or the commands by hand; data.root= says where images are
 python scripts/results.py write STUDY --out runs/results     # this page and docs/results/STUDY.json
 ```
 
-Values are means over seeds with the half-width of their 95% t-interval. Differences are paired over seeds and, where
+Values are means over seeds with the half-width of their 95% t-interval. **Bold** is the best mean, which need not be
+that of the best model. Differences are paired over seeds and, where
 there is a value for each test image, over images (see [what the statistics mean](compare.md#what-the-statistics-mean)).
 Budgets are small, so that two processor cores are enough; what they leave open is said. Expectations were written down
-before the runs, and what did not come out is marked.
+before the runs, and those that were not met are marked.
 """
 
 
@@ -255,7 +261,7 @@ def page() -> str:
 def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     """A study: question, commands, table and differences."""
     shown = "\n".join(shlex.join(command) for command in commands(study, f"runs/results/{name}"))
-    lines = [f"## {study['title']}\n", fill(study["text"], 120) + "\n", f"```bash\n{shown}\n```\n"]
+    lines = [f"## {study['title']}\n", wrapped(study["text"]) + "\n", f"```bash\n{shown}\n```\n"]
     if "yardstick" in study:
         lines += [f"{found['machine']} {found['repeats']} turns.\n", costs(found["rows"])]
         return "\n".join([*lines, *closing(study)]) + "\n"
@@ -266,6 +272,8 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
         f"{found['data']}; {budget} optimiser steps; {versions}.\n",
         table(study["metrics"], found["rows"], replicates(study)),
     ]
+    if "published" in study:
+        lines += ["", beside_published(study["published"], found["rows"])]
     if found["differences"]:
         lines.append("")
         lines += [f"- {in_words(one)}" for one in found["differences"]]
@@ -274,27 +282,43 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *closing(study)]) + "\n"
 
 
+def wrapped(text: str) -> str:
+    """A paragraph in lines, whose links stay whole."""
+    return fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
 def closing(study: Study) -> list[str]:
     """What can be concluded, if the study says so."""
-    return ["", fill(study["conclusion"], 120)] if "conclusion" in study else []
+    return ["", wrapped(study["conclusion"])] if "conclusion" in study else []
+
+
+def counted(row: Mapping[str, Any], study: Study) -> str:
+    """How many values a mean of a row is of, such as "3 seeds"."""
+    count, over = len(row["seeds"]), replicates(study)
+    return f"1 {over.removesuffix('s')}" if count == 1 else f"{count} {over}"
 
 
 def costs(rows: Mapping[str, Any]) -> str:
     """Models by the cost of their step, with the range over turns."""
     lines = ["| `model=` | images per second | cost of a step, relative to `vae` |", "| --- | ---: | ---: |"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["cost"][0]):
-        middle, least, largest = (f"{cost:.1f}" for cost in row["cost"])
-        spread = "" if least == largest else f" ({least} to {largest})"
-        lines.append(f"| `{name}` | {row[results.CPU_SPEED]:,.0f} | {middle}{spread} |")
+        lines.append(f"| `{name}` | {row[results.CPU_SPEED]:,.0f} | {cost_in_words(*row['cost'])} |")
     return "\n".join(lines)
 
 
+def cost_in_words(middle: float, least: float, largest: float) -> str:
+    """A ratio, with its range unless that rounds to nothing."""
+    shown, low, high = (f"{cost:.1f}" for cost in (middle, least, largest))
+    return shown if low == high else f"{shown} ({low} to {high})"
+
+
 def table(metrics: Sequence[str], rows: Mapping[str, Any], over: str = "seeds") -> str:
-    """Rows by label, with a column for each metric, and the number of seeds."""
+    """Rows by label, with a column for each metric, the number of seeds and, below, the numbers of images."""
     heads = ["", *(f"{head(name)}" for name in metrics), over]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    leading = {name: best(name, [row["metrics"][name] for row in rows.values()]) for name in metrics}
     for label, row in rows.items():
-        cells = [cell(row["metrics"][name]) for name in metrics]
+        cells = [cell(row["metrics"][name], bold=mean(row["metrics"][name]) == leading[name]) for name in metrics]
         lines.append([label, *cells, str(len(row["seeds"]))])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     sizes = {name: next((row["sizes"][name] for row in rows.values() if row["sizes"][name]), "") for name in metrics}
@@ -302,16 +326,44 @@ def table(metrics: Sequence[str], rows: Mapping[str, Any], over: str = "seeds") 
     return f"{text}\n\n{said}." if said else text
 
 
+def beside_published(published: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
+    """Rows with a published value, their own mean and the difference; RunError for a row that is not there."""
+    metric = published["metric"]
+    lines = [f"Published values were reached with {published['budget']}:\n"]
+    lines += [f"|  | `{metric}`, published | here | difference |", "| --- | ---: | ---: | ---: |"]
+    for label, value in published["values"].items():
+        if label not in rows:
+            raise RunError(f"there is no row {label!r} beside a published value; the rows are {', '.join(rows)}")
+        own = mean(rows[label]["metrics"][metric])
+        assert own is not None
+        cells = figures(value, PUBLISHED_PRECISION), cell(rows[label]["metrics"][metric])
+        lines.append(f"| {label} | {' | '.join(cells)} | {figures(own - value, PUBLISHED_PRECISION)} |")
+    return "\n".join(lines)
+
+
 def head(name: str) -> str:
     return f"`{name}` {CATALOGUE[name].arrow}".strip()
 
 
-def cell(values: Mapping[str, float]) -> str:
+def best(name: str, rows: Sequence[Mapping[str, float]]) -> float | None:
+    """The best mean of a metric over several rows; None if there is no better direction or only one row has values."""
+    means = [found for found in map(mean, rows) if found is not None]
+    better = CATALOGUE[name].better
+    return None if not better or len(means) < 2 else max(means) if better == "higher" else min(means)
+
+
+def mean(values: Mapping[str, float]) -> float | None:
+    """The mean of the values by seed, if there are any."""
+    return sum(values.values()) / len(values) if values else None
+
+
+def cell(values: Mapping[str, float], *, bold: bool = False) -> str:
     """A mean with its interval; n/a without values."""
     found = estimate({int(seed): value for seed, value in values.items()})
     if found is None:
         return "n/a"
     text = figures(found.mean, found.half)
+    text = f"**{text}**" if bold else text
     return text if not found.half else f"{text} ± {figures(found.half, found.half)}"
 
 
@@ -322,12 +374,12 @@ def in_words(one: Mapping[str, Any]) -> str:
     gap = figures(one["mean"], one["half"])
     gap += f" ± {figures(one['half'], one['half'])}" if one["half"] else ""
     sure = f", p {'< 0.001' if one['p'] < 0.001 else '= ' + format(one['p'], '.3f')}" if one["p"] is not None else ""
-    method = f" ({one['method']}{sure})" if one["method"] else ""
+    method = f"{one['method']}{sure}" if one["method"] else "one seed, not tested"
     bound = f"at least {one['least']:g}" if "least" in one else f"at most {one['most']:g}"
     outcome = "as expected" if one["holds"] else "**not as expected**"
     if one["half"] and abs(one["mean"] - one.get("least", one.get("most"))) < one["half"]:
         outcome += ", but the interval includes this bound"
-    return f"{first} − {second}: {gap}{method}; expected {bound}: {outcome}."
+    return f"{first} − {second}: {gap} ({method}); expected {bound}: {outcome}."
 
 
 if __name__ == "__main__":

@@ -40,6 +40,36 @@ def test_a_study_has_commands_that_can_be_run_and_metrics_that_exist(name: str) 
         assert len(wanted.keys() & {"least", "most"}) == 1
 
 
+def stored(study: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((results.RESULTS / f"{study}.json").read_text())
+    return found["rows"]
+
+
+def test_the_lesson_has_the_numbers_of_its_studies() -> None:
+    lesson = " ".join((results.PAGE.parent / "learn.md").read_text().split())
+    forms = {
+        "kl": ".1f",
+        "recon": ".0f",
+        "elbo": ".0f",
+        "psnr": ".1f",
+        "prior_fd_classifier": ".0f",
+        "active_units": ".0f",
+    }
+    for label, row in stored("betas").items():
+        cells = [format(row["metrics"][name]["0"], form) for name, form in forms.items()]
+        line = " | ".join([label.partition("beta=")[2], *cells])
+        assert f"| {line} |".replace("-", "−") in lesson
+    ae, vae = ({name: of.get("0") for name, of in stored("planes")[name]["metrics"].items()} for name in ("AE", "VAE"))
+    assert f"`recon` is {ae['recon']:.1f} nats for the autoencoder and {vae['recon']:.1f} for the VAE" in lesson
+    assert f"Its `kl` is {vae['kl']:.1f} nats" in lesson
+    assert f"its `elbo` is {vae['elbo']:.1f}." in lesson
+    both = {name: (ae[name], vae[name]) for name in ae if name.startswith(("step_ratio", "interpolation"))}
+    even = "is {:.1f} times as long as the mean step with the autoencoder, and {:.1f} times with the VAE"
+    assert even.format(*both["step_ratio_pixels_linear"]) in lesson
+    assert "is {:.0f} with the autoencoder and {:.0f} with the VAE".format(*both["interpolation_fd_linear"]) in lesson
+    assert "At the ends it is {:.0f} and {:.0f}.".format(*both["interpolation_fd_endpoints"]) in lesson
+
+
 @pytest.fixture
 def rows() -> dict[str, SeedGroup]:
     return {"VAE": seed_group("VAE", [-100.0, -101.0, -99.0]), "IWAE": seed_group("IWAE", [-98.0, -98.5, -97.5])}
@@ -98,7 +128,25 @@ def test_a_table_says_what_is_missing(rows: dict[str, SeedGroup]) -> None:
     shown = json.loads(json.dumps({label: results.numbers(row, ["elbo"]) for label, row in rows.items()}))
     text = results.table(["elbo"], shown)
     assert "| VAE | −100.0 ± 2.5 | 3 |" in text
+    assert "| IWAE | **−98.0** ± 1.2 | 3 |" in text
+    assert "**" not in results.table(["elbo"], {"VAE": shown["VAE"]})
     assert results.cell({}) == "n/a"
+
+
+def test_costs_are_relative_to_the_vae(tmp_path: Path) -> None:
+    machine = {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_bytes": 2**30, "gpu": None}
+    machine |= {"torch": "2", "lightning": "2", "python": "3"}
+    ratio = {"median": 0.5, "least": 0.4, "largest": 0.8}
+    slow = {"contestant": "model=iwae", "images_per_cpu_second": {"median": 50.0}, "ratio_to_model=vae": ratio}
+    vae = {"contestant": "model=vae", "images_per_cpu_second": {"median": 1234.0}}
+    with pytest.raises(RunError, match=r"there is no throughput\.json in .*; train the study first"):
+        results.read_yardstick({}, tmp_path)
+    found = {"machine": machine, "repeats": 2, "summary": [slow, vae]}
+    (tmp_path / "throughput.json").write_text(json.dumps(found))
+    read = json.loads(json.dumps(results.read_yardstick({}, tmp_path)))
+    assert read["machine"].startswith("A CPU, 2 cores, 1 thread, 1 GiB;")
+    shown = results.costs(read["rows"]).splitlines()[2:]
+    assert shown == ["| `vae` | 1,234 | 1.0 |", "| `iwae` | 50 | 2.0 (1.2 to 2.5) |"]
 
 
 def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
