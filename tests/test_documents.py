@@ -1,11 +1,8 @@
 """What the documents say is so: programs read the commands, links lead somewhere, and tables name what there is."""
 
 import ast
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +12,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-import vaezoo
 from tests.commands.test_sweeps import needs
 from tests.conftest import CLASSES, MODELS, some
 from tests.documents import PAGES, ROOT, anchors, commands, inline, without_blocks
@@ -178,7 +174,7 @@ def test_the_results_of_the_readme_and_of_the_example_are_those_of_the_study() -
     example = [row for row in PAGES["docs/choose.md"].splitlines() if re.match(r"\| \S*AE .*\d", row)]
     assert len(rows) == len(example) == 4
     for row in example:
-        assert row in PAGES["docs/results.md"].splitlines(), row
+        assert row in PAGES["docs/results.md"].replace("**", "").splitlines(), row
     for row in rows:
         assert any({*row.split(" | ")} <= {*other.strip("| ").split(" | ")} for other in example), row
 
@@ -233,18 +229,3 @@ def test_every_guarantee_names_a_test_that_there_is_and_says_which_run_at_night(
 
 def is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
     return isinstance(node, ast.FunctionDef)
-
-
-def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
-    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "latex2mathml"):
-        pytest.importorskip(package, reason='needs pip install -e ".[docs]"')
-    build = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
-    explorer = tmp_path.parent / f"{tmp_path.name}-explorer.html"
-    explorer.write_text("<!doctype html><title>Explorer</title>")
-    environment = {**os.environ, "VAEZOO_EXPLORER": str(explorer)}
-    done = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f'<iframe class="explorer" src="{explorer.name}"' in (tmp_path / "learn.html").read_text()
-    assert (tmp_path / explorer.name).read_text() == explorer.read_text()
-    api = (tmp_path / "api.html").read_text()
-    assert [name for name in vaezoo.__all__ if f'id="vaezoo.{name}"' not in api] == ["__version__"]

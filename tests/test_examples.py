@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.documents import PAGES, blocks, commands
+from tests.documents import PAGES, ROOT, blocks, commands
 from vaezoo import Run, load
 from vaezoo.commands import command_line
 from vaezoo.config.errors import RunError
@@ -156,3 +157,22 @@ def test_the_first_commands_of_the_readme_work(
     code, printed = program(*lines[-1][1:])
     assert code == 0, printed
     assert (tmp_path / "explorer.html").is_file()
+
+
+@pytest.mark.nightly
+def test_the_lesson_can_be_followed(chromium: Any, tmp_path: Path) -> None:
+    """All commands of its page, one after another, with few images and for one epoch, draw all of its pictures."""
+    lesson, places = PAGES["docs/learn.md"], {"runs/learn": tmp_path / "runs", "docs/pictures": tmp_path}
+    fewer = {"train.py": ["data=digits", "data.limit=64"], "benchmark": ["data.limit=64"]}
+    programs = {"python": [sys.executable], "vaezoo": [sys.executable, "-m", "vaezoo"], "cp": ["cp"]}
+    for words in commands(lesson):
+        if words[0] == "pip":
+            continue
+        line = re.sub(r"max_epochs=\d+", "max_epochs=1", shlex.join([*words[1:], *fewer.get(words[1], [])]))
+        for place, own in {**places, "explorer.html": tmp_path / "explorer.html"}.items():
+            line = line.replace(place, str(own))
+        command = [*programs[words[0]], *shlex.split(line)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == set(re.findall(r"\]\(pictures/(\w+\.png)\)", lesson))

@@ -68,9 +68,12 @@ def page(row: model_table.Row) -> str:
     parts = [
         f"# {row.name}",
         _introduction(row, about),
+        *papers(about.papers),
         f"```bash\npython train.py model={row.name}\n```",
         "## When to use it",
         notes["when"].strip(),
+        "## What to set",
+        notes["set"].strip(),
         "## Pitfalls",
         notes["pitfalls"].strip(),
         "## What it minimises",
@@ -92,6 +95,31 @@ def _introduction(row: model_table.Row, about: Described) -> str:
     need = f" It needs {row.needs}." if row.needs else ""
     link = f"[{family['title']}](families.md#{anchor(family['title'])})"
     return f"{about.sentence}{paper}.{more}{need} Family: {link}."
+
+
+def papers(cited: str) -> Iterator[str]:
+    """The papers that a docstring cites, such as "Dupont, 2018, equation 7; ...", with their titles."""
+    known = runs.notes()["papers"]
+    found = [known[authors] for authors in filter(None, map(authors, cited.split("; ")))]
+    if found:
+        titles = [f"*{paper['title']}* ({_where(paper['where'])})" for paper in found]
+        yield f"{'Paper' if len(titles) == 1 else 'Papers'}: {', '.join(titles)}."
+
+
+def authors(citation: str) -> str:
+    """Authors and year, without the equation."""
+    return ", ".join(citation.split(", ")[:2])
+
+
+ARCHIVES = {"arXiv:": "https://arxiv.org/abs/", "doi:": "https://doi.org/"}
+
+
+def _where(text: str) -> str:
+    """Where a paper is, as a link if it can be one."""
+    for prefix, address in ARCHIVES.items():
+        if text.startswith(prefix):
+            return f"[{text}]({address}{text.removeprefix(prefix)})"
+    return f"[OpenReview]({text})" if text.startswith("https://openreview.net/") else text
 
 
 def _objective(row: model_table.Row, about: Described) -> Iterator[str]:
@@ -146,15 +174,33 @@ def _in_cell(text: str) -> str:
 
 
 def _studies(name: str) -> Iterator[str]:
-    found = [study["title"] for study in written() if name in models_of(study)]
+    """The studies that train a model, with links and the numbers that they have for it."""
+    found = {key: study for key, study in written().items() if name in models_of(study)}
     if found:
-        links = "\n".join(f"- [{title}](../results.md#{anchor(title)})" for title in found)
-        yield from ("## Studies with it", links)
+        yield from (
+            "## Results",
+            "\n".join(line for key, study in found.items() for line in _in_study(name, key, study)),
+        )
 
 
-def written() -> list[results.Study]:
+def _in_study(name: str, key: str, study: results.Study) -> Iterator[str]:
+    """A line for each row of the study's table that is of this model."""
+    link = f"[{study['title']}](../results.md#{anchor(study['title'])})"
+    found = json.loads((results.RESULTS / f"{key}.json").read_text())
+    if "yardstick" in study:
+        yield f"- {link}: {results.cost_in_words(*found['rows'][name]['cost'])} times that of `vae`"
+        return
+    for label, row in found["rows"].items():
+        own, _, settings_of_row = label.partition(" ")
+        if own == class_of(name).__name__:
+            shown = f" with `{settings_of_row}`" if settings_of_row else ""
+            values = [f"`{metric}` {results.cell(of)}" for metric, of in row["metrics"].items() if of]
+            yield f"- {link}{shown}, {results.counted(row, study)}: {', '.join(values)}"
+
+
+def written() -> dict[str, results.Study]:
     """The studies that are on the page of results."""
-    return [study for name, study in results.studies().items() if (results.RESULTS / f"{name}.json").is_file()]
+    return {name: study for name, study in results.studies().items() if (results.RESULTS / f"{name}.json").is_file()}
 
 
 def models_of(study: results.Study) -> set[str]:
@@ -179,11 +225,12 @@ models of a family teach and how to read their numbers. [learn.md](../learn.md) 
 [results.md](../results.md) has comparisons, some with several seeds.
 
 `recon` is -log p(x|z), the distortion; `kl` is the rate. Both are in nats per image, and unweighted wherever they are
-logged, so their values are comparable across models. `elbo` is -recon - kl whatever a model was trained on, and
-`best.ckpt` is chosen by it (by recon without a posterior or with codebooks). Likelihood, network, posterior, prior,
-bound and further terms can be [set in most models](settings.md). Models without a prior are sampled from a
-[fitted one](fitted_priors.md), and any model can have a [perceptual distance](perceptual.md). `vaezoo explore` shows
-several models [in the browser](../use/explorer.md), and `vaezoo list models` prints the zoo with your own models in it.
+logged, so their values are comparable across models with the same likelihood and images. `elbo` is -recon - kl whatever
+a model was trained on, and `best.ckpt` is chosen by it (by recon without a posterior or with codebooks). Likelihood,
+network, posterior, prior, bound and further terms can be [set in most models](settings.md). Models without a prior are
+sampled from a [fitted one](fitted_priors.md), and any model can have a [perceptual distance](perceptual.md).
+`vaezoo explore` shows several models [in the browser](../use/explorer.md), and `vaezoo list models` prints the zoo with
+your own models in it.
 """
 
 MADE = """\

@@ -40,11 +40,11 @@ COLUMNS = 10
 """Images in a row of a picture: as many as there are digits."""
 
 Preset = dict[str, Any]
-"""Notes on a model: ``when``, ``pitfalls``, and ``run``, the settings of its small run that are its own."""
+"""Notes on a model: ``when``, ``set``, ``pitfalls``, and ``run``, the settings of its small run that are its own."""
 
 
 def notes() -> dict[str, Any]:
-    """``families``, with their models, and ``presets`` by name."""
+    """``families``, with their models; ``papers`` by authors and year; and ``presets`` by name."""
     found: dict[str, Any] = yaml.safe_load(NOTES.read_text())
     return found
 

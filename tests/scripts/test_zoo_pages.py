@@ -13,6 +13,7 @@ from tests.documents import blocks
 from vaezoo import Run
 from vaezoo.config import hydra_config
 from vaezoo.models import VAE, BetaVAE
+from yardstick.loads import train_config
 from zoo import docstrings, formulas, pages, runs, settings
 
 NAMES = hydra_config.options("model")
@@ -35,9 +36,42 @@ def test_every_model_has_notes_numbers_and_a_family() -> None:
     assert sorted(name for family in notes["families"] for name in family["models"]) == NAMES
     assert sorted(path.stem for path in runs.PICTURES.glob("*.png")) == NAMES
     for name, preset in notes["presets"].items():
-        assert preset.keys() <= {"when", "pitfalls", "run"}, name
-        assert preset["when"].strip(), name
-        assert preset["pitfalls"].strip(), name
+        assert preset.keys() <= {"when", "set", "pitfalls", "run"}, name
+        assert all(preset[key].strip() for key in ("when", "set", "pitfalls")), name
+
+
+def test_every_paper_of_a_model_is_known_by_its_title_and_every_known_one_is_cited() -> None:
+    cited = {name: docstrings.described(pages.class_of(name)).papers for name in NAMES}
+    assert all(cited.values())
+    known = runs.notes()["papers"]
+    assert {pages.authors(text) for papers in cited.values() for text in papers.split("; ")} == known.keys()
+    for paper in known.values():
+        assert paper["title"]
+        assert re.fullmatch(r"arXiv:\d{4}\.\d{4,5}|doi:10\.\S+|https://openreview\.net/\S+|[A-Z].+", paper["where"])
+    [text] = pages.papers("Jang et al., 2017; Maddison et al., 2017, equation 1")
+    assert text.startswith(
+        "Papers: *Categorical Reparameterization with Gumbel-Softmax* ([arXiv:1611.01144](https://arxiv"
+    )
+
+
+def test_settings_that_notes_advise_are_settings_of_the_model() -> None:
+    for name, preset in runs.notes()["presets"].items():
+        config = train_config([f"model={name}"])
+        for path in re.findall(r"`'?((?:model|data)\.[a-z_.]+)", preset["set"]):
+            found: Any = config
+            for key in path.split("."):
+                assert key in found, (name, path)
+                found = found[key]
+
+
+def test_a_page_has_the_rows_of_its_model() -> None:
+    [row] = [row for row in pages.rows() if row.name == "iwae"]
+    text = pages.page(row).partition("## Results")[2]
+    assert (
+        "- [The zoo on one network](../results.md#the-zoo-on-one-network), 3 seeds: `iw_bound` −102.50 ± 0.82, " in text
+    )
+    assert re.search(r"^- \[What a step costs\]\(\S+\): [\d.]+.* times that of `vae`$", text, re.M)
+    assert "CIWAE" not in text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -124,7 +158,7 @@ def test_settings_have_their_defaults_and_comments_and_those_of_their_parents() 
 
 
 def test_a_study_knows_its_models() -> None:
-    [study] = [study for study in pages.written() if study["title"] == "A critic of codes"]
+    [study] = [study for study in pages.written().values() if study["title"] == "A critic of codes"]
     assert pages.models_of(study) == {"ae", "adversarial_ae", "vae"}  # of an experiment's yaml
 
 

@@ -6,7 +6,7 @@ from vaezoo.models.vae import VAE
 
 
 class DIPVAE(VAE):
-    """VAE whose codes' covariance over images is drawn to the identity (Kumar et al., 2018).
+    """VAE whose codes' covariance over images is pulled to the identity (Kumar et al., 2018).
 
     The objective is recon + kl + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2. In ``penalty_options``,
     ``weight`` is lambda_od, ``diagonal`` is lambda_d / lambda_od, and ``kind`` says whether C is the covariance of

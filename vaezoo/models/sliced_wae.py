@@ -6,7 +6,7 @@ from vaezoo.models.ae import AE
 
 
 class SlicedWAE(AE):
-    """Autoencoder whose codes are drawn to the prior by distances on random directions (Kolouri et al., 2018).
+    """Autoencoder whose codes are pulled to the prior by distances on random directions (Kolouri et al., 2018).
 
     The objective is recon + weight swd: the squared 2-Wasserstein distance of codes and as many draws of the prior,
     mean over 50 directions. That of a batch is larger than that of the set, and not 0 even if codes follow the prior

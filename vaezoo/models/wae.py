@@ -6,7 +6,7 @@ from vaezoo.models.ae import AE
 
 
 class WAE(AE):
-    """Autoencoder whose codes' distribution is drawn to the prior by an MMD: WAE-MMD (Tolstikhin et al., 2018).
+    """Autoencoder whose codes' distribution is pulled to the prior by an MMD: WAE-MMD (Tolstikhin et al., 2018).
 
     The objective is recon + weight mmd, with a deterministic encoder. The authors' code minimises 0.05 times the sum of
     squared errors plus lambda mmd, which with a Gaussian likelihood is a weight of 10 lambda / sigma^2: 100 / sigma^2
