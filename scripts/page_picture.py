@@ -1,12 +1,14 @@
 """A screenshot of a page for the documentation: python scripts/page_picture.py OUT/report.html docs/report.png.
 
 Of a report it shows the beginning and the latent maps, of other pages, such as the explorer's, the first ``--height``
-pixels. It needs Chromium (apt-get install chromium) and playwright, which the extra ``dev`` installs.
+pixels. It prints the size of the page, and how long it took to open. It needs Chromium (apt-get install chromium) and
+playwright, which the extra ``dev`` installs.
 """
 
 import argparse
 import shutil
 import sys
+import time
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,12 @@ def photograph(browser: str, path: Path, height: int) -> Image.Image:
     with sync_playwright() as running:
         opened = running.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = opened.new_page(viewport={"width": WIDTH, "height": height})
+        started = time.perf_counter()
         page.goto(path.resolve().as_uri())
         if page.locator("#state").count():
             page.wait_for_selector(READY, state="attached", timeout=60_000)
+        seconds = time.perf_counter() - started
+        print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, ready after {seconds:.1f} s")
         parts = [top_of(page, BEGINNING if page.locator(MAPS).count() else height)]
         if page.locator(MAPS).count():
             page.locator(MAPS).evaluate(ONLY)

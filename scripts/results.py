@@ -31,6 +31,9 @@ PICTURE_WIDTH = 900
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
 
+STATES = {"quiet": [], "busy": ["--busy", "2"]}
+"""What the yardstick measures on: a machine without other work, and beside two processes that keep computing."""
+
 PUBLISHED_PRECISION = 0.1
 """Papers give bounds to hundredths of a nat, and intervals of tenths."""
 
@@ -100,9 +103,10 @@ def choose(names: Sequence[str]) -> dict[str, Study]:
 
 
 def commands(study: Study, out: Path | str) -> list[list[str]]:
-    """The commands of a study, benchmarks or one of the yardstick, with their output folders in ``out``."""
+    """The commands of a study, benchmarks or those of the yardstick, with their output folders in ``out``."""
     if "yardstick" in study:
-        return [["python", "scripts/throughput.py", *shlex.split(study["yardstick"]), "--out", str(out)]]
+        words = ["python", "scripts/throughput.py", *shlex.split(study["yardstick"])]
+        return [[*words, *more, "--out", f"{out}/{state}"] for state, more in STATES.items()]
     return [_command(shlex.split(text), out, number) for number, text in enumerate(study["commands"], 1)]
 
 
@@ -166,17 +170,30 @@ def replicates(study: Study) -> str:
 
 
 def read_yardstick(study: Study, folder: Path) -> dict[str, Any]:
-    """Speeds of models by processor time, and what a step costs relative to the VAE's, from throughput.json."""
+    """Speeds of models by processor time, and what a step costs relative to the VAE's, in each state of the machine."""
+    found = {state: _read_turns(folder / state) for state in STATES}
+    quiet, busy = ((results.machine_line({**one["machine"], "busy": 0}), one["repeats"]) for one in found.values())
+    if quiet != busy:
+        raise RunError(f"{folder} has measurements of different machines or numbers of turns; train the study again")
+    rows: dict[str, dict[str, Any]] = {}
+    for state, of in found.items():
+        for one in of["summary"]:
+            rows.setdefault(one["contestant"].removeprefix("model="), {})[state] = _speed_and_cost(one)
+    return {"machine": quiet[0], "repeats": quiet[1], "rows": rows}
+
+
+def _read_turns(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "throughput.json").read_text())
+        found: dict[str, Any] = json.loads((folder / "throughput.json").read_text())
     except OSError as error:
         raise RunError(f"there is no throughput.json in {folder}; train the study first") from error
-    rows = {}
-    for one in found["summary"]:
-        speed, ratio = one.get(results.CPU_SPEED), one.get("ratio_to_model=vae")
-        costs = [1 / ratio[key] for key in ("median", "largest", "least")] if ratio else [1.0] * 3
-        rows[one["contestant"].removeprefix("model=")] = {results.CPU_SPEED: speed["median"], "cost": costs}
-    return {"machine": results.machine_line(found["machine"]), "repeats": found["repeats"], "rows": rows}
+    return found
+
+
+def _speed_and_cost(one: Mapping[str, Any]) -> dict[str, Any]:
+    ratio = one.get("ratio_to_model=vae")
+    costs = [1 / ratio[key] for key in ("median", "largest", "least")] if ratio else [1.0] * 3
+    return {results.CPU_SPEED: one[results.CPU_SPEED]["median"], "cost": costs}
 
 
 def environment(found: Sequence[records.RunRecord]) -> dict[str, Any]:
@@ -299,11 +316,13 @@ def counted(row: Mapping[str, Any], study: Study) -> str:
 
 
 def costs(rows: Mapping[str, Any]) -> str:
-    """Models by the cost of their step, with the range over turns."""
-    lines = ["| `model=` | images per second | cost of a step, relative to `vae` |", "| --- | ---: | ---: |"]
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["cost"][0]):
-        lines.append(f"| `{name}` | {row[results.CPU_SPEED]:,.0f} | {cost_in_words(*row['cost'])} |")
-    return "\n".join(lines)
+    """Models by the cost of their step on a quiet machine, with the range over turns."""
+    heads = ["`model=`", "images per second", "the same, busy", "cost of a step, relative to `vae`", "the same, busy"]
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["quiet"]["cost"][0]):
+        speeds = [format(row[state][results.CPU_SPEED], ",.0f") for state in STATES]
+        lines.append([f"`{name}`", *speeds, *(cost_in_words(*row[state]["cost"]) for state in STATES)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cost_in_words(middle: float, least: float, largest: float) -> str:

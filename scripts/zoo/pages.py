@@ -188,7 +188,8 @@ def _in_study(name: str, key: str, study: results.Study) -> Iterator[str]:
     link = f"[{study['title']}](../results.md#{anchor(study['title'])})"
     found = json.loads((results.RESULTS / f"{key}.json").read_text())
     if "yardstick" in study:
-        yield f"- {link}: {results.cost_in_words(*found['rows'][name]['cost'])} times that of `vae`"
+        quiet, busy = (results.cost_in_words(*found["rows"][name][state]["cost"]) for state in results.STATES)
+        yield f"- {link}: {quiet} times that of `vae`, and {busy} times on a busy machine"
         return
     for label, row in found["rows"].items():
         own, _, settings_of_row = label.partition(" ")

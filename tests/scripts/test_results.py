@@ -70,6 +70,36 @@ def test_the_lesson_has_the_numbers_of_its_studies() -> None:
     assert "At the ends it is {:.0f} and {:.0f}.".format(*both["interpolation_fd_endpoints"]) in lesson
 
 
+def text_of(page: str) -> str:
+    return " ".join((results.PAGE.parent / page).read_text().split())
+
+
+def test_a_number_to_check_is_that_of_its_study() -> None:
+    page, vae = text_of("use/train.md"), stored("first")["VAE"]["metrics"]
+    assert f"| -ELBO | {-vae['elbo']['0']:.2f} nats |" in page
+    assert f"| recon | {vae['recon']['0']:.2f} nats |" in page
+    assert f"| KL | {vae['kl']['0']:.2f} nats |" in page
+    assert f"| bits per dimension | {vae['bits_per_dim']['0']:.4f} |" in page
+
+
+def test_the_printed_scores_of_anomalies_are_those_of_their_studies() -> None:
+    page = text_of("use/encode-score-render.md")
+    for name, of in stored("ones")["VAE"]["metrics"].items():
+        assert f"│ {name.removeprefix('auroc_')} │ {of['0']:.3f} (" in page
+    binary = stored("anomalies")["VAE"]["metrics"]
+    bound, distance = (binary[f"auroc_{name}"]["1"] for name in ("neg_elbo", "knn_distance"))
+    assert f"the AUROC of `neg_elbo` is {bound:.2f} and that of `knn_distance` {distance:.2f}" in page
+
+
+def test_the_numbers_of_an_encoder_as_a_critic_are_those_of_its_study() -> None:
+    page, rows = text_of("zoo/families.md"), stored("introspection")
+    elbos, distances = (
+        [results.cell(rows[name]["metrics"][metric]) for name in ("SoftIntroVAE", "VAE")]
+        for metric in ("elbo", "prior_fd_classifier")
+    )
+    assert "an ELBO of {} against {} and a `prior_fd_classifier` of {} against {}".format(*elbos, *distances) in page
+
+
 @pytest.fixture
 def rows() -> dict[str, SeedGroup]:
     return {"VAE": seed_group("VAE", [-100.0, -101.0, -99.0]), "IWAE": seed_group("IWAE", [-98.0, -98.5, -97.5])}
@@ -133,20 +163,32 @@ def test_a_table_says_what_is_missing(rows: dict[str, SeedGroup]) -> None:
     assert results.cell({}) == "n/a"
 
 
-def test_costs_are_relative_to_the_vae(tmp_path: Path) -> None:
-    machine = {"cpu": "A CPU", "cores": 2, "threads": 1, "memory_bytes": 2**30, "gpu": None}
+def turns(folder: Path, cores: int, *, fast: float = 50.0, busy: int = 0) -> None:
+    """Write throughput.json of the VAE and of an IWAE at half its speed, with ``fast`` images per second."""
+    machine = {"cpu": "A CPU", "cores": cores, "threads": 1, "memory_bytes": 2**30, "gpu": None, "busy": busy}
     machine |= {"torch": "2", "lightning": "2", "python": "3"}
     ratio = {"median": 0.5, "least": 0.4, "largest": 0.8}
-    slow = {"contestant": "model=iwae", "images_per_cpu_second": {"median": 50.0}, "ratio_to_model=vae": ratio}
+    iwae = {"contestant": "model=iwae", "images_per_cpu_second": {"median": fast}, "ratio_to_model=vae": ratio}
     vae = {"contestant": "model=vae", "images_per_cpu_second": {"median": 1234.0}}
-    with pytest.raises(RunError, match=r"there is no throughput\.json in .*; train the study first"):
+    folder.mkdir(exist_ok=True)
+    (folder / "throughput.json").write_text(json.dumps({"machine": machine, "repeats": 2, "summary": [iwae, vae]}))
+
+
+def test_costs_are_relative_to_the_vae_and_of_one_machine(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no throughput\.json in .*quiet; train the study first"):
         results.read_yardstick({}, tmp_path)
-    found = {"machine": machine, "repeats": 2, "summary": [slow, vae]}
-    (tmp_path / "throughput.json").write_text(json.dumps(found))
+    turns(tmp_path / "quiet", 2)
+    turns(tmp_path / "busy", 4, busy=2)
+    with pytest.raises(RunError, match="measurements of different machines or numbers of turns"):
+        results.read_yardstick({}, tmp_path)
+    turns(tmp_path / "busy", 2, fast=40.0, busy=2)
     read = json.loads(json.dumps(results.read_yardstick({}, tmp_path)))
-    assert read["machine"].startswith("A CPU, 2 cores, 1 thread, 1 GiB;")
+    assert read["machine"].startswith("A CPU, 2 cores, 1 thread, 1 GiB; torch")
     shown = results.costs(read["rows"]).splitlines()[2:]
-    assert shown == ["| `vae` | 1,234 | 1.0 |", "| `iwae` | 50 | 2.0 (1.2 to 2.5) |"]
+    assert shown == [
+        "| `vae` | 1,234 | 1,234 | 1.0 | 1.0 |",
+        "| `iwae` | 50 | 40 | 2.0 (1.2 to 2.5) | 2.0 (1.2 to 2.5) |",
+    ]
 
 
 def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
