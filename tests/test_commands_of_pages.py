@@ -26,7 +26,7 @@ ELSEWHERE = {
     "devices=": "tests/distributed has several devices",
     "sweep=": "tests/commands/test_sweeps.py has sweeps",
     "logger=": "tests/training/test_trackers.py has loggers",
-    ":": "tests/test_examples.py has networks and data of one's own",
+    "=my": "tests/test_examples.py has networks and data of one's own",
     "runs/zoo": "scripts/zoo_pages.py runs them",
     "vgg16": "weights of VGG16 have to be downloaded",
     "data=cifar10": "CIFAR-10 has to be downloaded",
