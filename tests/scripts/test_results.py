@@ -1,6 +1,7 @@
 """The page of results says what the stored numbers say, and its commands can be run."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,87 @@ def test_the_numbers_of_an_encoder_as_a_critic_are_those_of_its_study() -> None:
         for metric in ("elbo", "prior_fd_classifier")
     )
     assert "an ELBO of {} against {} and a `prior_fd_classifier` of {} against {}".format(*elbos, *distances) in page
+
+
+def conclusion(study: str) -> str:
+    return " ".join(STUDIES[study]["conclusion"].split())
+
+
+def means(study: str, metric: str) -> dict[str, float]:
+    """Rows that have the metric, by label."""
+    found = {label: results.mean(row["metrics"][metric]) for label, row in stored(study).items()}
+    return {label: value for label, value in found.items() if value is not None}
+
+
+def span(values: Iterable[float], form: str) -> str:
+    found = sorted(values)
+    return f"{found[0]:{form}} to {found[-1]:{form}}"
+
+
+def test_the_conclusion_of_the_zoo_has_its_numbers() -> None:
+    bounds = means("zoo", "iw_bound")
+    weights = ("BetaVAE beta=4", "BetaTCVAE weight=5", "DIPVAE weight=10", "FactorVAE weight=35")
+    hierarchies = ("HierarchicalVAE", "LadderVAE")
+    assert f"cost {span((bounds['VAE'] - bounds[name] for name in weights), '.0f')} nats" in conclusion("zoo")
+    assert all(7 <= bounds["VAE"] - bounds[name] <= 13 for name in hierarchies)
+
+
+def test_the_conclusion_about_unseen_digits_has_its_numbers() -> None:
+    ones = {
+        name: [
+            row["metrics"][f"auroc_{name}"]["1"]
+            for row in stored("anomalies").values()
+            if "1" in row["metrics"][f"auroc_{name}"]
+        ]
+        for name in ("mse", "recon", "neg_elbo", "knn_distance", "mahalanobis")
+    }
+    text = conclusion("anomalies")
+    assert f"({span([*ones['mse'], *ones['recon'], *ones['neg_elbo']], '.2f')})" in text
+    least, most = sorted(ones["knn_distance"])[:: len(ones["knn_distance"]) - 1]
+    assert f"at {least:.2f} (AE) to {most:.2f} (VAE)" in text
+    assert f"Mahalanobis distance at {span(ones['mahalanobis'], '.2f')}" in text
+
+
+def test_the_conclusions_about_bounds_have_their_numbers() -> None:
+    bound, elbo = means("bounds", "iw_bound"), means("bounds", "elbo")
+    layers = [
+        bound["VAE"] - bound["HierarchicalVAE bound=elbo"],
+        bound["IWAE samples=5"] - bound["HierarchicalVAE bound=iwae samples=5"],
+    ]
+    assert f"worse than one by {span(layers, '.0f')} nats" in conclusion("bounds")
+    assert f"encoder {elbo['IWAE samples=5'] - elbo['IWAE samples=50']:.0f} nats worse" in conclusion("bounds")
+    elbo = means("draws", "elbo")
+    assert f"the ELBO is {elbo['MIWAE groups=4'] - elbo['IWAE']:.0f} nats higher" in conclusion("draws")
+
+
+def test_the_conclusion_about_disentanglement_has_its_numbers() -> None:
+    text, rows, rates = conclusion("disentanglement"), stored("disentanglement"), means("disentanglement", "kl")
+    falling = rates["VAE"], rates["BetaVAE beta=4"], rates["BetaTCVAE weight=5"]
+    assert "from {:.1f} nats (VAE) to {:.1f} (beta-VAE) and {:.1f} (beta-TCVAE)".format(*falling) in text
+    assert f"grows to {rates['FactorVAE weight=35 lr=0.0001']:.0f} nats" in text
+    assert f"score of the VAE is {span(rows['VAE']['metrics']['factor_vae_score'].values(), '.2f')} by seed" in text
+    assert all(
+        score < 0.1
+        for row in rows.values()
+        for name in ("mig", "dci_disentanglement", "sap")
+        for score in row["metrics"][name].values()
+    )
+
+
+def test_the_conclusions_about_critics_and_costs_have_their_numbers() -> None:
+    rates, elbos = means("tokenizers", "kl"), means("introspection", "elbo")
+    times = (
+        next(rate for label, rate in rates.items() if label.startswith("AutoencoderKL"))
+        / rates["VQVAE commitment=0.25"]
+    )
+    assert (round(times), "seven times the bits" in conclusion("tokenizers")) == (7, True)
+    gap = elbos["VAE"] - elbos["SoftIntroVAE"]
+    assert (round(2 * gap), "half a nat" in conclusion("introspection")) == (1, True)
+    rows = stored("cost")
+    costs = [rows[name][state]["cost"][0] for name in ("beta_vae", "dip_vae") for state in results.STATES]
+    assert f"their costs are {span(costs, '.1f')}" in conclusion("cost")
+    quiet, busy = (rows["vae"][state]["images_per_cpu_second"] for state in results.STATES)
+    assert (round(3 * (quiet / busy - 1)), "a third more processor time" in conclusion("cost")) == (1, True)
 
 
 @pytest.fixture
