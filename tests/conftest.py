@@ -23,6 +23,7 @@ from vaezoo import Run
 from vaezoo.commands import command_line
 from vaezoo.commands.assembly import made_model
 from vaezoo.config import automatic, hydra_config
+from vaezoo.distributed import threads
 from vaezoo.models import Autoencoder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,8 +73,8 @@ def some(cases: Iterable[Any], first: int = 0, of: int = 4) -> list[Any]:
 
 
 def some_models(first: int) -> list[Any]:
-    """Every yaml of the zoo, three of four nightly; tests with another ``first``, 0 to 3, have others."""
-    return some(MODELS, first)
+    """Every yaml of the zoo, seven of eight nightly; tests with another ``first``, 0 to 7, have others."""
+    return some(MODELS, first, of=8)
 
 
 def in_turn(*axes: Iterable[Any]) -> list[Any]:
@@ -103,6 +104,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     os.environ.pop("VAEZOO_CACHE")
     if before is not None:
         os.environ["VAEZOO_CACHE"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_look_at_other_programs() -> Iterator[None]:
+    """Every training asks whether the machine is busy, which takes a quarter of a second where it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "PROBES", 1)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A program that trains one case after another on as many devices as each asks for: python -m tests.devices FOLDER.
+"""A program that trains cases one after another on two devices: python -m tests.devices FOLDER CASE...
 
 Beside what a run keeps, it keeps the gradients of the first step: FOLDER/CASE/gradients.pt.
 """
@@ -151,5 +151,5 @@ def gradients(folder: Path) -> dict[str, Tensor]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     Loop.on_before_optimizer_step = keep_first_gradients  # type: ignore[method-assign]
-    for case in (*CASES, *(SHARDED if fsdp.supported() else ())):
+    for case in sys.argv[2:]:
         run(case, Path(sys.argv[1]) / case, f"trainer={'ddp' if case in CASES else 'fsdp2'}", "trainer.devices=2")

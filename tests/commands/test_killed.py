@@ -115,6 +115,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_as_one_that_was_not(
             break
 
 
+@pytest.mark.nightly
 def test_the_processes_of_one_run_end_when_one_of_them_is_killed_and_go_on_exactly(
     nursery: Nursery, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:

@@ -199,7 +199,7 @@ def try_all(tried: Sequence[Line], attempt: Callable[[Line, int], str]) -> None:
 
 
 def test_a_few_wrong_lines(attempt: Callable[[Line, int], str]) -> None:
-    try_all(lines(SEED, 45), attempt)
+    try_all(lines(SEED, 20), attempt)
 
 
 @pytest.mark.nightly

@@ -219,7 +219,7 @@ def test_likelihoods_of_pixels_are_refused(name: str) -> None:
         make_likelihood(name, image_shape=(1, 1, 4))
 
 
-@pytest.mark.parametrize("variant", some_models(2))
+@pytest.mark.parametrize("variant", some_models(3))
 def test_every_model_trains_on_rows_or_says_that_it_cannot(variant: str, program: Program, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "people.csv", values_of())
     words = ["data=table", f"data.root={path}", "data.batch_size=16", "trainer.max_epochs=2", *small(variant)]

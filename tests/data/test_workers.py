@@ -185,7 +185,7 @@ def test_a_signal_while_workers_start_leaves_them_at_work(
         begins = begins.replace("os.killpg(os.getpgid(0), ", "os.kill(os.getpid(), ")
         begins = begins.replace("plain(worker)", "plain(worker)\n    os.kill(os.getppid(), signal.SIGTERM)")
     run = start(nursery, images, tmp_path, "trainer.max_epochs=9999", patch=begins)
-    assert run.wait(GONE) == 143, run.printed
+    assert run.wait() == 143, run.printed  # with the time that it takes to start
     assert status(tmp_path) == "interrupted"
     assert seconds_until_gone(run.pid) < SECONDS
 

@@ -18,7 +18,7 @@ import torch
 
 from tests import devices
 from tests.commands.test_train import interrupt_at
-from tests.conftest import ROOT
+from tests.conftest import ROOT, some
 from vaezoo import Run
 from vaezoo.config.errors import ConfigError
 from vaezoo.distributed import ranks
@@ -33,7 +33,7 @@ SHORT += ["trainer.accelerator=cpu"]
 
 pytestmark = pytest.mark.skipif(processors() < 2, reason="two processes want two processors")
 shards = pytest.mark.skipif(not fsdp.supported(), reason="trainer=fsdp2 needs a newer torch")
-BOTH = [*devices.CASES, *(pytest.param(case, marks=shards) for case in devices.SHARDED)]
+BOTH = [*some(devices.CASES, of=3), *(pytest.param(case, marks=shards) for case in devices.SHARDED)]
 
 
 def start(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -49,10 +49,13 @@ def start(*command: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every case of ``tests.devices``, trained by two processes one after another: where the run folders are."""
+def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cases that tests ask for, trained by two processes one after another: where the run folders are."""
     folder = tmp_path_factory.mktemp("two")
-    done = start("-m", "tests.devices", str(folder))
+    tests = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    asked = {"sharded and clipped", *(params["case"] for params in tests if "case" in params)}
+    known = [*devices.CASES, *(devices.SHARDED if fsdp.supported() else ())]
+    done = start("-m", "tests.devices", str(folder), *(case for case in known if case in asked))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

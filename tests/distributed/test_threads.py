@@ -166,6 +166,7 @@ def test_torch_is_not_imported_before_that() -> None:
     assert said(program) == "False"
 
 
+@pytest.mark.nightly
 def test_how_threads_wait_changes_no_bit(tmp_path: Path) -> None:
     short = ["model=ae", "threads=2", "callbacks=none", "data.limit=64", "trainer.max_epochs=2", "evaluation=none"]
     found = []

@@ -48,7 +48,7 @@ def values(found: dict[str, Any]) -> dict[str, Any]:
     return {name: number["value"] for name, number in found["metrics"].items()}
 
 
-@pytest.mark.parametrize("variant", some_models(1))
+@pytest.mark.parametrize("variant", some_models(5))
 def test_every_number_of_the_catalogue_has_a_value_or_a_reason(variant: str, evaluated: Any) -> None:
     found = evaluated(f"model={variant}")
     expected = set(CATALOGUE) - {"log_likelihood"}

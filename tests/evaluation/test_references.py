@@ -122,7 +122,7 @@ def test_pixels_stay_within_bounds() -> None:
     assert pixels.max() == 1
 
 
-@pytest.mark.parametrize("variant", some_models(2))
+@pytest.mark.parametrize("variant", some_models(6))
 def test_an_untrained_model_is_of_the_same_build_with_weights_by_its_own_seed(variant: str, make_model: Make) -> None:
     torch.manual_seed(5)
     model = make_model(variant)

@@ -164,6 +164,7 @@ def test_a_second_call_says_nothing_of_callbacks_that_are_replaced(
     assert "override existing callbacks" not in caplog.text
 
 
+@pytest.mark.nightly
 def test_two_devices_get_the_exact_means_of_one(tmp_path: Path) -> None:
     script = tmp_path / "plain.py"  # a file, as Lightning starts further processes by it
     script.write_text(PLAIN)

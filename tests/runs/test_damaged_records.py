@@ -18,7 +18,7 @@ from vaezoo.commands import command_line
 Program = Callable[..., tuple[int, str]]
 
 QUICK = ("quick=true", "images=10", "train_images=10", "k=1", "bound_images=1", "samples=10", "pairs=2", "paths=1")
-SAMPLE, MOST, SEED, PAGES = 5, 1000, 20, 40
+SAMPLE, MOST, SEED, PAGES = 2, 1000, 20, 40
 SECONDS = 60
 
 

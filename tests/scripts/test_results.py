@@ -26,7 +26,13 @@ def test_the_page_is_made_from_the_stored_numbers() -> None:
     assert {path.stem for path in results.RESULTS.glob("*.json")} <= STUDIES.keys()
 
 
-@pytest.mark.parametrize("name", STUDIES)
+LARGE = ("zoo", "anomalies")
+"""Studies of so many runs that composing their configs takes long."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ()) for name in STUDIES]
+)
 def test_a_study_has_commands_that_can_be_run_and_metrics_that_exist(name: str) -> None:
     study = STUDIES[name]
     for command in results.commands(study, "out"):

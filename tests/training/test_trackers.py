@@ -238,6 +238,7 @@ LastCheckpoint.on_train_batch_end = on_train_batch_end
 """Kills a run in its sixth step, which has been logged but not saved."""
 
 
+@pytest.mark.nightly
 def test_a_killed_run_resumes_into_the_same_runs_with_every_number_once(both: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = vaezoo("train", f"run_dir={folder}", BOTH, *SMALL, before=KILL)

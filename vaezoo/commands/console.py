@@ -61,7 +61,7 @@ def show_header(cfg: DictConfig, model: "Autoencoder", datamodule: "ImageDataMod
         f" ({'x'.join(map(str, model.code_shape))})" if len(model.code_shape) > 1 else "",
         f"{count_parameters(model):,}",
     )
-    if (busy := threads.busy_line(cfg.threads)) and threads.RUNS_AT_ONCE not in os.environ:
+    if threads.RUNS_AT_ONCE not in os.environ and (busy := threads.busy_line(cfg.threads)):
         log.warning("note        %s", busy)
     for line in objective_lines(model):
         log.info("objective   %s", line)

@@ -6,6 +6,7 @@ same number on the same machine.
 
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,12 +74,14 @@ def limited_to(count: int) -> Iterator[None]:
 
 
 def sleep_when_idle_if_busy() -> None:
-    """On a busy machine, make OpenMP's waiting threads sleep instead of spin. Call it before torch is imported.
+    """On a busy machine, make OpenMP's waiting threads sleep instead of spin; once torch is imported, it is too late.
 
     Spinning threads and other programs take whole time slices from each other; on an idle machine, spinning is up to
     twice as fast. Results are bit-identical. Variables that the user has set are kept.
     """
-    if _is_busy(processors(), _computing_elsewhere()) and not any(name in os.environ for name in WAITING):
+    if "torch" in sys.modules or any(name in os.environ for name in WAITING):
+        return
+    if _is_busy(processors(), _computing_elsewhere()):
         os.environ[WAITING[0]] = "PASSIVE"
 
 

@@ -91,7 +91,7 @@ def test_names_of_classes_and_texts_of_records_are_text_in_the_page(train: Calla
 
 @pytest.mark.parametrize(
     "value",
-    some([None, [], HTML, 1e308, 10**400, float("nan"), True, {"a": {"b": 1}}], 2),
+    some([None, [], HTML, 1e308, 10**400, float("nan"), True, {"a": {"b": 1}}], 2, of=8),
     ids=lambda value: repr(value)[:9],
 )
 def test_records_with_other_values_are_left_out_or_shown(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import some
 from vaezoo import Run
 from vaezoo.training.callbacks import checkpoints
 
@@ -18,28 +19,29 @@ FACTOR_VAE = ("model=factor_vae", "model.penalty_options.widths=[8]")
 VQVAE = ("model=vqvae", "+model.quantizer_options.size=8")
 
 
+SETTINGS = [
+    ("model.scheduler={name: ReduceLROnPlateau, patience: 0, factor: 0.5, threshold: 0.5}",),
+    ("model.scheduler={name: CosineAnnealingLR, T_max: total_steps}",),
+    ("trainer.max_steps=10", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=9"),
+    ("trainer.val_check_interval=3",),
+    (
+        *FACTOR_VAE,
+        "model.scheduler={name: ReduceLROnPlateau, monitor: val/recon, patience: 0, factor: 0.5, threshold: 0.5}",
+    ),
+    (*FACTOR_VAE, "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps}"),
+    (*FACTOR_VAE, "trainer.accumulate_grad_batches=2"),
+    (*VQVAE, "trainer.accumulate_grad_batches=2"),
+    (*VQVAE, "model.quantizer=rvq", "+model.quantizer_options.dropout=true"),
+    (*VQVAE, "model=vqvae2", "model.grid_width=8"),
+    ("model=soft_intro_vae", "trainer.accumulate_grad_batches=2"),
+    (*VQVAE, "model.quantizer=gumbel", "+model.quantizer_options.warmup_steps=6"),
+    ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.latent_map=null"),
+]
+"""Whose state a checkpoint has to hold: schedules, accumulated gradients, critics, codebooks, averages."""
+
+
 @pytest.mark.parametrize("most", [2, pytest.param(30, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("model.scheduler={name: ReduceLROnPlateau, patience: 0, factor: 0.5, threshold: 0.5}",),
-        ("model.scheduler={name: CosineAnnealingLR, T_max: total_steps}",),
-        ("trainer.max_steps=10", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=9"),
-        ("trainer.val_check_interval=3",),
-        (
-            *FACTOR_VAE,
-            "model.scheduler={name: ReduceLROnPlateau, monitor: val/recon, patience: 0, factor: 0.5, threshold: 0.5}",
-        ),
-        (*FACTOR_VAE, "model.scheduler={name: OneCycleLR, max_lr: 0.01, total_steps: total_steps}"),
-        (*FACTOR_VAE, "trainer.accumulate_grad_batches=2"),
-        (*VQVAE, "trainer.accumulate_grad_batches=2"),
-        (*VQVAE, "model.quantizer=rvq", "+model.quantizer_options.dropout=true"),
-        (*VQVAE, "model=vqvae2", "model.grid_width=8"),
-        ("model=soft_intro_vae", "trainer.accumulate_grad_batches=2"),
-        (*VQVAE, "model.quantizer=gumbel", "+model.quantizer_options.warmup_steps=6"),
-        ("callbacks=ema", "callbacks.ema.decay=0.5", "callbacks.latent_map=null"),
-    ],
-)
+@pytest.mark.parametrize("settings", some(((each,) for each in SETTINGS), of=3))
 def test_a_run_ends_the_same_from_whichever_checkpoint_it_goes_on(
     settings: tuple[str, ...], most: int, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
