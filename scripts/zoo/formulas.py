@@ -26,6 +26,9 @@ TERMS = {
 }
 """What the names of logged terms stand for."""
 
+OF_LEVELS = r"\sum_m \Vert r_{m-1} - \mathrm{sg}(e_m) \Vert^2"
+"""The commitment of residual quantisation: the code of each level, and what those before it leave over."""
+
 MEANINGS = {
     "recon": "the distortion, by the likelihood of the image given its code $z$",
     "kl": "the rate, by the KL divergence of the code's posterior from the prior",
@@ -74,15 +77,16 @@ class UnknownWordError(ValueError):
     """A formula has a word that has no symbol."""
 
 
-def equations(formula: str, *, of_labels: bool = False) -> dict[str, str]:
+def equations(formula: str, *, of_labels: bool = False, residual: bool = False) -> dict[str, str]:
     """The parts of a formula in LaTeX, by whom they are minimised: an empty name for all parameters.
 
     Remarks in brackets and after a comma are left out: they stand in the formula itself. UnknownWordError for a word
-    without a symbol.
+    without a symbol. ``residual`` is for codes that are sums over levels.
     """
     parts = formula.split("; for the encoder ")
     names = ("",) if len(parts) == 1 else ("the decoder and the prior", "the encoder")
-    return {name: _equation(part, of_labels) for name, part in zip(names, parts, strict=True)}
+    found = {name: _equation(part, of_labels) for name, part in zip(names, parts, strict=True)}
+    return {name: text.replace(TERMS["commitment"], OF_LEVELS) if residual else text for name, text in found.items()}
 
 
 def meanings(formula: str) -> dict[str, str]:

@@ -124,7 +124,8 @@ def _where(text: str) -> str:
 
 def _objective(row: model_table.Row, about: Described) -> Iterator[str]:
     yield "In nats per image, averaged over a batch:"
-    for who, text in formulas.equations(row.objective, of_labels="labels" in row.needs).items():
+    residual = issubclass(class_of(row.name), vaezoo.models.RVQVAE)
+    for who, text in formulas.equations(row.objective, of_labels="labels" in row.needs, residual=residual).items():
         if who:
             yield f"For {who}:"
         yield f"$$\n{text}\n$$"
@@ -227,11 +228,11 @@ models of a family teach and how to read their numbers. [learn.md](../learn.md) 
 
 `recon` is -log p(x|z), the distortion; `kl` is the rate. Both are in nats per image, and unweighted wherever they are
 logged, so their values are comparable across models with the same likelihood and images. `elbo` is -recon - kl whatever
-a model was trained on, and `best.ckpt` is chosen by it (by recon without a posterior or with codebooks). Likelihood,
-network, posterior, prior, bound and further terms can be [set in most models](settings.md). Models without a prior are
-sampled from a [fitted one](fitted_priors.md), and any model can have a [perceptual distance](perceptual.md).
-`vaezoo explore` shows several models [in the browser](../use/explorer.md), and `vaezoo list models` prints the zoo with
-your own models in it.
+a model was trained on, and `best.ckpt` is chosen by it (by recon without a rate, by `elbo_given_label` for
+`conditional_vae`; models with a critic of images have none). Likelihood, network, posterior, prior, bound and further
+terms can be [set in most models](settings.md). Models without a prior are sampled from a [fitted
+one](fitted_priors.md), and any model can have a [perceptual distance](perceptual.md). `vaezoo explore` shows several
+models [in the browser](../use/explorer.md), and `vaezoo list models` prints the zoo with your own models in it.
 """
 
 MADE = """\

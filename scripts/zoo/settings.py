@@ -30,6 +30,7 @@ def table_of_model(name: str) -> str:
     for file in files:
         if file not in EVERYWHERE:
             values |= dict(_leaves(_content(file)))
+    values = {key: value for key, value in values.items() if not any(other.startswith(f"{key}.") for other in values)}
     shared = _comments([file for file in files if file in EVERYWHERE][-1])
     return _table(values, {key: _own(text, shared.get(key)) for key, text in _comments(name).items()})
 

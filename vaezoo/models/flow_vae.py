@@ -10,8 +10,8 @@ class FlowVAE(VAE):
 
     It minimises recon + kl, in nats, with the KL divergence E[log q(z|x) - log p(z)] estimated from the draw of the
     code that recon is of: log q(z|x) is the density of the base minus the logarithm of each step's Jacobian
-    determinant. The encoder gives the parameters of all steps, as in the paper. The paper's figures are of 10 to 80
-    steps; here they are 10.
+    determinant. The encoder gives the parameters of all steps, as in the paper. The paper's results on MNIST are with
+    10 to 80 steps; the default here is 10.
 
     The code of an image is the image of the base's mean, which is not the mean of the posterior. Not available: the KL
     of each dimension, the density of given codes, and with it the decomposition of the KL and the DReG gradient.

@@ -26,10 +26,12 @@ class RAE(AE):
     the sum of squared decoder weights; ``gradient``, |d x/d z|_F^2 of the decoded pixels, by an unbiased estimate;
     ``spectral``, no term but decoder layers of spectral norm 1; ``none``.
 
-    Weights of None are the defaults of the kind: those of the authors' code for MNIST (mean squared error, D = 16)
-    times HW/2. Those of ``gradient`` and ``spectral`` are ours: their code penalises something else in the one, and has
-    batch norm, which undoes the constraint, in the other. They are for a Gaussian likelihood of sigma 1; for sigma s,
-    divide them by s^2. Weights of 0 give the AE, except for ``spectral``. There is no posterior, so no ELBO.
+    Weights of None are the defaults of the kind, from the authors' code for MNIST padded to 32x32 (mean squared error,
+    D = 16): ``weight`` of l2 is theirs times HW/2, ``embedding_weight`` of l2, gradient and none theirs times HW/D.
+    ``weight`` of gradient and ``embedding_weight`` of spectral are ours: their code penalises something else in the
+    one, and has batch norm, which undoes the constraint, in the other. They are for a Gaussian likelihood of sigma 1;
+    for sigma s, divide them by s^2. Weights of 0 give the AE, except for ``spectral``. There is no posterior, so no
+    ELBO.
     """
 
     def __init__(

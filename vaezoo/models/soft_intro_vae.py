@@ -19,7 +19,9 @@ WIDE: dict[str, dict[str, float]] = {
     "laplace": {"scale": 0.5},
     "log_cosh": {"scale": 0.5},
 }
-"""Options of likelihoods unless others are given, with which recon is never negative; the Gaussian's is (x - y)^2."""
+"""Options of likelihoods unless others are given, with which recon is never negative.
+
+The Gaussian's is (x - y)^2 and a constant."""
 
 
 class SoftIntroVAE(VAE):
@@ -28,9 +30,10 @@ class SoftIntroVAE(VAE):
     Of images y decoded from codes of the batch and from draws of the prior, the encoder minimises recon + beta kl +
     P exp_elbo / 2, with exp_elbo = mean_y exp(-2 (recon(y) + beta_neg kl(y)) / P) for P pixels and channels, and y
     held constant; the decoder recon + beta kl_decoded, with kl_decoded = mean_y kl(y), through the encoder as it is.
-    That is the published objective times P, in nats. Both take their step at the same time, from one sum in which the
-    other is frozen, where the published code updates the encoder first. The ELBO of validation is that of the VAE, and
-    says little of samples, so the last weights are used. It is fragile: samples can get better or worse than a VAE's.
+    That is the published objective times P, in nats, but for the Gaussian's constant, log(pi) / 2 a pixel, which makes
+    exp_elbo 1 / pi of the published one. Both take their step at the same time, from one sum in which the other is
+    frozen, where the published code updates the encoder first. The ELBO of validation is that of the VAE, and says
+    little of samples, so the last weights are used. It is fragile: samples can get better or worse than a VAE's.
 
     Args:
         beta: weight of the KL of images, for the encoder, and of decoded images, for the decoder.

@@ -75,4 +75,4 @@ class VAEGAN(VAE):
         return terms.rate + terms.penalties["features"] + fit_of_likelihood
 
     def main_formula(self) -> str:
-        return f"kl + features ({self.gamma:g} for the decoder)"
+        return f"kl + features (encoder) + {self.gamma:g} features (decoder)"

@@ -12,6 +12,9 @@ from vaezoo.training.terms import Terms, Weights
 class VQVAE(QuantizedAutoencoder):
     """Autoencoder with codes from a learned codebook (van den Oord et al., 2017, equation 3).
 
+    By default, codes are moving averages of encoder outputs (appendix A.1 there), so the codebook term of equation 3 is
+    left out; ``quantizer_options.update=gradient`` has it.
+
     Args:
         commitment: weight of the squared distances of encoder outputs from their codes, which the quantisers ``vq``,
             ``rvq``, ``simvq`` and ``lfq`` have.

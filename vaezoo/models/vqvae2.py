@@ -15,8 +15,8 @@ class VQVAE2(VQVAE):
     """VQ-VAE with a coarse and a fine grid of codes, of which the fine one adds detail (Razavi et al., 2019).
 
     The top has half the height and width of the bottom, whose codes depend on those of the top, and the decoder sees
-    both. It minimises recon + commitment of both grids. The rate is N_t log K_t + N_b log K_b, and a code has the grids
-    side by side, top first. Both grids have the same quantiser, each with its own codes.
+    both. It minimises recon + ``commitment`` times the commitment of both grids. The rate is N_t log K_t + N_b log K_b,
+    and a code has the grids side by side, top first. Both grids have the same quantiser, each with its own codes.
 
     Args:
         grid_width: channels of the encoder's outputs, and of the layers between the grids.

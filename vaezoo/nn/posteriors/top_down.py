@@ -50,7 +50,7 @@ def padded(image_shape: ImageShape, depth: int) -> tuple[int, int]:
 
 
 class ScaledBlock(nn.Module):
-    """Residual block whose branch is scaled, by 1 / sqrt(depth) in a network of so many (Child, 2021)."""
+    """Residual block whose branch is scaled, by 1 / sqrt(depth), as the initial weights of Child (2021) are."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
