@@ -20,7 +20,7 @@ TERMS = {
     "l1": r"\Vert z \Vert_1",
     "commitment": r"\Vert z_e - \mathrm{sg}(z) \Vert^2",
     "generator": r"\ell_G(D(y))",
-    "features": r"-\log N(D_l(x); D_l(y), I)",
+    "features": r"\ell_F(x, y)",
     "exp_elbo": r"\mathrm{mean}_y e^{-2 (\mathrm{recon}(y) + \beta_{\mathrm{neg}} \mathrm{kl}(y)) / P}",
     "kl_decoded": rf"\mathrm{{mean}}_y \mathrm{{KL}}(q(z \mid y) \Vert {PRIOR})",
 }
@@ -44,7 +44,7 @@ MEANINGS = {
     "commitment": "distance of the encoder's output $z_e$ from its code $z$, through which no gradient flows (sg)",
     "generator": "loss of the decoder against a critic $D$ that tells decoded images $y$ from real ones",
     "ratio": "$\\rho$, the ratio of the gradients of `recon` and `generator` at the decoder's last layer",
-    "features": "distance of the image $x$ from the decoded $y$ in features $D_l$ of the critic",
+    "features": "distance of $x$ from the decoded $y$ in features of the critic, $-\\log N(D_l(x); D_l(y), I)$",
     "exp_elbo": "the ELBO that the encoder gives decoded images $y$, as a score",
     "kl_decoded": "KL divergence of the codes of decoded images $y$",
     "kl_1": "KL divergence of the Gaussian dimensions",
