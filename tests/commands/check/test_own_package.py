@@ -173,7 +173,6 @@ def test_it_trains(place: Path) -> None:
     assert Run(place / "run").config.model.spread == 0.2
 
 
-@pytest.mark.nightly
 def test_it_is_benchmarked_with_the_folder_as_an_absolute_path(benchmark: tuple[Path, str]) -> None:
     folder, printed = benchmark
     for name in ("noisy-seed_0", "vae-seed_0"):
