@@ -146,6 +146,10 @@ def test_the_conclusion_about_unseen_digits_has_its_numbers() -> None:
     assert f"Mahalanobis distance at {span(ones['mahalanobis'], '.2f')}" in text
 
 
+SHORTER = {"IWAE": "IWAE samples=5", "VAE": "VAE"}
+"""Rows of the study of a tenth of the budget, and the same models in that of ten epochs."""
+
+
 def test_the_conclusions_about_bounds_have_their_numbers() -> None:
     bound, elbo = means("bounds", "iw_bound"), means("bounds", "elbo")
     layers = [
@@ -154,6 +158,19 @@ def test_the_conclusions_about_bounds_have_their_numbers() -> None:
     ]
     assert f"worse than one by {span(layers, '.0f')} nats" in conclusion("bounds")
     assert f"encoder {elbo['IWAE samples=5'] - elbo['IWAE samples=50']:.0f} nats worse" in conclusion("bounds")
+    published = STUDIES["tenth"]["published"]["values"]
+    longer = means("tenth", "iw_bound")
+    gaps = {name: [published[name] - of for of in (longer[name], bound[short])] for name, short in SHORTER.items()}
+    text = conclusion("tenth")
+    assert (
+        "IWAE is {:.1f} nats from its published value and the VAE {:.1f}".format(*(gap[0] for gap in gaps.values()))
+        in text
+    )
+    assert "where 10 epochs left {:.1f} and {:.1f}".format(*(gap[1] for gap in gaps.values())) in text
+    gains = longer["IWAE"] - longer["VAE"], published["IWAE"] - published["VAE"]
+    assert "gain {:.0f} nats here, more than the published {:.1f}".format(*gains) in text
+    active = [stored("tenth")[name]["metrics"]["active_units"].values() for name in ("IWAE", "VAE")]
+    assert f"{next(iter(active[0])):.0f} against {span(active[1], '.0f')}" in text
     elbo = means("draws", "elbo")
     assert f"the ELBO is {elbo['MIWAE groups=4'] - elbo['IWAE']:.0f} nats higher" in conclusion("draws")
 
