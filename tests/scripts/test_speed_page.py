@@ -1,4 +1,4 @@
-"""docs/speed.md has the numbers of docs/results/speed: what its first command wrote to throughput.json."""
+"""docs/speed.md has the numbers of docs/results/speed: what its three commands wrote to throughput.json."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from yardstick.results import SPEED, compare, judge, machine_line, summarise
 
 TEXT = " ".join((results.PAGE.parent / "speed.md").read_text().split())
 FRAMEWORKS = ("bare", "bare-flush", "vaezoo", "vaezoo-lightning", "textbook-0", "textbook-2", "pythae")
+THREADS = ("vaezoo", "vaezoo-1", "vaezoo-2")
 
 
 def stored(name: str) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def medians(name: str, load: str, contestants: Sequence[str], bold: str = "") ->
     return " | ".join(cells)
 
 
-@pytest.mark.parametrize(("name", "busy"), [("frameworks", 0)])
+@pytest.mark.parametrize(("name", "busy"), [("frameworks", 0), ("threads", 0), ("threads_busy", 1)])
 def test_measurements_are_those_of_the_commands_on_the_page(name: str, busy: int) -> None:
     record = stored(name)
     assert (record["quick"], record["repeats"], record["machine"]["busy"]) == (False, 3, busy)
@@ -42,6 +43,14 @@ def test_measurements_are_those_of_the_commands_on_the_page(name: str, busy: int
 @pytest.mark.parametrize("load", ["mnist-mlp", "digits-mlp", "sprites-conv", "cifar-resnet"])
 def test_speeds_beside_other_frameworks_are_the_medians(load: str) -> None:
     assert f"| {LOADS[load].title} | {medians('frameworks', load, FRAMEWORKS, 'vaezoo')} |" in TEXT
+
+
+@pytest.mark.parametrize("load", ["mnist-mlp", "digits-mlp"])
+def test_speeds_by_threads_are_the_medians(load: str) -> None:
+    title = LOADS[load].title
+    assert f"| {title} | {medians('threads', load, THREADS)} |" in TEXT
+    assert f"{title} | {medians('threads', load, THREADS)} | | the same, beside a busy process |" in TEXT
+    assert f"| the same, beside a busy process | {medians('threads_busy', load, THREADS)} |" in TEXT
 
 
 def test_what_is_said_of_ratios_is_within_turns() -> None:
