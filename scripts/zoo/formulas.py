@@ -18,16 +18,13 @@ TERMS = {
     "embedding": r"\frac{1}{2} \Vert z \Vert^2",
     "decoder_weights": r"\sum_l \Vert W_l \Vert_F^2",
     "l1": r"\Vert z \Vert_1",
-    "commitment": r"\Vert z_e - \mathrm{sg}(z) \Vert^2",
+    "commitment": r"\sum_l \Vert z_e^l - \mathrm{sg}(z^l) \Vert^2",
     "generator": r"\ell_G(D(y))",
     "features": r"\ell_F(x, y)",
     "exp_elbo": r"\mathrm{mean}_y e^{-2 (\mathrm{recon}(y) + \beta_{\mathrm{neg}} \mathrm{kl}(y)) / P}",
     "kl_decoded": rf"\mathrm{{mean}}_y \mathrm{{KL}}(q(z \mid y) \Vert {PRIOR})",
 }
 """What the names of logged terms stand for."""
-
-OF_LEVELS = r"\sum_m \Vert r_{m-1} - \mathrm{sg}(e_m) \Vert^2"
-"""The commitment of residual quantisation: the code of each level, and what those before it leave over."""
 
 MEANINGS = {
     "recon": "the distortion, by the likelihood of the image given its code $z$",
@@ -41,7 +38,7 @@ MEANINGS = {
     "embedding": "size of the code",
     "decoder_weights": "size of the weights $W_l$ of the decoder's layers",
     "l1": "sum of absolute values of the code",
-    "commitment": "distance of the encoder's output $z_e$ from its code $z$, through which no gradient flows (sg)",
+    "commitment": "distances of what each level or grid quantises, $z_e^l$, from its code $z^l$, without gradient (sg)",
     "generator": "loss of the decoder against a critic $D$ that tells decoded images $y$ from real ones",
     "ratio": "$\\rho$, the ratio of the gradients of `recon` and `generator` at the decoder's last layer",
     "features": "distance of $x$ from the decoded $y$ in features of the critic, $-\\log N(D_l(x); D_l(y), I)$",
@@ -77,16 +74,15 @@ class UnknownWordError(ValueError):
     """A formula has a word that has no symbol."""
 
 
-def equations(formula: str, *, of_labels: bool = False, residual: bool = False) -> dict[str, str]:
+def equations(formula: str, *, of_labels: bool = False) -> dict[str, str]:
     """The parts of a formula in LaTeX, by whom they are minimised: an empty name for all parameters.
 
     Remarks in brackets and after a comma are left out: they stand in the formula itself. UnknownWordError for a word
-    without a symbol. ``residual`` is for codes that are sums over levels.
+    without a symbol.
     """
     parts = formula.split("; for the encoder ")
     names = ("",) if len(parts) == 1 else ("the decoder and the prior", "the encoder")
-    found = {name: _equation(part, of_labels) for name, part in zip(names, parts, strict=True)}
-    return {name: text.replace(TERMS["commitment"], OF_LEVELS) if residual else text for name, text in found.items()}
+    return {name: _equation(part, of_labels) for name, part in zip(names, parts, strict=True)}
 
 
 def meanings(formula: str) -> dict[str, str]:

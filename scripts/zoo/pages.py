@@ -124,8 +124,7 @@ def _where(text: str) -> str:
 
 def _objective(row: model_table.Row, about: Described) -> Iterator[str]:
     yield "In nats per image, averaged over a batch:"
-    residual = issubclass(class_of(row.name), vaezoo.models.RVQVAE)
-    for who, text in formulas.equations(row.objective, of_labels="labels" in row.needs, residual=residual).items():
+    for who, text in formulas.equations(row.objective, of_labels="labels" in row.needs).items():
         if who:
             yield f"For {who}:"
         yield f"$$\n{text}\n$$"

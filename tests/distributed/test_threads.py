@@ -160,6 +160,13 @@ def test_idle_threads_sleep_on_a_busy_machine_unless_the_user_has_said_how_they_
     assert said(program, **environment) == wanted
 
 
+def test_nothing_is_asked_or_set_once_torch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_computing_elsewhere", lambda: pytest.fail("waits for nothing"))
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    threads.sleep_when_idle_if_busy()
+    assert "OMP_WAIT_POLICY" not in os.environ
+
+
 def test_torch_is_not_imported_before_that() -> None:
     modules = "sys, vaezoo.__main__, vaezoo.commands.command_line, vaezoo.distributed.threads as threads"
     program = f"import {modules}; threads.processors(); print('torch' in sys.modules)"

@@ -123,7 +123,6 @@ def test_an_objective_is_set_with_its_weights() -> None:
     assert r"+ 0.5 \rho" in text
     assert "%" not in text
     assert r"p(x \mid z, y)" in formulas.equations("recon + kl", of_labels=True)[""]
-    assert r"\sum_m \Vert r_{m-1}" in formulas.equations("recon + 0.25 commitment", residual=True)[""]
     assert list(formulas.equations("-log w; for the encoder -log w")) == ["the decoder and the prior", "the encoder"]
 
 

@@ -10,11 +10,10 @@ class DIPVAE(VAE):
 
     The objective is recon + kl + lambda_od sum_{i != j} C_ij^2 + lambda_d sum_i (C_ii - 1)^2. In ``penalty_options``,
     ``weight`` is lambda_od, ``diagonal`` is lambda_d / lambda_od, and ``kind`` says whether C is the covariance of
-    posterior means (i) or of drawn codes (ii). Its default, 10 for i and 1 for ii, is that of
-    disentanglement_lib, as are ``weight`` 10 and kind ii among those of its study; recon is a sum over pixels there
-    too. The squares of a
-    batch's covariances are larger than those of the set, so that ``dip`` is logged in training only, and there is no
-    ``val/loss``.
+    posterior means (i) or of drawn codes (ii). By default ``diagonal`` is 10 for i and 1 for ii, as in the study of
+    disentanglement_lib, where recon is a sum over pixels too; a ``weight`` of 10 is one of several there. The squares
+    of a batch's covariances are larger than those of the set, so that ``dip`` is logged in training only, and there is
+    no ``val/loss``.
     """
 
     def __init__(self, *, penalty: str = "dip", **shared: Any) -> None:

@@ -8,9 +8,8 @@ from vaezoo.models.vqvae import VQVAE
 class RVQVAE(VQVAE):
     """Autoencoder whose codes are sums of codes from several levels, each finer than the one before (Lee et al., 2022).
 
-    ``commitment`` is sum_m |r_(m-1) - sg(e_m)|^2 over the levels' codes e_m: r_0 is the encoder's output, and r_m what
-    the first m codes leave over. The first levels alone are codes of a lower rate, so that one model has a curve of
-    rates and distortions.
+    The first level quantises the encoder's output, and each further one what those before it leave over. The first
+    levels alone are codes of a lower rate, so that one model has a curve of rates and distortions.
     """
 
     def __init__(self, *, quantizer: str = "rvq", **shared: Any) -> None:
