@@ -48,8 +48,8 @@ class Labelled(VAE):
 
     def loss_terms(self, x: Tensor, labels: Tensor) -> Terms:  # type: ignore[override]
         terms = super().loss_terms(x)
-        assert terms.code is not None
-        terms.penalties["distance"] = (terms.code[:, 0] - labels).square()
+        assert terms.posterior is not None
+        terms.penalties["distance"] = (terms.posterior.mean[:, 0] - labels).square()
         return terms
 
     def objective(self, terms: Terms, weights: Weights) -> Tensor:

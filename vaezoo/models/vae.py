@@ -132,7 +132,7 @@ class VAE(ContinuousAutoencoder):
             terms, outputs = self._weigh(x, posterior, prior, drawn, kl, kl_by)
         else:
             outputs = self.outputs(self.seen_by_decoder(drawn.first))
-            terms = Terms(self.likelihood.nll(x, outputs), kl, code=posterior.mean, kl_by=kl_by, draw=drawn)
+            terms = Terms(self.likelihood.nll(x, outputs), kl, kl_by=kl_by, draw=drawn)
         terms.posterior = posterior
         if (ends := self.posterior_model.logvar_range) is not None:
             moments = posterior.moments()
@@ -174,7 +174,7 @@ class VAE(ContinuousAutoencoder):
         log_q = drawn.log_prob if stopped is None else stopped.log_prob(code)
         log_weights = prior.log_prob(code) - nll - (log_q.detach() if self.bound.splits else log_q)
         penalties = {} if self.bound.label is None else {self.bound.label: self.bound.value(log_weights).detach()}
-        terms = Terms(nll.mean(0), kl, penalties, code=posterior.mean, kl_by=kl_by, log_weights=log_weights)
+        terms = Terms(nll.mean(0), kl, penalties, kl_by=kl_by, log_weights=log_weights)
         terms.draw = drawn.seen_through(code)
         if self.bound.splits:
             terms.encoder_log_weights = self.call_frozen("log_joint", x, drawn.code) - log_q

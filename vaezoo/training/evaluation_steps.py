@@ -67,7 +67,8 @@ class EvaluationSteps(ModelInterface):
         with batch_shares.within_share(share):
             terms = self.loss_terms(*inputs)
             corrupted = model._corrupted(x)
-        code = model.encode(x) if terms.code is None else terms.code
+        code = terms.noiseless_code
+        code = model.encode(x) if code is None else code
         mse = metrics.mse(x, model.decode(code))
         # A biased statistic of a batch has no mean over batches, and neither has an objective that contains it.
         values = {} if terms.batch_statistics else {"loss": self.objective(terms, self.weights())}

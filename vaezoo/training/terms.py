@@ -23,7 +23,8 @@ class Terms:
         recon: -log p(x|z), summed over pixels and channels, mean over the draws of the code: (B,).
         kl: KL divergence of the posterior from the prior, (B, G); G = 0 without a posterior.
         penalties: further terms (B,) by name.
-        code: the code without noise, such as the posterior mean, (B, D); it spares validation a second encoder pass.
+        code: the code without noise, (B, D), which spares validation a second encoder pass; None if it is the mean of
+            ``posterior``, which training need not compute.
         rate: nats that the code of each image costs, (B,): the sum of ``kl`` unless given, as by discrete codes; None
             without a posterior if not given, and then there is no ELBO.
         kl_by: what the columns of ``kl`` are: ``dimension``, ``level`` of a hierarchy or kind of code, ``group`` of a
@@ -67,6 +68,11 @@ class Terms:
     def has_posterior(self) -> bool:
         """Whether the model has a posterior, of which there are statistics such as active units."""
         return self.kl.shape[1] > 0
+
+    @property
+    def noiseless_code(self) -> Tensor | None:
+        """``code``, or else the posterior's mean, if there is either: (B, D)."""
+        return self.posterior.mean if self.code is None and self.posterior is not None else self.code
 
     @property
     def elbo(self) -> Tensor:
