@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from vaezoo.benchmark.display import duration
 from vaezoo.comparison import records
 from vaezoo.comparison.groups import SeedGroup, group
 from vaezoo.comparison.statistics import Difference, difference, estimate, figures
@@ -146,6 +147,7 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
     return {
         "data": groups[0].name,
         "environment": environment(found),
+        "seconds": seconds(found),
         "rows": {label: numbers(row, study["metrics"]) for label, row in rows.items()},
         "differences": [compare(rows, wanted, replicates(study)) for wanted in study.get("expected", [])],
     }
@@ -205,6 +207,14 @@ def environment(found: Sequence[records.RunRecord]) -> dict[str, Any]:
     return seen[0]
 
 
+def seconds(found: Sequence[records.RunRecord]) -> dict[str, float]:
+    """Wall-clock time of training and of evaluation, summed over runs."""
+    return {
+        "training": sum(record.summary["cost"]["seconds"] for record in found),
+        "evaluation": sum(record.evaluation["seconds"] for record in found),
+    }
+
+
 def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
     """Objective, seeds and steps of a row of the table, and its metrics by seed."""
     return {
@@ -260,7 +270,8 @@ python scripts/results.py write STUDY --out runs/results     # this page and doc
 Values are means over seeds with the half-width of their 95% t-interval. **Bold** is the best mean, which need not be
 that of the best model. Differences are paired over seeds and, where there is a value for each test image, over images
 (see [what the statistics mean](compare.md#what-the-statistics-mean)).
-Budgets are small, so that two processor cores are enough; what they leave open is said. Expectations were written down
+Budgets are small, so that two processor cores are enough; what they leave open is said. Durations are sums over the
+runs, most of which had one thread of a busy processor. Expectations were written down
 before the runs, and those that were not met are marked.
 """
 
@@ -286,7 +297,7 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     budget = " or ".join(f"{count:,}" for count in steps)
     versions = ", ".join(f"{key} {value}" for key, value in found["environment"].items())
     lines += [
-        f"{found['data']}; {budget} optimiser steps; {versions}.\n",
+        wrapped(f"{found['data']}; {budget} optimiser steps; {versions}.{took(found)}") + "\n",
         table(study["metrics"], found["rows"], replicates(study)),
     ]
     if "published" in study:
@@ -297,6 +308,16 @@ def section(name: str, study: Study, found: Mapping[str, Any]) -> str:
     if "picture" in study:
         lines.append(f"\n![{study['picture']['alt']}](pictures/{picture_of(name).name})")
     return "\n".join([*lines, *closing(study)]) + "\n"
+
+
+def took(found: Mapping[str, Any]) -> str:
+    """How long the runs took one by one, as a sentence; empty if that is not stored."""
+    if "seconds" not in found:
+        return ""
+    count = sum(len(row["seeds"]) for row in found["rows"].values())
+    of = "" if count == 1 else f", summed over {count} runs"
+    training, evaluation = (duration(found["seconds"][part]) for part in ("training", "evaluation"))
+    return f" Training took {training} and evaluation {evaluation}{of}."
 
 
 def wrapped(text: str) -> str:

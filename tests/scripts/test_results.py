@@ -296,6 +296,17 @@ def test_costs_are_relative_to_the_vae_and_of_one_machine(tmp_path: Path) -> Non
     ]
 
 
+def test_durations_are_summed_over_runs() -> None:
+    runs = [record(seed, elbo=-100.0) for seed in (0, 1)]
+    for one, spent in zip(runs, (100.0, 260.0), strict=True):
+        one.summary["cost"]["seconds"] = spent
+        one.evaluation["seconds"] = spent / 10
+    found = {"seconds": results.seconds(runs), "rows": {"VAE": {"seeds": [0, 1]}}}
+    assert results.took(found) == " Training took 6 min and evaluation 36 s, summed over 2 runs."
+    assert results.took({**found, "rows": {"VAE": {"seeds": [0]}}}).endswith("evaluation 36 s.")
+    assert results.took({"rows": found["rows"]}) == ""
+
+
 def test_an_unknown_study_and_a_missing_folder_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main(["train", "priors"]) == 1
     assert capsys.readouterr().err == "error: train needs --out DIR, a folder for the runs\n"
