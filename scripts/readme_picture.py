@@ -1,4 +1,7 @@
-"""The README's figure of runs with two latent dimensions: python scripts/readme_picture.py OUT.png RUN [RUN ...]."""
+"""The README's figure of runs with two latent dimensions: python scripts/readme_picture.py OUT.png RUN [RUN ...].
+
+It also prints how far their codes are from the origin.
+"""
 
 import argparse
 
@@ -8,6 +11,7 @@ from PIL import Image
 
 from vaezoo import Run, figures
 from vaezoo.training.callbacks import LatentMap
+from vaezoo.training.callbacks.pictures import codes_of, examples
 
 
 def main() -> None:
@@ -26,9 +30,13 @@ def main() -> None:
 def latent_map(run: Run) -> np.ndarray:
     """Codes and decoded plane of a run's best weights: (H, W, 3) uint8."""
     data = run.data()
+    drawn, model = LatentMap(ellipses=60), run.model()
     with torch.no_grad():
-        figure = LatentMap(ellipses=60).draw(run.model(), data)
+        figure = drawn.draw(model, data)
+        distances = codes_of(model, *examples(model, data, drawn.count)).mean.norm(dim=1)
     assert figure is not None
+    most, median = float(distances.max()), float(distances.median())
+    print(f"{run.path}: codes up to {most:.1f} from the origin, half of them up to {median:.1f}")
     return figures.raster(figure)
 
 
