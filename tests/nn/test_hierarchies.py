@@ -30,7 +30,7 @@ X = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 def made(**settings: Any) -> HierarchicalVAE:
     torch.manual_seed(2)
-    defaults = {"levels": [2, 3, 4], "widths": [16], "level_widths": [8]}
+    defaults = {"levels": [2, 3, 4], "widths": [16], "level_widths": [8], "beta_schedule": "constant"}
     return HierarchicalVAE(image_shape=(1, 8, 8), **{**defaults, **settings})
 
 
@@ -183,7 +183,7 @@ def test_one_level_is_the_vae_to_the_last_bit(inference: Inference) -> None:
     results = []
     for model in (hierarchy, vae):
         torch.manual_seed(3)
-        results.append(model.losses((X,), {})[0])
+        results.append(model.losses((X,), model.weights())[0])
     assert torch.equal(*results)
     assert hierarchy.state_dict().keys() == vae.state_dict().keys()
 
@@ -231,14 +231,15 @@ def test_the_order_of_levels_survives_a_file() -> None:
 )
 def test_other_axes_are_free(options: dict[str, Any]) -> None:
     model = made(**options)
-    loss, values = model.losses((X,), {})
+    loss, values = model.losses((X,), model.weights())
     loss.backward()
     assert {"kl", "kl_1", "kl_2", "kl_3"} <= values.keys()
     assert loss.isfinite()
 
 
 def test_the_rate_of_a_level_has_a_floor() -> None:
-    loss, values = made(free_bits=0.5).losses((X,), {})
+    model = made(free_bits=0.5)
+    loss, values = model.losses((X,), model.weights())
     expected = values["recon"].mean() + max(0.5, values["kl_1"].mean().item()) + 2 * 0.5
     assert loss.item() == pytest.approx(expected.item())
 
@@ -266,11 +267,42 @@ def test_the_rate_of_a_level_has_a_floor() -> None:
             "needs a posterior of independent Gaussian dimensions; choose a VAE that has",
         ),
         ({"code_channels": 3}, "a code is flat or spatial"),
+        ({"decoder_sees": "top"}, r"model\.decoder_sees must be one of all, lowest, got 'top'"),
+        (
+            {"bound": "iwae", "beta_schedule": "linear"},
+            r"needs model\.bound=elbo .* because model\.beta, its schedule or model\.capacity weighs its KL",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(**options)
+
+
+def test_beta_rises_by_default_so_that_levels_stay_in_use() -> None:
+    for cls in (HierarchicalVAE, LadderVAE):
+        model = cls(image_shape=(1, 8, 8), widths=[16])
+        assert model.weights()["beta"] == 0
+        assert model.formula().startswith("recon + 1 kl (beta rises to it in 2,000 steps)")
+
+
+@pytest.mark.parametrize("inference", INFERENCES)
+def test_a_decoder_of_the_lowest_level_ignores_those_above(inference: Inference) -> None:
+    model = stirred(made(inference=inference, decoder_sees="lowest"))
+    code = torch.randn(5, 9)
+    other = torch.cat([torch.randn(5, 5), code[:, 5:]], 1)
+    assert torch.equal(model.decode(other), model.decode(code))
+    assert not torch.equal(made(inference=inference).decode(other), made(inference=inference).decode(code))
+    loss, _ = model.losses((X,), model.weights())
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_activations_are_those_of_the_network() -> None:
+    model = made(network_options={"activation": "tanh"})
+    kinds = {type(module) for module in model.modules() if not list(module.children())}
+    assert torch.nn.Tanh in kinds
+    assert torch.nn.ReLU not in kinds
 
 
 def test_a_ladder_is_a_hierarchy_with_another_posterior() -> None:

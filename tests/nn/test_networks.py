@@ -6,7 +6,8 @@ from torch import nn
 
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
-from vaezoo.nn.networks import make_networks, make_spatial_networks
+from vaezoo.models import VAE
+from vaezoo.nn.networks import ACTIVATIONS, make_networks, make_spatial_networks
 
 
 def parameters(*modules: torch.nn.Module) -> int:
@@ -42,6 +43,14 @@ def test_widths_are_what_was_asked_for(network: str) -> None:
     sizes = [m.out_features if network == "mlp" else m.out_channels for m in encoder.modules() if isinstance(m, kind)]
     assert {5, 7} <= set(sizes)
     assert decoder(torch.randn(1, 3)).shape == (1, 1, 16, 16)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_follows_each_hidden_layer_of_an_mlp(name: str) -> None:
+    model = VAE(image_shape=(1, 8, 8), widths=[5, 7], network_options={"activation": name})
+    for network in (model.encoder, model.decoder):
+        layers = [module for module in network if isinstance(module, (nn.Linear, *ACTIVATIONS.values()))]
+        assert [type(layer) for layer in layers] == [nn.Linear, ACTIVATIONS[name]] * 2 + [nn.Linear]
 
 
 def test_an_mlp_without_hidden_layers_is_linear() -> None:

@@ -116,9 +116,21 @@ def test_what_does_not_fit_is_named(name: str, settings: dict[str, Any], message
         made(name, **settings)
 
 
-def test_options_without_a_function_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.network_options are arguments of .*network=mlp takes none"):
-        VAE(image_shape=(1, 8, 8), network_options={"hidden": 9})
+@pytest.mark.parametrize(
+    ("network", "options", "message"),
+    [
+        ("conv", {"hidden": 9}, r"model\.network_options are arguments of .*network=conv takes none"),
+        ("mlp", {"hidden": 9}, r"model\.network_options\.hidden is not a setting here; known names: activation"),
+        (
+            "mlp",
+            {"activation": "step"},
+            r"options\.activation must be one of relu, tanh, elu, silu, got 'step'",
+        ),
+    ],
+)
+def test_options_without_a_function_are_refused(network: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        VAE(image_shape=(1, 8, 8), network=network, network_options=options)
 
 
 def test_a_run_with_it_goes_on_and_is_opened_by_those_who_trust_it(program: Program, tmp_path: Path) -> None:

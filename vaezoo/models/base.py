@@ -17,7 +17,7 @@ from vaezoo.nn.corruption import make_corruption
 from vaezoo.nn.discriminators import make_discriminator
 from vaezoo.nn.interpolation import METHODS
 from vaezoo.nn.likelihoods import Likelihood, make_likelihood
-from vaezoo.nn.networks import LARGEST, last_bias, make_networks, make_spatial_networks
+from vaezoo.nn.networks import LARGEST, activation_of, last_bias, make_networks, make_spatial_networks
 from vaezoo.nn.own_networks import make_own_networks
 from vaezoo.nn.perceptual import make_perceptual
 from vaezoo.training.terms import Batch
@@ -48,7 +48,7 @@ class Autoencoder(Sampling, Objective):
         code_channels: channels of a spatial code; None for a flat code.
         network: encoder and decoder by name (see ``vaezoo.nn.networks``), or the function that makes them, as
             ``package.module:function`` (see ``vaezoo.nn.own_networks``); widths: the sizes of those by name, None for
-            the defaults; network_options: further arguments of the function.
+            the defaults; network_options: further arguments of the function, or the ``activation`` of an mlp.
         likelihood: p(x|z) by name (see ``vaezoo.nn.likelihoods``); likelihood_options: its arguments.
         corruption: of what the encoder sees in training, by name (see ``vaezoo.nn.corruption``), to reconstruct clean
             images, or None; corruption_options: its arguments.
@@ -121,7 +121,7 @@ class Autoencoder(Sampling, Objective):
         options, widths = self.hparams["network_options"], self.hparams["widths"]
         if not own_code.is_own(network) or not set(self.networks) <= set(NETWORKS):
             one_of(network, self.networks, "model.network")
-            if options is not None:
+            if options is not None and network != "mlp":
                 raise ConfigError(
                     "model.network_options are arguments of a function of yours, and"
                     f" model.network={network} takes none; leave them out"
@@ -132,8 +132,10 @@ class Autoencoder(Sampling, Objective):
                 " model.network_options"
             )
 
-    def _own_networks(self, network: str, size: int, *, spatial: bool) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
-        features, options = self.count_features(size), self.hparams["network_options"]
+    def _own_networks(
+        self, network: str, size: int, features: int, *, spatial: bool
+    ) -> tuple[nn.Module, nn.Module, tuple[int, ...]]:
+        options = self.hparams["network_options"]
         return make_own_networks(network, self.image_shape, size, features, options, spatial=spatial)
 
     def _make_networks(
@@ -149,16 +151,18 @@ class Autoencoder(Sampling, Objective):
             within(latent_dim, 1, LARGEST, "model.latent_dim")
             self.make_posterior(latent_dim)
             features, self.code_shape = self.count_features(latent_dim), (latent_dim,)
+            seen = self.count_seen(latent_dim)
             if own_code.is_own(network):
-                self.encoder, self.decoder, _ = self._own_networks(network, latent_dim, spatial=False)
+                self.encoder, self.decoder, _ = self._own_networks(network, seen, features, spatial=False)
             else:
-                self.encoder, self.decoder = make_networks(network, self.image_shape, latent_dim, features, widths)
+                settings = (self.image_shape, seen, features, widths, self.activation)
+                self.encoder, self.decoder = make_networks(network, *settings)
         elif code_channels is not None:
             within(code_channels, 1, LARGEST, "model.code_channels")
             self.make_posterior(code_channels)
             features = self.count_features(code_channels)
             if own_code.is_own(network):
-                made = self._own_networks(network, code_channels, spatial=True)
+                made = self._own_networks(network, code_channels, features, spatial=True)
             else:
                 made = make_spatial_networks(network, self.image_shape, code_channels, features, widths)
             self.encoder, self.decoder, self.code_shape = made
@@ -174,6 +178,15 @@ class Autoencoder(Sampling, Objective):
     def count_features(self, dimensions: int) -> int:
         """Encoder outputs for a code of so many dimensions, or channels if it is spatial."""
         return dimensions
+
+    def count_seen(self, dimensions: int) -> int:
+        """Inputs of the decoder for a flat code of so many dimensions."""
+        return dimensions
+
+    @property
+    def activation(self) -> type[nn.Module]:
+        """What follows the hidden layers of an mlp, and of small networks beside it."""
+        return activation_of(self.hparams["network"], self.hparams["network_options"])
 
     def sizes(self, dimensions: int) -> dict[str, Any]:
         """Settings for the same model with a code of about so many dimensions; none if they follow from the network."""

@@ -24,10 +24,8 @@ class BetaVAE(VAE):
 
     Raises:
         ConfigError: an argument is out of range, ``capacity`` is combined with a schedule or free bits, or another
-            bound is set.
+            bound is set although its KL is weighed.
     """
-
-    elbo_only = "model.beta weighs its KL"
 
     def __init__(
         self,
@@ -52,6 +50,12 @@ class BetaVAE(VAE):
         self.beta, self.beta_schedule, self.schedule_steps = beta, beta_schedule, schedule_steps
         self.capacity, self.capacity_steps = capacity, capacity_steps
 
+    @property
+    def elbo_only(self) -> str:
+        chosen = self.hparams
+        plain = (chosen["beta"], chosen["beta_schedule"], chosen["capacity"]) == (1, "constant", None)
+        return "" if plain else "model.beta, its schedule or model.capacity weighs its KL"
+
     def weights(self) -> dict[str, float]:
         beta = self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)
         weights = {**super().weights(), "beta": beta}
@@ -60,11 +64,15 @@ class BetaVAE(VAE):
         return weights
 
     def main_objective(self, terms: Terms, weights: Weights) -> Tensor:
+        if self.bound.needs_weights:
+            return super().main_objective(terms, weights)
         if self.capacity is None:
             return terms.recon + weights["beta"] * self.cost(terms)
         return terms.recon + weights["beta"] * (terms.rate - weights["capacity"]).abs()
 
     def main_formula(self) -> str:
+        if self.bound.needs_weights:
+            return super().main_formula()
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
         return f"recon + {self.beta:g} {self.formula_of_cost()}{describe(self.beta_schedule, self.schedule_steps)}"

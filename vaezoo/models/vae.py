@@ -36,8 +36,6 @@ class VAE(ContinuousAutoencoder):
     learns_prior = True
     beta = 1.0
     """Weight of the KL in the objective."""
-    elbo_only = ""
-    """Why no other bound than the ELBO is possible, as a clause; empty if others are."""
 
     def __init__(
         self,
@@ -56,6 +54,11 @@ class VAE(ContinuousAutoencoder):
         self.bound = make_bound(bound, bound_options)
         self._itself = (_Methods(self),)  # in a tuple, so that a model is no part of itself
         self._refuse_combinations()
+
+    @property
+    def elbo_only(self) -> str:
+        """Why no other bound than the ELBO is possible, as a clause; empty if others are."""
+        return ""
 
     def _refuse_combinations(self) -> None:
         """ConfigError for parts that cannot be combined."""

@@ -1,7 +1,7 @@
 """Encoders and decoders: images to posterior parameters, codes to pixel parameters."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vaezoo.config.choices import NETWORKS
 from vaezoo.config.errors import ConfigError
 from vaezoo.config.shapes import is_table, refuse_table
-from vaezoo.config.validation import at_least, one_of, within
+from vaezoo.config.validation import at_least, check_arguments, one_of, within
 from vaezoo.distributed import memory
 
 ImageShape = tuple[int, int, int]
@@ -33,18 +33,27 @@ SPATIAL_GRID = 8
 FEWEST_HALVINGS = 2
 """Halvings for a spatial code of images that are large enough, so that it has fewer positions than they have pixels."""
 
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
+"""What may follow the hidden layers of an mlp."""
+
 
 def make_networks(
-    name: str, image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None = None
+    name: str,
+    image_shape: ImageShape,
+    latent_dim: int,
+    features: int,
+    widths: Sequence[int] | None = None,
+    activation: type[nn.Module] = nn.ReLU,
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder (B, C, H, W) -> (B, features) and mirrored decoder (B, latent_dim) -> (B, C, H, W).
 
     ``widths`` are the sizes of the encoder's hidden layers (mlp) or the channels of its stages, each of which halves
-    the image (conv, resnet); None takes the defaults for the network and image size. ConfigError for an unknown name,
-    an image below 8x8 pixels, too many stages, or a model that does not fit into memory.
+    the image (conv, resnet); None takes the defaults for the network and image size. ``activation`` is that of the mlp.
+    ConfigError for an unknown name, an image below 8x8 pixels, too many stages, or a model that does not fit into
+    memory.
     """
     _check(name, image_shape, widths)
-    maker = _mlp if name == "mlp" else partial(_flat, name)
+    maker = partial(_mlp, activation) if name == "mlp" else partial(_flat, name)
     make = partial(maker, image_shape, latent_dim, features, widths)
     remedy = "choose a smaller model.latent_dim, model.widths or data.image_size, or a smaller network"
     return created(make, remedy)
@@ -115,22 +124,38 @@ def _initialise(module: nn.Module) -> None:
 MLP_WIDTHS = (400,)
 
 
+def activation_of(network: str, options: Mapping[str, Any] | None) -> type[nn.Module]:
+    """What follows fully connected layers: the ``activation`` in the ``options`` of an mlp, else a ReLU.
+
+    ConfigError for an unknown activation, or another option.
+    """
+    if network != "mlp" or not options:
+        return nn.ReLU
+    check_arguments(_named_activation, options, key="model.network_options")
+    return _named_activation(**options)
+
+
+def _named_activation(activation: str) -> type[nn.Module]:
+    one_of(activation, ACTIVATIONS, "model.network_options.activation")
+    return ACTIVATIONS[activation]
+
+
 def _mlp(
-    image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
+    activation: type[nn.Module], image_shape: ImageShape, latent_dim: int, features: int, widths: Sequence[int] | None
 ) -> tuple[nn.Module, nn.Module]:
     widths = tuple(MLP_WIDTHS if widths is None else widths)
     downward = (math.prod(image_shape), *widths)
     upward = (latent_dim, *widths[::-1])
-    encoder = nn.Sequential(nn.Flatten(), *_dense(*downward), nn.Linear(downward[-1], features))
+    encoder = nn.Sequential(nn.Flatten(), *dense(*downward, activation=activation), nn.Linear(downward[-1], features))
     to_pixels = nn.Linear(upward[-1], math.prod(image_shape))
-    return encoder, nn.Sequential(*_dense(*upward), to_pixels, nn.Unflatten(1, image_shape))
+    return encoder, nn.Sequential(*dense(*upward, activation=activation), to_pixels, nn.Unflatten(1, image_shape))
 
 
-def _dense(*sizes: int) -> list[nn.Module]:
-    """Fully connected layers from each size to the next, each followed by a ReLU."""
+def dense(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
+    """Fully connected layers from each size to the next, each followed by an activation."""
     layers: list[nn.Module] = []
     for wide, narrow in pairwise(sizes):
-        layers += [nn.Linear(wide, narrow), nn.ReLU()]
+        layers += [nn.Linear(wide, narrow), activation()]
     return layers
 
 
@@ -264,9 +289,9 @@ def _flat(
     size, grid, downward, _, upward = _STAGES[name](image_shape, widths, depth)
     flat, hidden = math.prod(grid), 256
     encoder = nn.Sequential(
-        Pad(image_shape, size), *downward, nn.Flatten(), *_dense(flat, hidden), nn.Linear(hidden, features)
+        Pad(image_shape, size), *downward, nn.Flatten(), *dense(flat, hidden), nn.Linear(hidden, features)
     )
-    decoder = nn.Sequential(*_dense(latent_dim, hidden, flat), nn.Unflatten(1, grid), *upward, Crop(image_shape, size))
+    decoder = nn.Sequential(*dense(latent_dim, hidden, flat), nn.Unflatten(1, grid), *upward, Crop(image_shape, size))
     return _laid_out(name, encoder), _laid_out(name, decoder)
 
 

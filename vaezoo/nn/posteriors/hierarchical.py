@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vaezoo.config.validation import one_of, within
 from vaezoo.distributed import batch_shares
 from vaezoo.metrics.divergences import gaussian_kl
-from vaezoo.nn.networks import LARGEST
+from vaezoo.nn.networks import LARGEST, dense
 from vaezoo.nn.posteriors.base import Draw, PosteriorModel
 from vaezoo.nn.posteriors.gaussian import DiagonalGaussian
 from vaezoo.nn.priors.base import Prior
@@ -221,20 +221,26 @@ class HierarchicalPrior(NamedTuple):
 class Conditional(nn.Module):
     """Mean and log variance of a level, each (..., outputs), from vectors that are given side by side.
 
-    Linear layers with ReLUs between them. ``starts_at_zero``: an untrained one returns zeros.
+    Linear layers with activations between them. ``starts_at_zero``: an untrained one returns zeros.
     """
 
-    def __init__(self, inputs: int, outputs: int, widths: Sequence[int], *, starts_at_zero: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        widths: Sequence[int],
+        activation: type[nn.Module],
+        *,
+        starts_at_zero: bool = False,
+    ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for width in widths:
-            layers += [nn.Linear(inputs, width), nn.ReLU()]
-            inputs = width
-        last = nn.Linear(inputs, 2 * outputs)
+        sizes = (inputs, *widths)
+        hidden = dense(*sizes, activation=activation)
+        last = nn.Linear(sizes[-1], 2 * outputs)
         if starts_at_zero:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, last)
+        self.layers = nn.Sequential(*hidden, last)
 
     def forward(self, given: Tensor) -> DiagonalGaussian:
         weights = next(self.layers.parameters())
@@ -250,26 +256,33 @@ class VectorLevels(Hierarchy):
         inference: how posteriors are made. ``residual``: from the top down, relative to the prior of each level, as in
             NVAE; ``ladder``: from the top down, as the product of the prior and of a Gaussian that the encoder gives,
             as in the LVAE; ``bottom_up``: each level given the one below, as in the two-layer IWAE.
-        widths: hidden layers of the networks between levels; without any, they are linear.
+        widths: hidden layers of the networks between levels; without any, they are linear. activation: what follows
+            each of them.
 
     Raises:
         ConfigError: an unknown inference, or a width below 1.
     """
 
-    def __init__(self, sizes: Sequence[int], inference: Inference = "residual", widths: Sequence[int] = (128,)) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        inference: Inference = "residual",
+        widths: Sequence[int] = (128,),
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
         super().__init__(sizes)
         for width in widths:
             within(width, 1, LARGEST, "each of model.level_widths")
         one_of(inference, get_args(Inference), "model.inference")
         self.inference = inference
         above = [sum(sizes[:level]) for level in range(len(sizes))]
-        self.priors = nn.ModuleList(Conditional(above[i], sizes[i], widths) for i in range(1, len(sizes)))
+        self.priors = nn.ModuleList(Conditional(above[i], sizes[i], widths, activation) for i in range(1, len(sizes)))
         if inference == "residual":
             parts = [(above[i] + 2 * sizes[i], sizes[i]) for i in range(1, len(sizes))]
         else:
             parts = [] if inference == "ladder" else [(sizes[i + 1], sizes[i]) for i in range(len(sizes) - 1)]
         zero = inference == "residual"
-        self.posteriors = nn.ModuleList(Conditional(*part, widths, starts_at_zero=zero) for part in parts)
+        self.posteriors = nn.ModuleList(Conditional(*part, widths, activation, starts_at_zero=zero) for part in parts)
 
     def features(self, latent_dim: int) -> int:
         return 2 * (self.sizes[-1] if self.inference == "bottom_up" else sum(self.sizes))
