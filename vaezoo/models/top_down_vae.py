@@ -17,8 +17,8 @@ class TopDownVAE(BetaVAE):
     without which levels are given up. ``kl_1`` is the rate of the top level, which is the coarsest. A code has the
     levels side by side, top first. It is a small NVAE: posteriors are relative to priors, residual branches are scaled
     by 1 / sqrt(depth), as VDVAE (Child, 2021) scales their initial weights, and there is no batch norm. It has a
-    network of its own, and the bound is the ELBO. Moments of single dimensions, their KL and the parts of the average
-    KL are n/a.
+    network of its own, and, with a warm-up, the bound is the ELBO. Moments of single dimensions, their KL and the parts
+    of the average KL are n/a.
 
     Args:
         widths: channels of each resolution, from half the image's size to an eighth by default; fewer numbers are
