@@ -95,8 +95,7 @@ def test_formulas_say_what_is_minimised() -> None:
     assert VAE(image_shape=SHAPE).formula() == "recon + kl"
     assert BetaVAE(image_shape=SHAPE, beta=2.0).formula() == "recon + 2 kl"
     assert (
-        "cycles up to it every 500 steps"
-        in BetaVAE(image_shape=SHAPE, beta_schedule="cyclic", schedule_steps=500).formula()
+        "rises anew every 500 steps" in BetaVAE(image_shape=SHAPE, beta_schedule="cyclic", schedule_steps=500).formula()
     )
     assert "|kl - C|" in BetaVAE(image_shape=SHAPE, capacity=25.0).formula()
 

@@ -103,7 +103,7 @@ def test_shares_of_a_batch_draw_their_rows_of_the_whole() -> None:
 def test_training_starts_with_a_warm_up_and_free_bits() -> None:
     model = made()
     assert model.weights() == {"beta": 0}
-    assert model.formula() == "recon + 1 sum max(0.5, mean kl) (beta rises to it in 2,000 steps)"
+    assert model.formula() == "recon + sum max(0.5, mean kl) (beta warms up over 2,000 steps)"
 
 
 @pytest.mark.parametrize(

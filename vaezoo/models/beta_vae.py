@@ -75,4 +75,5 @@ class BetaVAE(VAE):
             return super().main_formula()
         if self.capacity is not None:
             return f"recon + {self.beta:g} |kl - C|, C up to {self.capacity:g} nats in {self.capacity_steps:,} steps"
-        return f"recon + {self.beta:g} {self.formula_of_cost()}{describe(self.beta_schedule, self.schedule_steps)}"
+        weight = "" if self.beta == 1 else f"{self.beta:g} "
+        return f"recon + {weight}{self.formula_of_cost()}{describe(self.beta_schedule, self.schedule_steps)}"

@@ -29,4 +29,4 @@ def describe(schedule: str, steps: int) -> str:
     """How beta moves to its final value, as a clause of a formula; empty if it is constant."""
     if schedule == "constant":
         return ""
-    return f" (beta {'rises to it in' if schedule == 'linear' else 'cycles up to it every'} {steps:,} steps)"
+    return f" (beta {'warms up over' if schedule == 'linear' else 'rises anew every'} {steps:,} steps)"
