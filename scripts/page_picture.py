@@ -30,7 +30,8 @@ MILLISECONDS = 500
 """For what is drawn once it is on the screen."""
 READY = "html[data-state]"
 """Matches the explorer's page once its models are ready."""
-MOST_BYTES = 300_000
+MANY_BYTES, MOST_BYTES = 150_000, 300_000
+"""Sizes beyond which a picture has fewer colours, and beyond which it is refused."""
 
 
 def main() -> None:
@@ -46,8 +47,9 @@ def main() -> None:
         sys.exit(f"error: a screenshot needs one of {', '.join(BROWSERS)}, and none is installed; install chromium")
     picture = photograph(browser, arguments.page, arguments.height)
     picture.save(arguments.out, optimize=True)
-    if arguments.out.stat().st_size > MOST_BYTES:  # fewer colours, at the price of slightly other ones
-        picture.quantize(256, kmeans=1).save(arguments.out, optimize=True)
+    for colours in (256, 64):  # the fewer, the smaller, at the price of slightly other ones
+        if arguments.out.stat().st_size > MANY_BYTES:
+            picture.quantize(colours, kmeans=1).save(arguments.out, optimize=True)
     if (size := arguments.out.stat().st_size) > MOST_BYTES:
         sys.exit(
             f"error: {arguments.out} has {size:,} bytes, but at most {MOST_BYTES:,} are allowed; show less of the page"

@@ -270,7 +270,7 @@ def test_the_rate_of_a_level_has_a_floor() -> None:
         ({"decoder_sees": "top"}, r"model\.decoder_sees must be one of all, lowest, got 'top'"),
         (
             {"bound": "iwae", "beta_schedule": "linear"},
-            r"needs model\.bound=elbo .* because model\.beta, its schedule or model\.capacity weighs its KL",
+            r"needs model\.bound=elbo .* because its KL is weighed unless model\.beta=1, .*beta_schedule=constant",
         ),
     ],
 )

@@ -120,7 +120,7 @@ def test_training_starts_with_a_warm_up_and_free_bits() -> None:
         ),
         (
             {"bound": "iwae", "free_bits": None},
-            r"TopDownVAE needs model\.bound=elbo .* because model\.beta, its schedule or model\.capacity",
+            r"TopDownVAE needs model\.bound=elbo .* because its KL is weighed unless model\.beta=1",
         ),
         ({"image_shape": (1, 7, 8)}, "images must be at least 8x8 pixels, got 7x8"),
     ],

@@ -110,7 +110,7 @@ def test_the_pictures_of_the_lesson_are_small() -> None:
     shown = re.findall(r"!\[.*?\]\((pictures/.*?)\)", LESSON.read_text())
     assert sorted(shown) == sorted(f"pictures/{path.name}" for path in (LESSON.parent / "pictures").glob("learn_*.png"))
     for name in shown:
-        assert (LESSON.parent / name).stat().st_size < 200_000, name
+        assert (LESSON.parent / name).stat().st_size < 150_000, name
 
 
 # parts ---------------------------------------------------------------------------------------------------------------

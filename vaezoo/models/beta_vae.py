@@ -54,7 +54,8 @@ class BetaVAE(VAE):
     def elbo_only(self) -> str:
         chosen = self.hparams
         plain = (chosen["beta"], chosen["beta_schedule"], chosen["capacity"]) == (1, "constant", None)
-        return "" if plain else "model.beta, its schedule or model.capacity weighs its KL"
+        unless = "model.beta=1, model.beta_schedule=constant and model.capacity=null"
+        return "" if plain else f"its KL is weighed unless {unless}"
 
     def weights(self) -> dict[str, float]:
         beta = self.beta * fraction(self.beta_schedule, self.global_step, self.schedule_steps)
