@@ -39,7 +39,8 @@ PUBLISHED_PRECISION = 0.1
 """Papers give bounds to hundredths of a nat, and intervals of tenths."""
 
 Study = dict[str, Any]
-"""``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table.
+"""``title``, ``text``, ``commands``, ``metrics``, and ``expected`` differences between rows of the table, or to a row
+of another ``study``.
 
 ``across`` has a setting whose values take the place of seeds, ``picture`` a ``file`` of the runs and its ``alt`` text,
 ``published`` the ``values`` of a ``metric`` that papers give for rows of the table, and their ``budget``.
@@ -229,14 +230,16 @@ def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
 
 def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any], over: str = "seeds") -> dict[str, Any]:
     """A difference of two rows, and whether it is at least, or at most, what was expected."""
-    for label in (wanted["first"], wanted["second"]):
-        if label not in rows:
-            raise RunError(f"there is no row {label!r}; the rows are {', '.join(rows)}")
+    first = row_of(rows, wanted["first"])
     names = [wanted["metric"]] if isinstance(wanted["metric"], str) else wanted["metric"]
-    if len(names) == 1:
-        found = difference(rows[wanted["first"]], rows[wanted["second"]], names[0])
+    if "study" in wanted:
+        stored = row_of(json.loads((RESULTS / f"{wanted['study']}.json").read_text())["rows"], wanted["second"])
+        second = {int(seed): value for seed, value in stored["metrics"][names[-1]].items()}
+        found = within_seeds(wanted, first.values(names[0]), second)
+    elif len(names) > 1:
+        found = within_seeds(wanted, first.values(names[0]), row_of(rows, wanted["second"]).values(names[-1]))
     else:
-        found = between_metrics(rows[wanted["first"]], rows[wanted["second"]], *names)
+        found = difference(first, row_of(rows, wanted["second"]), names[0])
     if found is None:
         raise RunError(f"{wanted['first']} or {wanted['second']} has no {' or '.join(names)}")
     holds = found.mean >= wanted["least"] if "least" in wanted else found.mean <= wanted["most"]
@@ -244,14 +247,22 @@ def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any], over: str 
     return {**wanted, **kept, "holds": holds}
 
 
-def between_metrics(first: SeedGroup, second: SeedGroup, one: str, other: str) -> Difference | None:
-    """Metric ``one`` of the first row minus metric ``other`` of the second, paired over seeds."""
-    above, below = first.values(one), second.values(other)
+def row_of(rows: Mapping[str, Any], label: str) -> Any:
+    """A row by its label; RunError if it is not there."""
+    if label not in rows:
+        raise RunError(f"there is no row {label!r}; the rows are {', '.join(rows)}")
+    return rows[label]
+
+
+def within_seeds(
+    wanted: Mapping[str, Any], above: Mapping[int, float], below: Mapping[int, float]
+) -> Difference | None:
+    """A metric of one row minus another metric, or that of another study's row, paired over seeds."""
     gaps = estimate({seed: above[seed] - below[seed] for seed in above if seed in below})
     if gaps is None:
         return None
     method = "" if gaps.half is None else "paired over seeds"
-    return Difference(first.label, second.label, gaps.mean, gaps.half, None, method)
+    return Difference(wanted["first"], wanted["second"], gaps.mean, gaps.half, None, method)
 
 
 # the page ------------------------------------------------------------------------------------------------------------
@@ -411,6 +422,9 @@ def in_words(one: Mapping[str, Any]) -> str:
     """A difference, with what was expected of it."""
     names = [one["metric"]] if isinstance(one["metric"], str) else one["metric"]
     first, second = f"{one['first']}, {names[0]}", f"{one['second']}, {names[-1]}"
+    if "study" in one:
+        title = studies()[one["study"]]["title"]
+        second += f" of [{title.lower()}](#{title.lower().replace(' ', '-')})"
     gap = figures(one["mean"], one["half"])
     gap += f" ± {figures(one['half'], one['half'])}" if one["half"] else ""
     sure = f", p {'< 0.001' if one['p'] < 0.001 else '= ' + format(one['p'], '.3f')}" if one["p"] is not None else ""

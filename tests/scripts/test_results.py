@@ -227,6 +227,22 @@ def test_two_metrics_are_compared_within_seeds(rows: dict[str, SeedGroup]) -> No
     assert found["half"] == pytest.approx(1.2421, abs=1e-3)  # t(2) = 4.3027 times 0.5 / sqrt 3
 
 
+def test_rows_of_two_studies_are_compared_within_seeds(
+    rows: dict[str, SeedGroup], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "studies", lambda: {"other": {"title": "Other runs"}})
+    other = {"IWAE": {"metrics": {"elbo": {"2": -99.5, "1": -100.0, "0": -101.5}}}}
+    (tmp_path / "other.json").write_text(json.dumps({"rows": other}))
+    wanted = {"first": "IWAE", "second": "IWAE", "study": "other", "metric": "elbo", "least": 0}
+    found = json.loads(json.dumps(results.compare(rows, wanted)))
+    assert found["mean"] == pytest.approx((3.5 + 1.5 + 2.0) / 3)
+    assert found["half"] == pytest.approx(4.3027 * 1.0408 / 3**0.5, abs=1e-3)
+    assert results.in_words(found).startswith("IWAE, elbo − IWAE, elbo of [other runs](#other-runs): 2.3 ± 2.6 (paired")
+    with pytest.raises(RunError, match="there is no row 'VAE'; the rows are IWAE"):
+        results.compare(rows, {**wanted, "second": "VAE"})
+
+
 def test_values_of_a_setting_take_the_place_of_seeds() -> None:
     found = [record(0, auroc_mse=0.5 + digit / 100) for digit in range(3)]
     for digit, one in enumerate(found):
