@@ -280,7 +280,8 @@ python scripts/results.py write STUDY --out runs/results     # this page and doc
 
 Values are means over seeds with the half-width of their 95% t-interval. **Bold** is the best mean, which need not be
 that of the best model. Differences are paired over seeds and, where there is a value for each test image, over images
-(see [what the statistics mean](compare.md#what-the-statistics-mean)).
+(see [what the statistics mean](compare.md#what-the-statistics-mean)); their intervals and p-values are those of single
+differences, not corrected for their number.
 Budgets are small, so that two processor cores are enough; what they leave open is said. Durations are sums over the
 runs, most of which had one thread of a busy processor. Expectations were written down
 before the runs, and those that were not met are marked.

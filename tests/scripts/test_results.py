@@ -129,6 +129,18 @@ def test_the_conclusion_of_the_zoo_has_its_numbers() -> None:
     ahead, behind = bounds["LadderVAE"] - bounds["VAE"], bounds["VAE"] - bounds["HierarchicalVAE"]
     assert f"is {ahead:.1f} nats ahead of the VAE" in conclusion("zoo")
     assert f"NVAE's posterior {behind:.1f} nats behind" in conclusion("zoo")
+    straight, spherical = (means("zoo", f"interpolation_fd_{path}") for path in ("linear", "spherical"))
+    gains = {name: straight[name] - spherical[name] for name in straight}
+    assert "gain {VAE:.1f} with the VAE, {AE:.1f} with the AE and {RAE:.1f} with the RAE".format(**gains) in conclusion(
+        "zoo"
+    )
+    assert [name for name, gain in gains.items() if gain < 0.1] == ["SphericalVAE"]
+
+
+def test_the_conclusion_about_the_plane_has_its_numbers() -> None:
+    ends, between = (means("planes", f"interpolation_fd_{part}") for part in ("endpoints", "linear"))
+    assert "already ({VAE:.1f} against {AE:.1f})".format(**ends) in conclusion("planes")
+    assert "half way ({VAE:.1f} against {AE:.1f})".format(**between) in conclusion("planes")
 
 
 def test_the_conclusion_about_unseen_digits_has_its_numbers() -> None:
@@ -145,6 +157,8 @@ def test_the_conclusion_about_unseen_digits_has_its_numbers() -> None:
     least, most = sorted(ones["knn_distance"])[:: len(ones["knn_distance"]) - 1]
     assert f"at {least:.2f} (AE) to {most:.2f} (VAE)" in text
     assert f"Mahalanobis distance at {span(ones['mahalanobis'], '.2f')}" in text
+    beta, vae = (stored("anomalies")[name]["metrics"]["auroc_mse"] for name in ("BetaVAE beta=4", "VAE"))
+    assert f"beta-VAE is {results.cell({digit: beta[digit] - vae[digit] for digit in vae})} ahead of the VAE" in text
 
 
 SHORTER = {"IWAE": "IWAE samples=5", "VAE": "VAE"}
@@ -179,6 +193,7 @@ def test_the_conclusion_about_disentanglement_has_its_numbers() -> None:
     falling = rates["VAE"], rates["BetaVAE beta=4"], rates["BetaTCVAE weight=5"]
     assert "from {:.1f} nats (VAE) to {:.1f} (beta-VAE) and {:.1f} (beta-TCVAE)".format(*falling) in text
     assert f"grows to {rates['FactorVAE weight=35 lr=0.0001']:.0f} nats" in text
+    assert f"falls to {means('disentanglement', 'total_correlation')['FactorVAE weight=35 lr=0.0005']:.1f}." in text
     assert f"score of the VAE is {span(rows['VAE']['metrics']['factor_vae_score'].values(), '.2f')} by seed" in text
     assert all(
         score < 0.1
@@ -202,6 +217,7 @@ def test_the_conclusions_about_critics_and_costs_have_their_numbers() -> None:
     assert f"their costs are {span(costs, '.1f')}" in conclusion("cost")
     quiet, busy = (rows["vae"][state]["images_per_cpu_second"] for state in results.STATES)
     assert (round(3 * (quiet / busy - 1)), "a third more processor time" in conclusion("cost")) == (1, True)
+    assert all(row["busy"]["cost"][0] <= row["quiet"]["cost"][0] for row in rows.values())
 
 
 @pytest.fixture
