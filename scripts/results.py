@@ -2,7 +2,8 @@
 
 ``train`` runs the commands of docs/results/studies.yaml one after another: benchmarks, which can be stopped and
 resumed, and the yardstick. ``write`` reads their results and writes docs/results/STUDY.json and docs/results.md;
-without --out it writes the page again from the numbers that are there.
+without --out it writes the page again from the numbers that are there. With --add, it adds runs of further seeds to
+the stored ones: of a study that takes long, DIR/STUDY may have some of the seeds on one day and the rest on another.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=("train", "write"))
     parser.add_argument("studies", nargs="*", metavar="STUDY", help="names in studies.yaml; all by default")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs")
+    parser.add_argument("--add", action="store_true", help="add further seeds to the stored numbers")
     options = parser.parse_args(arguments)
     try:
         chosen = choose(options.studies)
@@ -61,9 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ConfigError("train needs --out DIR, a folder for the runs")
             return train(chosen, options.out)
         for name, study in chosen.items() if options.out is not None else ():
-            read = read_yardstick if "yardstick" in study else collect
             copy_picture(name, study, options.out / name)
-            (RESULTS / f"{name}.json").write_text(json.dumps(read(study, options.out / name), indent=1) + "\n")
+            if "yardstick" in study:
+                found = read_yardstick(study, options.out / name)
+            else:
+                found = collect(study, options.out / name, stored(name) if options.add else None)
+            (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         PAGE.write_text(page())
     except VaezooError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -134,8 +139,17 @@ def train(chosen: Mapping[str, Study], out: Path) -> int:
 # numbers of a study --------------------------------------------------------------------------------------------------
 
 
-def collect(study: Study, folder: Path) -> dict[str, Any]:
-    """All numbers of a study that the page shows, from its runs; RunError if any are missing."""
+def stored(name: str) -> dict[str, Any]:
+    """The stored numbers of a study; RunError if there are none."""
+    try:
+        found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    except OSError as error:
+        raise RunError(f"there are no numbers of the study {name} in {RESULTS}; train and write it first") from error
+    return found
+
+
+def collect(study: Study, folder: Path, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """All numbers of a study that the page shows, from its runs and those ``before``; RunError if any are missing."""
     if not folder.is_dir():
         raise RunError(f"there are no runs in {folder}; train the study first")
     found, refused = records.gather(sorted(folder.iterdir()))
@@ -144,14 +158,40 @@ def collect(study: Study, folder: Path) -> dict[str, Any]:
     groups = group(across(found, study["across"]) if "across" in study else found)
     if len(groups) != 1:
         raise RunError(f"the runs in {folder} must be on the same data, got {[one.name for one in groups]}")
-    rows = {row.label: row for row in groups[0].seed_groups}
-    return {
+    rows: dict[str, Any] = {row.label: row for row in groups[0].seed_groups}
+    new: dict[str, Any] = {
         "data": groups[0].name,
         "environment": environment(found),
         "seconds": seconds(found),
         "rows": {label: numbers(row, study["metrics"]) for label, row in rows.items()},
-        "differences": [compare(rows, wanted, replicates(study)) for wanted in study.get("expected", [])],
     }
+    if before is not None:
+        new = added(before, new)
+        rows = new["rows"]
+    return {**new, "differences": [compare(rows, wanted, replicates(study)) for wanted in study.get("expected", [])]}
+
+
+def added(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of the same rows with the seeds of both; RunError if anything but the seeds differs."""
+    for name in ("data", "environment"):
+        if before[name] != new[name]:
+            raise RunError(f"runs can be added to those with the same {name}, {before[name]}, but have {new[name]}")
+    if before["rows"].keys() != new["rows"].keys():
+        wanted, got = (", ".join(found["rows"]) for found in (before, new))
+        raise RunError(f"further seeds must have the rows {wanted}, but the rows are {got}")
+    spent = {part: value + new["seconds"][part] for part, value in before["seconds"].items()}
+    rows = {label: _more_seeds(label, row, new["rows"][label]) for label, row in before["rows"].items()}
+    return {**new, "seconds": spent, "rows": rows}
+
+
+def _more_seeds(label: str, before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    if twice := sorted(set(before["seeds"]) & set(new["seeds"])):
+        raise RunError(f"seed {twice[0]} of {label} is stored already; leave it out, or write without --add")
+    for name in ("objective", "steps", "sizes"):
+        if before[name] != new[name]:
+            raise RunError(f"{label} is stored with the {name} {before[name]}, but the runs have {new[name]}")
+    metrics = {name: {**values, **new["metrics"][name]} for name, values in before["metrics"].items()}
+    return {**before, "seeds": sorted([*before["seeds"], *new["seeds"]]), "metrics": metrics}
 
 
 def across(found: Sequence[records.RunRecord], setting: Mapping[str, str]) -> list[records.RunRecord]:
@@ -228,18 +268,15 @@ def numbers(row: SeedGroup, metrics: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def compare(rows: Mapping[str, SeedGroup], wanted: Mapping[str, Any], over: str = "seeds") -> dict[str, Any]:
+def compare(rows: Mapping[str, Any], wanted: Mapping[str, Any], over: str = "seeds") -> dict[str, Any]:
     """A difference of two rows, and whether it is at least, or at most, what was expected."""
     first = row_of(rows, wanted["first"])
+    second = row_of(stored(wanted["study"])["rows"] if "study" in wanted else rows, wanted["second"])
     names = [wanted["metric"]] if isinstance(wanted["metric"], str) else wanted["metric"]
-    if "study" in wanted:
-        stored = row_of(json.loads((RESULTS / f"{wanted['study']}.json").read_text())["rows"], wanted["second"])
-        second = {int(seed): value for seed, value in stored["metrics"][names[-1]].items()}
-        found = within_seeds(wanted, first.values(names[0]), second)
-    elif len(names) > 1:
-        found = within_seeds(wanted, first.values(names[0]), row_of(rows, wanted["second"]).values(names[-1]))
+    if len(names) == 1 and isinstance(first, SeedGroup) and isinstance(second, SeedGroup):
+        found = difference(first, second, names[0])
     else:
-        found = difference(first, row_of(rows, wanted["second"]), names[0])
+        found = within_seeds(wanted, values_by_seed(first, names[0]), values_by_seed(second, names[-1]))
     if found is None:
         raise RunError(f"{wanted['first']} or {wanted['second']} has no {' or '.join(names)}")
     holds = found.mean >= wanted["least"] if "least" in wanted else found.mean <= wanted["most"]
@@ -254,10 +291,17 @@ def row_of(rows: Mapping[str, Any], label: str) -> Any:
     return rows[label]
 
 
+def values_by_seed(row: SeedGroup | Mapping[str, Any], metric: str) -> dict[int, float]:
+    """A metric of a row, of runs or of stored numbers, by seed."""
+    if isinstance(row, SeedGroup):
+        return row.values(metric)
+    return {int(seed): value for seed, value in row["metrics"][metric].items()}
+
+
 def within_seeds(
     wanted: Mapping[str, Any], above: Mapping[int, float], below: Mapping[int, float]
 ) -> Difference | None:
-    """A metric of one row minus another metric, or that of another study's row, paired over seeds."""
+    """Values of the first row minus those of the second, paired over seeds; None without a seed of both."""
     gaps = estimate({seed: above[seed] - below[seed] for seed in above if seed in below})
     if gaps is None:
         return None

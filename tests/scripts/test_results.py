@@ -259,6 +259,44 @@ def test_rows_of_two_studies_are_compared_within_seeds(
         results.compare(rows, {**wanted, "second": "VAE"})
 
 
+def some_numbers(*seeds: int, **changed: Any) -> dict[str, Any]:
+    """Numbers as they are stored, of one row whose elbo is -100 minus the seed."""
+    row: dict[str, Any] = {"objective": "recon + kl", "seeds": list(seeds), "steps": 10, "sizes": {"elbo": "n = 9"}}
+    row |= {"reasons": {}, "metrics": {"elbo": {str(seed): -100.0 - seed for seed in seeds}}}
+    spent = {"training": 60.0 * len(seeds), "evaluation": 1.0}
+    rows = {changed.pop("label", "VAE"): {**row, **changed}}
+    return {"data": "digits", "environment": {"torch": "2"}, "seconds": spent, "rows": rows}
+
+
+def test_further_seeds_are_added_to_stored_numbers() -> None:
+    both = results.added(some_numbers(0, 1), some_numbers(2))
+    assert both["rows"] == some_numbers(0, 1, 2)["rows"]
+    assert both["seconds"] == {"training": 180.0, "evaluation": 2.0}
+    wanted = {"first": "VAE", "second": "VAE", "metric": "elbo", "least": 0}
+    other = some_numbers(0, 1, 2, metrics={"elbo": {"0": -101.0, "1": -102.5, "2": -103.0}})["rows"]["VAE"]
+    found = results.compare({**both["rows"], "worse": other}, {**wanted, "second": "worse"})
+    assert (found["mean"], found["method"], found["holds"]) == (pytest.approx(3.5 / 3), "paired over seeds", True)
+
+
+@pytest.mark.parametrize(
+    ("new", "said"),
+    [
+        (some_numbers(1), "seed 1 of VAE is stored already; leave it out, or write without --add"),
+        (some_numbers(2, steps=20), "VAE is stored with the steps 10, but the runs have 20"),
+        (some_numbers(2, label="AE"), "further seeds must have the rows VAE, but the rows are AE"),
+        ({**some_numbers(2), "data": "mnist"}, "runs can be added to those with the same data, digits, but have mnist"),
+    ],
+)
+def test_what_cannot_be_added_is_refused(new: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunError, match=said):
+        results.added(some_numbers(0, 1), new)
+
+
+def test_without_stored_numbers_nothing_can_be_added() -> None:
+    with pytest.raises(RunError, match="there are no numbers of the study none in .*; train and write it first"):
+        results.stored("none")
+
+
 def test_values_of_a_setting_take_the_place_of_seeds() -> None:
     found = [record(0, auroc_mse=0.5 + digit / 100) for digit in range(3)]
     for digit, one in enumerate(found):
