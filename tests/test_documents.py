@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image
 
 from tests.commands.test_sweeps import needs
@@ -20,6 +22,7 @@ from vaezoo.commands import adopt, compare, evaluate, explore, prior, push
 from vaezoo.commands.apply import encode, render, score
 from vaezoo.commands.export import command
 from vaezoo.config import automatic, hydra_config
+from vaezoo.evaluation import settings
 from vaezoo.metrics.catalogue import CATALOGUE
 from vaezoo.models.loading import make_on_meta_device
 
@@ -135,6 +138,24 @@ def test_every_setting_is_one_of_some_model(words: list[str]) -> None:
         except Exception as error:
             reasons.append(str(error))
     pytest.fail("\n".join(reasons))
+
+
+def test_defaults_of_training_are_those_of_its_configs() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| `(\S+)` \|", PAGES["docs/use/train.md"], re.MULTILINE)
+    assert len(rows) > 8
+    with initialize_config_dir(version_base="1.3", config_dir=str(hydra_config.CONFIGS)):
+        cfg = compose("train", overrides=["data=mnist", "run_dir=somewhere"], return_hydra_config=True)
+    for key, value in rows:
+        found = cfg.hydra.runtime.choices[key] if key == "callbacks" else OmegaConf.select(cfg, key)
+        assert found == yaml.safe_load(value) or found == float(value), key
+
+
+def test_defaults_of_an_evaluation_are_those_of_its_settings() -> None:
+    rows = re.findall(r"^\| (`[\w`, ]+`) \| ([\w, ]+) \|", PAGES["docs/compare.md"], re.MULTILINE)
+    told = {key: value for keys, values in rows for key, value in zip(inline(keys), values.split(", "), strict=True)}
+    known = {name: str(value) for name, value in settings.FULL.as_dict().items()}
+    assert told.items() <= known.items()
+    assert known.keys() - told.keys() == {"steps", "dci_train"}
 
 
 OTHER = {

@@ -293,7 +293,7 @@ def test_what_cannot_be_added_is_refused(new: dict[str, Any], said: str) -> None
 
 
 def test_without_stored_numbers_nothing_can_be_added() -> None:
-    with pytest.raises(RunError, match="there are no numbers of the study none in .*; train and write it first"):
+    with pytest.raises(RunError, match=r"there are no numbers of the study none in .*; train and write it first"):
         results.stored("none")
 
 

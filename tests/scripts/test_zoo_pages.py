@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import zoo_pages
-from tests.documents import blocks
+from tests.documents import PAGES, blocks
 from vaezoo import Run
 from vaezoo.config import hydra_config
 from vaezoo.models import VAE, BetaVAE
@@ -38,6 +38,16 @@ def test_every_model_has_notes_numbers_and_a_family() -> None:
     for name, preset in notes["presets"].items():
         assert preset.keys() <= {"when", "set", "pitfalls", "run"}, name
         assert all(preset[key].strip() for key in ("when", "set", "pitfalls")), name
+
+
+def test_families_have_the_same_names_in_the_readme_and_the_reference() -> None:
+    families = runs.notes()["families"]
+    rows = re.findall(r"^\| ([a-z ]+) \| (\[`.*) \|$", PAGES["README.md"], re.MULTILINE)
+    assert [(title.capitalize(), re.findall(r"`(\w+)`", row)) for title, row in rows] == [
+        (family["title"], family["models"]) for family in families
+    ]
+    titles = re.findall("^### (.+)$", PAGES["docs/api.md"], re.MULTILINE)
+    assert titles == [family["title"] for family in families]
 
 
 def test_every_paper_of_a_model_is_known_by_its_title_and_every_known_one_is_cited() -> None:

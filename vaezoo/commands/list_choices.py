@@ -7,6 +7,7 @@ from vaezoo.config import arguments
 from vaezoo.config.choices import (
     BOUNDS,
     CORRUPTIONS,
+    DISCRIMINATORS,
     LIKELIHOODS,
     NETWORKS,
     PENALTIES,
@@ -36,19 +37,20 @@ def _list(words: Sequence[str]) -> int:
         return _list_models(added, rest[1:])
     if rest:
         raise ConfigError(f"vaezoo list takes only models, --config-dir=FOLDER and packages=[NAME], got {rest[0]}")
-    print("model=            ", *added.options("model"))
-    print("data=             ", *added.options("data"))
-    print("model.network=    ", *NETWORKS)
-    print("model.likelihood= ", "auto", *LIKELIHOODS)
-    print("model.corruption= ", "null", *CORRUPTIONS)
-    print("model.perceptual= ", "null", *PERCEPTUAL)
-    print("model.posterior=  ", *POSTERIORS)
-    print("model.prior=      ", *PRIORS)
-    print("model.bound=      ", *BOUNDS)
-    print("model.penalty=    ", "null", *PENALTIES)
-    print("model.quantizer=  ", *QUANTIZERS)
+    print("model=              ", *added.options("model"))
+    print("data=               ", *added.options("data"))
+    print("model.network=      ", *NETWORKS)
+    print("model.likelihood=   ", "auto", *LIKELIHOODS)
+    print("model.corruption=   ", "null", *CORRUPTIONS)
+    print("model.perceptual=   ", "null", *PERCEPTUAL)
+    print("model.discriminator=", "null", *DISCRIMINATORS)
+    print("model.posterior=    ", *POSTERIORS)
+    print("model.prior=        ", *PRIORS)
+    print("model.bound=        ", *BOUNDS)
+    print("model.penalty=      ", "null", *PENALTIES)
+    print("model.quantizer=    ", *QUANTIZERS)
     for group in ("trainer", "callbacks", "logger", "experiment", "sweep"):
-        print(f"{group + '=':18s}", *added.options(group))
+        print(f"{group + '=':20s}", *added.options(group))
     return 0
 
 
