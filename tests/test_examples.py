@@ -83,7 +83,10 @@ def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("block", EXAMPLES)
-def test_python_runs(block: str, here: Path) -> None:
+def test_python_runs(block: str, here: Path, program: Program) -> None:
+    if "onnxruntime" in block:
+        pytest.importorskip("onnxruntime", reason='needs pip install -e ".[export]"')
+        assert program("export", "plain", "out=model.safetensors", "program=onnx")[0] == 0
     kind = "labelled" if re.search(r"labels=|\.given\(", block) else "discrete" if "codes_at" in block else "plain"
     names: dict[str, Any] = {"__name__": "example"}
     exec("import vaezoo\n" + block.replace("RUN_DIR", kind).replace("max_epochs=20", "max_epochs=1"), names)
@@ -91,6 +94,11 @@ def test_python_runs(block: str, here: Path) -> None:
     assert found == {name: SHAPES[name] for name in found}
     if "codes_at" in block:
         assert torch.equal(names["images"], names["model"].reconstruct(names["x"]))
+    if "onnxruntime" in block:
+        with torch.no_grad():
+            expected: Any = Run(here / "plain").model().posterior(torch.from_numpy(names["images"]))
+        assert np.allclose(names["mean"], expected.mean, atol=1e-5)
+        assert np.allclose(names["logvar"], expected.logvar, atol=1e-5)
     if "scorer" in block:
         assert list(names["scores"])[-2:] == ["knn_distance", "mahalanobis"]
         assert (len(names["scores"]["mse"]), len(names["table"]["mse"])) == (8, 400)
