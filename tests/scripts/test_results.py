@@ -167,9 +167,13 @@ SHORTER = {"IWAE": "IWAE samples=5", "VAE": "VAE"}
 
 def test_the_conclusions_about_bounds_have_their_numbers() -> None:
     bound, elbo = means("bounds", "iw_bound"), means("bounds", "elbo")
-    assert abs(bound["VAE"] - bound["HierarchicalVAE bound=elbo"]) < 0.1, "equal"
+    assert abs(bound["VAE"] - bound["HierarchicalVAE bound=elbo"]) < 0.1, "cannot be told apart"
+    short = [value - bound[name] for name, value in STUDIES["bounds"]["published"]["values"].items()]
+    assert f"is {min(short):.0f} to {max(short):.0f} nats short of its published value" in conclusion("bounds")
+    one_layer = [value for name, value in bound.items() if not name.startswith("HierarchicalVAE")]
+    assert max(one_layer) - min(one_layer) < 5
     worse = bound["IWAE samples=5"] - bound["HierarchicalVAE bound=iwae samples=5"]
-    assert f"with five {worse:.1f} nats worse" in conclusion("bounds")
+    assert f"with five they are {worse:.1f} nats worse" in conclusion("bounds")
     assert f"encoder {elbo['IWAE samples=5'] - elbo['IWAE samples=50']:.0f} nats worse" in conclusion("bounds")
     published = STUDIES["tenth"]["published"]["values"]
     longer = means("tenth", "iw_bound")
@@ -184,6 +188,14 @@ def test_the_conclusions_about_bounds_have_their_numbers() -> None:
     assert "gain {:.0f} nats here, more than the published {:.1f}".format(*gains) in text
     active = [stored("tenth")[name]["metrics"]["active_units"].values() for name in ("IWAE", "VAE")]
     assert f"{next(iter(active[0])):.0f} against {span(active[1], '.0f')}" in text
+    two, text = means("layers", "iw_bound"), conclusion("layers")
+    targets = STUDIES["layers"]["published"]["values"]
+    assert "{:.1f} and {:.1f} nats short".format(*(targets[name] - two[name] for name in targets)) in text
+    of_layers, of_more_layers, of_draws = (found["mean"] for found in results.stored("layers")["differences"])
+    assert f"gains {of_layers:.1f} nats with one draw and {of_more_layers:.1f} with five" in text
+    one_draw, five_draws = targets.values()
+    assert f"five draws gain {of_draws:.1f} nats, close to the published {five_draws - one_draw:.1f}" in text
+    assert f"more than the published {one_draw - published['VAE']:.1f}" in text
     elbo = means("draws", "elbo")
     assert f"the ELBO is {elbo['MIWAE groups=4'] - elbo['IWAE']:.0f} nats higher" in conclusion("draws")
 
