@@ -8,6 +8,7 @@ the stored ones: of a study that takes long, DIR/STUDY may have some of the seed
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -376,6 +377,11 @@ def took(found: Mapping[str, Any]) -> str:
     return f" Training took {training} and evaluation {evaluation}{of}."
 
 
+def anchor(title: str) -> str:
+    """What a link to a heading with this title ends in."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
 def wrapped(text: str) -> str:
     """A paragraph in lines, whose links stay whole."""
     return fill(text, 120, break_long_words=False, break_on_hyphens=False)
@@ -469,7 +475,7 @@ def in_words(one: Mapping[str, Any]) -> str:
     first, second = f"{one['first']}, {names[0]}", f"{one['second']}, {names[-1]}"
     if "study" in one:
         title = studies()[one["study"]]["title"]
-        second += f" of [{title.lower()}](#{title.lower().replace(' ', '-')})"
+        second += f" of [{title.lower()}](#{anchor(title)})"
     gap = figures(one["mean"], one["half"])
     gap += f" ± {figures(one['half'], one['half'])}" if one["half"] else ""
     sure = f", p {'< 0.001' if one['p'] < 0.001 else '= ' + format(one['p'], '.3f')}" if one["p"] is not None else ""

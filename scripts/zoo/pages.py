@@ -53,11 +53,6 @@ def extended(name: str) -> str | None:
     return next((names[cls] for cls in class_of(name).__mro__[1:] if cls in names), None)
 
 
-def anchor(title: str) -> str:
-    """What a link to a heading with this title ends in."""
-    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-
-
 # a model -------------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +88,7 @@ def _introduction(row: model_table.Row, about: Described) -> str:
     parent = extended(row.name)
     more = "" if parent is None else f" It extends [{parent}]({parent}.md)."
     need = f" It needs {row.needs}." if row.needs else ""
-    link = f"[{family['title']}](families.md#{anchor(family['title'])})"
+    link = f"[{family['title']}](families.md#{results.anchor(family['title'])})"
     return f"{about.sentence}{paper}.{more}{need} Family: {link}."
 
 
@@ -185,8 +180,8 @@ def _studies(name: str) -> Iterator[str]:
 
 def _in_study(name: str, key: str, study: results.Study) -> Iterator[str]:
     """A line for each row of the study's table that is of this model."""
-    link = f"[{study['title']}](../results.md#{anchor(study['title'])})"
-    found = json.loads((results.RESULTS / f"{key}.json").read_text())
+    link = f"[{study['title']}](../results.md#{results.anchor(study['title'])})"
+    found = results.stored(key)
     if "yardstick" in study:
         quiet, busy = (results.cost_in_words(*found["rows"][name][state]["cost"]) for state in results.STATES)
         yield f"- {link}: {quiet} times that of `vae`, and {busy} times on a busy machine"
@@ -277,7 +272,7 @@ def index() -> str:
     by_name = {row.name: row for row in rows()}
     parts = [INDEX.format(count=len(by_name))]
     for family in runs.notes()["families"]:
-        more = f"[How to read their numbers](families.md#{anchor(family['title'])})."
+        more = f"[How to read their numbers](families.md#{results.anchor(family['title'])})."
         lines = [f"## {family['title']}\n", f"{family['text'].strip()} {more}\n"]
         lines += ["| `model=` | what it is | paper | minimises |", "| --- | --- | --- | --- |"]
         for name in family["models"]:

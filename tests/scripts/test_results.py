@@ -48,8 +48,8 @@ def test_a_study_has_commands_that_can_be_run_and_metrics_that_exist(name: str) 
 
 
 def stored(study: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((results.RESULTS / f"{study}.json").read_text())
-    return found["rows"]
+    rows: dict[str, Any] = results.stored(study)["rows"]
+    return rows
 
 
 def test_the_lesson_has_the_numbers_of_its_studies() -> None:
